@@ -1,0 +1,86 @@
+// The main job: a checkpoint in, files of another format out.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "phiq/error.h"
+#include "phiq/plan.h"
+#include "phiq/profile.h"
+
+namespace phiq {
+
+enum class NanPolicy { kError, kZero };
+enum class OverflowPolicy { kError, kClamp, kF32 };
+
+struct ConvertOptions {
+  std::string model;   // folder, file or "organisation/name"
+  std::string output;  // empty: named after the model and the type; "-": standard output
+  PlanOptions plan;
+  std::optional<std::uint64_t> split_max_bytes;  // GGUF: --split-max-size
+  std::vector<std::string> ignore_extra;
+  NanPolicy nan = NanPolicy::kError;
+  OverflowPolicy overflow = OverflowPolicy::kError;
+  unsigned threads = 0;                           // 0: all cores
+  std::uint64_t memory_limit_bytes = 1ULL << 30;  // ceiling of resident memory
+  bool force = false;
+  bool mkdir = false;
+  bool space_check = true;
+  bool fsync = true;
+};
+
+struct Progress {
+  std::uint64_t weights_done = 0;
+  std::uint64_t weights_total = 0;
+  std::uint64_t bytes_written = 0;
+  double elapsed_s = 0;
+};
+
+// What a caller may hook into a long job. All optional; called from the calling thread.
+struct Hooks {
+  std::function<void(const Progress&)> progress;  // about ten times a second
+  WarningFn warn;
+  std::function<bool()> stop_requested;  // true: throw kInterrupted soon, leaving nothing behind
+};
+
+struct PlannedFile {
+  std::string path;
+  std::uint64_t size_bytes = 0;
+};
+
+// A plan with its output's exact sizes.
+struct OutputPlan {
+  Plan plan;
+  std::string model_name;
+  std::string architecture;
+  std::vector<PlannedFile> files;
+  std::uint64_t output_bytes = 0;  // sum of the files, exact
+  std::uint64_t peak_memory_bytes = 0;
+  unsigned threads = 0;
+};
+
+struct ConvertReport {
+  OutputPlan output;
+  std::uint64_t source_bytes = 0;  // weight bytes read
+  std::uint64_t n_nan_zeroed = 0;
+  std::uint64_t n_clamped = 0;
+  double elapsed_s = 0;
+  std::uint64_t peak_memory_bytes = 0;  // measured (VmHWM)
+  double relative_rmse = 0;  // sqrt(sum (w - decoded)^2 / sum w^2) over the quantized tensors
+};
+
+// Plans without writing. Opens headers only (with OverflowPolicy::kF32 and a 16-bit float type,
+// the weights are scanned too).
+OutputPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks);
+
+// Plans, writes, syncs and renames. On any exception the output names are as they were before.
+ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks);
+
+// Removes the temporary files of this process's running jobs. Async-signal-safe: for a signal
+// handler that is about to end the process.
+void UnlinkTemporaries() noexcept;
+
+}  // namespace phiq

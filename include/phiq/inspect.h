@@ -1,0 +1,67 @@
+// Looking into a checkpoint or an output, and proving an output against its source.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "phiq/convert.h"
+#include "phiq/error.h"
+
+namespace phiq {
+
+struct InspectedTensor {
+  std::string name;
+  std::string type;
+  std::vector<std::uint64_t> shape;  // rows first, for every format
+  std::uint64_t size_bytes = 0;
+  std::string file;
+};
+
+struct Inspection {
+  std::string kind;  // "checkpoint" or "gguf"
+  std::string path;
+  std::vector<std::pair<std::string, std::string>> metadata;  // rendered and escaped; long values cut
+  std::vector<InspectedTensor> tensors;
+  std::uint64_t n_weights = 0;
+  std::uint64_t data_bytes = 0;
+  std::vector<std::string> notes;     // worth knowing, e.g. a chat template that is not a known one
+  std::vector<std::string> problems;  // what --check found
+  double bits_per_weight() const noexcept;
+};
+
+struct InspectOptions {
+  bool check = false;  // also read every weight: non-finite values and scales are problems
+  unsigned threads = 0;
+};
+
+// Throws   as OpenCheckpoint and the formats' readers do. Problems do not throw.
+Inspection Inspect(const std::string& path, const InspectOptions& options, const Hooks& hooks);
+
+struct VerifiedTensor {
+  std::string name;
+  std::string type;
+  double max_error = 0;      // max |w - decoded|
+  double relative_rmse = 0;  // sqrt(sum (w - decoded)^2 / sum w^2)
+  double bound = 0;          // allowed relative_rmse of this type
+  bool ok = true;
+};
+
+struct Verification {
+  std::vector<VerifiedTensor> tensors;
+  std::vector<std::string> problems;  // every difference found; empty: the output is right
+};
+
+struct VerifyOptions {
+  std::string output;
+  std::string model;
+  std::vector<std::string> ignore_extra;
+  unsigned threads = 0;
+};
+
+// Decodes every tensor of an output and compares it, its name, shape and the metadata with the
+// source. Differences do not throw.
+Verification Verify(const VerifyOptions& options, const Hooks& hooks);
+
+}  // namespace phiq

@@ -1,0 +1,89 @@
+// What a checkpoint is: its configuration, and the role of each of its tensors.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "phiq/checkpoint.h"
+#include "phiq/error.h"
+#include "phiq/tokenizer.h"
+
+namespace phiq {
+
+enum class RopeScalingType { kNone, kLongRope, kYarn };  // "su" is kLongRope
+
+// config.json of Phi3ForCausalLM, from the classic shape or the newer one (`rope_parameters`,
+// `dtype`). Counts are positive and agree with each other (hidden_size = n_heads * head_dim, ...).
+struct ModelConfig {
+  std::string architecture;  // "Phi3ForCausalLM"
+  std::uint32_t vocab_size = 0;
+  std::uint32_t hidden_size = 0;
+  std::uint32_t intermediate_size = 0;
+  std::uint32_t n_layers = 0;
+  std::uint32_t n_heads = 0;
+  std::uint32_t n_kv_heads = 0;
+  std::uint32_t head_dim = 0;
+  std::uint32_t rope_dim = 0;  // rotated dimensions of a head (partial_rotary_factor)
+  float rms_norm_eps = 0;
+  float rope_theta = 10000.0F;
+  double partial_rotary_factor = 1.0;
+  std::uint32_t max_position_embeddings = 0;
+  std::uint32_t original_max_position_embeddings = 0;  // max_position_embeddings when not given
+  std::uint32_t sliding_window = 0;                    // 0: none
+  bool tie_word_embeddings = false;
+  RopeScalingType rope_scaling = RopeScalingType::kNone;
+  std::vector<float> long_factor, short_factor;  // [rope_dim / 2], empty without rope scaling
+  // Special ids of config.json (an array of ids is ignored here, as the converters do).
+  std::optional<std::uint32_t> bos_token_id, eos_token_id, pad_token_id;
+};
+
+// Reads and checks config.json. Opens no shard.
+//
+// Throws   kInput: no config.json. kBadData: key, value found and allowed.
+//          kUnsupported: another architecture, an unknown rope type, weights already quantized.
+ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& warn);
+
+enum class TensorRole : std::uint8_t {
+  kTokenEmbedding,
+  kOutputHead,
+  kOutputNorm,
+  kAttentionNorm,
+  kAttentionQkv,     // rows: all Q heads, then K, then V
+  kAttentionOutput,
+  kMlpNorm,
+  kMlpGateUp,        // rows: gate, then up
+  kMlpDown,
+};
+std::string_view RoleName(TensorRole role) noexcept;  // "attention_qkv"
+bool IsNorm(TensorRole role) noexcept;                // 1-D, never quantized
+
+struct ModelTensor {
+  TensorRole role = TensorRole::kTokenEmbedding;
+  std::int32_t layer = -1;  // -1: outside the layers
+  std::size_t source = 0;   // index into Checkpoint::tensors()
+};
+
+struct Model {
+  std::string name;  // CheckpointFolder::model_name()
+  ModelConfig config;
+  Tokenizer tokenizer;
+  // Embedding, then each layer's six, then the output norm, then the head (absent when tied).
+  // Every shape has been checked against the configuration.
+  std::vector<ModelTensor> tensors;
+};
+
+struct DescribeOptions {
+  std::vector<std::string> ignore_extra;  // globs of tensors that need no role (--ignore-extra)
+};
+
+// Gives every tensor its role.
+//
+// Throws   kBadData: a tensor without a role, a missing one, a wrong shape (found, expected and
+//          which keys of config.json expect it). kUnsupported: a weight whose dtype is not F32, F16 or BF16.
+Model DescribeModel(const CheckpointFolder& folder, ModelConfig config, const Checkpoint& checkpoint,
+                    const DescribeOptions& options, const WarningFn& warn);
+
+}  // namespace phiq

@@ -1,0 +1,43 @@
+// Target devices: which format and precision a device wants.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace phiq {
+
+enum class Format { kGguf, kOnnx, kOpenVino, kMlx };
+enum class Precision { kInt4, kInt8, kFp16, kBf16, kFp32 };
+
+std::string_view FormatName(Format format) noexcept;           // "gguf"
+std::string_view PrecisionName(Precision precision) noexcept;  // "int4"
+// Formats that this version writes.
+std::span<const Format> AvailableFormats() noexcept;
+// Throws   kUsage: no such word (with a suggestion); kUnsupported: a format that does not exist yet.
+Format ParseFormat(std::string_view text);
+Precision ParsePrecision(std::string_view text);
+
+struct Profile {
+  std::string name;
+  std::string description;
+  Format format = Format::kGguf;
+  Precision default_precision = Precision::kInt4;
+  std::vector<Precision> allowed;   // the default is one of them
+  std::optional<std::string> type;  // the format's own type instead of the default precision
+};
+
+// The built-in profiles whose format exists.
+std::span<const Profile> BuiltinProfiles();
+
+// A built-in profile by name, or a JSON file with the keys of Profile.
+// Throws   kUsage: unknown name (with a suggestion); kUnsupported: a profile whose format does not
+//          exist yet; kInput, kBadData: the file.
+Profile LoadProfile(const std::string& name_or_path);
+
+// The JSON of a profile, as LoadProfile reads it.
+std::string ProfileToJson(const Profile& profile);
+
+}  // namespace phiq

@@ -1,0 +1,33 @@
+// Limits on what files may ask for. Each has a test.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace phiq::limits {
+
+inline constexpr std::uint64_t kSafetensorsHeaderBytes = 100'000'000;  // safetensors' own limit
+inline constexpr int kSafetensorsJsonDepth = 8;                       // headers need 3
+inline constexpr int kJsonDepth = 64;
+inline constexpr std::uint64_t kConfigBytes = 16ULL << 20;
+inline constexpr std::uint64_t kIndexBytes = 64ULL << 20;
+inline constexpr std::size_t kTensors = 65'536;
+inline constexpr std::size_t kShards = 1'024;
+inline constexpr std::uint64_t kTokenizerJsonBytes = 256ULL << 20;
+inline constexpr std::uint64_t kTokenizerModelBytes = 64ULL << 20;
+inline constexpr std::uint32_t kVocab = 1'048'576;
+inline constexpr std::size_t kTokenBytes = 65'536;
+inline constexpr std::size_t kMerges = 4'194'304;
+inline constexpr std::uint64_t kChatTemplateBytes = 1ULL << 20;
+inline constexpr std::size_t kRank = 8;
+inline constexpr std::size_t kNameBytes = 512;
+inline constexpr std::size_t kGgufNameBytes = 63;
+inline constexpr std::size_t kGgufRank = 4;
+inline constexpr std::size_t kGgufEntries = 65'536;  // tensors, and key/value records
+inline constexpr std::uint64_t kGgufKeyBytes = 65'535;
+inline constexpr std::uint64_t kGgufStringBytes = 1ULL << 30;
+inline constexpr std::uint64_t kGgufArrayElements = 1ULL << 30;
+inline constexpr std::uint32_t kGgufAlignment = 1U << 20;
+inline constexpr unsigned kThreads = 1'024;
+
+}  // namespace phiq::limits

@@ -1,0 +1,34 @@
+// Metadata of a GGUF file: keys with typed values.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace phiq::gguf {
+
+// On disk: never renumber.
+enum class ValueType : std::int32_t {
+  kU8 = 0, kI8 = 1, kU16 = 2, kI16 = 3, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7,
+  kString = 8, kArray = 9, kU64 = 10, kI64 = 11, kF64 = 12,
+};
+
+// The alternatives are in the order of no code: TypeOf maps them. llama.cpp checks types exactly, so
+// a u32 must be a std::uint32_t here.
+using Value = std::variant<std::uint8_t, std::int8_t, std::uint16_t, std::int16_t, std::uint32_t, std::int32_t,
+                           float, bool, std::string, std::uint64_t, std::int64_t, double,
+                           std::vector<std::uint8_t>, std::vector<std::int8_t>, std::vector<std::uint16_t>,
+                           std::vector<std::int16_t>, std::vector<std::uint32_t>, std::vector<std::int32_t>,
+                           std::vector<float>, std::vector<bool>, std::vector<std::string>,
+                           std::vector<std::uint64_t>, std::vector<std::int64_t>, std::vector<double>>;
+
+// In file order; keys are unique.
+using Metadata = std::vector<std::pair<std::string, Value>>;
+
+// nullptr: no such key.
+const Value* Find(const Metadata& metadata, std::string_view key) noexcept;
+
+}  // namespace phiq::gguf

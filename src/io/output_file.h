@@ -1,0 +1,88 @@
+// Where outputs go. A final name never holds half a file: bytes go to a hidden temporary beside it,
+// which is synced and renamed by Commit. Pipes and character devices are written front to back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace phiq {
+
+struct OutputOptions {
+  bool force = false;        // replace what exists
+  bool mkdir = false;        // create missing parent folders
+  bool space_check = true;   // refuse before any work when the disk is too full
+  bool fsync = true;
+};
+
+// Checks, before any work, that `path` may become an output of `size_bytes`.
+//
+// Throws   kOutput: exists without force, no folder, no permission, not enough space (needed and
+//          free bytes named). kUsage: a folder stands there.
+void CheckOutputPath(const std::filesystem::path& path, std::uint64_t size_bytes, const OutputOptions& options);
+
+class OutputFile {
+ public:
+  // A regular file of exactly `size_bytes`, or the pipe or device that `path` is; "-" is standard output.
+  //
+  // Throws   kOutput: exists without force, disk full, no permission, ...
+  //          kTryAgain: another live run writes the same name. kUsage: "-" and standard output is a
+  //          terminal.
+  OutputFile(const std::filesystem::path& path, std::uint64_t size_bytes, const OutputOptions& options);
+  ~OutputFile();  // without Commit: the temporary is removed and the final name is untouched
+  OutputFile(OutputFile&&) noexcept;
+  OutputFile& operator=(OutputFile&&) noexcept;
+
+  // Writes at a position. Ranges must be disjoint and must cover the file, but for zero bytes, which
+  // need not be written to a regular file.
+  //
+  // Threads  safe. On a pipe a call waits until all bytes before its range have been written, so
+  //          ranges must be handed out in order (as ParallelChunks does).
+  // Throws   kOutput.
+  void WriteAt(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
+
+  bool is_stream() const noexcept;  // a pipe or device
+
+  // Wakes writers that wait on a pipe for bytes that will never come; they throw kOutput.
+  void Abandon() noexcept;
+
+  // fsync, mode bits, close, rename, fsync of the folder.
+  // Throws   kOutput: the final name is untouched ("renamed but not known durable" excepted).
+  void Commit();
+
+  struct Impl;
+
+ private:
+  friend void CommitTogether(std::vector<OutputFile>&, std::size_t);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Commits several files of one output into an existing folder: all are synced first, then renamed,
+// files[root] last (and, when replacing, the old root is removed first), so that a root never points at
+// files of another generation.
+void CommitTogether(std::vector<OutputFile>& files, std::size_t root);
+
+// A folder as output: files are written into a hidden sibling folder, which Commit renames.
+class StagedFolder {
+ public:
+  // `owned`: file names that phiq itself writes into such a folder; with force, an old folder that
+  // holds any other file is refused (kOutput, naming up to five).
+  StagedFolder(const std::filesystem::path& path, std::vector<std::string> owned, const OutputOptions& options);
+  ~StagedFolder();
+  StagedFolder(const StagedFolder&) = delete;
+  StagedFolder& operator=(const StagedFolder&) = delete;
+
+  // A new file in the folder. It lives in the staging folder until Commit.
+  OutputFile& Create(const std::string& name, std::uint64_t size_bytes);
+  void Commit();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace phiq

@@ -1,0 +1,56 @@
+#include "phiq/text.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "base/sha256.h"
+#include "phiq/error.h"
+
+namespace phiq {
+namespace {
+
+TEST(Escape, HidesControlsAndInvalidBytes) {
+  EXPECT_EQ(Escape("a\x1b[2J\n"), "a\\x1b[2J\\x0a");
+  EXPECT_EQ(Escape("\xff\xc3"), "\\xff\\xc3");
+  EXPECT_EQ(Escape("\xc2\x85\xe2\x80\xae"), "\\u{0085}\\u{202e}");
+  EXPECT_EQ(Escape("Führer 日本"), "Führer 日本");
+}
+
+TEST(Escape, CutsAt200Characters) {
+  EXPECT_EQ(Escape(std::string(200, 'x')), std::string(200, 'x'));
+  EXPECT_EQ(Escape(std::string(201, 'x')), std::string(200, 'x') + "...");
+}
+
+TEST(Text, FormatsSizesAndCounts) {
+  EXPECT_EQ(FormatBytes(1023), "1023 bytes");
+  EXPECT_EQ(FormatBytes(1610612736), "1.50 GiB");
+  EXPECT_EQ(FormatCount(3821079552), "3,821,079,552");
+  EXPECT_EQ(FormatCount(999), "999");
+  EXPECT_EQ(FormatCount(1000), "1,000");
+}
+
+TEST(ParseSize, KnowsBothKindsOfUnits) {
+  EXPECT_EQ(ParseSize("512"), 512U);
+  EXPECT_EQ(ParseSize("64k"), 65536U);
+  EXPECT_EQ(ParseSize("1.5GiB"), 1610612736U);
+  EXPECT_EQ(ParseSize("2GB"), 2000000000U);
+  for (const char* bad : {"", "G", "-1", "1X", "1GX", "1e3", "nan", "99999999999G", "1 G"}) {
+    EXPECT_THROW(ParseSize(bad), Error) << bad;
+  }
+}
+
+TEST(DidYouMean, SuggestsOnlyWhatIsNear) {
+  const std::vector<std::string> names = {"mobile", "iot", "ai-pc"};
+  EXPECT_EQ(DidYouMean("mobil", names), "did you mean 'mobile'?");
+  EXPECT_EQ(DidYouMean("MOBILE", names), "did you mean 'mobile'?");
+  EXPECT_EQ(DidYouMean("desktop", names), "");
+}
+
+TEST(Sha256, MatchesThePublishedVector) {  // FIPS 180-2, "abc"
+  EXPECT_EQ(Sha256Hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+}  // namespace
+}  // namespace phiq
