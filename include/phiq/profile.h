@@ -40,4 +40,19 @@ Profile LoadProfile(const std::string& name_or_path);
 // The JSON of a profile, as LoadProfile reads it.
 std::string ProfileToJson(const Profile& profile);
 
+// A format and one of its types or recipes, in the official spelling.
+struct Target {
+  Format format = Format::kGguf;
+  std::string type;  // "Q4_K_M"
+};
+
+// What --profile, --format, --precision and --type mean together; any of them may be absent (GGUF
+// and int4 when all are). A type that the user names needs no leave of the profile.
+//
+// Throws   kUsage: options that contradict each other, a precision that the profile does not allow
+//          (naming those it does), an unknown type (with a suggestion).
+//          kUnsupported: a type that phiq does not write, saying why.
+Target ResolveTarget(const Profile* profile, std::optional<Format> format,
+                     std::optional<Precision> precision, const std::optional<std::string>& type);
+
 }  // namespace phiq

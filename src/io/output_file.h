@@ -58,6 +58,8 @@ class OutputFile {
 
  private:
   friend void CommitTogether(std::vector<OutputFile>&, std::size_t);
+  friend class StagedFolder;
+  explicit OutputFile(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -1,0 +1,72 @@
+// The inside of OutputFile, shared with StagedFolder: a file that is being written under another name
+// than its final one, or a stream.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <filesystem>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "io/output_file.h"
+#include "io/temporaries.h"
+
+namespace phiq {
+
+// 0666, or 0777 for folders, less the process's umask.
+mode_t DefaultMode(mode_t all) noexcept;
+
+// Syncs a folder's entries. File systems that cannot sync folders pass.
+void SyncFolder(int dir_fd, const std::filesystem::path& path, std::string_view what);
+
+// Throws kOutput when anything stands there, a dangling link included.
+void RefuseExisting(const std::filesystem::path& path);
+
+// The parent folder must exist, or come to exist with --mkdir, and take new names.
+void PrepareFolder(const std::filesystem::path& path, const OutputOptions& options);
+
+// Renames within a folder; refuses to replace anything unless `force`.
+void RenameInto(int dir_fd, const std::string& from, const std::filesystem::path& final_path,
+                bool force);
+
+struct OutputFile::Impl {
+  Impl(std::filesystem::path path_in, std::uint64_t size, const OutputOptions& options_in)
+      : path(std::move(path_in)), size_bytes(size), options(options_in) {}
+  ~Impl();
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  void OpenStream();
+  void OpenTemporary();
+  // Under its final name in a folder that is itself a temporary; the folder's owner removes it.
+  void OpenStaged(int dir_fd);
+
+  void Reserve();  // disk space, and zeros wherever nothing gets written
+  void WriteRegular(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
+  void WriteStream(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
+
+  void Finish();    // everything but the rename; safe to call again
+  void Rename();    // onto the final name
+  void FinishStream();
+
+  std::filesystem::path path;  // the final name, as the user gave it
+  std::uint64_t size_bytes;
+  OutputOptions options;
+
+  Descriptor folder;  // the parent, open but not locked
+  Temporary file;     // name empty: a stream or a staged file
+  // The temporary's lock must outlive its checked close, or another run could take it for stale
+  // before the rename.
+  Descriptor held_lock;
+  bool finished = false;
+
+  bool is_stream = false;
+  std::size_t max_piece_bytes = 0;  // what a stream takes at once without blocking
+  std::mutex mutex;                 // guards the two below
+  std::condition_variable turn;
+  std::uint64_t position_bytes = 0;
+  bool abandoned = false;
+};
+
+}  // namespace phiq

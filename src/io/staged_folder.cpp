@@ -1,0 +1,147 @@
+// A folder that appears at its final name in one rename, with all its files.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <deque>
+
+#include "io/output_impl.h"
+#include "phiq/error.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+namespace fs = std::filesystem;
+
+void RefuseForeignFiles(const fs::path& folder, const std::vector<std::string>& owned) {
+  std::vector<std::string> foreign;
+  std::error_code failed;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, failed)) {
+    const std::string name = entry.path().filename().native();
+    if (std::ranges::find(owned, name) == owned.end() || entry.is_directory()) foreign.push_back(name);
+  }
+  if (failed) throw SystemError(ErrorCode::kOutput, folder, "cannot list it", failed.value());
+  if (foreign.empty()) return;
+  std::ranges::sort(foreign);  // folders list in any order, messages do not
+  constexpr std::size_t kNamed = 5;
+  std::string names;
+  for (std::size_t i = 0; i < std::min(foreign.size(), kNamed); ++i) {
+    names += fmt::format("{}'{}'", i == 0 ? "" : ", ", Escape(foreign[i]));
+  }
+  if (foreign.size() > kNamed) names += fmt::format(" and {} more", foreign.size() - kNamed);
+  throw Error(ErrorCode::kOutput, "not replaced: it holds files that phiq did not write: " + names)
+      .In(folder.native())
+      .Hint("move them away, or choose another -o");
+}
+
+}  // namespace
+
+struct StagedFolder::Impl {
+  Impl(fs::path path_in, std::vector<std::string> owned_in, const OutputOptions& options_in)
+      : path(std::move(path_in)), owned(std::move(owned_in)), options(options_in) {}
+  ~Impl();
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  // The folder or link that stands at the final name; throws when it may not be replaced.
+  bool Replaces() const;
+  void Exchange();
+
+  fs::path path;
+  std::vector<std::string> owned;
+  OutputOptions options;
+
+  Descriptor parent;
+  Temporary staging;  // name empty: committed
+  // FOLDER/FILE below the parent, so that none of them exists any more after the rename.
+  std::vector<RegisteredName> registered;
+  std::deque<OutputFile> files;  // a deque: Create hands out references
+  std::vector<std::string> names;
+};
+
+StagedFolder::Impl::~Impl() {
+  files.clear();
+  if (!staging.name.empty() && staging.fd) {
+    for (const std::string& name : names) ::unlinkat(staging.fd.get(), name.c_str(), 0);
+    ::unlinkat(parent.get(), staging.name.c_str(), AT_REMOVEDIR);
+  }
+  registered.clear();  // before `parent` closes
+  staging.registered.Reset();
+}
+
+bool StagedFolder::Impl::Replaces() const {
+  struct stat st = {};
+  if (::lstat(path.c_str(), &st) != 0) return false;
+  if (!options.force) RefuseExisting(path);
+  if (S_ISDIR(st.st_mode)) {
+    RefuseForeignFiles(path, owned);
+  } else if (!S_ISLNK(st.st_mode)) {
+    throw Error(ErrorCode::kOutput, "is not a folder").In(path.native());
+  }
+  return true;
+}
+
+void StagedFolder::Impl::Exchange() {
+  const std::string name = path.filename().native();
+  if (::renameat2(parent.get(), staging.name.c_str(), parent.get(), name.c_str(),
+                  RENAME_EXCHANGE) != 0) {
+    throw SystemError(ErrorCode::kOutput, path, "cannot exchange it with the new folder", errno);
+  }
+  const std::string old = std::exchange(staging.name, "");
+  if (options.fsync) SyncFolder(parent.get(), path, "renamed but not known durable");
+  // The new output stands; what the temporary name holds now is the old one.
+  if (::unlinkat(parent.get(), old.c_str(), 0) == 0) return;  // it was a link
+  const Descriptor old_fd(Retry([&] {
+    return ::openat(parent.get(), old.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  }));
+  for (const std::string& file : owned) ::unlinkat(old_fd.get(), file.c_str(), 0);
+  if (::unlinkat(parent.get(), old.c_str(), AT_REMOVEDIR) != 0) {
+    throw SystemError(ErrorCode::kOutput, path,
+                      fmt::format("replaced, but the old folder remains as {}", Escape(old)), errno);
+  }
+}
+
+StagedFolder::StagedFolder(const fs::path& path, std::vector<std::string> owned,
+                           const OutputOptions& options)
+    : impl_(std::make_unique<Impl>(path.has_filename() ? path : path.parent_path(), std::move(owned),
+                                   options)) {
+  impl_->Replaces();
+  PrepareFolder(impl_->path, options);
+  LockedFolder locked(ParentFolder(impl_->path));
+  locked.RemoveStale(impl_->path, impl_->owned);
+  impl_->Replaces();
+  impl_->staging = locked.Create(impl_->path, RegisteredName::Kind::kFolder);
+  impl_->parent = locked.Release();
+}
+
+StagedFolder::~StagedFolder() = default;
+
+OutputFile& StagedFolder::Create(const std::string& name, std::uint64_t size_bytes) {
+  impl_->registered.emplace_back(impl_->parent.get(), impl_->staging.name + "/" + name,
+                                 RegisteredName::Kind::kFile);
+  impl_->names.push_back(name);
+  auto file = std::make_unique<OutputFile::Impl>(impl_->path / name, size_bytes, impl_->options);
+  file->OpenStaged(impl_->staging.fd.get());
+  return impl_->files.emplace_back(OutputFile(std::move(file)));
+}
+
+void StagedFolder::Commit() {
+  for (OutputFile& file : impl_->files) file.Commit();
+  if (impl_->options.fsync) SyncFolder(impl_->staging.fd.get(), impl_->path, "fsync failed");
+  struct stat old = {};
+  const bool keeps_mode = ::lstat(impl_->path.c_str(), &old) == 0 && S_ISDIR(old.st_mode);
+  const mode_t mode = keeps_mode ? old.st_mode & 0777 : DefaultMode(0777);
+  if (::fchmod(impl_->staging.fd.get(), mode) != 0) {
+    throw SystemError(ErrorCode::kOutput, impl_->path, "cannot set its mode", errno);
+  }
+  if (impl_->Replaces()) return impl_->Exchange();
+  RenameInto(impl_->parent.get(), impl_->staging.name, impl_->path, false);
+  impl_->staging.name.clear();
+  if (impl_->options.fsync) {
+    SyncFolder(impl_->parent.get(), impl_->path, "renamed but not known durable");
+  }
+}
+
+}  // namespace phiq

@@ -1,0 +1,54 @@
+// What the files of this room share when they talk to the kernel: an owned descriptor, calls that are
+// tried again when a signal interrupts them, and errors that carry strerror's text.
+#pragma once
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <string_view>
+#include <utility>
+
+#include "phiq/error.h"
+
+namespace phiq {
+
+class Descriptor {
+ public:
+  Descriptor() = default;
+  explicit Descriptor(int fd) noexcept : fd_(fd) {}
+  ~Descriptor() { Reset(); }
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    if (this != &other) {
+      Reset();
+      fd_ = std::exchange(other.fd_, -1);
+    }
+    return *this;
+  }
+
+  int get() const noexcept { return fd_; }
+  explicit operator bool() const noexcept { return fd_ >= 0; }
+  int Release() noexcept { return std::exchange(fd_, -1); }
+  void Reset() noexcept {
+    if (fd_ >= 0) ::close(Release());
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+// Calls until no signal interrupts. Not for close(2), which has closed even so.
+template <typename Call>
+auto Retry(Call call) {
+  auto result = call();
+  while (result == -1 && errno == EINTR) result = call();
+  return result;
+}
+
+// "PATH: WHAT: strerror(number)". Running out of descriptors, threads or memory is kResources,
+// whatever `code` says.
+Error SystemError(ErrorCode code, const std::filesystem::path& path, std::string_view what,
+                  int number);
+
+}  // namespace phiq

@@ -1,0 +1,101 @@
+// Encoders of IQ4_NL and IQ4_XS: four-bit codes that index a fixed table of uneven steps.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/half.h"
+#include "kernels/ggml_blocks.h"
+#include "kernels/ggml_search.h"
+#include "kernels/rounding.h"
+
+namespace phiq {
+namespace {
+
+// Half way between neighbours of the table; exact in float.
+constexpr std::array<float, 15> kMidpoints = [] {
+  std::array<float, 15> midpoints{};
+  for (std::size_t i = 0; i < midpoints.size(); ++i) {
+    midpoints[i] = 0.5F * static_cast<float>(kIq4Values[i] + kIq4Values[i + 1]);
+  }
+  return midpoints;
+}();
+
+// The nearest table entry; the upper one on ties.
+std::uint8_t NearestEntry(float v) noexcept {
+  int index = 0;
+  for (const float midpoint : kMidpoints) index += static_cast<int>(v >= midpoint);
+  return static_cast<std::uint8_t>(index);
+}
+
+struct Fit {
+  float xq;
+  float qq;
+};
+
+// Least-squares sums for the codes that inv_scale gives, weighted with x^2.
+Fit FitCodes(std::span<const float, 32> x, float inv_scale) noexcept {
+  std::array<float, 32> values;
+  for (std::size_t i = 0; i < 32; ++i) {
+    values[i] = static_cast<float>(kIq4Values[NearestEntry(inv_scale * x[i])]);
+  }
+  Fit fit{0.0F, 0.0F};
+  for (std::size_t i = 0; i < 32; ++i) {
+    const float weight = x[i] * x[i];
+    fit.xq += weight * values[i] * x[i];
+    fit.qq += weight * values[i] * values[i];
+  }
+  return fit;
+}
+
+// One scale with the extreme on the table's positive end, then fifteen with it near the negative.
+float SearchScale(std::span<const float, 32> x) noexcept {
+  const float extreme = SignedExtreme(x);
+  if (std::abs(extreme) < kNegligible) return 0.0F;
+  constexpr float kLowest = kIq4Values[0];
+  const Fit first = FitCodes(x, 1.0F / (-extreme / kLowest));
+  float scale = first.xq / first.qq;
+  float best_gain = scale * first.xq;
+  for (int step = -7; step <= 7; ++step) {
+    const Fit fit = FitCodes(x, (static_cast<float>(step) + kLowest) / extreme);
+    if (fit.qq > 0.0F && fit.xq * fit.xq > best_gain * fit.qq) {
+      scale = fit.xq / fit.qq;
+      best_gain = scale * fit.xq;
+    }
+  }
+  return scale;
+}
+
+void EncodeCodes(std::span<const float, 32> x, float inv_scale,
+                 std::span<std::uint8_t, 16> q) noexcept {
+  for (std::size_t i = 0; i < 16; ++i) {
+    q[i] = static_cast<std::uint8_t>(NearestEntry(inv_scale * x[i]) |
+                                     (NearestEntry(inv_scale * x[i + 16]) << 4));
+  }
+}
+
+}  // namespace
+
+void EncodeBlock(BlockWeights<BlockIQ4_NL> x, BlockIQ4_NL& block) noexcept {
+  const float scale = SearchScale(x);
+  block.d = FloatToFp16(scale);
+  EncodeCodes(x, InverseOrZero(scale), block.q);
+}
+
+void EncodeBlock(BlockWeights<BlockIQ4_XS> x, BlockIQ4_XS& block) noexcept {
+  std::array<float, 8> scales;
+  for (std::size_t j = 0; j < 8; ++j) scales[j] = SearchScale(x.subspan(32 * j).first<32>());
+  const float d = -SignedExtreme(scales) / 32.0F;
+  block.d = FloatToFp16(d);
+  const float inv_d = InverseOrZero(d);
+  for (std::size_t j = 0; j < 8; ++j) {
+    const int scale = std::clamp(NearestInt(inv_d * scales[j]), -32, 31);
+    const float inv_scale = InverseOrZero(d * static_cast<float>(scale));
+    EncodeCodes(x.subspan(32 * j).first<32>(), inv_scale,
+                std::span(block.q).subspan(16 * j).first<16>());
+    const int stored = scale + 32;
+    block.scales_l[j / 2] |= static_cast<std::uint8_t>((stored & 15) << (4 * (j % 2)));
+    block.scales_h |= static_cast<std::uint16_t>((stored >> 4) << (2 * j));
+  }
+}
+
+}  // namespace phiq

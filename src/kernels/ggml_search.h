@@ -1,0 +1,46 @@
+// Searches for the scale of one run of weights, as llama-quantize does them without an importance
+// matrix: the same candidates in the same order, sums in element order, strict comparisons.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace phiq {
+
+// Weights below this count as zero.
+inline constexpr float kNegligible = 1e-15F;
+
+// The weight of largest magnitude with its sign; the first of equals.
+float SignedExtreme(std::span<const float> x) noexcept;
+
+// 1 / scale, or 0 for a scale of 0.
+inline float InverseOrZero(float scale) noexcept { return scale != 0.0F ? 1.0F / scale : 0.0F; }
+
+// Both searches below: x ~= scale * (codes - levels), codes in 0 ... 2 * levels - 1, error weighted
+// with x^2. Returns the scale; 0, and codes 0, for negligible weights.
+
+// Nineteen scales around extreme / -levels, each refined by least squares.
+float SearchSymmetric(std::span<const float> x, int levels, std::span<std::uint8_t> codes) noexcept;
+
+// Starts from extreme / -levels and moves one code at a time while the fit gets better.
+float DescendSymmetric(std::span<const float> x, int levels,
+                       std::span<std::uint8_t> codes) noexcept;
+
+struct AffineGrid {
+  int last_code;  // codes 0 ... last_code
+  float first;    // candidate i divides the range by last_code + first + step * i
+  float step;
+  int last_step;
+  bool absolute_error;  // else squared
+};
+
+struct AffineFit {
+  float scale;
+  float min;  // x ~= scale * codes - min, min >= 0
+};
+
+// Candidates of `grid`, each refined by least squares, error weighted with `weights`.
+AffineFit SearchAffine(std::span<const float> x, std::span<const float> weights,
+                       const AffineGrid& grid, std::span<std::uint8_t> codes) noexcept;
+
+}  // namespace phiq

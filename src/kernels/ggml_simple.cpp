@@ -1,0 +1,113 @@
+// Encoders without a search: floats, and blocks of 32 with one scale from the largest weight or
+// from the range. Codes use the unrounded scale, as llama-quantize's do.
+#include <algorithm>
+#include <cmath>
+
+#include "base/half.h"
+#include "kernels/ggml_blocks.h"
+#include "kernels/ggml_search.h"
+#include "kernels/rounding.h"
+
+namespace phiq {
+namespace {
+
+struct Range {
+  float low;
+  float high;
+};
+
+Range FindRange(std::span<const float> x) noexcept {
+  Range range{x[0], x[0]};
+  for (const float v : x) {
+    range.low = std::min(range.low, v);
+    range.high = std::max(range.high, v);
+  }
+  return range;
+}
+
+// Code e of 32 goes to nibble e / 16 of byte e % 16, its bit 4 (if any) to bit e of `high_bits`.
+void PackCodes(std::span<const std::uint8_t, 32> codes, std::span<std::uint8_t, 16> q) noexcept {
+  for (std::size_t i = 0; i < 16; ++i) {
+    q[i] = static_cast<std::uint8_t>((codes[i] & 15) | ((codes[i + 16] & 15) << 4));
+  }
+}
+
+void PackHighBits(std::span<const std::uint8_t, 32> codes,
+                  std::span<std::uint8_t, 4> high_bits) noexcept {
+  for (std::size_t e = 0; e < 32; ++e) {
+    high_bits[e / 8] |= static_cast<std::uint8_t>((codes[e] >> 4) << (e % 8));
+  }
+}
+
+// codes = (x - origin) / scale + offset, cut to an integer and to `last`. Sane values are positive
+// here, so cutting rounds to nearest.
+void EncodeCodes(std::span<const float, 32> x, float origin, float inv_scale, float offset,
+                 int last, std::span<std::uint8_t, 32> codes) noexcept {
+  for (std::size_t e = 0; e < 32; ++e) {
+    const float v = (x[e] - origin) * inv_scale + offset;
+    codes[e] = static_cast<std::uint8_t>(std::min(last, TruncateToInt(v)));
+  }
+}
+
+}  // namespace
+
+void EncodeBlock(BlockWeights<BlockF32> x, BlockF32& block) noexcept { block.x = x[0]; }
+
+void EncodeBlock(BlockWeights<BlockF16> x, BlockF16& block) noexcept {
+  block.x = FloatToFp16(x[0]);
+}
+
+void EncodeBlock(BlockWeights<BlockBF16> x, BlockBF16& block) noexcept {
+  block.x = FloatToBf16(x[0]);
+}
+
+void EncodeBlock(BlockWeights<BlockQ8_0> x, BlockQ8_0& block) noexcept {
+  float amax = 0.0F;
+  for (const float v : x) amax = std::max(amax, std::abs(v));
+  const float d = amax / 127.0F;
+  const float inv_d = InverseOrZero(d);
+  block.d = FloatToFp16(d);
+  for (std::size_t e = 0; e < 32; ++e) {
+    block.q[e] = static_cast<std::int8_t>(RoundHalfAway(x[e] * inv_d));
+  }
+}
+
+void EncodeBlock(BlockWeights<BlockQ4_0> x, BlockQ4_0& block) noexcept {
+  const float d = SignedExtreme(x) / -8.0F;
+  block.d = FloatToFp16(d);
+  std::uint8_t codes[32];
+  EncodeCodes(x, 0.0F, InverseOrZero(d), 8.5F, 15, codes);
+  PackCodes(codes, block.q);
+}
+
+void EncodeBlock(BlockWeights<BlockQ4_1> x, BlockQ4_1& block) noexcept {
+  const Range range = FindRange(x);
+  const float d = (range.high - range.low) / 15.0F;
+  block.d = FloatToFp16(d);
+  block.m = FloatToFp16(range.low);
+  std::uint8_t codes[32];
+  EncodeCodes(x, range.low, InverseOrZero(d), 0.5F, 15, codes);
+  PackCodes(codes, block.q);
+}
+
+void EncodeBlock(BlockWeights<BlockQ5_0> x, BlockQ5_0& block) noexcept {
+  const float d = SignedExtreme(x) / -16.0F;
+  block.d = FloatToFp16(d);
+  std::uint8_t codes[32];
+  EncodeCodes(x, 0.0F, InverseOrZero(d), 16.5F, 31, codes);
+  PackCodes(codes, block.q);
+  PackHighBits(codes, block.qh);
+}
+
+void EncodeBlock(BlockWeights<BlockQ5_1> x, BlockQ5_1& block) noexcept {
+  const Range range = FindRange(x);
+  const float d = (range.high - range.low) / 31.0F;
+  block.d = FloatToFp16(d);
+  block.m = FloatToFp16(range.low);
+  std::uint8_t codes[32];
+  EncodeCodes(x, range.low, InverseOrZero(d), 0.5F, 31, codes);
+  PackCodes(codes, block.q);
+  PackHighBits(codes, block.qh);
+}
+
+}  // namespace phiq

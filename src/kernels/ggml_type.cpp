@@ -1,0 +1,157 @@
+// The table of GGUF tensor types, and rows to blocks and back.
+#include "phiq/ggml_type.h"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+
+#include "base/half.h"
+#include "kernels/ggml_blocks.h"
+
+namespace phiq {
+namespace {
+
+template <typename Block>
+void EncodeRow(std::span<const float> x, std::span<std::byte> out) noexcept {
+  for (std::size_t b = 0; b < x.size() / Block::kSize; ++b) {
+    Block block{};
+    EncodeBlock(x.subspan(b * Block::kSize).template first<Block::kSize>(), block);
+    std::memcpy(out.data() + b * sizeof(Block), &block, sizeof(Block));
+  }
+}
+
+template <typename Block>
+void DecodeRow(std::span<const std::byte> in, std::span<float> x) noexcept {
+  for (std::size_t b = 0; b < x.size() / Block::kSize; ++b) {
+    Block block;
+    std::memcpy(&block, in.data() + b * sizeof(Block), sizeof(Block));
+    DecodeBlock(block, x.subspan(b * Block::kSize).template first<Block::kSize>());
+  }
+}
+
+bool IsFiniteHalf(Half h) noexcept { return (h & 0x7C00U) != 0x7C00U; }
+
+bool IsFiniteBlock(const BlockF32& block) noexcept { return std::isfinite(block.x); }
+bool IsFiniteBlock(const BlockF16& block) noexcept { return IsFiniteHalf(block.x); }
+bool IsFiniteBlock(const BlockBF16& block) noexcept { return (block.x & 0x7F80U) != 0x7F80U; }
+
+template <typename Block>
+bool IsFiniteBlock(const Block& block) noexcept {
+  if constexpr (requires { block.dmin; }) {
+    if (!IsFiniteHalf(block.dmin)) return false;
+  }
+  if constexpr (requires { block.m; }) {
+    if (!IsFiniteHalf(block.m)) return false;
+  }
+  return IsFiniteHalf(block.d);
+}
+
+template <typename Block>
+std::optional<std::size_t> FindNonFiniteBlock(std::span<const std::byte> blocks) noexcept {
+  for (std::size_t b = 0; b < blocks.size() / sizeof(Block); ++b) {
+    Block block;
+    std::memcpy(&block, blocks.data() + b * sizeof(Block), sizeof(Block));
+    if (!IsFiniteBlock(block)) return b;
+  }
+  return std::nullopt;
+}
+
+struct RowCodec {
+  void (*encode)(std::span<const float> x, std::span<std::byte> out) noexcept;
+  void (*decode)(std::span<const std::byte> in, std::span<float> x) noexcept;
+  std::optional<std::size_t> (*find_non_finite)(std::span<const std::byte> blocks) noexcept;
+};
+
+struct Entry {
+  GgmlTypeInfo info;
+  RowCodec codec;
+};
+
+template <typename Block>
+constexpr Entry MakeEntry(GgmlType type, std::string_view name) {
+  return {{type, name, Block::kSize, sizeof(Block)},
+          {EncodeRow<Block>, DecodeRow<Block>, FindNonFiniteBlock<Block>}};
+}
+
+constexpr std::array kEntries = {
+    MakeEntry<BlockF32>(GgmlType::kF32, "F32"),
+    MakeEntry<BlockF16>(GgmlType::kF16, "F16"),
+    MakeEntry<BlockQ4_0>(GgmlType::kQ4_0, "Q4_0"),
+    MakeEntry<BlockQ4_1>(GgmlType::kQ4_1, "Q4_1"),
+    MakeEntry<BlockQ5_0>(GgmlType::kQ5_0, "Q5_0"),
+    MakeEntry<BlockQ5_1>(GgmlType::kQ5_1, "Q5_1"),
+    MakeEntry<BlockQ8_0>(GgmlType::kQ8_0, "Q8_0"),
+    MakeEntry<BlockQ2_K>(GgmlType::kQ2_K, "Q2_K"),
+    MakeEntry<BlockQ3_K>(GgmlType::kQ3_K, "Q3_K"),
+    MakeEntry<BlockQ4_K>(GgmlType::kQ4_K, "Q4_K"),
+    MakeEntry<BlockQ5_K>(GgmlType::kQ5_K, "Q5_K"),
+    MakeEntry<BlockQ6_K>(GgmlType::kQ6_K, "Q6_K"),
+    MakeEntry<BlockIQ4_NL>(GgmlType::kIQ4_NL, "IQ4_NL"),
+    MakeEntry<BlockIQ4_XS>(GgmlType::kIQ4_XS, "IQ4_XS"),
+    MakeEntry<BlockBF16>(GgmlType::kBF16, "BF16"),
+};
+
+constexpr auto kInfos = [] {
+  std::array<GgmlTypeInfo, kEntries.size()> infos{};
+  for (std::size_t i = 0; i < infos.size(); ++i) infos[i] = kEntries[i].info;
+  return infos;
+}();
+
+const Entry& FindEntry(GgmlType type) noexcept {
+  const auto* entry = std::find_if(kEntries.begin(), kEntries.end(),
+                                   [type](const Entry& e) { return e.info.type == type; });
+  assert(entry != kEntries.end());
+  return *entry;
+}
+
+char UpperAscii(char c) noexcept {
+  return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+}
+
+}  // namespace
+
+std::span<const GgmlTypeInfo> GgmlTypes() noexcept { return kInfos; }
+
+const GgmlTypeInfo& GetGgmlTypeInfo(GgmlType type) noexcept { return FindEntry(type).info; }
+
+std::optional<GgmlType> FindGgmlType(std::string_view name) noexcept {
+  for (const GgmlTypeInfo& info : kInfos) {
+    if (std::equal(name.begin(), name.end(), info.name.begin(), info.name.end(),
+                   [](char a, char b) { return UpperAscii(a) == b; })) {
+      return info.type;
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<GgmlType> FindGgmlType(std::int32_t code) noexcept {
+  for (const GgmlTypeInfo& info : kInfos) {
+    if (static_cast<std::int32_t>(info.type) == code) return info.type;
+  }
+  return std::nullopt;
+}
+
+std::size_t GgmlRowBytes(GgmlType type, std::size_t n) noexcept {
+  const GgmlTypeInfo& info = GetGgmlTypeInfo(type);
+  assert(n % info.block_size == 0);
+  return n / info.block_size * info.block_bytes;
+}
+
+void QuantizeGgmlRow(GgmlType type, std::span<const float> x, std::span<std::byte> out) noexcept {
+  assert(out.size() == GgmlRowBytes(type, x.size()));
+  FindEntry(type).codec.encode(x, out);
+}
+
+void DequantizeGgmlRow(GgmlType type, std::span<const std::byte> in, std::span<float> x) noexcept {
+  assert(in.size() == GgmlRowBytes(type, x.size()));
+  FindEntry(type).codec.decode(in, x);
+}
+
+std::optional<std::size_t> FindNonFinite(GgmlType type,
+                                         std::span<const std::byte> blocks) noexcept {
+  return FindEntry(type).codec.find_non_finite(blocks);
+}
+
+}  // namespace phiq

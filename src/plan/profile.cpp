@@ -1,0 +1,268 @@
+// Profiles, formats and precisions: the tables, the words, the user's own files.
+#include "phiq/profile.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <utility>
+
+#include "base/json.h"
+#include "base/limits.h"
+#include "io/input_file.h"
+#include "phiq/error.h"
+#include "phiq/plan.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+using enum Precision;
+
+struct FormatEntry {
+  Format format;
+  std::string_view name;
+};
+constexpr std::array<FormatEntry, 4> kFormats = {{
+    {Format::kGguf, "gguf"},
+    {Format::kOnnx, "onnx"},
+    {Format::kOpenVino, "openvino"},
+    {Format::kMlx, "mlx"},
+}};
+constexpr std::array<Format, 1> kAvailableFormats = {Format::kGguf};
+
+struct PrecisionEntry {
+  Precision precision;
+  std::string_view name;
+};
+constexpr std::array<PrecisionEntry, 5> kPrecisions = {{
+    {kInt4, "int4"},
+    {kInt8, "int8"},
+    {kFp16, "fp16"},
+    {kBf16, "bf16"},
+    {kFp32, "fp32"},
+}};
+
+bool IsAvailable(Format format) {
+  return std::find(kAvailableFormats.begin(), kAvailableFormats.end(), format) !=
+         kAvailableFormats.end();
+}
+
+// All profiles, those of formats to come included: their names are known words.
+const std::vector<Profile>& AllProfiles() {
+  static const std::vector<Profile> profiles = {
+      {"mobile", "phones and tablets, onnxruntime mobile CPU", Format::kOnnx, kInt4,
+       {kInt4, kInt8}, std::nullopt},
+      {"iot", "Arm and x86 boards, llama.cpp", Format::kGguf, kInt4, {kInt4, kInt8}, std::nullopt},
+      {"ai-pc", "any AI PC, onnxruntime CPU", Format::kOnnx, kInt8,
+       {kInt8, kInt4, kFp16, kFp32}, std::nullopt},
+      {"ai-pc-intel", "Intel CPU, GPU, NPU", Format::kOpenVino, kInt8,
+       {kInt4, kInt8, kFp16, kFp32}, std::nullopt},
+      {"ai-pc-nvidia", "onnxruntime CUDA", Format::kOnnx, kFp16, {kInt4, kInt8, kFp16},
+       std::nullopt},
+      {"apple", "Apple silicon", Format::kMlx, kInt4, {kInt4, kInt8, kFp16, kBf16, kFp32},
+       std::nullopt},
+  };
+  return profiles;
+}
+
+std::string Names(std::span<const Precision> precisions) {
+  std::vector<std::string_view> names;
+  for (const Precision precision : precisions) names.push_back(PrecisionName(precision));
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string AvailableFormatNames() {
+  std::vector<std::string_view> names;
+  for (const Format format : kAvailableFormats) names.push_back(FormatName(format));
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+// "unknown profile 'mobil', did you mean 'mobile'? (HINT)"
+Error Unknown(std::string_view what, std::string_view word, std::span<const std::string> known,
+              std::string_view hint) {
+  const std::string suggestion = DidYouMean(word, known);
+  return Error(ErrorCode::kUsage, fmt::format("unknown {} '{}'{}{}", what, Escape(word),
+                                              suggestion.empty() ? "" : ", ", suggestion))
+      .Hint(hint);
+}
+
+template <typename Table>
+std::vector<std::string> NamesOf(const Table& table) {
+  std::vector<std::string> names;
+  for (const auto& entry : table) names.emplace_back(entry.name);
+  return names;
+}
+
+bool LooksLikeFile(const std::string& text) {
+  std::error_code ignored;
+  return text.find('/') != std::string::npos || text.ends_with(".json") ||
+         std::filesystem::is_regular_file(text, ignored);
+}
+
+// Calls `parse`, whose wrong word is bad data when it stands in a file.
+template <typename Parse>
+auto FromFile(const std::string& path, std::string_view key, const Parse& parse) {
+  try {
+    return parse();
+  } catch (const Error& error) {
+    const bool is_word = error.code() == ErrorCode::kUsage;
+    throw Error(is_word ? ErrorCode::kBadData : error.code(),
+                fmt::format("'{}': {}", key, error.what()))
+        .In(path);
+  }
+}
+
+std::string Required(const Json& json, std::string_view key, const std::string& path) {
+  if (std::optional<std::string> value = JsonString(json, key, path)) return *std::move(value);
+  throw Error(ErrorCode::kBadData, fmt::format("the profile lacks '{}'", key)).In(path);
+}
+
+std::vector<Precision> ReadAllowed(const Json& list, const std::string& path) {
+  std::vector<Precision> allowed;
+  for (const Json& item : list.is_array() ? list : Json::array()) {
+    if (!item.is_string()) break;
+    allowed.push_back(FromFile(
+        path, "allow", [&] { return ParsePrecision(item.get_ref<const std::string&>()); }));
+  }
+  if (allowed.empty() || allowed.size() != list.size()) {
+    throw Error(ErrorCode::kBadData, "'allow' needs to be a list of precisions, at least one")
+        .In(path);
+  }
+  return allowed;
+}
+
+Profile ReadProfileFile(const std::string& path) {
+  constexpr std::array<std::string_view, 6> kKeys = {"name",      "description", "format",
+                                                     "precision", "allow",       "type"};
+  const Json json = ParseJson(ReadWholeFile(path, limits::kConfigBytes), path, limits::kJsonDepth);
+  if (!json.is_object()) {
+    throw Error(ErrorCode::kBadData, "a profile is a JSON object").In(path);
+  }
+  for (const auto& [key, value] : json.items()) {
+    if (std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end()) continue;
+    throw Error(ErrorCode::kBadData, fmt::format("unknown key '{}'", Escape(key)))
+        .In(path)
+        .Hint(fmt::format("a profile has {}", fmt::join(kKeys, ", ")));
+  }
+  Profile profile;
+  profile.name = JsonString(json, "name", path).value_or(std::filesystem::path(path).stem().string());
+  profile.description = JsonString(json, "description", path).value_or("");
+  const std::string format = Required(json, "format", path);
+  profile.format = FromFile(path, "format", [&] { return ParseFormat(format); });
+  const std::string precision = Required(json, "precision", path);
+  profile.default_precision = FromFile(path, "precision", [&] { return ParsePrecision(precision); });
+  profile.allowed = {profile.default_precision};
+  if (json.contains("allow")) profile.allowed = ReadAllowed(json["allow"], path);
+  if (std::find(profile.allowed.begin(), profile.allowed.end(), profile.default_precision) ==
+      profile.allowed.end()) {
+    throw Error(ErrorCode::kBadData, fmt::format("'precision' is {}, which 'allow' lacks", precision))
+        .In(path);
+  }
+  if (const std::optional<std::string> type = JsonString(json, "type", path)) {
+    profile.type = FromFile(path, "type", [&] { return ParseType(profile.format, *type); });
+  }
+  return profile;
+}
+
+}  // namespace
+
+std::string_view FormatName(Format format) noexcept {
+  return kFormats[static_cast<std::size_t>(format)].name;
+}
+
+std::string_view PrecisionName(Precision precision) noexcept {
+  return kPrecisions[static_cast<std::size_t>(precision)].name;
+}
+
+std::span<const Format> AvailableFormats() noexcept { return kAvailableFormats; }
+
+Format ParseFormat(std::string_view text) {
+  const auto* found = std::find_if(kFormats.begin(), kFormats.end(),
+                                   [&](const FormatEntry& entry) { return entry.name == text; });
+  if (found == kFormats.end()) {
+    throw Unknown("format", text, NamesOf(kFormats), "formats: " + AvailableFormatNames());
+  }
+  if (!IsAvailable(found->format)) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("format '{}' is not written by this version", found->name))
+        .Hint("formats: " + AvailableFormatNames());
+  }
+  return found->format;
+}
+
+Precision ParsePrecision(std::string_view text) {
+  const auto* found = std::find_if(kPrecisions.begin(), kPrecisions.end(),
+                                   [&](const PrecisionEntry& entry) { return entry.name == text; });
+  if (found == kPrecisions.end()) {
+    const std::vector<std::string> names = NamesOf(kPrecisions);
+    throw Unknown("precision", text, names, fmt::format("precisions: {}", fmt::join(names, ", ")));
+  }
+  return found->precision;
+}
+
+std::span<const Profile> BuiltinProfiles() {
+  static const std::vector<Profile> available = [] {
+    std::vector<Profile> profiles = AllProfiles();
+    std::erase_if(profiles, [](const Profile& profile) { return !IsAvailable(profile.format); });
+    return profiles;
+  }();
+  return available;
+}
+
+Profile LoadProfile(const std::string& name_or_path) {
+  for (const Profile& profile : AllProfiles()) {
+    if (profile.name != name_or_path) continue;
+    if (IsAvailable(profile.format)) return profile;
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("profile '{}' needs format '{}', which is not written by this version",
+                            profile.name, FormatName(profile.format)))
+        .Hint("`phiq profiles` lists the profiles");
+  }
+  if (LooksLikeFile(name_or_path)) return ReadProfileFile(name_or_path);
+  throw Unknown("profile", name_or_path, NamesOf(AllProfiles()),
+                "`phiq profiles` lists them; a file's name ends in .json or has a /");
+}
+
+std::string ProfileToJson(const Profile& profile) {
+  nlohmann::ordered_json json;
+  json["name"] = profile.name;
+  json["description"] = profile.description;
+  json["format"] = FormatName(profile.format);
+  json["precision"] = PrecisionName(profile.default_precision);
+  json["allow"] = nlohmann::ordered_json::array();
+  for (const Precision precision : profile.allowed) json["allow"].push_back(PrecisionName(precision));
+  if (profile.type) json["type"] = *profile.type;
+  // A name taken from a path need not be UTF-8.
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+Target ResolveTarget(const Profile* profile, std::optional<Format> format,
+                     std::optional<Precision> precision, const std::optional<std::string>& type) {
+  if (precision && type) {
+    throw Error(ErrorCode::kUsage, "--precision and --type contradict each other")
+        .Hint("a type says the precision: give one of the two");
+  }
+  if (profile != nullptr && format && *format != profile->format) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--format {} contradicts profile '{}', which is {}",
+                            FormatName(*format), Escape(profile->name), FormatName(profile->format)));
+  }
+  if (profile != nullptr && precision &&
+      std::find(profile->allowed.begin(), profile->allowed.end(), *precision) ==
+          profile->allowed.end()) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("profile '{}' does not allow precision {}", Escape(profile->name),
+                            PrecisionName(*precision)))
+        .Hint("it allows " + Names(profile->allowed));
+  }
+  const Format resolved = profile != nullptr ? profile->format : format.value_or(Format::kGguf);
+  if (type) return {resolved, ParseType(resolved, *type)};
+  if (precision) return {resolved, TypeOfPrecision(resolved, *precision)};
+  if (profile == nullptr) return {resolved, TypeOfPrecision(resolved, kInt4)};
+  if (profile->type) return {resolved, ParseType(resolved, *profile->type)};
+  return {resolved, TypeOfPrecision(resolved, profile->default_precision)};
+}
+
+}  // namespace phiq
