@@ -75,6 +75,10 @@ Words CommandNames(const CLI::App& app) {
 
 bool TakesValue(const CLI::Option& option) { return option.get_items_expected_max() > 0; }
 
+bool IsRepeatable(const CLI::Option& option) {
+  return option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+}
+
 // A description on one line, inside single quotes.
 std::string Quoted(std::string_view description) {
   std::string text;
@@ -135,7 +139,7 @@ std::string ZshScript(const CLI::App& app) {
     cases += fmt::format("    {}) _arguments", command->get_name());
     for (const CLI::Option* option : command->get_options())
       for (const std::string& name : option->get_lnames())
-        cases += fmt::format(" \\\n      '{}{}'", option->get_allow_extra_args() ? "" : "*", ZshOption(*option, name));
+        cases += fmt::format(" \\\n      '{}{}'", IsRepeatable(*option) ? "*" : "", ZshOption(*option, name));
     const Words operands = ValuesOf(command->get_name());
     cases += operands.empty() ? " \\\n      '*:file:_files' ;;\n"
                               : fmt::format(" \\\n      '*:name:({})' ;;\n", fmt::join(operands, " "));

@@ -177,7 +177,7 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   toggle("--no-fsync", flags.no_fsync, "Faster, but a power loss may leave a broken output");
 
   group = "Input";
-  value("--nan", flags.nan, "POLICY", "NaN and Inf in weights: error (default) or zero");
+  value("--nan", flags.nan, "POLICY", "NaN in weights: error (default) or zero");
   value("--overflow", flags.overflow, "POLICY",
         "Weights too large for the type: error (default), clamp, or f32\n(keep the tensor as F32)");
   list("--ignore-extra", flags.ignore_extra, "GLOB", "Tensors that the model may have besides; repeatable");
