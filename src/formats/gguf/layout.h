@@ -22,28 +22,34 @@ struct PlacedTensor {
 };
 
 struct PlacedFile {
-  std::string name_suffix;         // "" or "-00001-of-00003"
-  std::vector<std::byte> header;   // everything before the tensor data, padding included
+  std::string name_suffix;        // "" or "-00001-of-00003"
+  std::vector<std::byte> header;  // everything before the tensor data, padding included
   std::vector<PlacedTensor> tensors;
-  std::uint64_t size_bytes = 0;    // whole file, the last tensor's padding included
+  std::uint64_t size_bytes = 0;  // whole file, the last tensor's padding included
 };
 
 struct Layout {
-  std::vector<PlacedFile> files;  // one, or the parts of a split output; the first holds the metadata
+  // One, or the parts of a split output; the first holds the metadata.
+  std::vector<PlacedFile> files;
 };
 
 // The GGUF name of a plan line ("output.weight", "rope_factors_long.weight").
 std::string TensorName(const PlanLine& line);
 
+// The --type name that a general.file_type stands for; nullopt when phiq does not write it.
+std::optional<std::string> FindFileType(std::uint32_t code);
+
 // The metadata of the output (docs/formats/gguf.md): model, rope, tokenizer, chat template.
 // `extra`  records that the caller adds (e.g. "phiq.nan_policy").
 // Throws   kBadData: the tokenizer does not fit a GGUF vocabulary. Warns: pads, dropped tokens.
-Metadata BuildMetadata(const Model& model, const Plan& plan, const Metadata& extra, const WarningFn& warn);
+Metadata BuildMetadata(const Model& model, const Plan& plan, const Metadata& extra,
+                       const WarningFn& warn);
 
 // Orders the tensors (outside the blocks alphabetically, then by block, then alphabetically, as
 // llama-quantize does), places them, and encodes the header of each file.
 // `split_max_bytes`: a new part starts when a part's padded tensor data would pass it.
 // Throws   kUsage: a single tensor is larger than split_max_bytes.
-Layout MakeLayout(const Plan& plan, const Metadata& metadata, std::optional<std::uint64_t> split_max_bytes);
+Layout MakeLayout(const Plan& plan, const Metadata& metadata,
+                  std::optional<std::uint64_t> split_max_bytes);
 
 }  // namespace phiq::gguf

@@ -1,0 +1,211 @@
+// The metadata of a GGUF output, in the order of llama.cpp's converter.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <unordered_set>
+
+#include "base/checked.h"
+#include "formats/gguf/layout.h"
+#include "formats/gguf/model_name.h"
+#include "formats/gguf/vocabulary.h"
+#include "phiq/text.h"
+
+namespace phiq::gguf {
+namespace {
+
+// llama.cpp's own numbers for file types (not ggml's). On disk: never renumber.
+struct FileType {
+  std::string_view name;
+  std::uint32_t code;
+};
+constexpr std::array<FileType, 19> kFileTypes = {{
+    {"F32", 0},     {"F16", 1},     {"Q4_0", 2},    {"Q4_1", 3},    {"Q8_0", 7},
+    {"Q5_0", 8},    {"Q5_1", 9},    {"Q2_K", 10},   {"Q3_K_S", 11}, {"Q3_K_M", 12},
+    {"Q3_K_L", 13}, {"Q4_K_S", 14}, {"Q4_K_M", 15}, {"Q5_K_S", 16}, {"Q5_K_M", 17},
+    {"Q6_K", 18},   {"IQ4_NL", 25}, {"IQ4_XS", 30}, {"BF16", 32},
+}};
+
+std::uint32_t FileTypeCode(std::string_view type) {
+  for (const FileType& known : kFileTypes) {
+    if (known.name == type) return known.code;
+  }
+  throw Error(ErrorCode::kInternal, fmt::format("no GGUF file type '{}'", type));
+}
+
+// "3.8B": two significant digits, as llama.cpp's converter labels sizes.
+std::string SizeLabel(const Plan& plan) {
+  double n_weights = 0;
+  for (const PlanLine& line : plan.lines)
+    n_weights += static_cast<double>(CheckedProduct(line.shape).value());
+  const auto [scale, suffix] = n_weights > 1e12  ? std::pair(1e12, 'T')
+                               : n_weights > 1e9 ? std::pair(1e9, 'B')
+                               : n_weights > 1e6 ? std::pair(1e6, 'M')
+                                                 : std::pair(1e3, 'K');
+  const double scaled = n_weights / scale;
+  const double rounded = std::nearbyint(scaled);
+  const int n_decimals = rounded >= 10 ? 0 : rounded >= 1 ? 1 : 2;
+  return fmt::format("{:.{}f}{}", scaled, n_decimals, suffix);
+}
+
+// By what longrope multiplies cos and sin.
+float AttentionFactor(const ModelConfig& config) {
+  const double original = config.original_max_position_embeddings;
+  const double scale = config.max_position_embeddings / original;
+  if (scale <= 1) return 1;
+  const double factor = config.rope_scaling == RopeScalingType::kYarn
+                            ? 0.1 * std::log(scale) + 1
+                            : std::sqrt(1 + std::log(scale) / std::log(original));
+  if (!std::isfinite(factor)) {
+    throw Error(
+        ErrorCode::kBadData,
+        fmt::format("original_max_position_embeddings {}, allowed with longrope: 2 and above",
+                    config.original_max_position_embeddings))
+        .In("config.json");
+  }
+  return static_cast<float>(factor);
+}
+
+void AddModel(const ModelConfig& config, Metadata& out) {
+  const auto add = [&](std::string_view key, Value value) {
+    out.emplace_back(fmt::format("phi3.{}", key), std::move(value));
+  };
+  add("context_length", config.max_position_embeddings);
+  add("rope.scaling.original_context_length", config.original_max_position_embeddings);
+  add("embedding_length", config.hidden_size);
+  add("feed_forward_length", config.intermediate_size);
+  add("block_count", config.n_layers);
+  add("attention.head_count", config.n_heads);
+  add("attention.head_count_kv", config.n_kv_heads);
+  add("attention.layer_norm_rms_epsilon", config.rms_norm_eps);
+  add("rope.dimension_count", config.rope_dim);
+  add("rope.freq_base", config.rope_theta);
+  if (!config.long_factor.empty()) add("rope.scaling.attn_factor", AttentionFactor(config));
+  add("attention.sliding_window", config.sliding_window);
+}
+
+std::string_view PreTokenizerName(const Tokenizer& tokenizer) {
+  if (tokenizer.kind == TokenizerKind::kSentencePiece)
+    return "default";  // llama.cpp ignores it there
+  switch (tokenizer.pre_tokenizer) {
+    case PreTokenizer::kCl100k:
+      return "dbrx";  // the same split, without llama-bpe's extras
+    case PreTokenizer::kO200k:
+      return "gpt-4o";
+    case PreTokenizer::kNone:
+      break;
+  }
+  throw Error(ErrorCode::kUnsupported, "byte-level tokenizer without a split expression")
+      .In("tokenizer.json");
+}
+
+// llama.cpp splits a merge at its first space, so a space inside a part takes its byte-alphabet
+// form.
+std::vector<std::string> MergeStrings(const Tokenizer& tokenizer) {
+  const auto encode_spaces = [](std::string part) {
+    for (std::size_t at = part.find(' '); at != std::string::npos; at = part.find(' ', at))
+      part.replace(at, 1, "\xC4\xA0");
+    return part;
+  };
+  std::vector<std::string> merges;
+  merges.reserve(tokenizer.merges.size());
+  for (const auto& [left, right] : tokenizer.merges)
+    merges.push_back(encode_spaces(left) + ' ' + encode_spaces(right));
+  return merges;
+}
+
+// The token that ends a turn of a chat. llama.cpp guesses it by walking a hash map, so the answer
+// could differ from build to build.
+std::optional<std::uint32_t> FindEndOfTurn(const std::vector<std::string>& tokens) {
+  for (const std::string_view text : {"<|end|>", "<|im_end|>"}) {
+    const auto found = std::find(tokens.begin(), tokens.end(), text);
+    if (found != tokens.end()) return static_cast<std::uint32_t>(found - tokens.begin());
+  }
+  return std::nullopt;
+}
+
+bool IsAsciiAlphanumeric(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
+void AddChatTemplates(const Tokenizer& tokenizer, Metadata& out) {
+  std::vector<std::string> names;
+  for (const auto& [name, text] : tokenizer.named_chat_templates) {
+    std::string key_part = name;
+    std::replace_if(
+        key_part.begin(), key_part.end(), [](char c) { return !IsAsciiAlphanumeric(c); }, '_');
+    out.emplace_back("tokenizer.chat_template." + key_part, text);
+    names.push_back(std::move(key_part));
+  }
+  if (!names.empty()) out.emplace_back("tokenizer.chat_templates", std::move(names));
+  if (!tokenizer.chat_template.empty())
+    out.emplace_back("tokenizer.chat_template", tokenizer.chat_template);
+}
+
+void AddTokenizer(const Tokenizer& tokenizer, Vocabulary vocabulary, Metadata& out) {
+  const bool is_bpe = tokenizer.kind == TokenizerKind::kByteLevelBpe;
+  const auto add = [&](std::string_view key, Value value) {
+    out.emplace_back(fmt::format("tokenizer.ggml.{}", key), std::move(value));
+  };
+  const auto add_if_known = [&](std::string_view key, const auto& value) {
+    if (value) add(key, *value);
+  };
+  const std::optional<std::uint32_t> end_of_turn = FindEndOfTurn(vocabulary.tokens);
+  add("model", is_bpe ? std::string("gpt2") : std::string("llama"));
+  add("pre", std::string(PreTokenizerName(tokenizer)));
+  add("tokens", std::move(vocabulary.tokens));
+  if (!is_bpe) add("scores", std::move(vocabulary.scores));
+  add("token_type", std::move(vocabulary.types));
+  if (is_bpe) add("merges", MergeStrings(tokenizer));
+  add_if_known("bos_token_id", tokenizer.bos_id);
+  add_if_known("eos_token_id", tokenizer.eos_id);
+  add_if_known("eot_token_id", end_of_turn);
+  add_if_known("unknown_token_id", tokenizer.unk_id);
+  add_if_known("seperator_token_id", tokenizer.sep_id);  // spelt so in GGUF
+  add_if_known("padding_token_id", tokenizer.pad_id);
+  add_if_known("cls_token_id", tokenizer.cls_id);
+  add_if_known("mask_token_id", tokenizer.mask_id);
+  add_if_known("add_bos_token", tokenizer.add_bos);
+  add_if_known("add_eos_token", tokenizer.add_eos);
+  AddChatTemplates(tokenizer, out);
+}
+
+void CheckUnique(const Metadata& metadata) {
+  std::unordered_set<std::string_view> keys;
+  for (const auto& [key, value] : metadata) {
+    if (!keys.insert(key).second) {
+      throw Error(ErrorCode::kBadData,
+                  fmt::format("two values for the metadata key '{}'", Escape(key)));
+    }
+  }
+}
+
+}  // namespace
+
+std::optional<std::string> FindFileType(std::uint32_t code) {
+  for (const FileType& known : kFileTypes) {
+    if (known.code == code) return std::string(known.name);
+  }
+  return std::nullopt;
+}
+
+Metadata BuildMetadata(const Model& model, const Plan& plan, const Metadata& extra,
+                       const WarningFn& warn) {
+  Vocabulary vocabulary = BuildVocabulary(model.tokenizer, model.config.vocab_size, warn);
+  Metadata out;
+  out.emplace_back("general.architecture", std::string("phi3"));
+  out.emplace_back("general.type", std::string("model"));
+  out.emplace_back("general.name",
+                   GeneralName(model.name, model.tokenizer, vocabulary.tokens, warn));
+  out.emplace_back("general.size_label", SizeLabel(plan));
+  AddModel(model.config, out);
+  out.emplace_back("general.file_type", FileTypeCode(plan.type));
+  out.emplace_back("general.quantization_version", std::uint32_t{2});
+  AddTokenizer(model.tokenizer, std::move(vocabulary), out);
+  out.insert(out.end(), extra.begin(), extra.end());
+  CheckUnique(out);
+  return out;
+}
+
+}  // namespace phiq::gguf

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Lists what llama.cpp's own converter writes for the tiny checkpoints.
+
+Runs convert_hf_to_gguf.py (--outtype f32) on each checkpoint and writes every metadata record and
+every tensor of its file into OUT/NAME.json: the reference that tests/formats/gguf compares with.
+
+Needs a Python with torch, transformers, sentencepiece, numpy and gguf:
+  python3 -m venv VENV
+  VENV/bin/pip install torch==2.13.0 transformers==5.23.0 sentencepiece gguf==0.19.0
+and llama.cpp's source tree, which the source package of llama-cpp-python 0.3.36 carries:
+  VENV/bin/pip download --no-deps --no-binary :all: llama-cpp-python==0.3.36   (vendor/llama.cpp)
+
+  VENV/bin/python tools/goldens_gguf.py --llama-cpp DIR [--data tests/data] [--out tests/data/golden/gguf]
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+# The converter knows BPE tokenizers by the digest of a probe text's ids. phi4mini-tiny's vocabulary
+# is its own, so its digest is unknown; its split expression is that of `gpt-4o`.
+CHECKPOINTS = {"phi35-tiny": None, "phi4mini-tiny": "gpt-4o"}
+
+CONVERT = """
+import runpy, sys
+source, pre = sys.argv[1], sys.argv[2]
+sys.path.insert(0, source)
+if pre:
+    import conversion.base
+    conversion.base.TextModel.get_vocab_base_pre = lambda self, tokenizer: pre
+script = source + "/convert_hf_to_gguf.py"
+sys.argv = [script] + sys.argv[3:]
+runpy.run_path(script, run_name="__main__")
+"""
+
+LONGEST_LISTED = 64  # elements; longer arrays are listed as a digest with their ends
+
+
+def convert(source, checkpoint, pre, out):
+    command = [sys.executable, "-c", CONVERT, source, pre or "", str(checkpoint),
+               "--outtype", "f32", "--outfile", str(out)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{checkpoint}: the converter failed:\n{done.stdout}")
+
+
+def metadata_of(reader):
+    """[[key, type, value]]; the type of an array is "[ELEMENT]".
+
+    A long array becomes {"count", "sha256", "first", "last"}; the digest is of the elements as GGUF
+    stores them (little-endian numbers; a string is a u64 length and its bytes).
+    """
+    from gguf import GGUFValueType
+    records = []
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF."):  # the header's own fields
+            continue
+        element = field.types[-1].name.lower()
+        if field.types[0] != GGUFValueType.ARRAY:
+            records.append([field.name, element, field.contents()])
+            continue
+        values = field.contents()
+        value = values
+        if len(values) > LONGEST_LISTED:
+            digest = hashlib.sha256()
+            for index in field.data:
+                if field.types[-1] == GGUFValueType.STRING:
+                    digest.update(field.parts[index - 1].tobytes())
+                digest.update(field.parts[index].tobytes())
+            value = {"count": len(values), "sha256": digest.hexdigest(),
+                     "first": values[:3], "last": values[-3:]}
+        records.append([field.name, f"[{element}]", value])
+    return records
+
+
+def tensors_of(reader):
+    """Offsets count from the start of the tensor data; shapes are GGUF's, fastest first."""
+    return [{"name": tensor.name, "type": tensor.tensor_type.name, "ne": [int(n) for n in tensor.shape],
+             "offset": int(tensor.data_offset) - reader.data_offset, "size": int(tensor.n_bytes),
+             "sha256": hashlib.sha256(tensor.data.tobytes()).hexdigest()} for tensor in reader.tensors]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    root = pathlib.Path(__file__).resolve().parent.parent
+    parser.add_argument("--llama-cpp", required=True, help="llama.cpp's source tree")
+    parser.add_argument("--data", type=pathlib.Path, default=root / "tests/data", help="where the checkpoints are")
+    parser.add_argument("--out", type=pathlib.Path, default=root / "tests/data/golden/gguf")
+    options = parser.parse_args()
+    from gguf import GGUFReader
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, pre in CHECKPOINTS.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            path = pathlib.Path(scratch) / "out.gguf"
+            convert(options.llama_cpp, options.data / name, pre, path)
+            reader = GGUFReader(path)
+            listing = {"metadata": metadata_of(reader), "tensors": tensors_of(reader),
+                       "data_bytes": path.stat().st_size - reader.data_offset}
+        text = json.dumps(listing, indent=1, ensure_ascii=True)
+        (options.out / f"{name}.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
