@@ -80,15 +80,14 @@ void InputFile::ReadAt(std::uint64_t offset_bytes, std::span<std::byte> out) con
         .At(offset_bytes);
   }
   while (!out.empty()) {
-    const ssize_t n = Retry([&] {
-      return ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset_bytes));
-    });
+    const ssize_t n = Retry(
+        [&] { return ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset_bytes)); });
     if (n < 0) {
       throw SystemError(ErrorCode::kInput, path_, "read error", errno).At(offset_bytes);
     }
     if (n == 0) {
-      throw Error(ErrorCode::kTryAgain, fmt::format("changed while reading: truncated from {} bytes",
-                                                    size()))
+      throw Error(ErrorCode::kTryAgain,
+                  fmt::format("changed while reading: truncated from {} bytes", size()))
           .In(path_.native())
           .At(offset_bytes);
     }

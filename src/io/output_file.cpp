@@ -94,20 +94,24 @@ void CheckSpace(const fs::path& path, std::uint64_t size_bytes) {
       .Hint("choose another -o, or --no-space-check");
 }
 
-void MakeFolders(const fs::path& folder) {
+// Creates one folder; false when the one above it is missing.
+bool MakeFolder(const fs::path& folder) {
   if (::mkdir(folder.c_str(), 0777) == 0) {
-    const Descriptor parent(Retry([&] {
-      return ::open(ParentFolder(folder).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    }));
+    const Descriptor parent(Retry(
+        [&] { return ::open(ParentFolder(folder).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
     if (parent) SyncFolder(parent.get(), folder, "cannot sync the folder above");
-    return;
+    return true;
   }
-  if (errno == EEXIST) return;
-  if (errno != ENOENT || ParentFolder(folder) == folder) {
-    throw SystemError(ErrorCode::kOutput, folder, "cannot create the folder", errno);
-  }
+  if (errno == EEXIST) return true;
+  if (errno == ENOENT && ParentFolder(folder) != folder) return false;
+  throw SystemError(ErrorCode::kOutput, folder, "cannot create the folder", errno);
+}
+
+void MakeFolders(const fs::path& folder) {
+  if (MakeFolder(folder)) return;
   MakeFolders(ParentFolder(folder));
-  MakeFolders(folder);
+  if (MakeFolder(folder)) return;
+  throw SystemError(ErrorCode::kOutput, folder, "cannot create the folder", ENOENT);
 }
 
 }  // namespace
@@ -204,7 +208,8 @@ void OutputFile::Impl::OpenTemporary() {
   PrepareFolder(path, options);
   LockedFolder locked(ParentFolder(path));
   locked.RemoveStale(path, {});
-  // Looked at again under the lock: a run that ended a moment ago has left its output, not its lock.
+  // Looked at again under the lock: a run that ended a moment ago has left its output, not its
+  // lock.
   if (!options.force) RefuseExisting(path);
   file = locked.Create(path, RegisteredName::Kind::kFile);
   folder = locked.Release();
@@ -257,7 +262,8 @@ void OutputFile::Impl::WriteStream(std::uint64_t offset_bytes, std::span<const s
     throw Error(ErrorCode::kInternal, "a stream was written twice").At(offset_bytes);
   }
   while (!bytes.empty()) {
-    // Unlocked while it waits, so that Abandon never does; the turn is ours until position moves on.
+    // Unlocked while it waits, so that Abandon never does; the turn is ours until position moves
+    // on.
     lock.unlock();
     constexpr int kPollMs = 100;
     pollfd ready = {.fd = file.fd.get(), .events = POLLOUT, .revents = 0};
@@ -286,8 +292,9 @@ void OutputFile::Impl::Finish() {
   struct stat st = {};
   if (::fstat(file.fd.get(), &st) != 0) throw SystemError(ErrorCode::kOutput, path, "", errno);
   if (static_cast<std::uint64_t>(st.st_size) != size_bytes) {
-    throw Error(ErrorCode::kOutput, fmt::format("has {} bytes after writing {}: somebody changed it",
-                                                st.st_size, size_bytes))
+    throw Error(
+        ErrorCode::kOutput,
+        fmt::format("has {} bytes after writing {}: somebody changed it", st.st_size, size_bytes))
         .In(path.native());
   }
   // Not tried again: after a failed fsync the kernel may have dropped the pages, and a second call
@@ -384,7 +391,8 @@ void CommitTogether(std::vector<OutputFile>& files, std::size_t root) {
   // From here on every byte is on disk; what remains are renames.
   const auto sync = [&files, root] {
     const OutputFile::Impl& impl = *files[root].impl_;
-    if (impl.options.fsync) SyncFolder(impl.folder.get(), impl.path, "renamed but not known durable");
+    if (impl.options.fsync)
+      SyncFolder(impl.folder.get(), impl.path, "renamed but not known durable");
   };
   const OutputFile::Impl& root_impl = *files[root].impl_;
   if (root_impl.options.force && ::unlink(root_impl.path.c_str()) == 0) sync();

@@ -1,5 +1,5 @@
-// The inside of OutputFile, shared with StagedFolder: a file that is being written under another name
-// than its final one, or a stream.
+// The inside of OutputFile, shared with StagedFolder: a file that is being written under another
+// name than its final one, or a stream.
 #pragma once
 
 #include <condition_variable>
@@ -46,8 +46,8 @@ struct OutputFile::Impl {
   void WriteRegular(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
   void WriteStream(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
 
-  void Finish();    // everything but the rename; safe to call again
-  void Rename();    // onto the final name
+  void Finish();  // everything but the rename; safe to call again
+  void Rename();  // onto the final name
   void FinishStream();
 
   std::filesystem::path path;  // the final name, as the user gave it

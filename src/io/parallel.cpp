@@ -101,8 +101,8 @@ class Pool {
       current_[worker] = kNoItem;
       // Items above the failed one may wait for its bytes: they are released (on_failure) only when
       // all below it are done, so that being released never looks like the first failure.
-      const bool settled = std::ranges::none_of(
-          current_, [this](std::size_t item) { return item < failed_item_; });
+      const bool settled =
+          std::ranges::none_of(current_, [this](std::size_t item) { return item < failed_item_; });
       if (failure_ && settled) tell = !std::exchange(told_, true);
     }
     if (tell && hooks_.on_failure) hooks_.on_failure();

@@ -20,7 +20,8 @@ void RefuseForeignFiles(const fs::path& folder, const std::vector<std::string>& 
   std::error_code failed;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, failed)) {
     const std::string name = entry.path().filename().native();
-    if (std::ranges::find(owned, name) == owned.end() || entry.is_directory()) foreign.push_back(name);
+    if (std::ranges::find(owned, name) == owned.end() || entry.is_directory())
+      foreign.push_back(name);
   }
   if (failed) throw SystemError(ErrorCode::kOutput, folder, "cannot list it", failed.value());
   if (foreign.empty()) return;
@@ -87,7 +88,8 @@ void StagedFolder::Impl::Exchange() {
   const std::string name = path.filename().native();
   if (::renameat2(parent.get(), staging.name.c_str(), parent.get(), name.c_str(),
                   RENAME_EXCHANGE) != 0) {
-    throw SystemError(ErrorCode::kOutput, path, "cannot exchange it with the new folder", errno);
+    throw SystemError(ErrorCode::kOutput, path, "cannot exchange it with the new folder", errno)
+        .Hint("not every file system can; remove the old folder first");
   }
   const std::string old = std::exchange(staging.name, "");
   if (options.fsync) SyncFolder(parent.get(), path, "renamed but not known durable");
@@ -99,14 +101,15 @@ void StagedFolder::Impl::Exchange() {
   for (const std::string& file : owned) ::unlinkat(old_fd.get(), file.c_str(), 0);
   if (::unlinkat(parent.get(), old.c_str(), AT_REMOVEDIR) != 0) {
     throw SystemError(ErrorCode::kOutput, path,
-                      fmt::format("replaced, but the old folder remains as {}", Escape(old)), errno);
+                      fmt::format("replaced, but the old folder remains as {}", Escape(old)),
+                      errno);
   }
 }
 
 StagedFolder::StagedFolder(const fs::path& path, std::vector<std::string> owned,
                            const OutputOptions& options)
-    : impl_(std::make_unique<Impl>(path.has_filename() ? path : path.parent_path(), std::move(owned),
-                                   options)) {
+    : impl_(std::make_unique<Impl>(path.has_filename() ? path : path.parent_path(),
+                                   std::move(owned), options)) {
   impl_->Replaces();
   PrepareFolder(impl_->path, options);
   LockedFolder locked(ParentFolder(impl_->path));

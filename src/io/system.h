@@ -1,5 +1,5 @@
-// What the files of this room share when they talk to the kernel: an owned descriptor, calls that are
-// tried again when a signal interrupts them, and errors that carry strerror's text.
+// What the files of this room share when they talk to the kernel: an owned descriptor, calls that
+// are tried again when a signal interrupts them, and errors that carry strerror's text.
 #pragma once
 
 #include <unistd.h>

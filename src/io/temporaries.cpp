@@ -182,8 +182,10 @@ void LockedFolder::RemoveStale(const fs::path& final_path, std::span<const std::
     if (!fd || ::fstat(fd.get(), &st) != 0 || st.st_uid != ::geteuid()) continue;
     if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) continue;
     switch (TryLock(fd.get())) {
-      case LockResult::kLocked: break;
-      case LockResult::kUnsupported: continue;  // cannot tell; leave it
+      case LockResult::kLocked:
+        break;
+      case LockResult::kUnsupported:
+        continue;  // cannot tell; leave it
       case LockResult::kHeldByAnother:
         throw Error(ErrorCode::kTryAgain, "locked by another run")
             .In(final_path.native())

@@ -12,8 +12,8 @@
 
 namespace phiq {
 
-// Removes the temporaries of this process. Async-signal-safe: for a handler that is about to end the
-// process.
+// Removes the temporaries of this process. Async-signal-safe: for a handler that is about to end
+// the process.
 void UnlinkTemporariesNow() noexcept;
 
 // `.NAME.phiq-tmp.`; the stem of a very long NAME is shortened and marked with a hash of it.
@@ -39,8 +39,8 @@ class RegisteredName {
 };
 
 struct Temporary {
-  std::string name;           // in the parent folder
-  Descriptor fd;              // locked
+  std::string name;  // in the parent folder
+  Descriptor fd;     // locked
   RegisteredName registered;
 };
 
