@@ -58,8 +58,9 @@ std::string Render(const gguf::Value& value) {
 void NoteChatTemplate(const std::string& chat_template, Inspection& inspection) {
   if (chat_template.empty()) {
     inspection.notes.emplace_back("no chat template");
-  } else if (const std::string hash = Sha256Hex(chat_template); !IsKnownChatTemplate(hash)) {
-    inspection.notes.push_back(fmt::format("the chat template is not a known template of Phi (SHA-256 {})", hash));
+  } else if (!IsKnownChatTemplate(chat_template)) {
+    inspection.notes.push_back(
+        fmt::format("the chat template is not a known template of Phi (SHA-256 {})", Sha256Hex(chat_template)));
   }
 }
 

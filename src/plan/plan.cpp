@@ -26,7 +26,7 @@ GgmlType ParseTensorType(const TensorRule& rule) {
   for (const GgmlTypeInfo& info : GgmlTypes()) names.emplace_back(info.name);
   const std::string suggestion = DidYouMean(rule.type, names);
   throw Error(ErrorCode::kUsage,
-              fmt::format("--tensor-type '{}={}': unknown tensor type{}{}", Escape(rule.pattern),
+              fmt::format("rule '{}={}': unknown tensor type{}{}", Escape(rule.pattern),
                           Escape(rule.type), suggestion.empty() ? "" : ", ", suggestion))
       .Hint(fmt::format("the tensor types are {}", fmt::join(names, ", ")));
 }

@@ -32,15 +32,15 @@ TEST(TensorRule, IsSplitAtTheLastEqualsSign) {
 
 TEST(TensorRule, NeedsBothHalves) {
   for (const char* text : {"", "=", "down_proj", "down_proj=", "=Q8_0"}) {
-    EXPECT_EQ(Thrown([&] { ParseTensorRule(text); }),
-              Usage("--tensor-type '" + std::string(text) +
-                    "' is not REGEX=TYPE (for example 'down_proj=Q6_K')"));
+    EXPECT_EQ(
+        Thrown([&] { ParseTensorRule(text); }),
+        Usage("'" + std::string(text) + "' is not REGEX=TYPE (for example 'down_proj=Q6_K')"));
   }
 }
 
 TEST(TensorRule, NamesTheMistakeInABadPattern) {
   EXPECT_EQ(Thrown([] { ParseTensorRule("down(proj=Q8_0"); }),
-            Usage("--tensor-type 'down(proj=Q8_0': bad pattern, missing closing parenthesis at "
+            Usage("rule 'down(proj=Q8_0': bad pattern, missing closing parenthesis at "
                   "position 9"));
 }
 
@@ -88,26 +88,24 @@ TEST(TensorRules, NeverReachNorms) {
   EXPECT_EQ(TypeOf(plan, "model.layers.0.input_layernorm.weight"), kF32);
   EXPECT_EQ(TypeOf(plan, "model.layers.0.self_attn.qkv_proj.weight"), kQ8_0);
   EXPECT_EQ(ThrownBy({{"layernorm", "Q8_0"}}),
-            Usage("--tensor-type 'layernorm=Q8_0' matches norms only, and norms stay F32"));
+            Usage("rule 'layernorm=Q8_0' matches norms only, and norms stay F32"));
 }
 
 TEST(TensorRules, SuggestANameWhenNothingMatches) {
   EXPECT_EQ(ThrownBy({{"down_porj", "Q8_0"}}),
-            Usage("--tensor-type 'down_porj=Q8_0' matches no tensor (did you mean 'down_proj'?)"));
+            Usage("rule 'down_porj=Q8_0' matches no tensor (did you mean 'down_proj'?)"));
   EXPECT_EQ(ThrownBy({{R"(model\.layers\.40\.mlp\.down_proj\.weight)", "Q8_0"}}).second,
-            R"(--tensor-type 'model\.layers\.40\.mlp\.down_proj\.weight=Q8_0' matches no tensor )"
+            R"(rule 'model\.layers\.40\.mlp\.down_proj\.weight=Q8_0' matches no tensor )"
             "(did you mean 'model.layers.0.mlp.down_proj.weight'?)");
-  EXPECT_EQ(
-      ThrownBy({{"zzzzzzzzzzzz", "Q8_0"}}),
-      Usage("--tensor-type 'zzzzzzzzzzzz=Q8_0' matches no tensor (`phiq plan` lists the names)"));
+  EXPECT_EQ(ThrownBy({{"zzzzzzzzzzzz", "Q8_0"}}),
+            Usage("rule 'zzzzzzzzzzzz=Q8_0' matches no tensor (`phiq plan` lists the names)"));
   EXPECT_EQ(ThrownBy({{"proj", "Q8_0"}, {"experts", "Q8_0"}}).first, ErrorCode::kUsage);
 }
 
 TEST(TensorRules, TakeTensorTypesOnly) {
-  EXPECT_THAT(
-      ThrownBy({{"down_proj", "Q4_K_M"}}).second,
-      ::testing::StartsWith("--tensor-type 'down_proj=Q4_K_M': unknown tensor type, did you "
-                            "mean 'Q4_K'? (the tensor types are F32, F16, "));
+  EXPECT_THAT(ThrownBy({{"down_proj", "Q4_K_M"}}).second,
+              ::testing::StartsWith("rule 'down_proj=Q4_K_M': unknown tensor type, did you "
+                                    "mean 'Q4_K'? (the tensor types are F32, F16, "));
   EXPECT_EQ(ThrownBy({{"down_proj", "Q4_K_M"}}).first, ErrorCode::kUsage);
 }
 

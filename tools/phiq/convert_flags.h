@@ -27,6 +27,9 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags);
 // Throws   kUsage, naming the option; kUnsupported, kInput, kBadData as LoadProfile does.
 ConvertOptions ResolveConvertFlags(const ConvertFlags& flags);
 
+// Plans and prints the plan: `phiq plan`, and `phiq quantize --dry-run`.
+int ShowPlan(const ConvertFlags& flags);
+
 // The value of --threads: 1 to 1024. Without the option 0: all cores.
 unsigned ParseThreads(const std::optional<std::string>& text);
 

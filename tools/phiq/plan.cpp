@@ -17,7 +17,6 @@ constexpr const char* kExamples = R"(Examples:
 
 }  // namespace
 
-// (also what `quantize --dry-run` does)
 int ShowPlan(const ConvertFlags& flags) {
   const ConvertOptions options = ResolveConvertFlags(flags);
   Reporter reporter(flags.report);

@@ -1,0 +1,90 @@
+"""The include rule: which room may include which, and the check of a source tree against it.
+
+Rooms are the folders of src; a public header in include/phiq belongs to the room that implements
+it. docs/architecture.md draws the rule.
+"""
+import pathlib
+import re
+
+# What a room may include besides itself.
+BELOW = {
+    "base": set(),
+    "kernels": {"base"},
+    "io": {"base"},
+    "checkpoint": {"io", "base"},
+    "model": {"checkpoint", "io", "base"},
+    "plan": {"model", "checkpoint", "io", "kernels", "base"},
+    "formats/gguf": {"plan", "model", "checkpoint", "io", "kernels", "base"},
+    "convert": {"formats/gguf", "plan", "model", "checkpoint", "io", "kernels", "base"},
+}
+
+ROOM_OF_PUBLIC_HEADER = {
+    "error.h": "base", "text.h": "base",
+    "ggml_type.h": "kernels", "quantize.h": "kernels",
+    "checkpoint.h": "checkpoint",
+    "model.h": "model", "tokenizer.h": "model",
+    "plan.h": "plan", "profile.h": "plan",
+    "convert.h": "convert", "inspect.h": "convert",
+}
+
+# Third parties that only the program may use; the library prints nothing.
+ONLY_IN_TOOLS = ("CLI/", "spdlog/")
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
+
+
+def room_of(path):
+    """The room of a path below src ("formats/gguf/layout.h"), None outside every room."""
+    return next((room for room in BELOW if path.startswith(room + "/")), None)
+
+
+def violations(root):
+    """Every include of the tree at `root` that the rule forbids, as 'file: "header": why'."""
+    root = pathlib.Path(root)
+    found = []
+    for top in ("include", "src", "tools"):
+        for path in sorted((root / top).rglob("*")):
+            if path.suffix in (".h", ".cpp"):
+                for quote, header in INCLUDE.findall(path.read_text()):
+                    why = _objection(root, path, quote, header)
+                    if why:
+                        found.append(f'{path.relative_to(root)}: "{header}": {why}')
+    return found
+
+
+def _objection(root, path, quote, header):
+    in_tools = path.is_relative_to(root / "tools")
+    if quote == "<":
+        if header.startswith("phiq/"):
+            return "our own headers are included with quotes"
+        if not in_tools and header.startswith(ONLY_IN_TOOLS):
+            return "only tools may use this library"
+        return None
+    if in_tools:
+        if header.startswith("phiq/") or (path.parent / header).is_file():
+            return None
+        return "tools may include only phiq/ and their own folder"
+
+    public = path.is_relative_to(root / "include")
+    if public:
+        room = ROOM_OF_PUBLIC_HEADER.get(path.name)
+        if room is None:
+            return f"{path.name} belongs to no room"
+        if not header.startswith("phiq/"):
+            return "a public header may include only public headers"
+    else:
+        room = room_of(path.relative_to(root / "src").as_posix())
+        if room is None:
+            return "this file is in no room"
+
+    if header.startswith("phiq/"):
+        other = ROOM_OF_PUBLIC_HEADER.get(header.removeprefix("phiq/"))
+    elif not (root / "src" / header).is_file() and header.endswith(".pb.h"):
+        other = room  # generated where it is used
+    else:
+        other = room_of(header)
+    if other is None:
+        return "names no room (write the path from src)"
+    if other != room and other not in BELOW[room]:
+        return f"{room} may not include {other}"
+    return None
