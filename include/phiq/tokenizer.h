@@ -77,4 +77,7 @@ Tokenizer ReadTokenizer(const CheckpointFolder& folder, std::uint32_t vocab_size
                         std::optional<std::uint32_t> config_bos, std::optional<std::uint32_t> config_eos,
                         std::optional<std::uint32_t> config_pad, const WarningFn& warn);
 
+// True when the text is, byte for byte, the chat template of a model that phiq was tried with.
+bool IsKnownChatTemplate(std::string_view chat_template);
+
 }  // namespace phiq

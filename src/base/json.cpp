@@ -23,8 +23,8 @@ class StrictSax {
   using string_t = Json::string_t;
   using binary_t = Json::binary_t;
 
-  StrictSax(std::string_view path, int max_depth, JsonEvents& events)
-      : path_(path), max_depth_(max_depth), events_(events) {}
+  StrictSax(std::string_view path, int max_depth, JsonEvents& events, std::uint64_t first_byte = 0)
+      : path_(path), max_depth_(max_depth), events_(events), first_byte_(first_byte) {}
 
   // NOLINTBEGIN(readability-identifier-naming): the names nlohmann's parser calls
   bool null() { return Other("null"); }
@@ -76,7 +76,7 @@ class StrictSax {
     if (start != std::string_view::npos) text.remove_prefix(start + 2);
     throw Error(ErrorCode::kBadData, fmt::format("not valid UTF-8 JSON: {}", Escape(text)))
         .In(path_)
-        .At(position == 0 ? 0 : position - 1);
+        .At(first_byte_ + (position == 0 ? 0 : position - 1));
   }
   // NOLINTEND(readability-identifier-naming)
 
@@ -97,6 +97,7 @@ class StrictSax {
   int depth_ = 0;
   std::vector<std::set<std::string>> keys_;  // of each open object
   JsonEvents& events_;
+  std::uint64_t first_byte_;
 };
 
 // Builds the tree that ParseJson returns.
@@ -186,13 +187,13 @@ class NoEvents : public JsonEvents {
 };
 
 // What nlohmann's lexer would take for an end of input or skip.
-void RefuseHiddenBytes(std::string_view text, std::string_view path) {
+void RefuseHiddenBytes(std::string_view text, std::string_view path, std::uint64_t first_byte = 0) {
   if (text.starts_with("\xEF\xBB\xBF")) {
-    throw Error(ErrorCode::kBadData, "JSON begins with a byte order mark").In(path).At(0);
+    throw Error(ErrorCode::kBadData, "JSON begins with a byte order mark").In(path).At(first_byte);
   }
   const std::size_t nul = text.find('\0');
   if (nul != std::string_view::npos) {
-    throw Error(ErrorCode::kBadData, "not valid UTF-8 JSON: a NUL byte").In(path).At(nul);
+    throw Error(ErrorCode::kBadData, "not valid UTF-8 JSON: a NUL byte").In(path).At(first_byte + nul);
   }
 }
 
@@ -220,9 +221,10 @@ Json ParseJson(std::string_view text, std::string_view path, int max_depth) {
   return root;
 }
 
-void ParseJsonEvents(std::string_view text, std::string_view path, int max_depth, JsonEvents& events) {
-  RefuseHiddenBytes(text, path);
-  StrictSax sax(path, max_depth, events);
+void ParseJsonEvents(std::string_view text, std::string_view path, int max_depth, JsonEvents& events,
+                     std::uint64_t first_byte) {
+  RefuseHiddenBytes(text, path, first_byte);
+  StrictSax sax(path, max_depth, events, first_byte);
   Json::sax_parse(text, &sax);
 }
 

@@ -37,7 +37,9 @@ class JsonEvents {
   // Anything else: null, true, false, a negative number, a fraction, an integer above 2^64-1.
   virtual void OnOther(std::string_view what) = 0;
 };
-void ParseJsonEvents(std::string_view text, std::string_view path, int max_depth, JsonEvents& events);
+// `first_byte`: where in the file `text` begins, for the byte offsets in messages.
+void ParseJsonEvents(std::string_view text, std::string_view path, int max_depth, JsonEvents& events,
+                     std::uint64_t first_byte = 0);
 
 // Typed members of an object. `path` is for the messages, which name the key, the value found and
 // the type wanted. A missing key or null is nullopt; a value of another type throws kBadData.

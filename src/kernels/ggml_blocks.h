@@ -168,7 +168,9 @@ struct ScaleAndMin {
   std::uint8_t min;
 };
 inline ScaleAndMin UnpackScaleAndMin(std::span<const std::uint8_t, 12> s, std::size_t j) noexcept {
-  if (j < 4) return {static_cast<std::uint8_t>(s[j] & 63), static_cast<std::uint8_t>(s[j + 4] & 63)};
+  if (j < 4) {
+    return {static_cast<std::uint8_t>(s[j] & 63), static_cast<std::uint8_t>(s[j + 4] & 63)};
+  }
   return {static_cast<std::uint8_t>((s[j + 4] & 15) | ((s[j - 4] >> 6) << 4)),
           static_cast<std::uint8_t>((s[j + 4] >> 4) | ((s[j] >> 6) << 4))};
 }

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kLongestRun = 32;
 
-// Weighted sums of weight * code and code * code; the best scale for the codes is xq / qq, and
+// Weighted sums of x * code and code * code; the best scale for the codes is xq / qq, and
 // xq^2 / qq is what it takes off the error.
 struct Fit {
   float xq = 0.0F;
@@ -103,7 +103,7 @@ float DescendSymmetric(std::span<const float> x, int levels,
     for (std::size_t i = 0; i < x.size(); ++i) {
       const float weight = x[i] * x[i];
       const float old_q = static_cast<float>(q[i]);
-      Fit without{fit.xq - weight * x[i] * old_q, fit.qq - weight * old_q * old_q};
+      const Fit without{fit.xq - weight * x[i] * old_q, fit.qq - weight * old_q * old_q};
       if (!(without.xq > 0.0F)) continue;
       const int best_q =
           std::clamp(NearestInt(x[i] * without.qq / without.xq), -levels, levels - 1);

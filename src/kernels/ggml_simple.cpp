@@ -39,8 +39,8 @@ void PackHighBits(std::span<const std::uint8_t, 32> codes,
   }
 }
 
-// codes = (x - origin) / scale + offset, cut to an integer and to `last`. Sane values are positive
-// here, so cutting rounds to nearest.
+// codes = (x - origin) / scale + offset, cut to an integer and to `last`. `offset` ends in one half
+// and the sum is positive, so cutting rounds to nearest.
 void EncodeCodes(std::span<const float, 32> x, float origin, float inv_scale, float offset,
                  int last, std::span<std::uint8_t, 32> codes) noexcept {
   for (std::size_t e = 0; e < 32; ++e) {

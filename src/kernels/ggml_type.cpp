@@ -6,18 +6,38 @@
 #include <cassert>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
-#include "base/half.h"
 #include "kernels/ggml_blocks.h"
 
 namespace phiq {
 namespace {
 
+constexpr Half kInfiniteHalf = 0x7C00;
+
+// A search sums cubes of weights, and once those overflow it may settle on a scale of 0. No block
+// with a search can hold more than 2.7e8 (127 * 32 * 65504), and up to 1e12 the sums are safe.
+constexpr float kLargestSearched = 1e9F;
+
+template <typename Block>
+constexpr bool kSearches = Block::kSize == 256 || std::is_same_v<Block, BlockIQ4_NL>;
+
+template <typename Block>
+void EncodeSafely(BlockWeights<Block> x, Block& block) noexcept {
+  if constexpr (kSearches<Block>) {
+    if (std::any_of(x.begin(), x.end(), [](float v) { return std::abs(v) > kLargestSearched; })) {
+      block.d = kInfiniteHalf;
+      return;
+    }
+  }
+  EncodeBlock(x, block);
+}
+
 template <typename Block>
 void EncodeRow(std::span<const float> x, std::span<std::byte> out) noexcept {
   for (std::size_t b = 0; b < x.size() / Block::kSize; ++b) {
     Block block{};
-    EncodeBlock(x.subspan(b * Block::kSize).template first<Block::kSize>(), block);
+    EncodeSafely(x.subspan(b * Block::kSize).template first<Block::kSize>(), block);
     std::memcpy(out.data() + b * sizeof(Block), &block, sizeof(Block));
   }
 }

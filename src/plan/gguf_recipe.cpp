@@ -23,6 +23,7 @@ constexpr GgufRecipe Uniform(std::string_view name, std::string_view description
 }
 
 // The bits are those of a whole Phi-3.5-mini file: 8 * data bytes / weights.
+// clang-format off
 constexpr GgufRecipe kRecipes[] = {
     Uniform("F32", "32.00 bits, exact", kF32, kF32),
     Uniform("F16", "16.00 bits, half floats", kF16, kF16),
@@ -43,7 +44,7 @@ constexpr GgufRecipe kRecipes[] = {
      All(kQ5_K), All(kQ5_K), All(kQ5_K)},
     {"IQ4_NL", "4.58 bits, non-linear codes, blocks of 32", kIQ4_NL, kQ6_K,
      {kQ5_K, Layers::kSharedKv, kIQ4_NL}, All(kIQ4_NL), {kQ5_K, Layers::kFirstEighth, kIQ4_NL}},
-    Uniform("Q4_0", "4.56 bits, older than the K types, fast on small CPUs", kQ4_0, kQ6_K),
+    Uniform("Q4_0", "4.55 bits, older than the K types, fast on small CPUs", kQ4_0, kQ6_K),
     {"IQ4_XS", "4.34 bits, non-linear codes, blocks of 256", kIQ4_XS, kQ6_K,
      {kQ5_K, Layers::kSharedKv, kIQ4_XS}, All(kIQ4_XS), {kQ5_K, Layers::kFirstEighth, kIQ4_XS}},
     {"Q3_K_M", "4.11 bits, K type, attention and down projections in Q4_K", kQ3_K, kQ6_K,
@@ -52,6 +53,7 @@ constexpr GgufRecipe kRecipes[] = {
     {"Q2_K", "3.16 bits, K type, large loss", kQ2_K, kQ6_K,
      {kQ4_K, Layers::kSharedKv, kQ3_K}, All(kQ3_K), All(kQ3_K)},
 };
+// clang-format on
 
 struct Alias {
   std::string_view name, means;
@@ -69,6 +71,7 @@ constexpr std::string_view kWantsMatrix =
 constexpr std::string_view kTernary = "three values a weight ruin a Phi model";
 constexpr std::string_view kTooFewBits = "so few bits a weight ruin a Phi model";
 constexpr std::string_view kObsolete = "it is obsolete, llama.cpp has removed it";
+// clang-format off
 constexpr Refused kRefused[] = {
     {"Q2_K_S", kNeedsMatrix},    {"IQ1_S", kNeedsMatrix},     {"IQ1_M", kNeedsMatrix},
     {"IQ2_XXS", kNeedsMatrix},   {"IQ2_XS", kNeedsMatrix},    {"IQ2_S", kNeedsMatrix},
@@ -80,6 +83,7 @@ constexpr Refused kRefused[] = {
     {"Q4_1_SOME_F16", kObsolete}, {"Q4_2", kObsolete},        {"Q4_3", kObsolete},
     {"Q4_0_4_4", kObsolete},     {"Q4_0_4_8", kObsolete},     {"Q4_0_8_8", kObsolete},
 };
+// clang-format on
 
 bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
   const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
@@ -89,35 +93,48 @@ bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
 
 template <typename Table>
 auto FindName(const Table& table, std::string_view name) {
-  return std::find_if(std::begin(table), std::end(table), [&](const auto& entry) {
-    return EqualsIgnoringCase(entry.name, name);
-  });
+  return std::find_if(std::begin(table), std::end(table),
+                      [&](const auto& entry) { return EqualsIgnoringCase(entry.name, name); });
 }
 
 bool IsAmong(Layers layers, const ModelConfig& config, std::int32_t layer) {
   const auto i = static_cast<std::uint32_t>(layer);
   const std::uint32_t n = config.n_layers;
   switch (layers) {
-    case Layers::kAll: return true;
-    case Layers::kFirstTwo: return i < 2;
-    case Layers::kFirstFour: return i < 4;
-    case Layers::kFirstSixteenth: return i < n / 16;
-    case Layers::kFirstEighth: return i < n / 8;
-    case Layers::kSensitive: return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
-    case Layers::kSharedKv: return config.n_heads / config.n_kv_heads >= 4;
+    case Layers::kAll:
+      return true;
+    case Layers::kFirstTwo:
+      return i < 2;
+    case Layers::kFirstFour:
+      return i < 4;
+    case Layers::kFirstSixteenth:
+      return i < n / 16;
+    case Layers::kFirstEighth:
+      return i < n / 8;
+    case Layers::kSensitive:
+      return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
+    case Layers::kSharedKv:
+      return config.n_heads / config.n_kv_heads >= 4;
   }
   return false;
 }
 
 std::string_view Describe(Layers layers) {
   switch (layers) {
-    case Layers::kAll: return "in all layers";
-    case Layers::kFirstTwo: return "in layers 0 and 1";
-    case Layers::kFirstFour: return "in layers 0 to 3";
-    case Layers::kFirstSixteenth: return "in the first sixteenth of the layers";
-    case Layers::kFirstEighth: return "in the first eighth of the layers";
-    case Layers::kSensitive: return "in the outer eighths and every third layer between";
-    case Layers::kSharedKv: return "as 4 or more heads share each key and value";
+    case Layers::kAll:
+      return "in all layers";
+    case Layers::kFirstTwo:
+      return "in layers 0 and 1";
+    case Layers::kFirstFour:
+      return "in layers 0 to 3";
+    case Layers::kFirstSixteenth:
+      return "in the first sixteenth of the layers";
+    case Layers::kFirstEighth:
+      return "in the first eighth of the layers";
+    case Layers::kSensitive:
+      return "in the outer eighths and every third layer between";
+    case Layers::kSharedKv:
+      return "as 4 or more heads share each key and value";
   }
   return "";
 }

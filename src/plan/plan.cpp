@@ -26,7 +26,7 @@ GgmlType ParseTensorType(const TensorRule& rule) {
   for (const GgmlTypeInfo& info : GgmlTypes()) names.emplace_back(info.name);
   const std::string suggestion = DidYouMean(rule.type, names);
   throw Error(ErrorCode::kUsage,
-              fmt::format("--tensor-type '{}={}': unknown tensor type{}{}", Escape(rule.pattern),
+              fmt::format("rule '{}={}': unknown tensor type{}{}", Escape(rule.pattern),
                           Escape(rule.type), suggestion.empty() ? "" : ", ", suggestion))
       .Hint(fmt::format("the tensor types are {}", fmt::join(names, ", ")));
 }
@@ -35,12 +35,18 @@ GgmlType ParseTensorType(const TensorRule& rule) {
 GgmlType SmallerBlocks(GgmlType type) {
   switch (type) {
     case GgmlType::kQ2_K:
-    case GgmlType::kQ3_K: return GgmlType::kQ4_0;
-    case GgmlType::kQ4_K: return GgmlType::kQ5_0;
-    case GgmlType::kQ5_K: return GgmlType::kQ5_1;
-    case GgmlType::kQ6_K: return GgmlType::kQ8_0;
-    case GgmlType::kIQ4_XS: return GgmlType::kIQ4_NL;
-    default: return GgmlType::kF16;  // whose block is one weight
+    case GgmlType::kQ3_K:
+      return GgmlType::kQ4_0;
+    case GgmlType::kQ4_K:
+      return GgmlType::kQ5_0;
+    case GgmlType::kQ5_K:
+      return GgmlType::kQ5_1;
+    case GgmlType::kQ6_K:
+      return GgmlType::kQ8_0;
+    case GgmlType::kIQ4_XS:
+      return GgmlType::kIQ4_NL;
+    default:
+      return GgmlType::kF16;  // whose block is one weight
   }
 }
 
@@ -58,7 +64,8 @@ void FitToShape(PlanLine& line, bool strict, const WarningFn& warn) {
         .Tensor(line.name)
         .Hint("--strict-types forbids fallbacks");
   }
-  warn({ErrorCode::kBadData, fmt::format("tensor '{}': {}", Escape(line.name), line.reason)});
+  if (warn)
+    warn({ErrorCode::kBadData, fmt::format("tensor '{}': {}", Escape(line.name), line.reason)});
 }
 
 PlanLine RopeFactors(std::string_view name, std::size_t n) {
@@ -122,11 +129,16 @@ std::string ParseType(Format format, std::string_view name) {
 std::string TypeOfPrecision(Format format, Precision precision) {
   if (format != Format::kGguf) throw NotWritten(format);
   switch (precision) {
-    case Precision::kInt4: return "Q4_K_M";
-    case Precision::kInt8: return "Q8_0";
-    case Precision::kFp16: return "F16";
-    case Precision::kBf16: return "BF16";
-    case Precision::kFp32: return "F32";
+    case Precision::kInt4:
+      return "Q4_K_M";
+    case Precision::kInt8:
+      return "Q8_0";
+    case Precision::kFp16:
+      return "F16";
+    case Precision::kBf16:
+      return "BF16";
+    case Precision::kFp32:
+      return "F32";
   }
   throw Error(ErrorCode::kInternal, "a precision without a type");
 }
@@ -138,16 +150,17 @@ Plan MakePlan(const Model& model, std::span<const SourceTensor> tensors, const P
   std::vector<GgmlType> rule_types;
   for (const TensorRule& rule : options.tensor_rules) rule_types.push_back(ParseTensorType(rule));
 
-  const bool tied = std::none_of(model.tensors.begin(), model.tensors.end(), [](const auto& t) {
-    return t.role == TensorRole::kOutputHead;
-  });
+  const bool tied = std::none_of(model.tensors.begin(), model.tensors.end(),
+                                 [](const auto& t) { return t.role == TensorRole::kOutputHead; });
   std::vector<RuleSubject> subjects;
   for (const ModelTensor& tensor : model.tensors) {
     RuleSubject subject{{tensors[tensor.source].name}, IsNorm(tensor.role)};
-    if (tied && tensor.role == TensorRole::kTokenEmbedding) subject.names.push_back("lm_head.weight");
+    if (tied && tensor.role == TensorRole::kTokenEmbedding)
+      subject.names.push_back("lm_head.weight");
     subjects.push_back(std::move(subject));
   }
-  const std::vector<std::optional<std::size_t>> deciding = MatchRules(options.tensor_rules, subjects);
+  const std::vector<std::optional<std::size_t>> deciding =
+      MatchRules(options.tensor_rules, subjects);
 
   Plan plan{options.format, std::string(recipe.name), {}};
   for (std::size_t i = 0; i < model.tensors.size(); ++i) {

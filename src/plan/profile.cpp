@@ -52,16 +52,36 @@ bool IsAvailable(Format format) {
 // All profiles, those of formats to come included: their names are known words.
 const std::vector<Profile>& AllProfiles() {
   static const std::vector<Profile> profiles = {
-      {"mobile", "phones and tablets, onnxruntime mobile CPU", Format::kOnnx, kInt4,
-       {kInt4, kInt8}, std::nullopt},
-      {"iot", "Arm and x86 boards, llama.cpp", Format::kGguf, kInt4, {kInt4, kInt8}, std::nullopt},
-      {"ai-pc", "any AI PC, onnxruntime CPU", Format::kOnnx, kInt8,
-       {kInt8, kInt4, kFp16, kFp32}, std::nullopt},
-      {"ai-pc-intel", "Intel CPU, GPU, NPU", Format::kOpenVino, kInt8,
-       {kInt4, kInt8, kFp16, kFp32}, std::nullopt},
-      {"ai-pc-nvidia", "onnxruntime CUDA", Format::kOnnx, kFp16, {kInt4, kInt8, kFp16},
+      {"mobile",
+       "phones and tablets, onnxruntime mobile CPU",
+       Format::kOnnx,
+       kInt4,
+       {kInt4, kInt8},
        std::nullopt},
-      {"apple", "Apple silicon", Format::kMlx, kInt4, {kInt4, kInt8, kFp16, kBf16, kFp32},
+      {"iot", "Arm and x86 boards, llama.cpp", Format::kGguf, kInt4, {kInt4, kInt8}, std::nullopt},
+      {"ai-pc",
+       "any AI PC, onnxruntime CPU",
+       Format::kOnnx,
+       kInt8,
+       {kInt8, kInt4, kFp16, kFp32},
+       std::nullopt},
+      {"ai-pc-intel",
+       "Intel CPU, GPU, NPU",
+       Format::kOpenVino,
+       kInt8,
+       {kInt4, kInt8, kFp16, kFp32},
+       std::nullopt},
+      {"ai-pc-nvidia",
+       "onnxruntime CUDA",
+       Format::kOnnx,
+       kFp16,
+       {kInt4, kInt8, kFp16},
+       std::nullopt},
+      {"apple",
+       "Apple silicon",
+       Format::kMlx,
+       kInt4,
+       {kInt4, kInt8, kFp16, kBf16, kFp32},
        std::nullopt},
   };
   return profiles;
@@ -123,8 +143,8 @@ std::vector<Precision> ReadAllowed(const Json& list, const std::string& path) {
   std::vector<Precision> allowed;
   for (const Json& item : list.is_array() ? list : Json::array()) {
     if (!item.is_string()) break;
-    allowed.push_back(FromFile(
-        path, "allow", [&] { return ParsePrecision(item.get_ref<const std::string&>()); }));
+    allowed.push_back(FromFile(path, "allow",
+                               [&] { return ParsePrecision(item.get_ref<const std::string&>()); }));
   }
   if (allowed.empty() || allowed.size() != list.size()) {
     throw Error(ErrorCode::kBadData, "'allow' needs to be a list of precisions, at least one")
@@ -147,17 +167,20 @@ Profile ReadProfileFile(const std::string& path) {
         .Hint(fmt::format("a profile has {}", fmt::join(kKeys, ", ")));
   }
   Profile profile;
-  profile.name = JsonString(json, "name", path).value_or(std::filesystem::path(path).stem().string());
+  profile.name =
+      JsonString(json, "name", path).value_or(std::filesystem::path(path).stem().string());
   profile.description = JsonString(json, "description", path).value_or("");
   const std::string format = Required(json, "format", path);
   profile.format = FromFile(path, "format", [&] { return ParseFormat(format); });
   const std::string precision = Required(json, "precision", path);
-  profile.default_precision = FromFile(path, "precision", [&] { return ParsePrecision(precision); });
+  profile.default_precision =
+      FromFile(path, "precision", [&] { return ParsePrecision(precision); });
   profile.allowed = {profile.default_precision};
   if (json.contains("allow")) profile.allowed = ReadAllowed(json["allow"], path);
   if (std::find(profile.allowed.begin(), profile.allowed.end(), profile.default_precision) ==
       profile.allowed.end()) {
-    throw Error(ErrorCode::kBadData, fmt::format("'precision' is {}, which 'allow' lacks", precision))
+    throw Error(ErrorCode::kBadData,
+                fmt::format("'precision' is {}, which 'allow' lacks", precision))
         .In(path);
   }
   if (const std::optional<std::string> type = JsonString(json, "type", path)) {
@@ -232,7 +255,8 @@ std::string ProfileToJson(const Profile& profile) {
   json["format"] = FormatName(profile.format);
   json["precision"] = PrecisionName(profile.default_precision);
   json["allow"] = nlohmann::ordered_json::array();
-  for (const Precision precision : profile.allowed) json["allow"].push_back(PrecisionName(precision));
+  for (const Precision precision : profile.allowed)
+    json["allow"].push_back(PrecisionName(precision));
   if (profile.type) json["type"] = *profile.type;
   // A name taken from a path need not be UTF-8.
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
@@ -245,16 +269,15 @@ Target ResolveTarget(const Profile* profile, std::optional<Format> format,
         .Hint("a type says the precision: give one of the two");
   }
   if (profile != nullptr && format && *format != profile->format) {
-    throw Error(ErrorCode::kUsage,
-                fmt::format("--format {} contradicts profile '{}', which is {}",
-                            FormatName(*format), Escape(profile->name), FormatName(profile->format)));
+    throw Error(ErrorCode::kUsage, fmt::format("--format {} contradicts profile '{}', which is {}",
+                                               FormatName(*format), Escape(profile->name),
+                                               FormatName(profile->format)));
   }
   if (profile != nullptr && precision &&
       std::find(profile->allowed.begin(), profile->allowed.end(), *precision) ==
           profile->allowed.end()) {
-    throw Error(ErrorCode::kUsage,
-                fmt::format("profile '{}' does not allow precision {}", Escape(profile->name),
-                            PrecisionName(*precision)))
+    throw Error(ErrorCode::kUsage, fmt::format("profile '{}' does not allow precision {}",
+                                               Escape(profile->name), PrecisionName(*precision)))
         .Hint("it allows " + Names(profile->allowed));
   }
   const Format resolved = profile != nullptr ? profile->format : format.value_or(Format::kGguf);

@@ -20,7 +20,7 @@ namespace {
 constexpr std::uint32_t kMatchLimit = 1'000'000;
 
 std::string Quote(const TensorRule& rule) {
-  return fmt::format("--tensor-type '{}={}'", Escape(rule.pattern), Escape(rule.type));
+  return fmt::format("rule '{}={}'", Escape(rule.pattern), Escape(rule.type));
 }
 
 std::string Pcre2Message(int code) {
@@ -103,8 +103,7 @@ Error MatchesNothing(const TensorRule& rule, std::span<const RuleSubject> subjec
 TensorRule ParseTensorRule(std::string_view text) {
   const std::size_t equals = text.rfind('=');
   if (equals == std::string_view::npos || equals == 0 || equals + 1 == text.size()) {
-    throw Error(ErrorCode::kUsage,
-                fmt::format("--tensor-type '{}' is not REGEX=TYPE", Escape(text)))
+    throw Error(ErrorCode::kUsage, fmt::format("'{}' is not REGEX=TYPE", Escape(text)))
         .Hint("for example 'down_proj=Q6_K'");
   }
   TensorRule rule{std::string(text.substr(0, equals)), std::string(text.substr(equals + 1))};

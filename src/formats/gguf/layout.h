@@ -29,12 +29,15 @@ struct PlacedFile {
 };
 
 struct Layout {
-  std::vector<PlacedFile>
-      files;  // one, or the parts of a split output; the first holds the metadata
+  // One, or the parts of a split output; the first holds the metadata.
+  std::vector<PlacedFile> files;
 };
 
 // The GGUF name of a plan line ("output.weight", "rope_factors_long.weight").
 std::string TensorName(const PlanLine& line);
+
+// The --type name that a general.file_type stands for; nullopt when phiq does not write it.
+std::optional<std::string> FindFileType(std::uint32_t code);
 
 // The metadata of the output (docs/formats/gguf.md): model, rope, tokenizer, chat template.
 // `extra`  records that the caller adds (e.g. "phiq.nan_policy").

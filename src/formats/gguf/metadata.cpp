@@ -15,23 +15,23 @@
 namespace phiq::gguf {
 namespace {
 
-// llama.cpp's own numbers for file types (not ggml's).
-std::uint32_t FileType(std::string_view type) {
-  struct Entry {
-    std::string_view name;
-    std::uint32_t code;
-  };
-  constexpr std::array<Entry, 19> kFileTypes = {{
-      {"F32", 0},     {"F16", 1},     {"Q4_0", 2},    {"Q4_1", 3},    {"Q8_0", 7},
-      {"Q5_0", 8},    {"Q5_1", 9},    {"Q2_K", 10},   {"Q3_K_S", 11}, {"Q3_K_M", 12},
-      {"Q3_K_L", 13}, {"Q4_K_S", 14}, {"Q4_K_M", 15}, {"Q5_K_S", 16}, {"Q5_K_M", 17},
-      {"Q6_K", 18},   {"IQ4_NL", 25}, {"IQ4_XS", 30}, {"BF16", 32},
-  }};
-  const auto* const found = std::find_if(kFileTypes.begin(), kFileTypes.end(),
-                                         [&](const Entry& e) { return e.name == type; });
-  if (found == kFileTypes.end())
-    throw Error(ErrorCode::kInternal, fmt::format("no GGUF file type '{}'", type));
-  return found->code;
+// llama.cpp's own numbers for file types (not ggml's). On disk: never renumber.
+struct FileType {
+  std::string_view name;
+  std::uint32_t code;
+};
+constexpr std::array<FileType, 19> kFileTypes = {{
+    {"F32", 0},     {"F16", 1},     {"Q4_0", 2},    {"Q4_1", 3},    {"Q8_0", 7},
+    {"Q5_0", 8},    {"Q5_1", 9},    {"Q2_K", 10},   {"Q3_K_S", 11}, {"Q3_K_M", 12},
+    {"Q3_K_L", 13}, {"Q4_K_S", 14}, {"Q4_K_M", 15}, {"Q5_K_S", 16}, {"Q5_K_M", 17},
+    {"Q6_K", 18},   {"IQ4_NL", 25}, {"IQ4_XS", 30}, {"BF16", 32},
+}};
+
+std::uint32_t FileTypeCode(std::string_view type) {
+  for (const FileType& known : kFileTypes) {
+    if (known.name == type) return known.code;
+  }
+  throw Error(ErrorCode::kInternal, fmt::format("no GGUF file type '{}'", type));
 }
 
 // "3.8B": two significant digits, as llama.cpp's converter labels sizes.
@@ -183,6 +183,13 @@ void CheckUnique(const Metadata& metadata) {
 
 }  // namespace
 
+std::optional<std::string> FindFileType(std::uint32_t code) {
+  for (const FileType& known : kFileTypes) {
+    if (known.code == code) return std::string(known.name);
+  }
+  return std::nullopt;
+}
+
 Metadata BuildMetadata(const Model& model, const Plan& plan, const Metadata& extra,
                        const WarningFn& warn) {
   Vocabulary vocabulary = BuildVocabulary(model.tokenizer, model.config.vocab_size, warn);
@@ -193,7 +200,7 @@ Metadata BuildMetadata(const Model& model, const Plan& plan, const Metadata& ext
                    GeneralName(model.name, model.tokenizer, vocabulary.tokens, warn));
   out.emplace_back("general.size_label", SizeLabel(plan));
   AddModel(model.config, out);
-  out.emplace_back("general.file_type", FileType(plan.type));
+  out.emplace_back("general.file_type", FileTypeCode(plan.type));
   out.emplace_back("general.quantization_version", std::uint32_t{2});
   AddTokenizer(model.tokenizer, std::move(vocabulary), out);
   out.insert(out.end(), extra.begin(), extra.end());

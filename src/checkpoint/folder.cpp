@@ -1,0 +1,105 @@
+// Finds the folder of a checkpoint and reads its side files.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/hub_cache.h"
+#include "checkpoint/open_input.h"
+#include "phiq/checkpoint.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool IsWeightsName(std::string_view name) {
+  return name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+}
+
+bool IsPickleName(std::string_view name) {
+  return name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth");
+}
+
+Error PickleError(const fs::path& path) {
+  return Error(ErrorCode::kUnsupported,
+               "only pickle weights are here, and loading a pickle can run code")
+      .In(path.native())
+      .Hint("convert to safetensors: save_pretrained(..., safe_serialization=True)");
+}
+
+// What the names in the folder tell before any file is opened.
+void LookAround(const fs::path& folder, const WarningFn& warn) {
+  const std::vector<std::string> names = NamesInFolder(folder);
+  const auto any = [&](auto is) { return std::any_of(names.begin(), names.end(), is); };
+  for (const std::string& name : names) {
+    if (name.ends_with(".incomplete") || name.ends_with(".part")) {
+      warn({ErrorCode::kBadData,
+            fmt::format("{}: lies beside the checkpoint (interrupted download?)",
+                        Escape((folder / name).native()))});
+    }
+  }
+  // An index without its shards has its own message, which names them.
+  if (any([](std::string_view name) { return name.starts_with("pytorch_model"); }) &&
+      !any(IsWeightsName)) {
+    throw PickleError(folder);
+  }
+}
+
+std::string ModelNameOf(const fs::path& folder) {
+  std::error_code ignored;
+  fs::path whole = fs::absolute(folder, ignored).lexically_normal();
+  if (!whole.has_filename()) whole = whole.parent_path();  // "x/" -> "x"
+  const std::string repository = RepositoryNameOf(whole);
+  if (!repository.empty()) return repository;
+  return whole.has_filename() ? whole.filename().native() : "model";
+}
+
+}  // namespace
+
+fs::path CheckpointFolder::PathOf(std::string_view name) const { return path_ / name; }
+
+bool CheckpointFolder::Has(std::string_view name) const {
+  std::error_code ignored;
+  // A dangling link counts: opening it gives the message that tells why.
+  return fs::exists(fs::symlink_status(PathOf(name), ignored));
+}
+
+std::optional<std::string> CheckpointFolder::ReadFile(std::string_view name,
+                                                      std::uint64_t max_bytes) const {
+  if (!Has(name)) return std::nullopt;
+  const fs::path path = PathOf(name);
+  return WithDownloadHint(path, [&] { return ReadWholeFile(path, max_bytes); });
+}
+
+CheckpointFolder LocateCheckpoint(const std::string& model, const WarningFn& warn) {
+  CheckpointFolder found;
+  std::error_code failure;
+  const fs::file_status status = fs::status(model, failure);
+  const bool is_there = fs::exists(fs::symlink_status(model, failure));
+  if (fs::is_directory(status)) {
+    found.path_ = model;
+  } else if (is_there && IsWeightsName(model)) {
+    const fs::path file = model;
+    found.path_ = file.has_parent_path() ? file.parent_path() : ".";
+    found.weights_file_ = file.filename().native();
+  } else if (is_there && IsPickleName(model)) {
+    throw PickleError(model);
+  } else if (is_there) {
+    throw Error(ErrorCode::kInput, "is not a folder, a *.safetensors or a *.safetensors.index.json").In(model);
+  } else if (IsRepositoryId(model)) {
+    found.path_ = FindSnapshot(model, warn);
+  } else {
+    throw Error(ErrorCode::kInput, failure ? failure.message() : "No such file or directory")
+        .In(model);
+  }
+  found.model_name_ = ModelNameOf(found.path_);
+  LookAround(found.path_, warn);
+  return found;
+}
+
+}  // namespace phiq

@@ -1,0 +1,159 @@
+// Finds snapshots: <root>/models--ORG--NAME/snapshots/<commit>, the commit from refs/main.
+#include "checkpoint/hub_cache.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <system_error>
+#include <vector>
+
+#include "checkpoint/open_input.h"
+#include "io/input_file.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kRepositoryPrefix = "models--";
+constexpr std::size_t kMaxPartCharacters = 96;  // huggingface_hub's rule
+constexpr std::uint64_t kMaxRefBytes = 4096;    // 40 hex digits and white space
+
+std::string Variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+bool IsWordCharacter(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+}
+
+// "~/x" and "$NAME", "${NAME}" as Python's expanduser and expandvars read them; an unknown
+// variable stays as it is written.
+std::string Expand(const std::string& text) {
+  std::string out;
+  std::size_t i = 0;
+  if (text == "~" || text.starts_with("~/")) {
+    out = Variable("HOME");
+    i = 1;
+  }
+  while (i < text.size()) {
+    const bool braced = text.compare(i, 2, "${") == 0;
+    const std::size_t begin = i + (braced ? 2 : 1);
+    std::size_t end = begin;
+    if (text[i] == '$') {
+      while (end < text.size() && IsWordCharacter(text[end])) ++end;
+    }
+    const std::string name = text.substr(std::min(begin, text.size()), end - begin);
+    const bool closed = !braced || (end < text.size() && text[end] == '}');
+    if (text[i] != '$' || name.empty() || !closed || std::getenv(name.c_str()) == nullptr) {
+      out += text[i++];
+      continue;
+    }
+    out += Variable(name.c_str());
+    i = end + (braced ? 1 : 0);
+  }
+  return out;
+}
+
+bool IsRepositoryPart(std::string_view part) {
+  const auto edge = [](char c) { return c == '-' || c == '.'; };
+  return !part.empty() && part.size() <= kMaxPartCharacters && !edge(part.front()) &&
+         !edge(part.back()) && part.find("--") == part.npos && part.find("..") == part.npos &&
+         std::all_of(part.begin(), part.end(),
+                     [](char c) { return IsWordCharacter(c) || c == '.' || c == '-'; });
+}
+
+// Sorted; empty when there is no such folder.
+std::vector<std::string> NamesIfFolder(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::is_directory(folder, ignored) ? NamesInFolder(folder) : std::vector<std::string>();
+}
+
+std::string ReadCommit(const fs::path& ref) {
+  std::string commit = ReadWholeFile(ref, kMaxRefBytes);
+  const auto is_space = [](unsigned char c) { return std::isspace(c) != 0; };
+  commit.erase(std::find_if_not(commit.rbegin(), commit.rend(), is_space).base(), commit.end());
+  commit.erase(commit.begin(), std::find_if_not(commit.begin(), commit.end(), is_space));
+  // It becomes part of a path, so nothing but a commit id may pass.
+  const bool is_hex = std::all_of(commit.begin(), commit.end(), [](unsigned char c) {
+    return std::isdigit(c) != 0 || (c >= 'a' && c <= 'f');
+  });
+  if (commit.size() != 40 || !is_hex) {
+    throw Error(ErrorCode::kBadData, fmt::format("'{}' is not a commit id of 40 hex digits",
+                                                 Escape(commit)))
+        .In(ref.native());
+  }
+  return commit;
+}
+
+}  // namespace
+
+bool IsRepositoryId(std::string_view text) {
+  const std::size_t slash = text.find('/');
+  if (slash == text.npos) return IsRepositoryPart(text);
+  return IsRepositoryPart(text.substr(0, slash)) && IsRepositoryPart(text.substr(slash + 1));
+}
+
+fs::path HubCacheRoot() {
+  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
+    if (const std::string value = Variable(name); !value.empty()) return Expand(value);
+  }
+  if (const std::string home = Variable("HF_HOME"); !home.empty()) {
+    return fs::path(Expand(home)) / "hub";
+  }
+  if (const std::string cache = Variable("XDG_CACHE_HOME"); !cache.empty()) {
+    return fs::path(Expand(cache)) / "huggingface" / "hub";
+  }
+  return fs::path(Variable("HOME")) / ".cache" / "huggingface" / "hub";
+}
+
+fs::path FindSnapshot(const std::string& id, const WarningFn& warn) {
+  std::string folder_name(kRepositoryPrefix);
+  for (const char c : id) folder_name += c == '/' ? std::string("--") : std::string(1, c);
+  const fs::path repository = HubCacheRoot() / folder_name;
+  const std::string download = fmt::format("download it with `huggingface-cli download {}`", id);
+  std::error_code ignored;
+  if (!fs::is_directory(repository, ignored)) {
+    throw Error(ErrorCode::kInput,
+                fmt::format("no such file or folder, and not in the hub cache: no {}",
+                            Escape(repository.native())))
+        .In(id)
+        .Hint(download);
+  }
+  const fs::path ref = repository / "refs" / "main";
+  if (fs::exists(ref, ignored)) {
+    const fs::path snapshot = repository / "snapshots" / ReadCommit(ref);
+    if (fs::is_directory(snapshot, ignored)) return snapshot;
+    throw Error(ErrorCode::kInput, fmt::format("refs/main names a snapshot that is not there: no {}",
+                                               Escape(snapshot.native())))
+        .In(id)
+        .Hint(download);
+  }
+  const std::vector<std::string> refs = NamesIfFolder(repository / "refs");
+  const std::vector<std::string> snapshots = NamesIfFolder(repository / "snapshots");
+  if (refs.empty() && snapshots.size() == 1) {
+    warn({ErrorCode::kBadData,
+          fmt::format("{}: no refs/main in the hub cache, using the only snapshot, {}", id,
+                      Escape(snapshots[0]))});
+    return repository / "snapshots" / snapshots[0];
+  }
+  const std::string there = refs.empty() ? "none" : fmt::format("{}", fmt::join(refs, ", "));
+  throw Error(ErrorCode::kInput,
+              fmt::format("no {}; revisions there: {}", Escape(ref.native()), Escape(there)))
+      .In(id)
+      .Hint(download);
+}
+
+std::string RepositoryNameOf(const fs::path& folder) {
+  const fs::path snapshots = folder.parent_path();
+  const std::string repository = snapshots.parent_path().filename().native();
+  if (snapshots.filename() != "snapshots" || !repository.starts_with(kRepositoryPrefix)) return "";
+  return repository.substr(repository.rfind("--") + 2);
+}
+
+}  // namespace phiq

@@ -1,0 +1,29 @@
+// Where huggingface_hub keeps what it downloaded. Only read; never written.
+// docs/formats/safetensors.md "The hub cache".
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "phiq/error.h"
+
+namespace phiq {
+
+// "organisation/name" (or "name") as the hub allows it.
+bool IsRepositoryId(std::string_view text);
+
+// The cache's folder, from HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME or HOME.
+std::filesystem::path HubCacheRoot();
+
+// The snapshot folder of a repository's main revision.
+//
+// Requires IsRepositoryId(id).
+// Throws   kInput: nothing of it there, naming the place and the download command.
+//          kBadData: refs/main is no commit id.
+std::filesystem::path FindSnapshot(const std::string& id, const WarningFn& warn);
+
+// The repository's name when `folder` is a snapshot in a cache, else "".
+std::string RepositoryNameOf(const std::filesystem::path& folder);
+
+}  // namespace phiq

@@ -1,0 +1,59 @@
+#include "convert/memory.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <string_view>
+
+#include "convert/stream.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+constexpr std::uint64_t kProgramBytes = 24ULL << 20;  // program, libraries, plan; measured 12 to 16 MiB
+// The JSON tree of tokenizer.json, then the tokens and merges taken from it, per byte of the file;
+// measured 14 to 18 on the published Phi tokenizers.
+constexpr std::uint64_t kTokenizerFactor = 20;
+constexpr std::uint64_t kThreadBytes = 1ULL << 20;  // stack and allocator
+constexpr std::uint64_t kChunkElements = 1ULL << 20;
+constexpr std::uint64_t kLeastChunkElements = 1ULL << 14;
+
+std::uint64_t TokenizerBytes(const CheckpointFolder& folder) {
+  std::uint64_t total = 0;
+  for (const std::string_view name : {"tokenizer.json", "tokenizer.model"}) {
+    std::error_code ignored;
+    const std::uintmax_t size = std::filesystem::file_size(folder.PathOf(name), ignored);
+    if (!ignored) total += size;
+  }
+  return total * kTokenizerFactor;
+}
+
+}  // namespace
+
+MemoryPlan PlanMemory(const Plan& plan, const Checkpoint& checkpoint, const CheckpointFolder& folder,
+                      std::uint64_t header_bytes, unsigned threads, std::uint64_t limit_bytes) {
+  const std::uint64_t fixed = kProgramBytes + TokenizerBytes(folder) + 2 * header_bytes;
+  const auto peak = [&](unsigned n_threads, std::uint64_t chunk_elements) {
+    return fixed + n_threads * (kThreadBytes + StreamBytesPerThread(plan, checkpoint, chunk_elements));
+  };
+  // Smaller chunks cost little speed, fewer threads cost much: shrink the chunks first.
+  for (unsigned n_threads = threads; n_threads >= 1; --n_threads) {
+    for (std::uint64_t chunk = kChunkElements; chunk >= kLeastChunkElements; chunk /= 2) {
+      if (peak(n_threads, chunk) <= limit_bytes) return {n_threads, chunk, peak(n_threads, chunk)};
+    }
+  }
+  throw Error(ErrorCode::kResources, fmt::format("--memory-limit {}: this model needs at least {}",
+                                                 FormatBytes(limit_bytes), FormatBytes(peak(1, kLeastChunkElements))));
+}
+
+std::uint64_t PeakMemoryBytes() {
+  struct rusage usage {};
+  if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // Linux counts KiB
+}
+
+}  // namespace phiq

@@ -1,0 +1,47 @@
+// Weights as rows of floats: cut into chunks of whole rows, read from the checkpoint, checked for NaN and Inf.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "phiq/plan.h"
+
+namespace phiq {
+
+// Whole rows of one plan line; the unit of parallel work.
+struct RowChunk {
+  std::size_t line = 0;  // index into Plan::lines
+  std::uint64_t first_row = 0;
+  std::uint64_t n_rows = 0;
+};
+
+// Cuts the lines, in the given order, into chunks of at most `max_elements` weights (at least one row each).
+std::vector<RowChunk> CutIntoChunks(const Plan& plan, std::span<const std::size_t> line_order,
+                                    std::uint64_t max_elements);
+
+// Reads rows of plan lines as floats. One reader a thread: it owns the buffers.
+class RowReader {
+ public:
+  RowReader(const Checkpoint& checkpoint, const ModelConfig& config) : checkpoint_(checkpoint), config_(config) {}
+
+  // The rows of a chunk, [n_rows * row_elements]; valid until the next call. NaN and Inf are passed on.
+  std::span<float> Read(const PlanLine& line, const RowChunk& chunk);
+
+ private:
+  const Checkpoint& checkpoint_;
+  const ModelConfig& config_;
+  std::vector<std::byte> bytes_;
+  std::vector<float> floats_;
+};
+
+// Index of the first NaN or Inf, or x.size().
+std::size_t FirstNonFinite(std::span<const float> x) noexcept;
+
+// The error for a tensor in which a NaN or Inf was met: reads all of it to name the first one and the
+// count.
+Error NonFiniteWeights(const Checkpoint& checkpoint, const ModelConfig& config, const PlanLine& line,
+                       std::uint64_t max_elements);
+
+}  // namespace phiq

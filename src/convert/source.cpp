@@ -1,0 +1,19 @@
+#include "convert/source.h"
+
+#include <utility>
+
+namespace phiq {
+
+Source OpenSource(CheckpointFolder folder, const std::vector<std::string>& ignore_extra, const WarningFn& warn) {
+  ModelConfig config = ReadModelConfig(folder, warn);
+  Checkpoint checkpoint = OpenCheckpoint(folder, warn);
+  Model model = DescribeModel(folder, std::move(config), checkpoint, {ignore_extra}, warn);
+  return {std::move(folder), std::move(checkpoint), std::move(model)};
+}
+
+WarningFn WarnOrIgnore(const WarningFn& warn) {
+  if (warn) return warn;
+  return [](const Warning&) {};
+}
+
+}  // namespace phiq

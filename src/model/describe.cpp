@@ -1,0 +1,202 @@
+// Gives every tensor of a Phi3ForCausalLM checkpoint its role, or stops and names it.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_set>
+
+#include "base/endian.h"
+#include "base/half.h"
+#include "phiq/model.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+struct ExpectedTensor {
+  TensorRole role = TensorRole::kTokenEmbedding;
+  std::int32_t layer = -1;
+  std::string name;
+  std::vector<std::uint64_t> shape;
+  std::string_view origin;  // the keys of config.json that say so
+};
+
+// In the order of Model::tensors.
+std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config) {
+  const std::uint64_t vocab = config.vocab_size;
+  const std::uint64_t hidden = config.hidden_size;
+  const std::uint64_t inner = config.intermediate_size;
+  const std::uint64_t qkv = hidden + 2ULL * config.n_kv_heads * config.head_dim;
+  std::vector<ExpectedTensor> expected;
+  expected.push_back({TensorRole::kTokenEmbedding, -1, "model.embed_tokens.weight", {vocab, hidden},
+                      "vocab_size, hidden_size"});
+  for (std::uint32_t i = 0; i < config.n_layers; ++i) {
+    const auto add = [&](TensorRole role, std::string_view name, std::vector<std::uint64_t> shape,
+                         std::string_view origin) {
+      expected.push_back({role, static_cast<std::int32_t>(i), fmt::format("model.layers.{}.{}.weight", i, name),
+                          std::move(shape), origin});
+    };
+    add(TensorRole::kAttentionNorm, "input_layernorm", {hidden}, "hidden_size");
+    add(TensorRole::kAttentionQkv, "self_attn.qkv_proj", {qkv, hidden},
+        "(num_attention_heads + 2 * num_key_value_heads) * head size, hidden_size");
+    add(TensorRole::kAttentionOutput, "self_attn.o_proj", {hidden, hidden}, "hidden_size");
+    add(TensorRole::kMlpNorm, "post_attention_layernorm", {hidden}, "hidden_size");
+    add(TensorRole::kMlpGateUp, "mlp.gate_up_proj", {2 * inner, hidden},
+        "2 * intermediate_size, hidden_size");
+    add(TensorRole::kMlpDown, "mlp.down_proj", {hidden, inner}, "hidden_size, intermediate_size");
+  }
+  expected.push_back({TensorRole::kOutputNorm, -1, "model.norm.weight", {hidden}, "hidden_size"});
+  expected.push_back({TensorRole::kOutputHead, -1, "lm_head.weight", {vocab, hidden}, "vocab_size, hidden_size"});
+  return expected;
+}
+
+bool IsWeightType(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
+
+void CheckTensor(const SourceTensor& found, const ExpectedTensor& expected, const Checkpoint& checkpoint) {
+  const std::string shard = checkpoint.shards()[found.shard].string();
+  if (!IsWeightType(found.dtype)) {
+    throw Error(ErrorCode::kUnsupported, fmt::format("dtype {} cannot be used for a weight", DTypeName(found.dtype)))
+        .In(shard).Tensor(found.name).Hint("usable: F32, F16, BF16");
+  }
+  if (found.shape != expected.shape) {
+    throw Error(ErrorCode::kBadData, fmt::format("shape [{}], expected shape [{}]", fmt::join(found.shape, ", "),
+                                                 fmt::join(expected.shape, ", ")))
+        .In(shard).Tensor(found.name).Hint(fmt::format("config.json: {}", expected.origin));
+  }
+}
+
+// The first five of some names and how many there are.
+std::string NameList(const std::vector<std::string>& names) {
+  std::string text;
+  for (std::size_t i = 0; i < std::min<std::size_t>(names.size(), 5); ++i) {
+    text += fmt::format("{}'{}'", i == 0 ? "" : ", ", Escape(names[i]));
+  }
+  return names.size() > 5 ? fmt::format("{}, ... ({} in all)", text, names.size()) : text;
+}
+
+void RefuseMissing(const std::vector<std::string>& missing, const ModelConfig& config,
+                   const CheckpointFolder& folder) {
+  if (missing.empty()) return;
+  throw Error(ErrorCode::kBadData, fmt::format("missing tensor{} {}", missing.size() == 1 ? "" : "s", NameList(missing)))
+      .In(folder.path().string())
+      .Hint(fmt::format("config.json: num_hidden_layers {}, tie_word_embeddings {}", config.n_layers,
+                        config.tie_word_embeddings));
+}
+
+bool IsIgnored(const std::string& name, const DescribeOptions& options) {
+  // Older exports carry the rotary frequencies, which follow from the configuration.
+  if (name.ends_with(".rotary_emb.inv_freq")) return true;
+  return std::ranges::any_of(options.ignore_extra, [&](const std::string& glob) {
+    return fnmatch(glob.c_str(), name.c_str(), 0) == 0;
+  });
+}
+
+void RefuseExtra(const Checkpoint& checkpoint, const std::vector<ExpectedTensor>& expected,
+                 const DescribeOptions& options, const ModelConfig& config, const CheckpointFolder& folder) {
+  std::unordered_set<std::string_view> known;
+  for (const ExpectedTensor& tensor : expected) known.insert(tensor.name);
+  std::vector<std::string> extra;
+  for (const SourceTensor& tensor : checkpoint.tensors()) {
+    if (!known.contains(tensor.name) && !IsIgnored(tensor.name, options)) extra.push_back(tensor.name);
+  }
+  if (extra.empty()) return;
+  throw Error(ErrorCode::kBadData, fmt::format("{} tensor{} without a role in {} with {} layers: {}", extra.size(),
+                                               extra.size() == 1 ? "" : "s", config.architecture, config.n_layers,
+                                               NameList(extra)))
+      .In(folder.path().string())
+      .Hint("--ignore-extra GLOB leaves them out");
+}
+
+float LoadFloat(DType dtype, std::span<const std::byte> bytes, std::size_t i) {
+  switch (dtype) {
+    case DType::kF16: return Fp16ToFloat(LoadLe<std::uint16_t>(bytes, 2 * i));
+    case DType::kBF16: return Bf16ToFloat(LoadLe<std::uint16_t>(bytes, 2 * i));
+    default: return LoadLe<float>(bytes, 4 * i);
+  }
+}
+
+// A tied model may carry its head all the same, if it says the same as the embedding.
+void CheckTiedHead(const Checkpoint& checkpoint, const SourceTensor& embedding, const SourceTensor& head) {
+  constexpr std::uint64_t kChunk = 1 << 18;  // elements
+  const std::uint64_t embedding_bytes = DTypeBits(embedding.dtype) / 8;
+  const std::uint64_t head_bytes = DTypeBits(head.dtype) / 8;
+  std::vector<std::byte> a(kChunk * embedding_bytes);
+  std::vector<std::byte> b(kChunk * head_bytes);
+  for (std::uint64_t start = 0; start < head.n_elements(); start += kChunk) {
+    const std::size_t n = std::min(kChunk, head.n_elements() - start);
+    const std::span<std::byte> x = std::span(a).first(n * embedding_bytes);
+    const std::span<std::byte> y = std::span(b).first(n * head_bytes);
+    checkpoint.Read(embedding, start * embedding_bytes, x);
+    checkpoint.Read(head, start * head_bytes, y);
+    if (embedding.dtype == head.dtype && std::ranges::equal(x, y)) continue;
+    for (std::size_t i = 0; i < n; ++i) {
+      const float left = LoadFloat(embedding.dtype, x, i);
+      const float right = LoadFloat(head.dtype, y, i);
+      if (left == right || (std::isnan(left) && std::isnan(right))) continue;
+      throw Error(ErrorCode::kBadData,
+                  fmt::format("element {} is {}, the embedding has {}, but tie_word_embeddings is true", start + i,
+                              right, left))
+          .In(checkpoint.shards()[head.shard].string())
+          .Tensor(head.name)
+          .Hint("set tie_word_embeddings to false if the model has a head of its own");
+    }
+  }
+}
+
+}  // namespace
+
+std::string_view RoleName(TensorRole role) noexcept {
+  switch (role) {
+    case TensorRole::kTokenEmbedding: return "token_embedding";
+    case TensorRole::kOutputHead: return "output_head";
+    case TensorRole::kOutputNorm: return "output_norm";
+    case TensorRole::kAttentionNorm: return "attention_norm";
+    case TensorRole::kAttentionQkv: return "attention_qkv";
+    case TensorRole::kAttentionOutput: return "attention_output";
+    case TensorRole::kMlpNorm: return "mlp_norm";
+    case TensorRole::kMlpGateUp: return "mlp_gate_up";
+    case TensorRole::kMlpDown: return "mlp_down";
+  }
+  return "";
+}
+
+bool IsNorm(TensorRole role) noexcept {
+  return role == TensorRole::kOutputNorm || role == TensorRole::kAttentionNorm || role == TensorRole::kMlpNorm;
+}
+
+Model DescribeModel(const CheckpointFolder& folder, ModelConfig config, const Checkpoint& checkpoint,
+                    const DescribeOptions& options, const WarningFn& warn) {
+  Model model;
+  std::vector<std::string> missing;
+  const std::vector<ExpectedTensor> expected = ExpectedTensors(config);
+  for (const ExpectedTensor& tensor : expected) {
+    const bool is_tied_head = tensor.role == TensorRole::kOutputHead && config.tie_word_embeddings;
+    const SourceTensor* found = checkpoint.Find(tensor.name);
+    if (found == nullptr) {
+      if (!is_tied_head) missing.push_back(tensor.name);
+      continue;
+    }
+    CheckTensor(*found, tensor, checkpoint);
+    if (is_tied_head) continue;
+    const auto source = static_cast<std::size_t>(found - checkpoint.tensors().data());
+    model.tensors.push_back({tensor.role, tensor.layer, source});
+  }
+  RefuseMissing(missing, config, folder);
+  RefuseExtra(checkpoint, expected, options, config, folder);
+  // From here on the weights are those that the configuration promises.
+  const SourceTensor* head = checkpoint.Find("lm_head.weight");
+  if (config.tie_word_embeddings && head != nullptr) {
+    CheckTiedHead(checkpoint, checkpoint.tensors()[model.tensors.front().source], *head);
+  }
+  model.name = folder.model_name();
+  model.tokenizer = ReadTokenizer(folder, config.vocab_size, config.bos_token_id, config.eos_token_id,
+                                  config.pad_token_id, warn);
+  model.config = std::move(config);
+  return model;
+}
+
+}  // namespace phiq

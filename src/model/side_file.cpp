@@ -1,0 +1,40 @@
+#include "model/side_file.h"
+
+#include <fmt/format.h>
+
+#include "phiq/text.h"
+
+namespace phiq {
+
+std::string SidePath(const CheckpointFolder& folder, std::string_view name) {
+  return folder.PathOf(name).string();
+}
+
+std::optional<Json> ReadJsonObject(const CheckpointFolder& folder, std::string_view name,
+                                   std::uint64_t max_bytes) {
+  const std::optional<std::string> text = folder.ReadFile(name, max_bytes);
+  if (!text) return std::nullopt;
+  const std::string path = SidePath(folder, name);
+  Json root = ParseJson(*text, path);
+  if (!root.is_object()) {
+    throw Error(ErrorCode::kBadData, fmt::format("holds {}, needs a JSON object", root.type_name()))
+        .In(path);
+  }
+  return root;
+}
+
+const Json* FindMember(const Json& object, std::string_view key) {
+  if (!object.is_object()) return nullptr;
+  const auto found = object.find(key);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::string Show(const Json& value) {
+  return Escape(value.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+void Warn(const WarningFn& warn, std::string_view path, std::string_view text) {
+  if (warn) warn({ErrorCode::kBadData, fmt::format("{}: {}", Escape(path), text)});
+}
+
+}  // namespace phiq

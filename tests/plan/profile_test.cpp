@@ -1,0 +1,257 @@
+// Profiles, formats, precisions, and what they mean together.
+#include "phiq/profile.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "plan/phi_model.h"
+
+namespace phiq {
+namespace {
+
+using testing::Thrown;
+using enum Precision;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string TypeFor(const Profile* profile, std::optional<Precision> precision) {
+  return ResolveTarget(profile, std::nullopt, precision, std::nullopt).type;
+}
+
+TEST(Profiles, ListsThoseWhoseFormatExists) {
+  ASSERT_EQ(BuiltinProfiles().size(), 1U);
+  const Profile& iot = BuiltinProfiles()[0];
+  EXPECT_EQ(iot.name, "iot");
+  EXPECT_EQ(iot.format, Format::kGguf);
+  EXPECT_EQ(iot.default_precision, kInt4);
+  EXPECT_THAT(iot.allowed, ElementsAre(kInt4, kInt8));
+  EXPECT_EQ(iot.type, std::nullopt);
+}
+
+TEST(Profiles, WalksTheTable) {
+  struct Row {
+    const char* name;
+    bool exists;
+    Precision precision;
+    std::set<Precision> allowed;
+  };
+  const Row table[] = {
+      {"mobile", false, kInt4, {kInt4, kInt8}},
+      {"iot", true, kInt4, {kInt4, kInt8}},
+      {"ai-pc", false, kInt8, {kInt8, kInt4, kFp16, kFp32}},
+      {"ai-pc-intel", false, kInt8, {kInt4, kInt8, kFp16, kFp32}},
+      {"ai-pc-nvidia", false, kFp16, {kInt4, kInt8, kFp16}},
+      {"apple", false, kInt4, {kInt4, kInt8, kFp16, kBf16, kFp32}},
+  };
+  for (const Row& row : table) {
+    SCOPED_TRACE(row.name);
+    if (!row.exists) {
+      const auto [code, text] = Thrown([&] { LoadProfile(row.name); });
+      EXPECT_EQ(code, ErrorCode::kUnsupported);
+      EXPECT_THAT(text, HasSubstr("which is not written by this version"));
+      continue;
+    }
+    const Profile profile = LoadProfile(row.name);
+    EXPECT_EQ(TypeFor(&profile, std::nullopt), TypeFor(&profile, row.precision));
+    for (const Precision precision : {kInt4, kInt8, kFp16, kBf16, kFp32}) {
+      if (row.allowed.contains(precision)) {
+        EXPECT_NO_THROW(TypeFor(&profile, precision));
+      } else {
+        EXPECT_EQ(Thrown([&] { TypeFor(&profile, precision); }),
+                  std::pair(ErrorCode::kUsage, "profile 'iot' does not allow precision " +
+                                                   std::string(PrecisionName(precision)) +
+                                                   " (it allows int4, int8)"));
+      }
+    }
+  }
+}
+
+TEST(Profiles, NamesTheFormatThatIsNotWritten) {
+  EXPECT_EQ(
+      Thrown([] { LoadProfile("apple"); }),
+      std::pair(ErrorCode::kUnsupported,
+                std::string("profile 'apple' needs format 'mlx', which is not written by this "
+                            "version (`phiq profiles` lists the profiles)")));
+}
+
+TEST(Profiles, SuggestsForMisspeltNames) {
+  const std::string hint = " (`phiq profiles` lists them; a file's name ends in .json or has a /)";
+  EXPECT_EQ(Thrown([] { LoadProfile("mobil"); }),
+            std::pair(ErrorCode::kUsage, "unknown profile 'mobil', did you mean 'mobile'?" + hint));
+  EXPECT_EQ(Thrown([] { LoadProfile("toaster"); }),
+            std::pair(ErrorCode::kUsage, "unknown profile 'toaster'" + hint));
+}
+
+TEST(Formats, KnowsThoseToCome) {
+  EXPECT_EQ(ParseFormat("gguf"), Format::kGguf);
+  EXPECT_THAT(std::vector<Format>(AvailableFormats().begin(), AvailableFormats().end()),
+              ElementsAre(Format::kGguf));
+  for (const char* name : {"onnx", "openvino", "mlx"}) {
+    EXPECT_EQ(
+        Thrown([&] { ParseFormat(name); }),
+        std::pair(ErrorCode::kUnsupported, "format '" + std::string(name) +
+                                               "' is not written by this version (formats: gguf)"));
+  }
+  EXPECT_EQ(Thrown([] { ParseFormat("guff"); }),
+            std::pair(ErrorCode::kUsage, std::string("unknown format 'guff' (formats: gguf)")));
+  EXPECT_EQ(Thrown([] { ParseFormat("ggu"); }).second,
+            "unknown format 'ggu', did you mean 'gguf'? (formats: gguf)");
+  EXPECT_EQ(FormatName(Format::kOpenVino), "openvino");
+}
+
+TEST(Precisions, AreFiveWords) {
+  for (const char* name : {"int4", "int8", "fp16", "bf16", "fp32"}) {
+    EXPECT_EQ(PrecisionName(ParsePrecision(name)), name);
+  }
+  EXPECT_EQ(
+      Thrown([] { ParsePrecision("int5"); }),
+      std::pair(ErrorCode::kUsage,
+                std::string("unknown precision 'int5', did you mean 'int4'? (precisions: int4, "
+                            "int8, fp16, bf16, fp32)")));
+}
+
+TEST(Target, IsGgufInt4WhenNothingIsSaid) {
+  const Target target = ResolveTarget(nullptr, std::nullopt, std::nullopt, std::nullopt);
+  EXPECT_EQ(target.format, Format::kGguf);
+  EXPECT_EQ(target.type, "Q4_K_M");
+}
+
+TEST(Target, TakesPrecisionOrTypeWithoutAProfile) {
+  EXPECT_EQ(TypeFor(nullptr, kBf16), "BF16");
+  EXPECT_EQ(ResolveTarget(nullptr, Format::kGguf, std::nullopt, "q5_k").type, "Q5_K_M");
+}
+
+TEST(Target, RefusesPrecisionWithType) {
+  EXPECT_EQ(Thrown([] { ResolveTarget(nullptr, std::nullopt, kInt4, "Q4_K_M"); }),
+            std::pair(ErrorCode::kUsage,
+                      std::string("--precision and --type contradict each other (a type says the "
+                                  "precision: give one of the two)")));
+}
+
+TEST(Target, RefusesAFormatThatIsNotTheProfiles) {
+  const Profile iot = LoadProfile("iot");
+  EXPECT_EQ(ResolveTarget(&iot, Format::kGguf, std::nullopt, std::nullopt).type, "Q4_K_M");
+  EXPECT_EQ(Thrown([&] { ResolveTarget(&iot, Format::kMlx, std::nullopt, std::nullopt); }),
+            std::pair(ErrorCode::kUsage,
+                      std::string("--format mlx contradicts profile 'iot', which is gguf")));
+}
+
+TEST(Target, LetsATypePassTheProfile) {
+  const Profile iot = LoadProfile("iot");
+  EXPECT_EQ(ResolveTarget(&iot, std::nullopt, std::nullopt, "q6_k").type, "Q6_K");
+  EXPECT_EQ(Thrown([&] { ResolveTarget(&iot, std::nullopt, std::nullopt, "IQ2_XS"); }).first,
+            ErrorCode::kUnsupported);
+}
+
+class ProfileFile : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    path_ = ::testing::TempDir() + "phiq-profile-" +
+            ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".json";
+  }
+  void TearDown() override { std::filesystem::remove(path_); }
+
+  Profile Load(std::string_view text) {
+    std::ofstream(path_, std::ios::binary) << text;
+    return LoadProfile(path_);
+  }
+  // What the file's fault is, without the path.
+  std::string Fault(std::string_view text, ErrorCode code = ErrorCode::kBadData) {
+    const auto [thrown_code, what] = Thrown([&] { Load(text); });
+    EXPECT_EQ(thrown_code, code) << what;
+    EXPECT_THAT(what, ::testing::StartsWith(path_ + ": "));
+    return what.substr(std::min(what.size(), path_.size() + 2));
+  }
+  std::string path_;
+};
+
+TEST_F(ProfileFile, SetsEveryKey) {
+  const Profile profile = Load(R"({"name": "kiosk", "description": "our board", "format": "gguf",
+      "precision": "int8", "allow": ["int4", "int8", "fp16"], "type": "q6_k"})");
+  EXPECT_EQ(profile.name, "kiosk");
+  EXPECT_EQ(profile.description, "our board");
+  EXPECT_EQ(profile.format, Format::kGguf);
+  EXPECT_EQ(profile.default_precision, kInt8);
+  EXPECT_THAT(profile.allowed, ElementsAre(kInt4, kInt8, kFp16));
+  EXPECT_EQ(profile.type, "Q6_K");
+  EXPECT_EQ(TypeFor(&profile, std::nullopt), "Q6_K");  // its own type
+  EXPECT_EQ(TypeFor(&profile, kInt4), "Q4_K_M");       // unless a precision is asked for
+  EXPECT_EQ(Thrown([&] { TypeFor(&profile, kFp32); }).first, ErrorCode::kUsage);
+}
+
+TEST_F(ProfileFile, NeedsFormatAndPrecisionOnly) {
+  const Profile profile = Load(R"({"format": "gguf", "precision": "fp16"})");
+  EXPECT_EQ(profile.name, std::filesystem::path(path_).stem().string());
+  EXPECT_EQ(profile.description, "");
+  EXPECT_THAT(profile.allowed, ElementsAre(kFp16));
+  EXPECT_EQ(TypeFor(&profile, std::nullopt), "F16");
+  EXPECT_EQ(Fault(R"({"precision": "int4"})"), "the profile lacks 'format'");
+  EXPECT_EQ(Fault(R"({"format": "gguf"})"), "the profile lacks 'precision'");
+}
+
+TEST_F(ProfileFile, RefusesUnknownKeysNamingTheKnown) {
+  EXPECT_EQ(
+      Fault(R"({"format": "gguf", "precision": "int4", "presicion": "int8"})"),
+      "unknown key 'presicion' (a profile has name, description, format, precision, allow, type)");
+}
+
+TEST_F(ProfileFile, RefusesWrongValues) {
+  EXPECT_EQ(Fault("[]"), "a profile is a JSON object");
+  EXPECT_THAT(Fault("{"), HasSubstr("not valid UTF-8 JSON"));
+  EXPECT_EQ(Fault(R"({"format": "gguf", "precision": 4})"), "'precision' is 4, needs a string");
+  EXPECT_THAT(Fault(R"({"format": "gguf", "precision": "int5"})"),
+              HasSubstr("'precision': unknown precision 'int5', did you mean 'int4'?"));
+  EXPECT_THAT(Fault(R"({"format": "ggfu", "precision": "int4"})"),
+              HasSubstr("'format': unknown format 'ggfu'"));
+  EXPECT_THAT(Fault(R"({"format": "gguf", "precision": "int4", "type": "Q9"})"),
+              HasSubstr("'type': unknown type 'Q9'"));
+  for (const char* allow : {"[]", "4", "{}", "null", R"(["int4", 8])"}) {
+    EXPECT_EQ(
+        Fault(R"({"format": "gguf", "precision": "int4", "allow": )" + std::string(allow) + "}"),
+        "'allow' needs to be a list of precisions, at least one");
+  }
+  EXPECT_THAT(Fault(R"({"format": "gguf", "precision": "int4", "allow": ["int4", "int3"]})"),
+              HasSubstr("'allow': unknown precision 'int3'"));
+  EXPECT_EQ(Fault(R"({"format": "gguf", "precision": "fp32", "allow": ["int4"]})"),
+            "'precision' is fp32, which 'allow' lacks");
+}
+
+TEST_F(ProfileFile, RefusesWhatIsNotWritten) {
+  EXPECT_THAT(Fault(R"({"format": "onnx", "precision": "int4"})", ErrorCode::kUnsupported),
+              HasSubstr("'format': format 'onnx' is not written by this version"));
+  EXPECT_THAT(
+      Fault(R"({"format": "gguf", "precision": "int4", "type": "IQ1_S"})", ErrorCode::kUnsupported),
+      HasSubstr("importance matrix"));
+}
+
+TEST_F(ProfileFile, IsMissing) {
+  EXPECT_EQ(Thrown([&] { LoadProfile(path_); }).first, ErrorCode::kInput);
+  EXPECT_EQ(Thrown([] { LoadProfile("none/iot"); }).first, ErrorCode::kInput);
+  EXPECT_EQ(Thrown([] { LoadProfile("none.json"); }).first, ErrorCode::kInput);
+}
+
+TEST_F(ProfileFile, ReadsWhatIsPrinted) {
+  const Profile iot = LoadProfile("iot");
+  EXPECT_EQ(ProfileToJson(iot), R"({
+  "name": "iot",
+  "description": "Arm and x86 boards, llama.cpp",
+  "format": "gguf",
+  "precision": "int4",
+  "allow": [
+    "int4",
+    "int8"
+  ]
+})");
+  const Profile read = Load(ProfileToJson(iot));
+  EXPECT_EQ(read.name, iot.name);
+  EXPECT_EQ(read.description, iot.description);
+  EXPECT_EQ(read.allowed, iot.allowed);
+  EXPECT_EQ(read.type, iot.type);
+}
+
+}  // namespace
+}  // namespace phiq

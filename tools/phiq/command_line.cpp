@@ -1,0 +1,156 @@
+// The tree of commands, and one readable line for everything that can be wrong with a command line.
+#include "command_line.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "commands.h"
+#include "console.h"
+#include "phiq/error.h"
+#include "phiq/text.h"
+
+namespace phiq::cli {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  phiq quantize Phi-3.5-mini-instruct                  int4 GGUF (Q4_K_M) in this folder
+  phiq quantize microsoft/phi-4 --type Q6_K -o phi.gguf
+  phiq plan Phi-3.5-mini-instruct --profile iot        sizes and memory, nothing written
+  phiq verify phi.gguf --against microsoft/phi-4
+
+Exit codes:
+  0  done                          6  well-formed, but unsupported
+  1  the answer is "no" (verify,   7  out of memory, threads or file descriptors
+     inspect --check)              8  try again: output locked, input changed
+  2  wrong command line            9  NaN or Inf in the weights, a scale overflows
+  3  bad data in an input         10  part of a batch failed
+  4  input not found or readable  70  a bug of phiq
+  5  output exists or failed      A signal ends phiq by that signal.
+
+`phiq COMMAND --help` tells more about a command, `man phiq` about all of them.)";
+
+// The subcommand being parsed when it got wrong, or the program itself.
+const CLI::App& Innermost(const CLI::App& app) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  return chosen.empty() ? app : *chosen.back();
+}
+
+std::vector<std::string> NamesIn(const CLI::App& app, bool of_options) {
+  std::vector<std::string> names;
+  if (of_options) {
+    for (const CLI::Option* option : app.get_options())
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  } else {
+    for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  }
+  return names;
+}
+
+std::string WithSuggestion(std::string_view word, const std::vector<std::string>& names,
+                           std::string_view hint) {
+  const std::string suggestion = DidYouMean(word, names);
+  return suggestion.empty() ? std::string(hint) : fmt::format("{} {}", suggestion, hint);
+}
+
+// What of the command line nobody wanted.
+std::string FirstExtra(const CLI::App& app) {
+  const std::vector<std::string> extras = app.remaining(true);
+  for (const std::string& extra : extras)
+    if (extra.starts_with('-') && extra != "-") return extra;
+  return extras.empty() ? "" : extras.front();
+}
+
+std::string MessageOf(const CLI::App& command, const CLI::ParseError& error) {
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+    for (const CLI::Option* option : command.get_options())
+      if (option->count() > 1 && option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw)
+        return fmt::format("{}: given more than once", option->get_name());
+    const std::string_view text = error.what();
+    if (text.ends_with(" missing")) {
+      const CLI::Option* option = command.get_option_no_throw(std::string(text.substr(0, text.find(':'))));
+      if (option != nullptr)
+        return fmt::format("{}: needs a value ({})", option->get_name(), option->get_option_text());
+    }
+  }
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
+    for (const CLI::Option* option : command.get_options())
+      if (option->get_required() && option->count() == 0)
+        return fmt::format("{} is missing", option->get_name());
+  }
+  return Escape(error.what());
+}
+
+Error UsageError(const CLI::App& app, const CLI::ParseError& error) {
+  const CLI::App& command = Innermost(app);
+  const bool at_top = &command == &app;
+  const std::string hint =
+      at_top ? "`phiq --help` lists the commands"
+             : fmt::format("`phiq {} --help` lists the options", command.get_name());
+  const std::string extra = FirstExtra(app);
+  if (extra.empty()) return Error(ErrorCode::kUsage, MessageOf(command, error)).Hint(hint);
+  if (extra.starts_with('-') && extra != "-") {
+    const std::string name = extra.substr(0, extra.find('='));
+    return Error(ErrorCode::kUsage, fmt::format("unknown option '{}'", Escape(name)))
+        .Hint(WithSuggestion(name, NamesIn(command, true), hint));
+  }
+  if (at_top)
+    return Error(ErrorCode::kUsage, fmt::format("unknown command '{}'", Escape(extra)))
+        .Hint(WithSuggestion(extra, NamesIn(app, false), hint));
+  return Error(ErrorCode::kUsage, fmt::format("unexpected operand '{}'", Escape(extra))).Hint(hint);
+}
+
+void DescribeProgram(CLI::App& app, Command& chosen) {
+  app.name("phiq");
+  app.description("Quantizes Phi checkpoints (safetensors) into files that edge runtimes load.");
+  app.footer(kExamples);
+  app.get_formatter()->column_width(32);
+  app.get_formatter()->label("SUBCOMMAND", "COMMAND");
+  app.set_help_flag("-h,--help", "Print this help and exit");
+  app.set_version_flag("--version", "phiq " PHIQ_VERSION, "Print the version and exit");
+  app.require_subcommand(1);
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::Throw);
+  AddQuantize(app, chosen);
+  AddPlan(app, chosen);
+  AddInspect(app, chosen);
+  AddVerify(app, chosen);
+  AddProfiles(app, chosen);
+  AddCompletion(app, chosen);
+  for (CLI::App* command : app.get_subcommands({})) command->group("Commands");
+}
+
+}  // namespace
+
+int RunCommandLine(int argc, char** argv) {
+  CLI::App app;
+  Command chosen;
+  DescribeProgram(app, chosen);
+  if (argc <= 1) {
+    std::fputs(app.help().c_str(), stderr);
+    return static_cast<int>(ErrorCode::kUsage);
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    Print(stdout, app.help());
+    return 0;
+  } catch (const CLI::CallForVersion& version) {
+    Print(stdout, fmt::format("{}\n", version.what()));
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(app, error);
+  }
+  return chosen();
+}
+
+bool WantsJson(int argc, char** argv) {
+  for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i)
+    if (std::string_view(argv[i]) == "--json") return true;
+  return false;
+}
+
+}  // namespace phiq::cli

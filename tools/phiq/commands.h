@@ -1,0 +1,20 @@
+// The subcommands. Each Add function describes one of them to CLI11; parsing a command line that
+// names it sets `chosen`, and nothing runs before the whole line has been understood.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+
+namespace phiq::cli {
+
+using Command = std::function<int()>;  // returns the exit code; throws phiq::Error
+
+void AddQuantize(CLI::App& app, Command& chosen);
+void AddPlan(CLI::App& app, Command& chosen);
+void AddInspect(CLI::App& app, Command& chosen);
+void AddVerify(CLI::App& app, Command& chosen);
+void AddProfiles(CLI::App& app, Command& chosen);
+void AddCompletion(CLI::App& app, Command& chosen);
+
+}  // namespace phiq::cli

@@ -1,0 +1,86 @@
+// Checked output, the log, and how errors look.
+#include "console.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "phiq/error.h"
+#include "phiq/text.h"
+#include "signals.h"
+
+namespace phiq::cli {
+namespace {
+
+Json ErrorObject(const Error& error) {
+  Json object = {{"code", static_cast<int>(error.code())}, {"class", ErrorClassName(error.code())}};
+  object["path"] = error.path().empty() ? Json() : Json(error.path());
+  object["offset"] = error.offset_bytes() ? Json(*error.offset_bytes()) : Json();
+  object["tensor"] = error.tensor().empty() ? Json() : Json(error.tensor());
+  object["message"] = error.what();
+  return {{"error", object}};
+}
+
+int Report(const Error& error, bool json) {
+  spdlog::error("{}", error.what());
+  try {
+    if (json && error.path() != kStandardOutput) PrintJson(stdout, ErrorObject(error));
+  } catch (const Error&) {  // the first failure gives the exit code
+  }
+  if (error.code() == ErrorCode::kInterrupted) DieOfStopSignal();
+  return static_cast<int>(error.code());
+}
+
+Error Internal(std::string_view what) {
+  return Error(ErrorCode::kInternal, fmt::format("internal error: {}", Escape(what)))
+      .Hint("phiq " PHIQ_VERSION "; please report this");
+}
+
+}  // namespace
+
+void OpenMissingStandardStreams() noexcept {
+  // open() gives the lowest free number: the missing ones are filled from below.
+  int descriptor = 0;
+  do {
+    descriptor = ::open("/dev/null", O_RDWR);
+  } while (descriptor >= 0 && descriptor <= STDERR_FILENO);
+  if (descriptor > STDERR_FILENO) ::close(descriptor);
+}
+
+void OpenLog() {
+  auto log = std::make_shared<spdlog::logger>("phiq", std::make_shared<spdlog::sinks::stderr_sink_st>());
+  log->set_pattern("phiq: %l: %v");
+  spdlog::set_default_logger(std::move(log));
+}
+
+void Print(std::FILE* stream, std::string_view text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stream) == text.size();
+  if (!written || std::fflush(stream) != 0)
+    throw Error(ErrorCode::kOutput, fmt::format("write error: {}", std::strerror(errno)))
+        .In(kStandardOutput);
+}
+
+void PrintJson(std::FILE* stream, const Json& json) {
+  Print(stream, json.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n");
+}
+
+int ReportError(const std::exception_ptr& exception, bool json) {
+  try {
+    std::rethrow_exception(exception);
+  } catch (const Error& error) {
+    return Report(error, json);
+  } catch (const std::bad_alloc&) {
+    return Report(Error(ErrorCode::kResources, "out of memory"), json);
+  } catch (const std::exception& error) {
+    return Report(Internal(error.what()), json);
+  }
+}
+
+}  // namespace phiq::cli

@@ -1,0 +1,36 @@
+// The options that `quantize` and `plan` share: as given, and what they mean together.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "phiq/convert.h"
+#include "report_flags.h"
+
+namespace phiq::cli {
+
+struct ConvertFlags {
+  std::string model;
+  std::optional<std::string> output, profile, precision, format, type, method, group_size, ratio;
+  std::optional<std::string> split_max_size, nan, overflow, threads, memory_limit;
+  std::vector<std::string> tensor_types, ignore_extra;
+  bool sym = false, asym = false, strict_types = false;
+  bool force = false, mkdir = false, no_space_check = false, no_fsync = false, dry_run = false;
+  ReportFlags report;
+};
+
+void AddConvertFlags(CLI::App& command, ConvertFlags& flags);
+
+// What the options mean together.
+// Throws   kUsage, naming the option; kUnsupported, kInput, kBadData as LoadProfile does.
+ConvertOptions ResolveConvertFlags(const ConvertFlags& flags);
+
+// Plans and prints the plan: `phiq plan`, and `phiq quantize --dry-run`.
+int ShowPlan(const ConvertFlags& flags);
+
+// The value of --threads: 1 to 1024. Without the option 0: all cores.
+unsigned ParseThreads(const std::optional<std::string>& text);
+
+}  // namespace phiq::cli

@@ -1,0 +1,17 @@
+// How a plan and a conversion's report look, for people and as JSON.
+#pragma once
+
+#include <string>
+
+#include "console.h"
+#include "phiq/convert.h"
+
+namespace phiq::cli {
+
+std::string FormatPlan(const OutputPlan& output);
+Json PlanToJson(const OutputPlan& output);
+
+std::string FormatReport(const ConvertReport& report);
+Json ReportToJson(const ConvertReport& report);
+
+}  // namespace phiq::cli

@@ -1,0 +1,49 @@
+// --json, --quiet, --verbose, --werror, --no-progress.
+#include "report_flags.h"
+
+#include <spdlog/spdlog.h>
+
+#include "phiq/error.h"
+#include "signals.h"
+
+namespace phiq::cli {
+
+CLI::Option* AddSwitch(CLI::App& command, const std::string& name, bool& value,
+                       const std::string& description) {
+  return command.add_flag(name, value, description)
+      ->multi_option_policy(CLI::MultiOptionPolicy::Throw)
+      ->disable_flag_override();
+}
+
+void AddReportFlags(CLI::App& command, ReportFlags& flags) {
+  constexpr const char* kGroup = "What is said";
+  AddSwitch(command, "--json", flags.json, "Results and errors as one JSON object")->group(kGroup);
+  AddSwitch(command, "--quiet", flags.quiet, "Print errors only")->group(kGroup);
+  AddSwitch(command, "--verbose", flags.verbose, "Say what was decided")->group(kGroup);
+  AddSwitch(command, "--no-progress", flags.no_progress, "No progress bar, even on a terminal")
+      ->group(kGroup);
+  AddSwitch(command, "--werror", flags.werror, "A warning ends the run (exit 3 or 9)")->group(kGroup);
+}
+
+Reporter::Reporter(const ReportFlags& flags)
+    : flags_(flags), bar_(!flags.quiet && !flags.json && !flags.no_progress) {
+  if (flags.quiet && flags.verbose)
+    throw Error(ErrorCode::kUsage, "--quiet and --verbose exclude each other");
+  spdlog::set_level(flags.quiet     ? spdlog::level::err
+                    : flags.verbose ? spdlog::level::debug
+                                    : spdlog::level::warn);
+}
+
+Hooks Reporter::hooks() {
+  return {.progress = [this](const Progress& progress) { bar_.Draw(progress); },
+          .warn = [this](const Warning& warning) { Warn(warning); },
+          .stop_requested = StopRequested};
+}
+
+void Reporter::Warn(const Warning& warning) {
+  if (flags_.werror) throw Error(warning.code, warning.text);
+  bar_.Clear();
+  spdlog::warn("{}", warning.text);
+}
+
+}  // namespace phiq::cli

@@ -1,0 +1,40 @@
+// The options about what a command says, and the hooks of the library that follow from them.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "phiq/convert.h"
+#include "progress.h"
+
+namespace phiq::cli {
+
+struct ReportFlags {
+  bool json = false;
+  bool quiet = false;
+  bool verbose = false;
+  bool werror = false;
+  bool no_progress = false;
+};
+
+// Adds --json, --quiet, --verbose, --werror and --no-progress.
+void AddReportFlags(CLI::App& command, ReportFlags& flags);
+
+// An option without a value; given twice it is an error.
+CLI::Option* AddSwitch(CLI::App& command, const std::string& name, bool& value,
+                       const std::string& description);
+
+// Progress bar and warnings of one command, as its flags want them.
+class Reporter {
+ public:
+  explicit Reporter(const ReportFlags& flags);
+  Hooks hooks();  // refer to this object
+
+ private:
+  void Warn(const Warning& warning);
+
+  const ReportFlags flags_;
+  ProgressBar bar_;
+};
+
+}  // namespace phiq::cli

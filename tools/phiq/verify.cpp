@@ -1,0 +1,104 @@
+// phiq verify: proves an output against the checkpoint that it was made from.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "commands.h"
+#include "console.h"
+#include "convert_flags.h"
+#include "phiq/inspect.h"
+#include "phiq/text.h"
+#include "report_flags.h"
+#include "table.h"
+
+namespace phiq::cli {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  phiq verify phi-3.5-mini-instruct-Q4_K_M.gguf --against Phi-3.5-mini-instruct
+  phiq verify --quiet phi.gguf --against microsoft/phi-4 || echo "do not ship it")";
+
+struct VerifyFlags {
+  std::string output, model;
+  std::vector<std::string> ignore_extra;
+  std::optional<std::string> threads;
+  ReportFlags report;
+};
+
+std::string Format(const Verification& verification) {
+  std::vector<std::vector<std::string>> rows = {{"TENSOR", "TYPE", "MAX ERROR", "RELATIVE RMSE", "BOUND", ""}};
+  for (const VerifiedTensor& tensor : verification.tensors)
+    rows.push_back({Escape(tensor.name), tensor.type, fmt::format("{:.3g}", tensor.max_error),
+                    fmt::format("{:.3g}", tensor.relative_rmse), fmt::format("{:.3g}", tensor.bound),
+                    tensor.ok ? "ok" : "BAD"});
+  std::string text = FormatTable("llrrrl", rows) + "\n";
+  for (const std::string& problem : verification.problems) text += fmt::format("problem: {}\n", problem);
+  if (verification.problems.empty())
+    text += fmt::format("{} tensors, all within their bounds\n", verification.tensors.size());
+  return text;
+}
+
+Json ToJson(const VerifyFlags& flags, const Verification& verification) {
+  Json tensors = Json::array();
+  for (const VerifiedTensor& tensor : verification.tensors)
+    tensors.push_back({{"name", tensor.name},
+                       {"type", tensor.type},
+                       {"max_error", tensor.max_error},
+                       {"relative_rmse", tensor.relative_rmse},
+                       {"bound", tensor.bound},
+                       {"ok", tensor.ok}});
+  return {{"path", flags.output},
+          {"against", flags.model},
+          {"ok", verification.problems.empty()},
+          {"problems", verification.problems},
+          {"tensors", tensors}};
+}
+
+int ShowVerification(const VerifyFlags& flags) {
+  const VerifyOptions options = {.output = flags.output,
+                                 .model = flags.model,
+                                 .ignore_extra = flags.ignore_extra,
+                                 .threads = ParseThreads(flags.threads)};
+  const Verification verification = [&] {
+    Reporter reporter(flags.report);
+    return Verify(options, reporter.hooks());
+  }();
+  if (flags.report.json) {
+    PrintJson(stdout, ToJson(flags, verification));
+  } else if (!flags.report.quiet) {
+    Print(stdout, Format(verification));
+  }
+  if (verification.problems.empty()) return 0;
+  spdlog::error("{}: does not match {}: {} problem{}, first: {}", Escape(flags.output), Escape(flags.model),
+                verification.problems.size(), verification.problems.size() == 1 ? "" : "s",
+                verification.problems.front());
+  return static_cast<int>(ErrorCode::kNo);
+}
+
+}  // namespace
+
+void AddVerify(CLI::App& app, Command& chosen) {
+  CLI::App* command =
+      app.add_subcommand("verify", "Decode every tensor of an output and compare it with its checkpoint");
+  const auto flags = std::make_shared<VerifyFlags>();
+  command->add_option("OUT", flags->output, "What quantize wrote (of a split file: its first part)")
+      ->required()
+      ->option_text(" ");
+  command->add_option("--against", flags->model, "The checkpoint that it was made from")
+      ->required()
+      ->option_text("MODEL");
+  command->add_option("--ignore-extra", flags->ignore_extra, "Tensors that need no counterpart (repeatable)")
+      ->option_text("GLOB")
+      ->allow_extra_args(false)
+      ->take_all();
+  command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")->option_text("N");
+  AddReportFlags(*command, flags->report);
+  command->footer(kExamples);
+  command->callback([&chosen, flags] { chosen = [flags] { return ShowVerification(*flags); }; });
+}
+
+}  // namespace phiq::cli
