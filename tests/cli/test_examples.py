@@ -2,7 +2,9 @@
 and a corrupt checkpoint fails alone with its own exit code."""
 import os
 import shutil
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -71,13 +73,22 @@ def test_make_makes_again_only_what_changed(models, tmp_path):
     assert second["good-b-Q8_0.gguf"] != first["good-b-Q8_0.gguf"]
 
 
-def test_an_interrupted_make_is_finished_by_the_next(models, tmp_path):
-    """A kill between open and rename leaves no target, so make starts again."""
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_make_that_was_killed_is_finished_by_the_next(tmp_path, how):
     out = tmp_path / "out"
-    out.mkdir()
-    (out / ".good-a-Q8_0.gguf.phiq-tmp.AAAAAA").write_bytes(b"half")
-    assert make(out, models[:1]).returncode == 0
-    assert set(state(out)) == {"good-a-Q8_0.gguf"}
+    command = ["make", "-f", EXAMPLES / "Makefile", f"OUT={out}", f"MODELS={harness.DATA / 'phi35-tiny'}",
+               f"PHIQ={harness.PHIQ}", "TYPE=IQ4_XS"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             env=harness.clean_env(), start_new_session=True)
+    while not (out.is_dir() and harness.temporaries(out)):
+        assert first.poll() is None, "make ended before it was killed"
+        time.sleep(0.001)
+    os.killpg(first.pid, how)
+    assert first.wait() != 0
+    assert not list(out.glob("*.gguf"))
+
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, env=harness.clean_env()).returncode == 0
+    assert set(state(out)) == {"phi35-tiny-IQ4_XS.gguf"}
 
 
 def test_script_converts_the_good_ones_and_names_the_corrupt_one(models, tmp_path):
