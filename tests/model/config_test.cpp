@@ -4,25 +4,20 @@
 namespace phiq::testing {
 namespace {
 
-// The tiny checkpoint's configuration with some keys changed (null: removed).
-class EditedConfig {
- public:
-  explicit EditedConfig(const nlohmann::json& changes) : files_("phi35-tiny") {
-    files_.Edit("config.json", [&](nlohmann::json& config) {
-      for (const auto& [key, value] : changes.items()) {
-        if (value == "(remove)") {
-          config.erase(key);
-        } else {
-          config[key] = value;
-        }
+// The tiny checkpoint's configuration with some keys changed.
+ModelConfig ReadEdited(const nlohmann::json& changes) {
+  const SideFiles files("phi35-tiny");
+  files.Edit("config.json", [&](nlohmann::json& config) {
+    for (const auto& [key, value] : changes.items()) {
+      if (value == "(remove)") {
+        config.erase(key);
+      } else {
+        config[key] = value;
       }
-    });
-  }
-  ModelConfig Read() const { return ReadModelConfig(files_.Folder(), nullptr); }
-
- private:
-  SideFiles files_;
-};
+    }
+  });
+  return ReadModelConfig(files.Folder(), nullptr);
+}
 
 TEST(ModelConfig, ReadsTheClassicShape) {
   const HeaderOnlyCheckpoint checkpoint("Phi-4-mini-instruct");
@@ -64,13 +59,13 @@ TEST(ModelConfig, ReadsTheNewerShapeLikeTheClassicOne) {
 }
 
 TEST(ModelConfig, TakesRopeParametersBeforeRopeScalingBeforeTopLevel) {
-  EXPECT_EQ(EditedConfig({{"rope_theta", 5.0}}).Read().rope_theta, 5.0F);
-  EXPECT_EQ(EditedConfig({{"rope_theta", 5.0}, {"rope_parameters", {{"rope_theta", 7.0}}}}).Read().rope_theta, 7.0F);
+  EXPECT_EQ(ReadEdited({{"rope_theta", 5.0}}).rope_theta, 5.0F);
+  EXPECT_EQ(ReadEdited({{"rope_theta", 5.0}, {"rope_parameters", {{"rope_theta", 7.0}}}}).rope_theta, 7.0F);
 }
 
 TEST(ModelConfig, KnowsEveryNameOfNoScaling) {
   for (const nlohmann::json& scaling : {nlohmann::json(nullptr), nlohmann::json{{"rope_type", "default"}}}) {
-    const ModelConfig config = EditedConfig({{"rope_scaling", scaling}}).Read();
+    const ModelConfig config = ReadEdited({{"rope_scaling", scaling}});
     EXPECT_EQ(config.rope_scaling, RopeScalingType::kNone);
     EXPECT_TRUE(config.long_factor.empty());
   }
@@ -80,18 +75,17 @@ TEST(ModelConfig, KnowsEveryNameOfLongRope) {
   nlohmann::json scaling = ReadTestJson(TestData() / "phi35-tiny" / "config.json").at("rope_scaling");
   for (const char* type : {"su", "LongRope"}) {
     scaling["type"] = type;
-    EXPECT_EQ(EditedConfig({{"rope_scaling", scaling}}).Read().rope_scaling, RopeScalingType::kLongRope) << type;
+    EXPECT_EQ(ReadEdited({{"rope_scaling", scaling}}).rope_scaling, RopeScalingType::kLongRope) << type;
   }
   scaling["type"] = "yarn";
-  EXPECT_EQ(EditedConfig({{"rope_scaling", scaling}}).Read().rope_scaling, RopeScalingType::kYarn);
+  EXPECT_EQ(ReadEdited({{"rope_scaling", scaling}}).rope_scaling, RopeScalingType::kYarn);
 }
 
 TEST(ModelConfig, FillsInWhatMayBeAbsent) {
-  const ModelConfig config = EditedConfig({{"original_max_position_embeddings", "(remove)"},
+  const ModelConfig config = ReadEdited({{"original_max_position_embeddings", "(remove)"},
                                            {"num_key_value_heads", "(remove)"},
                                            {"sliding_window", nullptr},
-                                           {"eos_token_id", {2048, 2055}}})
-                                 .Read();
+                                           {"eos_token_id", {2048, 2055}}});
   EXPECT_EQ(config.original_max_position_embeddings, 4096U);
   EXPECT_EQ(config.n_kv_heads, 4U);
   EXPECT_EQ(config.sliding_window, 0U);
@@ -127,10 +121,10 @@ TEST(ModelConfig, NamesKeyValueAndRangeOfABadNumber) {
       {"rope_scaling", "longrope", "'rope_scaling' is \"longrope\", needs an object"},
   };
   for (const Case& c : cases) {
-    ExpectError(ErrorCode::kBadData, c.message, [&] { EditedConfig({{c.key, c.value}}).Read(); });
+    ExpectError(ErrorCode::kBadData, c.message, [&] { ReadEdited({{c.key, c.value}}); });
   }
   // 0.26 * 256 = 66.56 -> 66 / 4 heads = 16; 0.27 * 256 = 69.12 -> 69 / 4 = 17, which is odd.
-  ExpectError(ErrorCode::kBadData, "gives 17", [&] { EditedConfig({{"partial_rotary_factor", 0.27}}).Read(); });
+  ExpectError(ErrorCode::kBadData, "gives 17", [&] { ReadEdited({{"partial_rotary_factor", 0.27}}); });
 }
 
 TEST(ModelConfig, RefusesBadRopeFactors) {
@@ -138,7 +132,7 @@ TEST(ModelConfig, RefusesBadRopeFactors) {
   const auto refuse = [&](const char* message, const std::function<void(nlohmann::json&)>& edit) {
     nlohmann::json scaling = good;
     edit(scaling);
-    ExpectError(ErrorCode::kBadData, message, [&] { EditedConfig({{"rope_scaling", scaling}}).Read(); });
+    ExpectError(ErrorCode::kBadData, message, [&] { ReadEdited({{"rope_scaling", scaling}}); });
   };
   refuse("needs an array of 32 numbers (half the rotated dimensions), has 33",
          [](nlohmann::json& s) { s["long_factor"].push_back(1.0); });
@@ -152,7 +146,7 @@ TEST(ModelConfig, RefusesBadRopeFactors) {
 
 TEST(ModelConfig, RefusesWhatWouldBeAnotherModel) {
   const auto refuse = [](const char* message, const nlohmann::json& changes) {
-    ExpectError(ErrorCode::kUnsupported, message, [&] { EditedConfig(changes).Read(); });
+    ExpectError(ErrorCode::kUnsupported, message, [&] { ReadEdited(changes); });
   };
   refuse("architecture [\"LlamaForCausalLM\"] is not supported (phiq converts Phi3ForCausalLM",
          {{"architectures", {"LlamaForCausalLM"}}});

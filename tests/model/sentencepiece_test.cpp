@@ -57,7 +57,7 @@ TEST(SentencePieceModel, RefusesBadPieces) {
 
 TEST(SentencePieceModel, NamesTheByteOfMalformedFields) {
   ExpectRefused("\x0B", "unknown wire type 3 at byte 1");
-  ExpectRefused(kUnknown + std::string(1, '\0'), "not a protobuf field at byte 15");
+  ExpectRefused(kUnknown + std::string(1, '\0'), "not a protobuf field at byte 17");  // behind 16 bytes
   ExpectRefused(std::string("\x0A\x7F"), "field of 127 bytes, but 0 are left at byte 2");
   // A text that says it is longer than its piece must not reach into the next one.
   ExpectRefused(Field('\x0A', "\x0A\x05x") + kUnknown + kSettings, "field of 5 bytes, but 1 are left at byte 4");

@@ -233,7 +233,8 @@ TEST(Tokenizer, TakesAddBosFromThePostProcessorUnlessTheConfigurationSays) {
   EXPECT_FALSE(Read(files).add_bos.has_value());
   files.Edit("tokenizer.json", [](nlohmann::json& json) {
     nlohmann::json& single = json["post_processor"]["single"];
-    single.insert(single.begin(), {{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}});
+    const nlohmann::json bos = {{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}};
+    single.insert(single.begin(), bos);
   });
   EXPECT_EQ(Read(files).add_bos, true);
   EXPECT_FALSE(Read(files).add_eos.has_value());
