@@ -2,7 +2,8 @@
 """Lists what llama.cpp's own converter writes for the tiny checkpoints.
 
 Runs convert_hf_to_gguf.py (--outtype f32) on each checkpoint and writes every metadata record and
-every tensor of its file into OUT/NAME.json: the reference that tests/formats/gguf compares with.
+every tensor of its file into OUT/gguf/NAME.json: the reference that tests/formats/gguf compares with.
+llama-tokenize's ids of the hostile strings, with the same file, go into OUT/tokenization/NAME.json.
 
 Needs a Python with torch, transformers, sentencepiece, numpy and gguf:
   python3 -m venv VENV
@@ -10,7 +11,9 @@ Needs a Python with torch, transformers, sentencepiece, numpy and gguf:
 and llama.cpp's source tree, which the source package of llama-cpp-python 0.3.36 carries:
   VENV/bin/pip download --no-deps --no-binary :all: llama-cpp-python==0.3.36   (vendor/llama.cpp)
 
-  VENV/bin/python tools/goldens_gguf.py --llama-cpp DIR [--data tests/data] [--out tests/data/golden/gguf]
+  VENV/bin/python tools/goldens_gguf.py --llama-cpp DIR --out DIR
+
+tools/goldens does all that.
 """
 
 import argparse
@@ -20,6 +23,10 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests" / "peers"))
+import llama  # the programs that tools/setup builds
 
 # The converter knows BPE tokenizers by the digest of a probe text's ids. phi4mini-tiny's vocabulary
 # is its own, so its digest is unknown; its split expression is that of `gpt-4o`.
@@ -84,15 +91,24 @@ def tensors_of(reader):
              "sha256": hashlib.sha256(tensor.data.tobytes()).hexdigest()} for tensor in reader.tensors]
 
 
+def tokenization_of(path, checkpoint):
+    reference = json.loads((checkpoint / "reference" / "reference.json").read_text())
+    return [{"text": case["text"], "ids": llama.tokenize(path, case["text"])}
+            for case in reference["tokenization"]]
+
+
+def write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=True) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    root = pathlib.Path(__file__).resolve().parent.parent
     parser.add_argument("--llama-cpp", required=True, help="llama.cpp's source tree")
-    parser.add_argument("--data", type=pathlib.Path, default=root / "tests/data", help="where the checkpoints are")
-    parser.add_argument("--out", type=pathlib.Path, default=root / "tests/data/golden/gguf")
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT / "tests/data", help="where the checkpoints are")
+    parser.add_argument("--out", type=pathlib.Path, required=True)
     options = parser.parse_args()
     from gguf import GGUFReader
-    options.out.mkdir(parents=True, exist_ok=True)
     for name, pre in CHECKPOINTS.items():
         with tempfile.TemporaryDirectory() as scratch:
             path = pathlib.Path(scratch) / "out.gguf"
@@ -100,8 +116,8 @@ def main():
             reader = GGUFReader(path)
             listing = {"metadata": metadata_of(reader), "tensors": tensors_of(reader),
                        "data_bytes": path.stat().st_size - reader.data_offset}
-        text = json.dumps(listing, indent=1, ensure_ascii=True)
-        (options.out / f"{name}.json").write_text(text + "\n")
+            write_json(options.out / "gguf" / f"{name}.json", listing)
+            write_json(options.out / "tokenization" / f"{name}.json", tokenization_of(path, options.data / name))
 
 
 if __name__ == "__main__":

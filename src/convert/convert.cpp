@@ -1,4 +1,5 @@
-// The pass list of a conversion. Reads from top to bottom: locate, describe, plan, lay out, write, commit.
+// The pass list of a conversion. Reads from top to bottom: locate, describe, plan, lay out, write,
+// commit.
 #include "phiq/convert.h"
 
 #include <fmt/format.h>
@@ -30,7 +31,8 @@ OutputOptions OutputOptionsOf(const ConvertOptions& options) {
 }
 
 // OUT, or MODEL-TYPE.gguf in the working folder.
-fs::path OutputPath(const ConvertOptions& options, const CheckpointFolder& folder, std::string_view type) {
+fs::path OutputPath(const ConvertOptions& options, const CheckpointFolder& folder,
+                    std::string_view type) {
   if (!options.output.empty()) return options.output;
   return fmt::format("{}-{}.gguf", folder.model_name(), type);
 }
@@ -66,7 +68,8 @@ struct Prepared {
   std::vector<fs::path> paths;  // of layout.files
 };
 
-// --overflow f32: tensors with a value that F16 cannot hold stay F32. Reads the weights of F16 lines.
+// --overflow f32: tensors with a value that F16 cannot hold stay F32. Reads the weights of F16
+// lines.
 void WidenWhatOverflowsHalf(const Source& source, Plan& plan, unsigned threads) {
   constexpr std::uint64_t kChunkElements = 1ULL << 18;
   std::vector<std::size_t> half_lines;
@@ -77,8 +80,10 @@ void WidenWhatOverflowsHalf(const Source& source, Plan& plan, unsigned threads) 
   std::vector<RowReader> readers(threads, RowReader(source.checkpoint, source.model.config));
   std::vector<char> overflows(chunks.size(), 0);
   ParallelChunks(threads, chunks.size(), [&](std::size_t item, unsigned worker) {
-    const std::span<const float> x = readers[worker].Read(plan.lines[chunks[item].line], chunks[item]);
-    overflows[item] = std::any_of(x.begin(), x.end(), [](float w) { return std::isfinite(w) && std::abs(w) >= 65520.0F; });
+    const std::span<const float> x =
+        readers[worker].Read(plan.lines[chunks[item].line], chunks[item]);
+    overflows[item] = std::any_of(
+        x.begin(), x.end(), [](float w) { return std::isfinite(w) && std::abs(w) >= 65520.0F; });
   });
   for (std::size_t item = 0; item < chunks.size(); ++item) {
     PlanLine& line = plan.lines[chunks[item].line];
@@ -118,8 +123,8 @@ Prepared Prepare(const ConvertOptions& options, const Hooks& hooks, bool will_wr
     header_bytes += file.header.size();
     paths.push_back(PartPath(output, file.name_suffix));
   }
-  const MemoryPlan memory =
-      PlanMemory(plan, source.checkpoint, source.folder, header_bytes, threads, options.memory_limit_bytes);
+  const MemoryPlan memory = PlanMemory(plan, source.checkpoint, source.folder, header_bytes,
+                                       threads, options.memory_limit_bytes);
   return {std::move(source), std::move(plan), std::move(layout), memory, std::move(paths)};
 }
 
@@ -138,21 +143,25 @@ OutputPlan Describe(const Prepared& prepared) {
 }
 
 // The tensors of one file, in the order of their offsets, with the zeros that follow each.
-void PlaceTensors(const gguf::PlacedFile& placed, const Plan& plan, OutputFile& file, std::vector<StreamTensor>& out) {
+void PlaceTensors(const gguf::PlacedFile& placed, const Plan& plan, OutputFile& file,
+                  std::vector<StreamTensor>& out) {
   for (std::size_t i = 0; i < placed.tensors.size(); ++i) {
     const gguf::PlacedTensor& tensor = placed.tensors[i];
     const std::uint64_t end = tensor.offset_bytes + plan.lines[tensor.line].size_bytes;
-    const std::uint64_t next = i + 1 < placed.tensors.size() ? placed.tensors[i + 1].offset_bytes : placed.size_bytes;
+    const std::uint64_t next =
+        i + 1 < placed.tensors.size() ? placed.tensors[i + 1].offset_bytes : placed.size_bytes;
     out.push_back({tensor.line, &file, tensor.offset_bytes, next - end});
   }
 }
 
 void WarnOfReplacedWeights(const StreamResult& streamed, const WarningFn& warn) {
   if (streamed.n_nan_zeroed > 0) {
-    warn({ErrorCode::kNumeric, fmt::format("--nan zero: {} NaN weights became 0", streamed.n_nan_zeroed)});
+    warn({ErrorCode::kNumeric,
+          fmt::format("--nan zero: {} NaN weights became 0", streamed.n_nan_zeroed)});
   }
   if (streamed.n_clamped > 0) {
-    warn({ErrorCode::kNumeric, fmt::format("--overflow clamp: {} weights became +-65504", streamed.n_clamped)});
+    warn({ErrorCode::kNumeric,
+          fmt::format("--overflow clamp: {} weights became +-65504", streamed.n_clamped)});
   }
 }
 
@@ -179,10 +188,11 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
     files.back().WriteAt(0, placed.header);
   }
   // From here on tensors may be written in any order.
-  const StreamOptions stream_options{prepared.memory.threads, prepared.memory.chunk_elements, options.nan,
-                                     options.overflow};
-  const StreamResult streamed = StreamTensors(prepared.source.checkpoint, prepared.source.model.config, plan, tensors,
-                                              stream_options, hooks);
+  const StreamOptions stream_options{prepared.memory.threads, prepared.memory.chunk_elements,
+                                     options.nan, options.overflow};
+  const StreamResult streamed =
+      StreamTensors(prepared.source.checkpoint, prepared.source.model.config, plan, tensors,
+                    stream_options, hooks);
   WarnOfReplacedWeights(streamed, WarnOrIgnore(hooks.warn));
   if (files.size() == 1) {
     files[0].Commit();
@@ -194,7 +204,8 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   report.n_nan_zeroed = streamed.n_nan_zeroed;
   report.n_clamped = streamed.n_clamped;
   report.relative_rmse = streamed.relative_rmse;
-  report.elapsed_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.elapsed_s =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   report.peak_memory_bytes = PeakMemoryBytes();
   return report;
 }

@@ -47,7 +47,8 @@ std::string Render(const gguf::Value& value) {
           for (std::size_t i = 0; i < std::min(v.size(), kShownItems); ++i) {
             items += (i == 0 ? "" : ", ") + RenderItem(static_cast<typename T::value_type>(v[i]));
           }
-          return fmt::format("[{}{}] ({} items)", items, v.size() > kShownItems ? ", ..." : "", v.size());
+          return fmt::format("[{}{}] ({} items)", items, v.size() > kShownItems ? ", ..." : "",
+                             v.size());
         } else {
           return RenderItem(v);
         }
@@ -59,13 +60,14 @@ void NoteChatTemplate(const std::string& chat_template, Inspection& inspection) 
   if (chat_template.empty()) {
     inspection.notes.emplace_back("no chat template");
   } else if (!IsKnownChatTemplate(chat_template)) {
-    inspection.notes.push_back(
-        fmt::format("the chat template is not a known template of Phi (SHA-256 {})", Sha256Hex(chat_template)));
+    inspection.notes.push_back(fmt::format(
+        "the chat template is not a known template of Phi (SHA-256 {})", Sha256Hex(chat_template)));
   }
 }
 
 // Counts the blocks of each tensor whose scale is NaN or Inf.
-void CheckGguf(const gguf::File& file, unsigned threads, const Hooks& hooks, Inspection& inspection) {
+void CheckGguf(const gguf::File& file, unsigned threads, const Hooks& hooks,
+               Inspection& inspection) {
   struct Piece {
     std::size_t tensor = 0;
     std::uint64_t first_block = 0, n_blocks = 0;
@@ -78,23 +80,26 @@ void CheckGguf(const gguf::File& file, unsigned threads, const Hooks& hooks, Ins
     const gguf::Tensor& tensor = file.tensors()[i];
     const std::uint64_t total = tensor.size_bytes / GetGgmlTypeInfo(tensor.type).block_bytes;
     const std::uint64_t at_once = kCheckElements / GetGgmlTypeInfo(tensor.type).block_size;
-    for (std::uint64_t b = 0; b < total; b += at_once) pieces.push_back({i, b, std::min(at_once, total - b)});
+    for (std::uint64_t b = 0; b < total; b += at_once)
+      pieces.push_back({i, b, std::min(at_once, total - b)});
   }
   std::vector<Finding> findings(pieces.size());
-  ParallelChunks(threads, pieces.size(), [&](std::size_t item, unsigned) {
-    const Piece& piece = pieces[item];
-    const gguf::Tensor& tensor = file.tensors()[piece.tensor];
-    const std::size_t block_bytes = GetGgmlTypeInfo(tensor.type).block_bytes;
-    std::vector<std::byte> bytes(piece.n_blocks * block_bytes);
-    file.Read(tensor, piece.first_block * block_bytes, bytes);
-    std::span<const std::byte> rest = bytes;
-    std::uint64_t base = piece.first_block;
-    while (const std::optional<std::size_t> bad = FindNonFinite(tensor.type, rest)) {
-      if (findings[item].count++ == 0) findings[item].first_block = base + *bad;
-      rest = rest.subspan((*bad + 1) * block_bytes);
-      base += *bad + 1;
-    }
-  }, {{}, hooks.stop_requested, {}});
+  ParallelChunks(threads, pieces.size(),
+                 [&](std::size_t item, unsigned) {
+                   const Piece& piece = pieces[item];
+                   const gguf::Tensor& tensor = file.tensors()[piece.tensor];
+                   const std::size_t block_bytes = GetGgmlTypeInfo(tensor.type).block_bytes;
+                   std::vector<std::byte> bytes(piece.n_blocks * block_bytes);
+                   file.Read(tensor, piece.first_block * block_bytes, bytes);
+                   std::span<const std::byte> rest = bytes;
+                   std::uint64_t base = piece.first_block;
+                   while (const std::optional<std::size_t> bad = FindNonFinite(tensor.type, rest)) {
+                     if (findings[item].count++ == 0) findings[item].first_block = base + *bad;
+                     rest = rest.subspan((*bad + 1) * block_bytes);
+                     base += *bad + 1;
+                   }
+                 },
+                 {{}, hooks.stop_requested, {}});
   std::vector<Finding> of_tensor(file.tensors().size());
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     Finding& total = of_tensor[pieces[i].tensor];
@@ -103,9 +108,10 @@ void CheckGguf(const gguf::File& file, unsigned threads, const Hooks& hooks, Ins
   }
   for (std::size_t i = 0; i < of_tensor.size(); ++i) {
     if (of_tensor[i].count == 0) continue;
-    inspection.problems.push_back(fmt::format("tensor '{}': {} of its {} blocks have a NaN or Inf, the first is block {}",
-                                              Escape(file.tensors()[i].name), of_tensor[i].count,
-                                              GetGgmlTypeInfo(file.tensors()[i].type).name, of_tensor[i].first_block));
+    inspection.problems.push_back(
+        fmt::format("tensor '{}': {} of its {} blocks have a NaN or Inf, the first is block {}",
+                    Escape(file.tensors()[i].name), of_tensor[i].count,
+                    GetGgmlTypeInfo(file.tensors()[i].type).name, of_tensor[i].first_block));
   }
 }
 
@@ -114,13 +120,16 @@ Inspection InspectGguf(const std::string& path, const InspectOptions& options, c
   Inspection inspection;
   inspection.kind = "gguf";
   inspection.path = path;
-  for (const auto& [key, value] : file.metadata()) inspection.metadata.emplace_back(Escape(key), Render(value));
+  for (const auto& [key, value] : file.metadata())
+    inspection.metadata.emplace_back(Escape(key), Render(value));
   for (const gguf::Tensor& tensor : file.tensors()) {
-    inspection.tensors.push_back({tensor.name, std::string(GetGgmlTypeInfo(tensor.type).name), tensor.shape,
-                                  tensor.size_bytes, file.parts()[tensor.part].path().string()});
+    inspection.tensors.push_back({tensor.name, std::string(GetGgmlTypeInfo(tensor.type).name),
+                                  tensor.shape, tensor.size_bytes,
+                                  file.parts()[tensor.part].path().string()});
   }
   const gguf::Value* chat_template = gguf::Find(file.metadata(), "tokenizer.chat_template");
-  const std::string* text = chat_template == nullptr ? nullptr : std::get_if<std::string>(chat_template);
+  const std::string* text =
+      chat_template == nullptr ? nullptr : std::get_if<std::string>(chat_template);
   NoteChatTemplate(text == nullptr ? "" : *text, inspection);
   if (options.check) {
     CheckGguf(file, options.threads == 0 ? AvailableThreads() : options.threads, hooks, inspection);
@@ -150,7 +159,8 @@ void DescribeConfig(const ModelConfig& config, Inspection& inspection) {
   add("rope_scaling", config.long_factor.empty() ? "none" : "longrope");
 }
 
-Inspection InspectCheckpoint(const std::string& path, const InspectOptions& options, const Hooks& hooks) {
+Inspection InspectCheckpoint(const std::string& path, const InspectOptions& options,
+                             const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const Source source = OpenSource(LocateCheckpoint(path, warn), {}, warn);
   Inspection inspection;
@@ -161,11 +171,14 @@ Inspection InspectCheckpoint(const std::string& path, const InspectOptions& opti
   const Tokenizer& tokenizer = source.model.tokenizer;
   inspection.metadata.emplace_back(
       "tokenizer", fmt::format("{}, {} tokens, {} added",
-                               tokenizer.kind == TokenizerKind::kSentencePiece ? "SentencePiece BPE" : "byte-level BPE",
-                               std::max(tokenizer.pieces.size(), tokenizer.vocab.size()), tokenizer.added_tokens.size()));
+                               tokenizer.kind == TokenizerKind::kSentencePiece ? "SentencePiece BPE"
+                                                                               : "byte-level BPE",
+                               std::max(tokenizer.pieces.size(), tokenizer.vocab.size()),
+                               tokenizer.added_tokens.size()));
   NoteChatTemplate(tokenizer.chat_template, inspection);
   for (const SourceTensor& tensor : source.checkpoint.tensors()) {
-    inspection.tensors.push_back({tensor.name, std::string(DTypeName(tensor.dtype)), tensor.shape, tensor.size_bytes,
+    inspection.tensors.push_back({tensor.name, std::string(DTypeName(tensor.dtype)), tensor.shape,
+                                  tensor.size_bytes,
                                   source.checkpoint.shards()[tensor.shard].string()});
   }
   if (!options.check) return inspection;
@@ -180,14 +193,18 @@ Inspection InspectCheckpoint(const std::string& path, const InspectOptions& opti
   const std::vector<RowChunk> chunks = CutIntoChunks(plan, lines, kCheckElements);
   std::vector<RowReader> readers(threads, RowReader(source.checkpoint, source.model.config));
   std::vector<std::atomic<bool>> is_bad(plan.lines.size());
-  ParallelChunks(threads, chunks.size(), [&](std::size_t item, unsigned worker) {
-    const std::span<const float> x = readers[worker].Read(plan.lines[chunks[item].line], chunks[item]);
-    if (FirstNonFinite(x) < x.size()) is_bad[chunks[item].line] = true;
-  }, {{}, hooks.stop_requested, {}});
+  ParallelChunks(threads, chunks.size(),
+                 [&](std::size_t item, unsigned worker) {
+                   const std::span<const float> x =
+                       readers[worker].Read(plan.lines[chunks[item].line], chunks[item]);
+                   if (FirstNonFinite(x) < x.size()) is_bad[chunks[item].line] = true;
+                 },
+                 {{}, hooks.stop_requested, {}});
   for (std::size_t i = 0; i < plan.lines.size(); ++i) {
     if (!is_bad[i]) continue;
     inspection.problems.emplace_back(
-        NonFiniteWeights(source.checkpoint, source.model.config, plan.lines[i], kCheckElements).what());
+        NonFiniteWeights(source.checkpoint, source.model.config, plan.lines[i], kCheckElements)
+            .what());
   }
   return inspection;
 }
@@ -195,15 +212,17 @@ Inspection InspectCheckpoint(const std::string& path, const InspectOptions& opti
 }  // namespace
 
 double Inspection::bits_per_weight() const noexcept {
-  return n_weights == 0 ? 0 : 8.0 * static_cast<double>(data_bytes) / static_cast<double>(n_weights);
+  return n_weights == 0 ? 0
+                        : 8.0 * static_cast<double>(data_bytes) / static_cast<double>(n_weights);
 }
 
 Inspection Inspect(const std::string& path, const InspectOptions& options, const Hooks& hooks) {
   std::error_code ignored;
-  const bool is_file = std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored);
+  const bool is_file =
+      std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored);
   const bool is_weights = path.ends_with(".safetensors") || path.ends_with(".json");
-  Inspection inspection =
-      is_file && !is_weights ? InspectGguf(path, options, hooks) : InspectCheckpoint(path, options, hooks);
+  Inspection inspection = is_file && !is_weights ? InspectGguf(path, options, hooks)
+                                                 : InspectCheckpoint(path, options, hooks);
   for (const InspectedTensor& tensor : inspection.tensors) {
     std::uint64_t n = 1;
     for (const std::uint64_t dim : tensor.shape) n *= dim;

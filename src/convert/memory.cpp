@@ -1,11 +1,13 @@
 #include "convert/memory.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
-#include <array>
+#include <cinttypes>
+#include <cstdio>
 #include <filesystem>
+#include <fstream>
+#include <string>
 #include <string_view>
 
 #include "convert/stream.h"
@@ -14,7 +16,8 @@
 namespace phiq {
 namespace {
 
-constexpr std::uint64_t kProgramBytes = 24ULL << 20;  // program, libraries, plan; measured 12 to 16 MiB
+constexpr std::uint64_t kProgramBytes = 24ULL
+                                        << 20;  // program, libraries, plan; measured 12 to 16 MiB
 // The JSON tree of tokenizer.json, then the tokens and merges taken from it, per byte of the file;
 // measured 14 to 18 on the published Phi tokenizers.
 constexpr std::uint64_t kTokenizerFactor = 20;
@@ -34,11 +37,13 @@ std::uint64_t TokenizerBytes(const CheckpointFolder& folder) {
 
 }  // namespace
 
-MemoryPlan PlanMemory(const Plan& plan, const Checkpoint& checkpoint, const CheckpointFolder& folder,
-                      std::uint64_t header_bytes, unsigned threads, std::uint64_t limit_bytes) {
+MemoryPlan PlanMemory(const Plan& plan, const Checkpoint& checkpoint,
+                      const CheckpointFolder& folder, std::uint64_t header_bytes, unsigned threads,
+                      std::uint64_t limit_bytes) {
   const std::uint64_t fixed = kProgramBytes + TokenizerBytes(folder) + 2 * header_bytes;
   const auto peak = [&](unsigned n_threads, std::uint64_t chunk_elements) {
-    return fixed + n_threads * (kThreadBytes + StreamBytesPerThread(plan, checkpoint, chunk_elements));
+    return fixed +
+           n_threads * (kThreadBytes + StreamBytesPerThread(plan, checkpoint, chunk_elements));
   };
   // Smaller chunks cost little speed, fewer threads cost much: shrink the chunks first.
   for (unsigned n_threads = threads; n_threads >= 1; --n_threads) {
@@ -46,14 +51,19 @@ MemoryPlan PlanMemory(const Plan& plan, const Checkpoint& checkpoint, const Chec
       if (peak(n_threads, chunk) <= limit_bytes) return {n_threads, chunk, peak(n_threads, chunk)};
     }
   }
-  throw Error(ErrorCode::kResources, fmt::format("--memory-limit {}: this model needs at least {}",
-                                                 FormatBytes(limit_bytes), FormatBytes(peak(1, kLeastChunkElements))));
+  throw Error(ErrorCode::kResources,
+              fmt::format("--memory-limit {}: this model needs at least {}",
+                          FormatBytes(limit_bytes), FormatBytes(peak(1, kLeastChunkElements))));
 }
 
 std::uint64_t PeakMemoryBytes() {
-  struct rusage usage {};
-  if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
-  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // Linux counts KiB
+  // Not getrusage: its maximum begins with that of the program that started this one.
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    std::uint64_t kibibytes = 0;
+    if (std::sscanf(line.c_str(), "VmHWM: %" SCNu64, &kibibytes) == 1) return kibibytes * 1024;
+  }
+  return 0;
 }
 
 }  // namespace phiq

@@ -17,9 +17,11 @@ struct MemoryPlan {
 // Chooses threads and chunk size so that the peak stays under the limit.
 //
 // `header_bytes`  headers of the outputs, held in memory.
-// Throws   kResources: not even one thread with the smallest chunks fits (the least limit is named).
-MemoryPlan PlanMemory(const Plan& plan, const Checkpoint& checkpoint, const CheckpointFolder& folder,
-                      std::uint64_t header_bytes, unsigned threads, std::uint64_t limit_bytes);
+// Throws   kResources: not even one thread with the smallest chunks fits (the least limit is
+// named).
+MemoryPlan PlanMemory(const Plan& plan, const Checkpoint& checkpoint,
+                      const CheckpointFolder& folder, std::uint64_t header_bytes, unsigned threads,
+                      std::uint64_t limit_bytes);
 
 // The highest resident memory of this process so far (VmHWM); 0 where the system does not tell.
 std::uint64_t PeakMemoryBytes();

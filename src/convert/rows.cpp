@@ -15,15 +15,22 @@ namespace {
 // DescribeModel has refused every other dtype.
 GgmlType TypeOfSource(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return GgmlType::kF32;
-    case DType::kF16: return GgmlType::kF16;
-    case DType::kBF16: return GgmlType::kBF16;
-    default: break;
+    case DType::kF32:
+      return GgmlType::kF32;
+    case DType::kF16:
+      return GgmlType::kF16;
+    case DType::kBF16:
+      return GgmlType::kBF16;
+    default:
+      break;
   }
-  throw Error(ErrorCode::kInternal, fmt::format("dtype {} reached the row reader", DTypeName(dtype)));
+  throw Error(ErrorCode::kInternal,
+              fmt::format("dtype {} reached the row reader", DTypeName(dtype)));
 }
 
-bool IsFinite(float x) noexcept { return (std::bit_cast<std::uint32_t>(x) & 0x7F800000U) != 0x7F800000U; }
+bool IsFinite(float x) noexcept {
+  return (std::bit_cast<std::uint32_t>(x) & 0x7F800000U) != 0x7F800000U;
+}
 
 }  // namespace
 
@@ -32,7 +39,8 @@ std::vector<RowChunk> CutIntoChunks(const Plan& plan, std::span<const std::size_
   std::vector<RowChunk> chunks;
   for (const std::size_t index : line_order) {
     const PlanLine& line = plan.lines[index];
-    const std::uint64_t rows_at_once = std::max<std::uint64_t>(1, max_elements / line.row_elements());
+    const std::uint64_t rows_at_once =
+        std::max<std::uint64_t>(1, max_elements / line.row_elements());
     for (std::uint64_t row = 0; row < line.n_rows(); row += rows_at_once) {
       chunks.push_back({index, row, std::min(rows_at_once, line.n_rows() - row)});
     }
@@ -45,7 +53,8 @@ std::span<float> RowReader::Read(const PlanLine& line, const RowChunk& chunk) {
   const std::uint64_t first = chunk.first_row * line.row_elements();
   floats_.resize(n);
   if (!line.source) {
-    const std::vector<float>& values = line.name == "config:long_factor" ? config_.long_factor : config_.short_factor;
+    const std::vector<float>& values =
+        line.name == "config:long_factor" ? config_.long_factor : config_.short_factor;
     std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(first), n, floats_.begin());
     return floats_;
   }
@@ -70,8 +79,8 @@ std::size_t FirstNonFinite(std::span<const float> x) noexcept {
   return i;
 }
 
-Error NonFiniteWeights(const Checkpoint& checkpoint, const ModelConfig& config, const PlanLine& line,
-                       std::uint64_t max_elements) {
+Error NonFiniteWeights(const Checkpoint& checkpoint, const ModelConfig& config,
+                       const PlanLine& line, std::uint64_t max_elements) {
   const SourceTensor& tensor = checkpoint.tensors()[*line.source];
   RowReader reader(checkpoint, config);
   std::uint64_t n_bad = 0;
@@ -79,7 +88,8 @@ Error NonFiniteWeights(const Checkpoint& checkpoint, const ModelConfig& config, 
   float value = 0;
   const std::uint64_t rows_at_once = std::max<std::uint64_t>(1, max_elements / line.row_elements());
   for (std::uint64_t row = 0; row < line.n_rows(); row += rows_at_once) {
-    const std::span<const float> x = reader.Read(line, {0, row, std::min(rows_at_once, line.n_rows() - row)});
+    const std::span<const float> x =
+        reader.Read(line, {0, row, std::min(rows_at_once, line.n_rows() - row)});
     for (std::size_t i = 0; i < x.size(); ++i) {
       if (IsFinite(x[i])) continue;
       if (n_bad++ > 0) continue;
@@ -91,11 +101,13 @@ Error NonFiniteWeights(const Checkpoint& checkpoint, const ModelConfig& config, 
   const std::uint64_t element_bytes = DTypeBits(tensor.dtype) / 8;
   std::vector<std::byte> stored(element_bytes);
   checkpoint.Read(tensor, first * element_bytes, stored);
-  const std::uint32_t bits = element_bytes == 4 ? LoadLe<std::uint32_t>(stored) : LoadLe<std::uint16_t>(stored);
+  const std::uint32_t bits =
+      element_bytes == 4 ? LoadLe<std::uint32_t>(stored) : LoadLe<std::uint16_t>(stored);
   return Error(ErrorCode::kNumeric,
-               fmt::format("{} NaN or Inf weight{}, the first at index {} (row {}, column {}): {} (0x{:0{}x})", n_bad,
-                           n_bad == 1 ? "" : "s", first, first / line.row_elements(), first % line.row_elements(),
-                           value, bits, element_bytes * 2))
+               fmt::format("{} NaN or Inf weight{}, the first at index {} (row {}, column {}): {} "
+                           "(0x{:0{}x})",
+                           n_bad, n_bad == 1 ? "" : "s", first, first / line.row_elements(),
+                           first % line.row_elements(), value, bits, element_bytes * 2))
       .In(checkpoint.shards()[tensor.shard].string())
       .Tensor(line.name)
       .Hint("--nan zero replaces NaN by 0; a damaged checkpoint is better fetched again");

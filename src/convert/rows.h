@@ -1,4 +1,5 @@
-// Weights as rows of floats: cut into chunks of whole rows, read from the checkpoint, checked for NaN and Inf.
+// Weights as rows of floats: cut into chunks of whole rows, read from the checkpoint, checked for
+// NaN and Inf.
 #pragma once
 
 #include <cstddef>
@@ -17,16 +18,19 @@ struct RowChunk {
   std::uint64_t n_rows = 0;
 };
 
-// Cuts the lines, in the given order, into chunks of at most `max_elements` weights (at least one row each).
+// Cuts the lines, in the given order, into chunks of at most `max_elements` weights (at least one
+// row each).
 std::vector<RowChunk> CutIntoChunks(const Plan& plan, std::span<const std::size_t> line_order,
                                     std::uint64_t max_elements);
 
 // Reads rows of plan lines as floats. One reader a thread: it owns the buffers.
 class RowReader {
  public:
-  RowReader(const Checkpoint& checkpoint, const ModelConfig& config) : checkpoint_(checkpoint), config_(config) {}
+  RowReader(const Checkpoint& checkpoint, const ModelConfig& config)
+      : checkpoint_(checkpoint), config_(config) {}
 
-  // The rows of a chunk, [n_rows * row_elements]; valid until the next call. NaN and Inf are passed on.
+  // The rows of a chunk, [n_rows * row_elements]; valid until the next call. NaN and Inf are passed
+  // on.
   std::span<float> Read(const PlanLine& line, const RowChunk& chunk);
 
  private:
@@ -39,9 +43,9 @@ class RowReader {
 // Index of the first NaN or Inf, or x.size().
 std::size_t FirstNonFinite(std::span<const float> x) noexcept;
 
-// The error for a tensor in which a NaN or Inf was met: reads all of it to name the first one and the
-// count.
-Error NonFiniteWeights(const Checkpoint& checkpoint, const ModelConfig& config, const PlanLine& line,
-                       std::uint64_t max_elements);
+// The error for a tensor in which a NaN or Inf was met: reads all of it to name the first one and
+// the count.
+Error NonFiniteWeights(const Checkpoint& checkpoint, const ModelConfig& config,
+                       const PlanLine& line, std::uint64_t max_elements);
 
 }  // namespace phiq

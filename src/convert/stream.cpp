@@ -18,8 +18,8 @@ namespace {
 constexpr float kHalfMax = 65504.0F;
 constexpr float kHalfOverflow = 65520.0F;  // rounds to Inf from here on
 
-// What a chunk adds to the report. Kept by chunk and summed in order, so that the figures do not depend
-// on the number of threads.
+// What a chunk adds to the report. Kept by chunk and summed in order, so that the figures do not
+// depend on the number of threads.
 struct ChunkTally {
   std::uint64_t n_nan_zeroed = 0;
   std::uint64_t n_clamped = 0;
@@ -30,11 +30,17 @@ struct ChunkTally {
 // One thread's buffers.
 class Worker {
  public:
-  Worker(const Checkpoint& checkpoint, const ModelConfig& config, const Plan& plan, const StreamOptions& options)
-      : checkpoint_(checkpoint), config_(config), plan_(plan), options_(options), reader_(checkpoint, config) {}
+  Worker(const Checkpoint& checkpoint, const ModelConfig& config, const Plan& plan,
+         const StreamOptions& options)
+      : checkpoint_(checkpoint),
+        config_(config),
+        plan_(plan),
+        options_(options),
+        reader_(checkpoint, config) {}
 
   // The encoded rows of a chunk, followed by `padding_bytes` zeros; valid until the next call.
-  std::span<const std::byte> Encode(const RowChunk& chunk, std::uint64_t padding_bytes, ChunkTally& tally) {
+  std::span<const std::byte> Encode(const RowChunk& chunk, std::uint64_t padding_bytes,
+                                    ChunkTally& tally) {
     const PlanLine& line = plan_.lines[chunk.line];
     const std::span<float> x = reader_.Read(line, chunk);
     Sanitize(line, chunk, x, tally);
@@ -44,16 +50,19 @@ class Worker {
     encoded_.assign(chunk.n_rows * row_bytes + padding_bytes, std::byte{0});
     const std::span<std::byte> out = std::span(encoded_).first(chunk.n_rows * row_bytes);
     for (std::size_t r = 0; r < chunk.n_rows; ++r) {
-      QuantizeGgmlRow(line.type, x.subspan(r * row_elements, row_elements), out.subspan(r * row_bytes, row_bytes));
+      QuantizeGgmlRow(line.type, x.subspan(r * row_elements, row_elements),
+                      out.subspan(r * row_bytes, row_bytes));
     }
-    if (const std::optional<std::size_t> block = FindNonFinite(line.type, out)) throw ScaleOverflow(line, chunk, *block);
+    if (const std::optional<std::size_t> block = FindNonFinite(line.type, out))
+      throw ScaleOverflow(line, chunk, *block);
     if (line.type != GgmlType::kF32) Measure(line, chunk, x, out, tally);
     return encoded_;
   }
 
  private:
   // Applies the policies on NaN and on values beyond the range of a half.
-  void Sanitize(const PlanLine& line, const RowChunk& chunk, std::span<float> x, ChunkTally& tally) const {
+  void Sanitize(const PlanLine& line, const RowChunk& chunk, std::span<float> x,
+                ChunkTally& tally) const {
     std::size_t i = FirstNonFinite(x);
     for (; i < x.size(); i += 1 + FirstNonFinite(x.subspan(i + 1))) {
       if (options_.nan != NanPolicy::kZero || !std::isnan(x[i])) {
@@ -71,8 +80,8 @@ class Worker {
     }
   }
 
-  void Measure(const PlanLine& line, const RowChunk& chunk, std::span<const float> x, std::span<const std::byte> out,
-               ChunkTally& tally) {
+  void Measure(const PlanLine& line, const RowChunk& chunk, std::span<const float> x,
+               std::span<const std::byte> out, ChunkTally& tally) {
     const std::size_t row_elements = line.row_elements();
     const std::size_t row_bytes = GgmlRowBytes(line.type, row_elements);
     decoded_.resize(row_elements);
@@ -88,7 +97,8 @@ class Worker {
     }
   }
 
-  Error HalfOverflow(const PlanLine& line, const RowChunk& chunk, std::size_t i, float value) const {
+  Error HalfOverflow(const PlanLine& line, const RowChunk& chunk, std::size_t i,
+                     float value) const {
     return Error(ErrorCode::kNumeric,
                  fmt::format("weight {} is {}, beyond the largest F16 value 65504",
                              chunk.first_row * line.row_elements() + i, value))
@@ -101,9 +111,11 @@ class Worker {
     const std::size_t block_size = GetGgmlTypeInfo(line.type).block_size;
     const std::uint64_t first = chunk.first_row * line.row_elements() + block * block_size;
     return Error(ErrorCode::kNumeric,
-                 fmt::format("the scale of {} block {} (row {}, columns {} to {}) is beyond the largest F16 value 65504",
-                             GetGgmlTypeInfo(line.type).name, first / block_size, first / line.row_elements(),
-                             first % line.row_elements(), first % line.row_elements() + block_size - 1))
+                 fmt::format("the scale of {} block {} (row {}, columns {} to {}) is beyond the "
+                             "largest F16 value 65504",
+                             GetGgmlTypeInfo(line.type).name, first / block_size,
+                             first / line.row_elements(), first % line.row_elements(),
+                             first % line.row_elements() + block_size - 1))
         .In(ShardOf(line))
         .Tensor(line.name)
         .Hint("weights this large fit BF16 or F32");
@@ -125,20 +137,25 @@ class Worker {
 
 }  // namespace
 
-std::uint64_t StreamBytesPerThread(const Plan& plan, const Checkpoint& checkpoint, std::uint64_t chunk_elements) {
+std::uint64_t StreamBytesPerThread(const Plan& plan, const Checkpoint& checkpoint,
+                                   std::uint64_t chunk_elements) {
   std::uint64_t most = 0;
   for (const PlanLine& line : plan.lines) {
     const std::uint64_t row = line.row_elements();
-    const std::uint64_t elements = std::min(line.n_elements(), std::max<std::uint64_t>(1, chunk_elements / row) * row);
-    const std::uint64_t source_bits = line.source ? DTypeBits(checkpoint.tensors()[*line.source].dtype) : 0;
+    const std::uint64_t elements =
+        std::min(line.n_elements(), std::max<std::uint64_t>(1, chunk_elements / row) * row);
+    const std::uint64_t source_bits =
+        line.source ? DTypeBits(checkpoint.tensors()[*line.source].dtype) : 0;
     const std::uint64_t encoded = elements / row * GgmlRowBytes(line.type, row);
-    most = std::max(most, elements * (source_bits / 8 + sizeof(float)) + encoded + row * sizeof(float));
+    most = std::max(most,
+                    elements * (source_bits / 8 + sizeof(float)) + encoded + row * sizeof(float));
   }
   return most;
 }
 
-StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& config, const Plan& plan,
-                           std::span<const StreamTensor> tensors, const StreamOptions& options, const Hooks& hooks) {
+StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& config,
+                           const Plan& plan, std::span<const StreamTensor> tensors,
+                           const StreamOptions& options, const Hooks& hooks) {
   std::vector<std::size_t> order;
   std::vector<const StreamTensor*> place(plan.lines.size());
   for (const StreamTensor& tensor : tensors) {
@@ -148,7 +165,8 @@ StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& conf
   const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, options.chunk_elements);
 
   std::vector<Worker> workers;
-  for (unsigned i = 0; i < options.threads; ++i) workers.emplace_back(checkpoint, config, plan, options);
+  for (unsigned i = 0; i < options.threads; ++i)
+    workers.emplace_back(checkpoint, config, plan, options);
   std::vector<ChunkTally> tallies(chunks.size());
   std::atomic<std::uint64_t> weights_done = 0;
   std::atomic<std::uint64_t> bytes_written = 0;
@@ -160,7 +178,9 @@ StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& conf
     const bool is_last = chunk.first_row + chunk.n_rows == line.n_rows();
     const std::span<const std::byte> bytes =
         workers[worker].Encode(chunk, is_last ? tensor.padding_bytes : 0, tallies[item]);
-    tensor.file->WriteAt(tensor.offset_bytes + chunk.first_row * GgmlRowBytes(line.type, line.row_elements()), bytes);
+    tensor.file->WriteAt(
+        tensor.offset_bytes + chunk.first_row * GgmlRowBytes(line.type, line.row_elements()),
+        bytes);
     weights_done += chunk.n_rows * line.row_elements();
     bytes_written += bytes.size();
   };

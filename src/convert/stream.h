@@ -1,4 +1,5 @@
-// The streaming writer: reads rows, quantizes and writes them at offsets that are final, on all cores.
+// The streaming writer: reads rows, quantizes and writes them at offsets that are final, on all
+// cores.
 #pragma once
 
 #include <cstdint>
@@ -40,14 +41,17 @@ struct StreamResult {
 inline constexpr std::uint64_t kErrorSampleStride = 8;
 
 // Bytes one worker holds: source bytes, floats, encoded bytes, decoded sample.
-std::uint64_t StreamBytesPerThread(const Plan& plan, const Checkpoint& checkpoint, std::uint64_t chunk_elements);
+std::uint64_t StreamBytesPerThread(const Plan& plan, const Checkpoint& checkpoint,
+                                   std::uint64_t chunk_elements);
 
-// Writes every tensor. `tensors` must be in the order of their offsets, file by file (pipes need it).
+// Writes every tensor. `tensors` must be in the order of their offsets, file by file (pipes need
+// it).
 //
 // Memory   threads * StreamBytesPerThread.
 // Throws   kNumeric: NaN, Inf, F16 or scale overflow, naming tensor and place. kOutput, kInput,
 //          kTryAgain, kInterrupted.
-StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& config, const Plan& plan,
-                           std::span<const StreamTensor> tensors, const StreamOptions& options, const Hooks& hooks);
+StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& config,
+                           const Plan& plan, std::span<const StreamTensor> tensors,
+                           const StreamOptions& options, const Hooks& hooks);
 
 }  // namespace phiq

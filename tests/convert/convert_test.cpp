@@ -80,7 +80,8 @@ TEST(Convert, ReportsProgressUpToTheEnd) {
   Convert(Options(folder.path() / "out.gguf", "Q8_0"), hooks);
   ASSERT_FALSE(seen.empty());
   EXPECT_EQ(seen.back().weights_done, seen.back().weights_total);
-  for (std::size_t i = 1; i < seen.size(); ++i) EXPECT_GE(seen[i].weights_done, seen[i - 1].weights_done);
+  for (std::size_t i = 1; i < seen.size(); ++i)
+    EXPECT_GE(seen[i].weights_done, seen[i - 1].weights_done);
 }
 
 TEST(Verify, AcceptsWhatConvertWroteAndNamesWhatWasChanged) {
@@ -103,7 +104,8 @@ TEST(Verify, AcceptsWhatConvertWroteAndNamesWhatWasChanged) {
 TEST(Inspect, CountsTheWeightsOfACheckpoint) {
   const Inspection inspection = Inspect(kTiny, {}, {});
   EXPECT_EQ(inspection.kind, "checkpoint");
-  EXPECT_EQ(inspection.n_weights, 4'491'520U);  // summed from the shapes in the file's header by a script
+  EXPECT_EQ(inspection.n_weights,
+            4'491'520U);  // summed from the shapes in the file's header by a script
   EXPECT_DOUBLE_EQ(inspection.bits_per_weight(), 16.0);
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cstddef>
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -71,6 +72,8 @@ std::string MessageOf(const CLI::App& command, const CLI::ParseError& error) {
       if (option->count() > 1 && option->get_multi_option_policy() == CLI::MultiOptionPolicy::Throw)
         return fmt::format("{}: given more than once", option->get_name());
     const std::string_view text = error.what();
+    if (text.ends_with(" was given a disallowed flag override"))
+      return fmt::format("--{}: takes no value", text.substr(0, text.find(' ')));
     if (text.ends_with(" missing")) {
       const CLI::Option* option = command.get_option_no_throw(std::string(text.substr(0, text.find(':'))));
       if (option != nullptr)
@@ -104,6 +107,13 @@ Error UsageError(const CLI::App& app, const CLI::ParseError& error) {
   return Error(ErrorCode::kUsage, fmt::format("unexpected operand '{}'", Escape(extra))).Hint(hint);
 }
 
+// CLI11 leaves two blank lines between groups of options, and none before the usage.
+std::string HelpText(const CLI::App& app) {
+  std::string text = app.help();
+  for (std::size_t i = 0; (i = text.find("\n\n\n", i)) != std::string::npos;) text.erase(i, 1);
+  return text.insert(text.find("\nUsage:"), "\n");
+}
+
 void DescribeProgram(CLI::App& app, Command& chosen) {
   app.name("phiq");
   app.description("Quantizes Phi checkpoints (safetensors) into files that edge runtimes load.");
@@ -130,13 +140,13 @@ int RunCommandLine(int argc, char** argv) {
   Command chosen;
   DescribeProgram(app, chosen);
   if (argc <= 1) {
-    std::fputs(app.help().c_str(), stderr);
+    std::fputs(HelpText(app).c_str(), stderr);
     return static_cast<int>(ErrorCode::kUsage);
   }
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    Print(stdout, app.help());
+    Print(stdout, HelpText(app));
     return 0;
   } catch (const CLI::CallForVersion& version) {
     Print(stdout, fmt::format("{}\n", version.what()));

@@ -106,10 +106,10 @@ _phiq() {{
   # bash takes --type=Q4 apart at the '='
   if [[ $word == '=' ]]; then word=; elif [[ $previous == '=' ]]; then previous=${{COMP_WORDS[COMP_CWORD-2]}}; fi
   case $previous in
-{})  esac
+{}  esac
   if [[ -z $words ]]; then
     case ${{COMP_WORDS[1]}} in
-{})    esac
+{}    esac
     if (( COMP_CWORD == 1 )); then words='{} {}'
     elif [[ $word == -* ]]; then words=$options
     else words=$operands; fi

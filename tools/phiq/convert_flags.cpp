@@ -89,7 +89,10 @@ PlanOptions ResolvePlan(const ConvertFlags& flags) {
     throw Wrong("--method", fmt::format("'{}' is not a method of GGUF", Escape(*flags.method)))
         .Hint("'reference' is the only one in this version");
 
-  PlanOptions options = {.format = target.format, .type = target.type, .strict_types = flags.strict_types};
+  PlanOptions options;
+  options.format = target.format;
+  options.type = target.type;
+  options.strict_types = flags.strict_types;
   for (const std::string& rule : flags.tensor_types)
     options.tensor_rules.push_back(ForOption("--tensor-type", [&] { return ParseTensorRule(rule); }));
   return options;

@@ -1,0 +1,126 @@
+"""The examples in docs/examples do what they say: two checkpoints in one go, nothing made twice,
+and a corrupt checkpoint fails alone with its own exit code."""
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+import harness
+
+EXAMPLES = harness.SOURCE / "docs" / "examples"
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Two good checkpoints and between them one whose weights are cut short."""
+    folders = [harness.tiny(tmp_path / "good-a"), harness.tiny(tmp_path / "corrupt"),
+               harness.tiny(tmp_path / "good-b", base="phi4mini-tiny")]
+    os.truncate(folders[1] / "model.safetensors", 100_000)
+    return folders
+
+
+def run(command):
+    environment = {**harness.clean_env(), "PHIQ": str(harness.PHIQ), "TYPE": "Q8_0"}
+    return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+
+
+def make(out, models, *options):
+    return run(["make", *options, "-f", EXAMPLES / "Makefile", f"OUT={out}", "MODELS=" + " ".join(map(str, models))])
+
+
+def convert(out, models):
+    return run([EXAMPLES / "convert.sh", out, *models])
+
+
+def change(path, seconds_later):
+    """As if written later; file systems with coarse times must see it too."""
+    newer = path.stat().st_mtime_ns + seconds_later * 1_000_000_000
+    os.utime(path, ns=(newer, newer))
+
+
+def state(out):
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.iterdir()}
+
+
+GOOD = {"good-a-Q8_0.gguf", "good-b-Q8_0.gguf"}
+
+
+def test_make_converts_the_good_ones_and_reports_the_corrupt_one(models, tmp_path):
+    out = tmp_path / "out"
+    done = make(out, models, "-k")
+    assert done.returncode == 2, done.stdout  # make's own code for "a recipe failed"
+    assert "corrupt-Q8_0.gguf] Error 3" in done.stdout
+    assert set(state(out)) == GOOD
+
+
+def test_make_makes_again_only_what_changed(models, tmp_path):
+    out, good = tmp_path / "out", [models[0], models[2]]
+    assert make(out, good).returncode == 0
+    first = state(out)
+    assert make(out, good, "-q").returncode == 0  # nothing to do
+    assert make(out, good).returncode == 0
+    assert state(out) == first
+
+    change(models[2] / "config.json", 5)
+    assert make(out, good, "-q").returncode == 1
+    assert make(out, good).returncode == 0
+    second = state(out)
+    assert second["good-a-Q8_0.gguf"] == first["good-a-Q8_0.gguf"]
+    assert second["good-b-Q8_0.gguf"] != first["good-b-Q8_0.gguf"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_make_that_was_killed_is_finished_by_the_next(tmp_path, how):
+    out = tmp_path / "out"
+    command = ["make", "-f", EXAMPLES / "Makefile", f"OUT={out}", f"MODELS={harness.DATA / 'phi35-tiny'}",
+               f"PHIQ={harness.PHIQ}", "TYPE=IQ4_XS"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             env=harness.clean_env(), start_new_session=True)
+    while not (out.is_dir() and harness.temporaries(out)):
+        assert first.poll() is None, "make ended before it was killed"
+        time.sleep(0.001)
+    os.killpg(first.pid, how)
+    assert first.wait() != 0
+    assert not list(out.glob("*.gguf"))
+
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, env=harness.clean_env()).returncode == 0
+    assert set(state(out)) == {"phi35-tiny-IQ4_XS.gguf"}
+
+
+def test_script_converts_the_good_ones_and_names_the_corrupt_one(models, tmp_path):
+    out = tmp_path / "out"
+    done = convert(out, models)
+    assert done.returncode == 10, done.stdout
+    assert f"{models[1]}: FAILED with exit code 3\n" in done.stdout
+    assert set(state(out)) == GOOD
+
+
+def test_script_converts_again_only_what_changed(models, tmp_path):
+    out, good = tmp_path / "out", [models[0], models[2]]
+    assert convert(out, good).returncode == 0
+    first = state(out)
+    again = convert(out, good)
+    assert again.stdout == f"{good[0]}: up to date\n{good[1]}: up to date\n"
+    assert state(out) == first
+
+    change(models[0] / "model.safetensors", 5)
+    assert convert(out, good).stdout == f"{good[0]}: done\n{good[1]}: up to date\n"
+
+
+def test_script_gives_the_failures_code_when_all_fail(models, tmp_path):
+    done = convert(tmp_path / "out", [models[1]])
+    assert done.returncode == 3
+
+
+def test_a_file_that_becomes_corrupt_leaves_the_old_output(models, tmp_path):
+    out = tmp_path / "out"
+    assert convert(out, models[:1]).returncode == 0
+    first = state(out)
+    shutil.copyfile(models[1] / "model.safetensors", models[0] / "model.safetensors")
+    change(models[0] / "model.safetensors", 5)
+    assert convert(out, models[:1]).returncode == 3
+    assert state(out) == first

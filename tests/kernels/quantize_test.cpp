@@ -1,0 +1,204 @@
+#include "phiq/quantize.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace phiq {
+namespace {
+
+using testing::Each;
+using testing::ElementsAre;
+
+struct Quantized {
+  std::vector<std::uint8_t> codes;
+  std::vector<float> scales;
+  std::vector<std::uint8_t> zero_points;
+  std::vector<float> decoded;
+};
+
+Quantized QuantizeAndDecode(const IntegerSpec& spec, const std::vector<float>& x) {
+  const std::size_t n_groups = GroupCount(spec, x.size());
+  Quantized q{std::vector<std::uint8_t>(x.size()), std::vector<float>(n_groups),
+              std::vector<std::uint8_t>(n_groups), std::vector<float>(x.size())};
+  QuantizeRow(spec, x, q.codes, q.scales, q.zero_points);
+  DequantizeRow(spec, q.codes, q.scales, q.zero_points, q.decoded);
+  return q;
+}
+
+TEST(GroupCount, CountsAShorterLastGroup) {
+  EXPECT_EQ(GroupCount({.group_size = 0}, 100), 1U);
+  EXPECT_EQ(GroupCount({.group_size = 32}, 96), 3U);
+  EXPECT_EQ(GroupCount({.group_size = 32}, 97), 4U);
+  EXPECT_EQ(GroupCount({.group_size = 128}, 1), 1U);
+  EXPECT_EQ(GroupCount({.group_size = std::numeric_limits<std::size_t>::max()}, 5), 1U);
+}
+
+// Largest 7 of qmax 7: the scale is 1 and every weight is in units of codes.
+TEST(QuantizeRow, SymmetricInt4RoundsTiesToEven) {
+  const Quantized q = QuantizeAndDecode({.bits = 4, .symmetric = true},
+                                        {7.0F, -7.0F, 0.5F, 1.5F, 2.5F, -0.5F, -1.5F, 0.49F});
+  EXPECT_THAT(q.scales, ElementsAre(1.0F));
+  EXPECT_THAT(q.zero_points, ElementsAre(8));
+  EXPECT_THAT(q.codes, ElementsAre(15, 1, 8, 10, 10, 8, 6, 8));
+  EXPECT_THAT(q.decoded, ElementsAre(7.0F, -7.0F, 0.0F, 2.0F, 2.0F, 0.0F, -2.0F, 0.0F));
+}
+
+TEST(QuantizeRow, SymmetricInt8UsesCodes1To255) {
+  const Quantized q =
+      QuantizeAndDecode({.bits = 8, .symmetric = true}, {-63.5F, 63.5F, 0.0F, 0.75F, 1.25F});
+  EXPECT_THAT(q.scales, ElementsAre(0.5F));
+  EXPECT_THAT(q.zero_points, ElementsAre(128));
+  EXPECT_THAT(q.codes, ElementsAre(1, 255, 128, 130, 130));  // 1.5 -> 2 and 2.5 -> 2
+}
+
+// -1 ... 2.75 in 15 steps of 0.25: the zero point is code 4.
+TEST(QuantizeRow, AffineInt4PlacesTheZeroPoint) {
+  const Quantized q = QuantizeAndDecode({.bits = 4, .symmetric = false},
+                                        {-1.0F, 2.75F, 0.0F, 0.125F, 0.375F, -0.375F});
+  EXPECT_THAT(q.scales, ElementsAre(0.25F));
+  EXPECT_THAT(q.zero_points, ElementsAre(4));
+  EXPECT_THAT(q.codes, ElementsAre(0, 15, 4, 4, 6, 2));
+  EXPECT_THAT(q.decoded, ElementsAre(-1.0F, 2.75F, 0.0F, 0.0F, 0.5F, -0.5F));
+}
+
+// 1.5 / 1 is a tie: zero point 2, so -1.5 falls to code 0 (-2) and 13.5 to code 15 (13, cut).
+TEST(QuantizeRow, AffineInt4CutsTheEndThatTheZeroPointPushesOut) {
+  const Quantized q = QuantizeAndDecode({.bits = 4, .symmetric = false}, {-1.5F, 13.5F});
+  EXPECT_THAT(q.scales, ElementsAre(1.0F));
+  EXPECT_THAT(q.zero_points, ElementsAre(2));
+  EXPECT_THAT(q.codes, ElementsAre(0, 15));
+  EXPECT_THAT(q.decoded, ElementsAre(-2.0F, 13.0F));
+}
+
+TEST(QuantizeRow, AffineZeroPointStaysAmongTheCodesForOneSidedGroups) {
+  const IntegerSpec spec{.bits = 8, .symmetric = false, .group_size = 2};
+  const Quantized q = QuantizeAndDecode(spec, {255.0F, 100.0F, -255.0F, -100.0F});
+  EXPECT_THAT(q.scales, ElementsAre(1.0F, 1.0F));
+  EXPECT_THAT(q.zero_points, ElementsAre(0, 255));
+  EXPECT_THAT(q.codes, ElementsAre(255, 100, 0, 155));
+}
+
+TEST(QuantizeRow, GroupsAreIndependentAndTheLastMayBeShorter) {
+  const IntegerSpec spec{.bits = 4, .symmetric = true, .group_size = 2};
+  const Quantized q = QuantizeAndDecode(spec, {7.0F, 1.0F, 14.0F, 2.0F, -3.5F});
+  EXPECT_THAT(q.scales, ElementsAre(1.0F, 2.0F, 0.5F));
+  EXPECT_THAT(q.codes, ElementsAre(15, 9, 15, 9, 1));
+}
+
+TEST(QuantizeRow, NegligibleGroupsDecodeToZero) {
+  for (const float tiny : {0.0F, -0.0F, 1e-45F, 1e-38F, 9e-16F}) {
+    const Quantized symmetric =
+        QuantizeAndDecode({.bits = 8, .symmetric = true}, {tiny, -tiny, 0.0F});
+    EXPECT_THAT(symmetric.scales, ElementsAre(0.0F)) << tiny;
+    EXPECT_THAT(symmetric.codes, Each(128)) << tiny;
+    EXPECT_THAT(symmetric.decoded, Each(0.0F)) << tiny;
+    const Quantized affine =
+        QuantizeAndDecode({.bits = 4, .symmetric = false}, {tiny, -tiny, 0.0F});
+    EXPECT_THAT(affine.scales, ElementsAre(0.0F)) << tiny;
+    EXPECT_THAT(affine.zero_points, ElementsAre(0)) << tiny;
+    EXPECT_THAT(affine.codes, Each(0)) << tiny;
+    EXPECT_THAT(affine.decoded, Each(0.0F)) << tiny;
+  }
+}
+
+class QuantizeRowOnRandomRows : public testing::TestWithParam<IntegerSpec> {
+ protected:
+  std::vector<float> Row(std::size_t n) {
+    std::normal_distribution<float> normal;
+    std::uniform_real_distribution<float> uniform(0.0F, 1.0F);
+    const float sd = std::pow(10.0F, 5.0F * uniform(rng_) - 4.0F);
+    const float shift = uniform(rng_) < 0.5F ? 0.0F : 4.0F * sd * (uniform(rng_) - 0.5F);
+    std::vector<float> x(n);
+    for (float& v : x) {
+      v = uniform(rng_) < 0.1F ? 0.0F : sd * normal(rng_) + shift;
+      if (uniform(rng_) < 0.02F) v *= 20.0F;
+    }
+    return x;
+  }
+
+  std::mt19937 rng_{1};
+};
+
+TEST_P(QuantizeRowOnRandomRows, KeepsTheBoundOfTheHeader) {
+  const IntegerSpec& spec = GetParam();
+  for (int row = 0; row < 1000; ++row) {
+    const std::vector<float> x = Row(1 + static_cast<std::size_t>(row) % 300);
+    const Quantized q = QuantizeAndDecode(spec, x);
+    const std::size_t group_size = spec.group_size == 0 ? x.size() : spec.group_size;
+    for (std::size_t c = 0; c < x.size(); ++c) {
+      const float scale = q.scales[c / group_size];
+      const bool at_end = q.codes[c] == 0 || q.codes[c] == (1 << spec.bits) - 1;
+      const float steps = !spec.symmetric && at_end ? 1.0F : 0.5F;
+      // 2^(bits + 1) roundings of 2^-24 at most, of values up to 2^bits scales.
+      const float rounding = 1e-6F * std::ldexp(scale, spec.bits);
+      ASSERT_LE(std::abs(x[c] - q.decoded[c]), steps * scale + rounding) << "row " << row;
+      if (x[c] == 0.0F) {
+        ASSERT_EQ(q.decoded[c], 0.0F);
+      }
+    }
+  }
+}
+
+TEST_P(QuantizeRowOnRandomRows, CodesAndZeroPointsStayInRange) {
+  const IntegerSpec& spec = GetParam();
+  for (int row = 0; row < 1000; ++row) {
+    const Quantized q = QuantizeAndDecode(spec, Row(128));
+    ASSERT_LT(*std::max_element(q.codes.begin(), q.codes.end()), 1 << spec.bits);
+    if (!spec.symmetric) continue;
+    ASSERT_THAT(q.zero_points, Each(1 << (spec.bits - 1)));
+    ASSERT_GE(*std::min_element(q.codes.begin(), q.codes.end()), 1);
+  }
+}
+
+class QuantizeRowSymmetric : public QuantizeRowOnRandomRows {};
+
+TEST_P(QuantizeRowSymmetric, NegatedRowsGiveNegatedWeights) {
+  for (int row = 0; row < 1000; ++row) {
+    std::vector<float> x = Row(70);
+    const std::vector<float> y = QuantizeAndDecode(GetParam(), x).decoded;
+    for (float& v : x) v = -v;
+    const std::vector<float> negated = QuantizeAndDecode(GetParam(), x).decoded;
+    for (std::size_t c = 0; c < y.size(); ++c) ASSERT_EQ(negated[c], -y[c]);
+  }
+}
+
+std::string SpecName(const testing::TestParamInfo<IntegerSpec>& test) {
+  return (test.param.symmetric ? "SymmetricInt" : "AffineInt") + std::to_string(test.param.bits) +
+         "Group" + std::to_string(test.param.group_size);
+}
+
+INSTANTIATE_TEST_SUITE_P(, QuantizeRowOnRandomRows,
+                         testing::Values(IntegerSpec{4, true, 32}, IntegerSpec{4, false, 32},
+                                         IntegerSpec{4, false, 128}, IntegerSpec{8, true, 0},
+                                         IntegerSpec{8, false, 0}, IntegerSpec{8, true, 64}),
+                         SpecName);
+INSTANTIATE_TEST_SUITE_P(, QuantizeRowSymmetric,
+                         testing::Values(IntegerSpec{4, true, 32}, IntegerSpec{8, true, 0}),
+                         SpecName);
+
+TEST(PackNibbles, PutsTheFirstCodeInTheLowNibble) {
+  const std::vector<std::uint8_t> codes = {1, 2, 15, 0, 9};
+  std::vector<std::byte> packed(3);
+  PackNibbles(codes, packed);
+  EXPECT_THAT(packed, ElementsAre(std::byte{0x21}, std::byte{0x0F}, std::byte{0x09}));
+}
+
+TEST(UnpackNibbles, IsTheInverseForEveryByte) {
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::vector<std::byte> packed = {static_cast<std::byte>(byte)};
+    std::vector<std::uint8_t> codes(2);
+    UnpackNibbles(packed, codes);
+    EXPECT_EQ(codes[0], byte % 16);
+    EXPECT_EQ(codes[1], byte / 16);
+  }
+}
+
+}  // namespace
+}  // namespace phiq

@@ -1,0 +1,178 @@
+#include "model/fixture.h"
+#include "phiq/model.h"
+
+namespace phiq::testing {
+namespace {
+
+// The tiny checkpoint's configuration with some keys changed (null: removed).
+class EditedConfig {
+ public:
+  explicit EditedConfig(const nlohmann::json& changes) : files_("phi35-tiny") {
+    files_.Edit("config.json", [&](nlohmann::json& config) {
+      for (const auto& [key, value] : changes.items()) {
+        if (value == "(remove)") {
+          config.erase(key);
+        } else {
+          config[key] = value;
+        }
+      }
+    });
+  }
+  ModelConfig Read() const { return ReadModelConfig(files_.Folder(), nullptr); }
+
+ private:
+  SideFiles files_;
+};
+
+TEST(ModelConfig, ReadsTheClassicShape) {
+  const HeaderOnlyCheckpoint checkpoint("Phi-4-mini-instruct");
+  const ModelConfig config = ReadModelConfig(LocateCheckpoint(checkpoint.path().string(), nullptr), nullptr);
+  EXPECT_EQ(config.architecture, "Phi3ForCausalLM");
+  EXPECT_EQ(config.vocab_size, 200064U);
+  EXPECT_EQ(config.hidden_size, 3072U);
+  EXPECT_EQ(config.intermediate_size, 8192U);
+  EXPECT_EQ(config.n_layers, 32U);
+  EXPECT_EQ(config.n_heads, 24U);
+  EXPECT_EQ(config.n_kv_heads, 8U);
+  EXPECT_EQ(config.head_dim, 128U);
+  EXPECT_EQ(config.rope_dim, 96U);  // 0.75 * 3072 / 24
+  EXPECT_EQ(config.rms_norm_eps, 1e-5F);
+  EXPECT_EQ(config.rope_theta, 10000.0F);
+  EXPECT_EQ(config.max_position_embeddings, 131072U);
+  EXPECT_EQ(config.original_max_position_embeddings, 4096U);
+  EXPECT_EQ(config.sliding_window, 262144U);
+  EXPECT_TRUE(config.tie_word_embeddings);
+  EXPECT_EQ(config.rope_scaling, RopeScalingType::kLongRope);
+  EXPECT_EQ(config.long_factor.size(), 48U);
+  EXPECT_EQ(config.long_factor.back(), 64.0F);
+  EXPECT_EQ(config.short_factor.back(), 1.25F);
+  EXPECT_EQ(config.bos_token_id, 199999U);
+}
+
+TEST(ModelConfig, ReadsTheNewerShapeLikeTheClassicOne) {
+  const HeaderOnlyCheckpoint classic("Phi-4-mini-instruct");
+  const HeaderOnlyCheckpoint newer("Phi-4-mini-reasoning");
+  ASSERT_TRUE(newer.config().contains("rope_parameters"));
+  const ModelConfig a = ReadModelConfig(LocateCheckpoint(classic.path().string(), nullptr), nullptr);
+  const ModelConfig b = ReadModelConfig(LocateCheckpoint(newer.path().string(), nullptr), nullptr);
+  EXPECT_EQ(b.rope_dim, a.rope_dim);
+  EXPECT_EQ(b.rope_theta, a.rope_theta);
+  EXPECT_EQ(b.original_max_position_embeddings, a.original_max_position_embeddings);
+  EXPECT_EQ(b.rope_scaling, a.rope_scaling);
+  EXPECT_EQ(b.long_factor, a.long_factor);
+  EXPECT_EQ(b.short_factor, a.short_factor);
+}
+
+TEST(ModelConfig, TakesRopeParametersBeforeRopeScalingBeforeTopLevel) {
+  EXPECT_EQ(EditedConfig({{"rope_theta", 5.0}}).Read().rope_theta, 5.0F);
+  EXPECT_EQ(EditedConfig({{"rope_theta", 5.0}, {"rope_parameters", {{"rope_theta", 7.0}}}}).Read().rope_theta, 7.0F);
+}
+
+TEST(ModelConfig, KnowsEveryNameOfNoScaling) {
+  for (const nlohmann::json& scaling : {nlohmann::json(nullptr), nlohmann::json{{"rope_type", "default"}}}) {
+    const ModelConfig config = EditedConfig({{"rope_scaling", scaling}}).Read();
+    EXPECT_EQ(config.rope_scaling, RopeScalingType::kNone);
+    EXPECT_TRUE(config.long_factor.empty());
+  }
+}
+
+TEST(ModelConfig, KnowsEveryNameOfLongRope) {
+  nlohmann::json scaling = ReadTestJson(TestData() / "phi35-tiny" / "config.json").at("rope_scaling");
+  for (const char* type : {"su", "LongRope"}) {
+    scaling["type"] = type;
+    EXPECT_EQ(EditedConfig({{"rope_scaling", scaling}}).Read().rope_scaling, RopeScalingType::kLongRope) << type;
+  }
+  scaling["type"] = "yarn";
+  EXPECT_EQ(EditedConfig({{"rope_scaling", scaling}}).Read().rope_scaling, RopeScalingType::kYarn);
+}
+
+TEST(ModelConfig, FillsInWhatMayBeAbsent) {
+  const ModelConfig config = EditedConfig({{"original_max_position_embeddings", "(remove)"},
+                                           {"num_key_value_heads", "(remove)"},
+                                           {"sliding_window", nullptr},
+                                           {"eos_token_id", {2048, 2055}}})
+                                 .Read();
+  EXPECT_EQ(config.original_max_position_embeddings, 4096U);
+  EXPECT_EQ(config.n_kv_heads, 4U);
+  EXPECT_EQ(config.sliding_window, 0U);
+  EXPECT_FALSE(config.eos_token_id.has_value());
+}
+
+TEST(ModelConfig, NamesKeyValueAndRangeOfABadNumber) {
+  struct Case {
+    const char* key;
+    nlohmann::json value;
+    const char* message;
+  };
+  const Case cases[] = {
+      {"hidden_size", "(remove)", "'hidden_size' is missing, needs a whole number from 1 to 65536"},
+      {"hidden_size", "256", "'hidden_size' is \"256\", needs a whole number from 1 to 65536"},
+      {"hidden_size", 0, "'hidden_size' is 0, needs"},
+      {"num_hidden_layers", -1, "'num_hidden_layers' is -1, needs a whole number from 1 to 1024"},
+      {"num_hidden_layers", 1000000000, "'num_hidden_layers' is 1000000000, needs"},
+      {"vocab_size", 9223372036854775808U, "'vocab_size' is 9223372036854775808, needs a whole number from 1 to 1048576"},
+      {"vocab_size", 1048577, "'vocab_size' is 1048577"},
+      {"intermediate_size", 1.5, "'intermediate_size' is 1.5"},
+      {"num_attention_heads", 5, "'num_attention_heads' is 5, needs a divisor of hidden_size 256"},
+      {"num_key_value_heads", 3, "'num_key_value_heads' is 3, needs a divisor of num_attention_heads 4"},
+      {"num_key_value_heads", 8, "'num_key_value_heads' is 8, needs a whole number from 1 to 4"},
+      {"head_dim", 96, "'head_dim' is 96, needs 64"},
+      {"rms_norm_eps", 0.0, "'rms_norm_eps' is 0.0, needs a finite number above 0"},
+      {"rope_theta", 1e300, "'rope_theta' is 1e+300"},
+      {"partial_rotary_factor", 1.5, "'partial_rotary_factor' is 1.5"},
+      {"max_position_embeddings", 1, "'max_position_embeddings' is 1"},
+      {"tie_word_embeddings", "yes", "'tie_word_embeddings' is \"yes\""},
+      {"eos_token_id", 2112, "'eos_token_id' is 2112, needs a whole number from 0 to 2111"},
+      {"pad_token_id", -1, "'pad_token_id' is -1"},
+      {"rope_scaling", "longrope", "'rope_scaling' is \"longrope\", needs an object"},
+  };
+  for (const Case& c : cases) {
+    ExpectError(ErrorCode::kBadData, c.message, [&] { EditedConfig({{c.key, c.value}}).Read(); });
+  }
+  // 0.26 * 256 = 66.56 -> 66 / 4 heads = 16; 0.27 * 256 = 69.12 -> 69 / 4 = 17, which is odd.
+  ExpectError(ErrorCode::kBadData, "gives 17", [&] { EditedConfig({{"partial_rotary_factor", 0.27}}).Read(); });
+}
+
+TEST(ModelConfig, RefusesBadRopeFactors) {
+  const nlohmann::json good = ReadTestJson(TestData() / "phi35-tiny" / "config.json").at("rope_scaling");
+  const auto refuse = [&](const char* message, const std::function<void(nlohmann::json&)>& edit) {
+    nlohmann::json scaling = good;
+    edit(scaling);
+    ExpectError(ErrorCode::kBadData, message, [&] { EditedConfig({{"rope_scaling", scaling}}).Read(); });
+  };
+  refuse("needs an array of 32 numbers (half the rotated dimensions), has 33",
+         [](nlohmann::json& s) { s["long_factor"].push_back(1.0); });
+  refuse("'short_factor[3]' is 0, needs a finite number above 0", [](nlohmann::json& s) { s["short_factor"][3] = 0; });
+  refuse("'long_factor[0]' is 1e+300", [](nlohmann::json& s) { s["long_factor"][0] = 1e300; });
+  refuse("'long_factor[1]' is \"1\"", [](nlohmann::json& s) { s["long_factor"][1] = "1"; });
+  refuse("'short_factor' is missing", [](nlohmann::json& s) { s.erase("short_factor"); });
+  refuse("'type' is missing", [](nlohmann::json& s) { s.erase("type"); });
+  refuse("'rope_type' is \"yarn\", needs the same as 'type'", [](nlohmann::json& s) { s["rope_type"] = "yarn"; });
+}
+
+TEST(ModelConfig, RefusesWhatWouldBeAnotherModel) {
+  const auto refuse = [](const char* message, const nlohmann::json& changes) {
+    ExpectError(ErrorCode::kUnsupported, message, [&] { EditedConfig(changes).Read(); });
+  };
+  refuse("architecture [\"LlamaForCausalLM\"] is not supported (phiq converts Phi3ForCausalLM",
+         {{"architectures", {"LlamaForCausalLM"}}});
+  refuse("architecture [\"Phi3ForCausalLM\",\"X\"]", {{"architectures", {"Phi3ForCausalLM", "X"}}});
+  refuse("architecture (none given)", {{"architectures", nullptr}});
+  refuse("already quantized (quant_method \"gptq\")", {{"quantization_config", {{"quant_method", "gptq"}}}});
+  refuse("attention_bias true", {{"attention_bias", true}});
+  refuse("hidden_act \"gelu\"", {{"hidden_act", "gelu"}});
+  refuse("model_type \"phi\"", {{"model_type", "phi"}});
+  refuse("rope scaling type \"linear\"", {{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}});
+}
+
+TEST(ModelConfig, RefusesAFileThatIsNoObject) {
+  const SideFiles files("phi35-tiny");
+  files.WriteText("config.json", "[]");
+  ExpectError(ErrorCode::kBadData, "config.json: holds array, needs a JSON object",
+              [&] { ReadModelConfig(files.Folder(), nullptr); });
+  files.Remove("config.json");
+  ExpectError(ErrorCode::kInput, "config.json: not found", [&] { ReadModelConfig(files.Folder(), nullptr); });
+}
+
+}  // namespace
+}  // namespace phiq::testing

@@ -1,0 +1,314 @@
+#include "phiq/tokenizer.h"
+
+#include "model/fixture.h"
+
+namespace phiq::testing {
+namespace {
+
+constexpr std::uint32_t kRows = 2112;  // of both tiny checkpoints
+
+Tokenizer Read(const SideFiles& files, std::uint32_t vocab_size = kRows, const WarningFn& warn = nullptr) {
+  return ReadTokenizer(files.Folder(), vocab_size, std::nullopt, std::nullopt, std::nullopt, warn);
+}
+
+using Edit = std::function<void(nlohmann::json&)>;
+
+// The message of a tiny checkpoint whose file `name` was changed.
+void ExpectRefused(const std::string& base, const std::string& name, ErrorCode code, const char* message,
+                   const Edit& edit) {
+  const SideFiles files(base);
+  files.Edit(name, edit);
+  ExpectError(code, message, [&] { Read(files); });
+}
+
+TEST(Tokenizer, ReadsSentencePiece) {
+  const SideFiles files("phi35-tiny");
+  const Tokenizer tokenizer = Read(files);
+  EXPECT_EQ(tokenizer.kind, TokenizerKind::kSentencePiece);
+  EXPECT_EQ(tokenizer.pre_tokenizer, PreTokenizer::kNone);
+  ASSERT_EQ(tokenizer.pieces.size(), 2048U);
+  EXPECT_EQ(tokenizer.pieces[0].text, "<unk>");
+  EXPECT_EQ(tokenizer.pieces[3].text, "<0x00>");
+  EXPECT_EQ(tokenizer.pieces[3].type, PieceType::kByte);
+  EXPECT_EQ(tokenizer.vocab.size(), 2048U);
+  EXPECT_EQ(tokenizer.merges.size(), 2515U);
+  EXPECT_EQ(tokenizer.merges[0], std::make_pair(std::string("t"), std::string("h")));
+  ASSERT_EQ(tokenizer.added_tokens_file.size(), 11U);
+  EXPECT_EQ(tokenizer.added_tokens_file[7], std::make_pair(2055U, std::string("<|end|>")));
+  ASSERT_EQ(tokenizer.added_tokens_decoder.size(), 14U);
+  ASSERT_EQ(tokenizer.added_tokens.size(), 14U);
+  EXPECT_EQ(tokenizer.added_tokens[2].content, "</s>");
+  EXPECT_FALSE(tokenizer.added_tokens[2].special);
+  EXPECT_TRUE(tokenizer.added_tokens[2].rstrip);
+  EXPECT_FALSE(tokenizer.added_tokens[2].lstrip);
+  EXPECT_EQ(tokenizer.bos_id, 1U);
+  EXPECT_EQ(tokenizer.eos_id, 2048U);
+  EXPECT_EQ(tokenizer.unk_id, 0U);
+  EXPECT_EQ(tokenizer.pad_id, 2048U);
+  EXPECT_FALSE(tokenizer.sep_id.has_value());
+  EXPECT_EQ(tokenizer.add_bos, false);
+  EXPECT_EQ(tokenizer.add_eos, false);
+  EXPECT_TRUE(tokenizer.chat_template.starts_with("{% for message in messages %}"));
+  EXPECT_TRUE(IsKnownChatTemplate(tokenizer.chat_template));
+  EXPECT_FALSE(IsKnownChatTemplate(tokenizer.chat_template + " "));
+}
+
+TEST(Tokenizer, ReadsByteLevel) {
+  const SideFiles files("phi4mini-tiny");
+  const Tokenizer tokenizer = Read(files);
+  EXPECT_EQ(tokenizer.kind, TokenizerKind::kByteLevelBpe);
+  EXPECT_EQ(tokenizer.pre_tokenizer, PreTokenizer::kO200k);
+  EXPECT_TRUE(tokenizer.pieces.empty());
+  EXPECT_EQ(tokenizer.vocab.size(), 2048U);
+  EXPECT_EQ(tokenizer.merges.size(), 1792U);
+  EXPECT_EQ(tokenizer.added_tokens.size(), 12U);
+  EXPECT_EQ(tokenizer.eos_id, 2048U);
+}
+
+TEST(Tokenizer, ReadsThePublishedPhi3Tokenizer) {
+  const CheckpointFolder folder = LocateCheckpoint((TestData() / "tokenizers" / "phi-3-mini").string(), nullptr);
+  WarningList warnings;
+  const Tokenizer tokenizer =
+      ReadTokenizer(folder, 32064, std::nullopt, std::nullopt, std::nullopt, warnings.fn());
+  EXPECT_EQ(tokenizer.kind, TokenizerKind::kSentencePiece);
+  EXPECT_EQ(tokenizer.vocab.size(), 32000U);
+  EXPECT_EQ(tokenizer.merges.size(), 61249U);
+  EXPECT_EQ(tokenizer.vocab[261], "er");
+  EXPECT_EQ(tokenizer.eos_id, 32000U);
+  EXPECT_THAT(warnings.texts(), ::testing::IsEmpty());
+}
+
+TEST(Tokenizer, ReadsSentencePieceFromTokenizerJsonAlone) {
+  const SideFiles files("phi35-tiny");
+  files.Remove("tokenizer.model");
+  const Tokenizer tokenizer = Read(files);
+  EXPECT_EQ(tokenizer.kind, TokenizerKind::kSentencePiece);
+  EXPECT_TRUE(tokenizer.pieces.empty());
+  EXPECT_EQ(tokenizer.vocab.size(), 2048U);
+  files.Remove("tokenizer.json");
+  ExpectError(ErrorCode::kInput, "neither tokenizer.json nor tokenizer.model", [&] { Read(files); });
+}
+
+TEST(Tokenizer, ReadsMergesAsPairs) {
+  const SideFiles files("phi4mini-tiny");
+  const Tokenizer as_strings = Read(files);
+  files.Edit("tokenizer.json", [](nlohmann::json& json) {
+    for (nlohmann::json& merge : json["model"]["merges"]) {
+      const std::string text = merge;
+      merge = {text.substr(0, text.find(' ')), text.substr(text.find(' ') + 1)};
+    }
+  });
+  EXPECT_EQ(Read(files).merges, as_strings.merges);
+}
+
+TEST(Tokenizer, RecognisesTheSplitExpressionByItsText) {
+  const HeaderOnlyCheckpoint phi4("Phi-4");
+  const CheckpointFolder folder = LocateCheckpoint(phi4.path().string(), nullptr);
+  EXPECT_EQ(ReadTokenizer(folder, 100352, {}, {}, {}, nullptr).pre_tokenizer, PreTokenizer::kCl100k);
+  // The SHA-256 is sha256sum's of the pattern.
+  ExpectRefused("phi4mini-tiny", "tokenizer.json", ErrorCode::kUnsupported,
+                "pre_tokenizer is not one that phiq knows: a+b (SHA-256 "
+                "300273daf0bb57c239f83585d71ced54ce6b3b5fb81615abbeeb3f9cf5fae92f)",
+                [](nlohmann::json& json) { json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "a+b"; });
+  ExpectRefused("phi4mini-tiny", "tokenizer.json", ErrorCode::kUnsupported, "pre_tokenizer", [](nlohmann::json& json) {
+    json["pre_tokenizer"]["pretokenizers"].push_back({{"type", "Digits"}, {"individual_digits", true}});
+  });
+}
+
+TEST(Tokenizer, TellsTheSplitExpressionByTheVocabularyWhereThereIsNone) {
+  const SideFiles files("phi4mini-tiny");
+  files.Edit("tokenizer.json", [](nlohmann::json& json) { json["pre_tokenizer"]["pretokenizers"].erase(0); });
+  EXPECT_EQ(Read(files, 100352).pre_tokenizer, PreTokenizer::kCl100k);
+  EXPECT_EQ(Read(files, 200064).pre_tokenizer, PreTokenizer::kO200k);
+  ExpectError(ErrorCode::kUnsupported, "pre_tokenizer", [&] { Read(files); });
+}
+
+TEST(Tokenizer, RefusesBadIds) {
+  const auto refuse = [](const char* message, const Edit& edit) {
+    ExpectRefused("phi4mini-tiny", "tokenizer.json", ErrorCode::kBadData, message, edit);
+  };
+  const auto set = [](const char* token, const nlohmann::json& id) {
+    return [=](nlohmann::json& json) { json["model"]["vocab"][token] = id; };
+  };
+  refuse("tokens '!' and '\"' both have id 5", [](nlohmann::json& json) {
+    json["model"]["vocab"]["!"] = 5;
+    json["model"]["vocab"]["\""] = 5;
+    for (auto& [token, id] : json["model"]["vocab"].items()) {
+      if (id == 5 && token != "!" && token != "\"") id = 2100;
+    }
+  });
+  refuse("token '!' has id -1, needs a whole number", set("!", -1));
+  refuse("token '!' has id \"1\", needs a whole number", set("!", "1"));
+  refuse("token '!' has id 2112 but the embedding has 2112 rows", set("!", 2112));
+  refuse("token '!' has id 2147483648 but", set("!", 2147483648U));
+  refuse("token 'x\\x1b' has id -1", set("x\x1b", -1));
+  refuse("token '<|endoftext|>' has id 2112 but",
+         [](nlohmann::json& json) { json["added_tokens"][0]["id"] = 2112; });
+  refuse("token '<|endoftext|>' has id 2048, but also id 2100", set("<|endoftext|>", 2100));
+  refuse("token '<|endoftext|>' has id 2048, which is also 'another'", set("another", 2048));
+}
+
+TEST(Tokenizer, RefusesMoreTokensThanRows) {
+  const SideFiles json("phi4mini-tiny");
+  ExpectError(ErrorCode::kBadData, "model.vocab holds 2048 tokens but the embedding has 2000 rows",
+              [&] { Read(json, 2000); });
+  const SideFiles model("phi35-tiny");
+  model.Remove("tokenizer.json");
+  ExpectError(ErrorCode::kBadData, "tokenizer.model: holds 2048 pieces but the embedding has 2000 rows",
+              [&] { Read(model, 2000); });
+}
+
+TEST(Tokenizer, WarnsOfIdsWithoutText) {
+  const SideFiles files("phi4mini-tiny");
+  files.Edit("tokenizer.json", [](nlohmann::json& json) { json["model"]["vocab"]["new"] = 2070; });
+  WarningList warnings;
+  EXPECT_EQ(Read(files, kRows, warnings.fn()).vocab.size(), 2071U);
+  ASSERT_EQ(warnings.texts().size(), 1U);  // 2060 to 2069
+  EXPECT_THAT(warnings.texts()[0], ::testing::HasSubstr("10 token ids have no text and become padding (the first is 2060)"));
+}
+
+TEST(Tokenizer, RefusesBadByteTokens) {
+  for (const char* token : {"<0x-1>", "<0x1G>", "<0x100>", "<0X41>", "<0x4a>", "<0x>"}) {
+    const std::string message = "token '" + std::string(token) + "' is not a byte token";
+    ExpectRefused("phi35-tiny", "tokenizer.json", ErrorCode::kBadData, message.c_str(),
+                  [&](nlohmann::json& json) { json["model"]["vocab"][token] = 2100; });
+  }
+  // In a byte-level vocabulary the same text is ordinary.
+  const SideFiles files("phi4mini-tiny");
+  files.Edit("tokenizer.json", [](nlohmann::json& json) { json["model"]["vocab"]["<0X41>"] = 2060; });
+  EXPECT_EQ(Read(files).vocab[2060], "<0X41>");
+}
+
+TEST(Tokenizer, RefusesBadMerges) {
+  const auto refuse = [](const char* message, const nlohmann::json& merge) {
+    ExpectRefused("phi4mini-tiny", "tokenizer.json", ErrorCode::kBadData, message,
+                  [&](nlohmann::json& json) { json["model"]["merges"].push_back(merge); });
+  };
+  refuse("merge 1792 't' does not have two parts", "t");
+  refuse("merge 1792 't h e' does not have two parts", "t h e");
+  refuse("merge 1792 needs token '\xC3\xBF\xC3\xBF\xC3\xBF'", "\xC3\xBF\xC3\xBF\xC3\xBF h");
+  refuse("merge 1792 't h' is a duplicate", "t h");
+  refuse("merge 1792 is array, merge 0 has the other form", {"t", "h"});
+  refuse("merge 1792 is 7, needs", 7);
+}
+
+TEST(Tokenizer, LimitsTokenLength) {
+  const SideFiles files("phi4mini-tiny");
+  files.Edit("tokenizer.json", [](nlohmann::json& json) { json["model"]["vocab"][std::string(65536, 'x')] = 2060; });
+  EXPECT_EQ(Read(files).vocab[2060].size(), 65536U);
+  files.Edit("tokenizer.json", [](nlohmann::json& json) { json["model"]["vocab"][std::string(65537, 'x')] = 2061; });
+  ExpectError(ErrorCode::kBadData, "has 65537 bytes, at most 65536 are allowed", [&] { Read(files); });
+}
+
+TEST(Tokenizer, RefusesFilesThatDisagree) {
+  ExpectRefused("phi35-tiny", "added_tokens.json", ErrorCode::kBadData,
+                "added_tokens.json: token '<|end|>' has id 2100, but also id 2055",
+                [](nlohmann::json& json) { json["<|end|>"] = 2100; });
+  ExpectRefused("phi35-tiny", "tokenizer.json", ErrorCode::kBadData,
+                "tokenizer.model: holds 2048 pieces, but tokenizer.json has token 'new' with id 2100",
+                [](nlohmann::json& json) { json["model"]["vocab"]["new"] = 2100; });
+  ExpectRefused("phi35-tiny", "tokenizer_config.json", ErrorCode::kBadData, "has the key 'x', needs an id",
+                [](nlohmann::json& json) { json["added_tokens_decoder"]["x"] = {{"content", "y"}}; });
+}
+
+TEST(Tokenizer, TakesSpecialIdsFromTheFirstFileThatNamesThem) {
+  const SideFiles files("phi35-tiny");
+  const auto eos = [&] { return ReadTokenizer(files.Folder(), kRows, {}, 7, {}, nullptr).eos_id; };
+  EXPECT_EQ(eos(), 2048U);  // tokenizer_config.json
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json["eos_token"] = {{"content", "<|end|>"}}; });
+  EXPECT_EQ(eos(), 2055U);
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json["eos_token"] = nullptr; });
+  EXPECT_EQ(eos(), 7U);  // config.json
+  EXPECT_EQ(Read(files).eos_id, 2048U);  // special_tokens_map.json
+  files.Remove("special_tokens_map.json");
+  EXPECT_FALSE(Read(files).eos_id.has_value());
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json["eos_token"] = "<|nobody|>"; });
+  ExpectError(ErrorCode::kBadData, "'eos_token' is \"<|nobody|>\", which no tokenizer file has as a token",
+              [&] { Read(files); });
+}
+
+TEST(Tokenizer, TakesAddBosFromThePostProcessorUnlessTheConfigurationSays) {
+  const SideFiles files("phi35-tiny");
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json.erase("add_bos_token"); json.erase("add_eos_token"); });
+  EXPECT_FALSE(Read(files).add_bos.has_value());
+  files.Edit("tokenizer.json", [](nlohmann::json& json) {
+    nlohmann::json& single = json["post_processor"]["single"];
+    single.insert(single.begin(), {{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}});
+  });
+  EXPECT_EQ(Read(files).add_bos, true);
+  EXPECT_FALSE(Read(files).add_eos.has_value());
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json["add_bos_token"] = false; });
+  EXPECT_EQ(Read(files).add_bos, false);
+}
+
+TEST(ChatTemplate, ComesFromTheFirstFileThatHasOne) {
+  const SideFiles files("phi35-tiny");
+  WarningList warnings;
+  files.WriteText("chat_template.jinja", "jinja");
+  EXPECT_EQ(Read(files, kRows, warnings.fn()).chat_template, "jinja");
+  ASSERT_EQ(warnings.texts().size(), 1U);
+  EXPECT_THAT(warnings.texts()[0],
+              ::testing::HasSubstr("chat_template.jinja: its chat template differs from the one in tokenizer_config.json"));
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json["chat_template"] = "jinja"; });
+  EXPECT_EQ(Read(files, kRows, warnings.fn()).chat_template, "jinja");
+  EXPECT_EQ(warnings.texts().size(), 1U);
+  files.Remove("chat_template.jinja");
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json.erase("chat_template"); });
+  files.Write("chat_template.json", {{"chat_template", "json"}});
+  EXPECT_EQ(Read(files).chat_template, "json");
+}
+
+TEST(ChatTemplate, TakesTheDefaultOfAList) {
+  const SideFiles files("phi35-tiny");
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) {
+    json["chat_template"] = nlohmann::json::array(
+        {{{"name", "tool_use"}, {"template", "b"}}, {{"name", "default"}, {"template", "a"}}});
+  });
+  const Tokenizer tokenizer = Read(files);
+  EXPECT_EQ(tokenizer.chat_template, "a");
+  ASSERT_EQ(tokenizer.named_chat_templates.size(), 1U);
+  EXPECT_EQ(tokenizer.named_chat_templates[0], std::make_pair(std::string("tool_use"), std::string("b")));
+}
+
+TEST(ChatTemplate, IsRefusedWhenItIsNoText) {
+  const auto refuse = [](const char* message, const nlohmann::json& value) {
+    ExpectRefused("phi35-tiny", "tokenizer_config.json", ErrorCode::kBadData, message,
+                  [&](nlohmann::json& json) { json["chat_template"] = value; });
+  };
+  refuse("chat_template is 5", 5);
+  refuse("chat_template holds a NUL at byte 1", std::string("a\0b", 3));
+  refuse("chat_template has 1048577 bytes", std::string(1048577, 'x'));
+  refuse("chat_template holds \"x\", needs name and template", nlohmann::json::array({"x"}));
+  refuse("chat_template names \"a\" twice",
+         nlohmann::json::array({{{"name", "a"}, {"template", ""}}, {{"name", "a"}, {"template", ""}}}));
+  const SideFiles files("phi35-tiny");
+  files.WriteText("chat_template.jinja", "ab\xFF");
+  ExpectError(ErrorCode::kBadData, "chat_template.jinja: chat_template is not UTF-8 at byte 2", [&] { Read(files); });
+}
+
+TEST(ChatTemplate, IsCopiedWithAWarningWhenItUsesWhatNoneNeeds) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"{{ ''.__class__ }}", "chat template uses __;"},
+      {"{{ cycler.__init__ }}", "chat template uses __, cycler;"},
+      {"{%- import 'x' as y %}", "chat template uses import;"},
+      {"{% for i in range(10**9) %}{% endfor %}", "chat template uses a huge range;"},
+      {"{% for i in range(1000000000) %}{% endfor %}", "chat template uses a huge range;"},
+  };
+  for (const auto& [text, message] : cases) {
+    const SideFiles files("phi35-tiny");
+    files.Edit("tokenizer_config.json", [text = text](nlohmann::json& json) { json["chat_template"] = text; });
+    WarningList warnings;
+    EXPECT_EQ(Read(files, kRows, warnings.fn()).chat_template, text);
+    ASSERT_EQ(warnings.texts().size(), 1U) << text;
+    EXPECT_THAT(warnings.texts()[0], ::testing::HasSubstr(message));
+  }
+  const SideFiles files("phi35-tiny");
+  files.WriteText("chat_template.jinja", "an important thing from here {% for i in range(100) %}{% endfor %}");
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json.erase("chat_template"); });
+  WarningList warnings;
+  Read(files, kRows, warnings.fn());
+  EXPECT_THAT(warnings.texts(), ::testing::IsEmpty());
+}
+
+}  // namespace
+}  // namespace phiq::testing

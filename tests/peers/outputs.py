@@ -1,0 +1,52 @@
+"""The files under test, each made once a run: phiq's, and llama-quantize's from phiq's F32 file."""
+import functools
+import os
+import pathlib
+import subprocess
+
+import llama
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+PHIQ = pathlib.Path(os.environ.get("PHIQ", SOURCE / "build" / "dev" / "phiq")).resolve()
+DATA = SOURCE / "tests" / "data"
+HELDOUT = DATA / "heldout.txt"
+
+
+class Outputs:
+    def __init__(self, model, folder):
+        self.model = model
+        self.folder = folder
+
+    def run_phiq(self, name, *options):
+        """Quantizes the checkpoint into `name` and returns its path."""
+        out = self.folder / name
+        done = subprocess.run([PHIQ, "quantize", DATA / self.model, "-o", out, "--no-fsync", *options],
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return out
+
+    @functools.cache
+    def of_phiq(self, file_type):
+        return self.run_phiq(f"{self.model}-{file_type}.gguf", "--type", file_type)
+
+    @functools.cache
+    def of_llama_quantize(self, file_type):
+        out = self.folder / f"{self.model}-{file_type}-llama.gguf"
+        llama.run("quantize", self.of_phiq("F32"), out, file_type, 1)
+        return out
+
+    @functools.cache
+    def divergence_base(self):
+        """The F32 file's log-probabilities, which every divergence is measured against."""
+        out = self.folder / f"{self.model}.kl"
+        llama.run("perplexity", "-m", self.of_phiq("F32"), "-f", HELDOUT, *llama.window(256),
+                  "--chunks", 64, "--kl-divergence-base", out)
+        return out
+
+    def divergence(self, path):
+        """llama-perplexity's statistics of the file against the F32 file, as printed."""
+        text = llama.run("perplexity", "-m", path, *llama.window(256), "--chunks", 64,
+                         "--kl-divergence-base", self.divergence_base(), "--kl-divergence")
+        start = text.index("====== Perplexity statistics ======")
+        end = text.index("Same top p:")
+        return text[start:text.index("\n", end)]
