@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
 
 #include <array>
 #include <charconv>
@@ -137,6 +138,12 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   return options;
 }
 
+void LogDecisions(const ConvertOptions& options) {
+  spdlog::info("{}: {} {}, {}, memory limit {}", Escape(options.model), FormatName(options.plan.format),
+               options.plan.type, options.threads == 0 ? "all cores" : fmt::format("{} threads", options.threads),
+               FormatBytes(options.memory_limit_bytes));
+}
+
 void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   std::string group;
   const auto value = [&](const char* name, auto& variable, const char* text, const char* description) {
@@ -189,6 +196,8 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   value("--threads", flags.threads, "N", "1 to 1024; default: all cores");
   value("--memory-limit", flags.memory_limit, "SIZE", "Ceiling of resident memory; default 1G");
   AddReportFlags(command, flags.report);
+  group = kReportGroup;
+  toggle("--verbose", flags.report.verbose, "Say what was decided");
 }
 
 }  // namespace phiq::cli

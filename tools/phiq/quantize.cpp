@@ -37,6 +37,7 @@ int Quantize(const ConvertFlags& flags) {
   CatchStopSignals();
   const ConvertReport report = [&] {
     Reporter reporter(flags.report);
+    LogDecisions(options);
     return Convert(options, reporter.hooks());
   }();
   DieOfStopSignal();  // asked too late: the output is complete, but the caller shall see it
