@@ -525,9 +525,9 @@ def completed(*words):
     script = f"""
         eval "$("{PHIQ}" completion bash)"
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
-        _phiq && printf '%s\\n' "${{COMPREPLY[@]}}"
+        _phiq; printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    result = subprocess.run(["bash", "-eu", "-c", script, "bash", *words], env=clean_env(), text=True, check=True,
+    result = subprocess.run(["bash", "-uc", script, "bash", *words], env=clean_env(), text=True, check=True,
                             capture_output=True, timeout=30)
     return result.stdout.split()
 
