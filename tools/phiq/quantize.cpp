@@ -56,7 +56,8 @@ void AddQuantize(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand("quantize", "Convert a checkpoint: the main job");
   const auto flags = std::make_shared<ConvertFlags>();
   AddConvertFlags(*command, *flags);
-  AddSwitch(*command, "--dry-run", flags->dry_run, "Write nothing: same as phiq plan")->group("Output");
+  AddSwitch(*command, "--dry-run", flags->dry_run, "Write nothing: same as phiq plan")
+      ->group("Output");
   command->footer(kExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return Quantize(*flags); }; });
 }
