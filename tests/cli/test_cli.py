@@ -300,6 +300,12 @@ def test_quiet_prints_nothing(work):
         assert (result.out, result.err) == (b"", "")
 
 
+def test_verbose_says_what_was_decided():
+    result = run(["plan", MODEL, "--type", "q6_k", "--threads", "2", "--verbose"]).ok()
+    (line,) = result.err.splitlines()
+    assert line.startswith("phiq: info: ") and "gguf Q6_K" in line and "2 threads" in line
+
+
 def test_standard_output_carries_the_model_and_nothing_else(work):
     run(["quantize", MODEL, "--type", "Q8_0", "-o", "out.gguf"], cwd=work).ok()
     result = run(["quantize", MODEL, "--type", "Q8_0", "-o", "-"], cwd=work).ok()
@@ -519,9 +525,9 @@ def completed(*words):
     script = f"""
         eval "$("{PHIQ}" completion bash)"
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
-        _phiq && printf '%s\\n' "${{COMPREPLY[@]}}"
+        _phiq; printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    result = subprocess.run(["bash", "-eu", "-c", script, "bash", *words], env=clean_env(), text=True, check=True,
+    result = subprocess.run(["bash", "-uc", script, "bash", *words], env=clean_env(), text=True, check=True,
                             capture_output=True, timeout=30)
     return result.stdout.split()
 

@@ -57,7 +57,7 @@ def test_split_files_hold_the_same_tensors(work):
     parts = sorted(work.glob("part-*.gguf"))
     assert [p.name for p in parts] == [f"part-{i + 1:05d}-of-{len(parts):05d}.gguf" for i in range(len(parts))]
     assert len(parts) >= 3
-    assert [file["size_bytes"] for file in plan["files"]] == [p.stat().st_size for p in parts]
+    assert [file["bytes"] for file in plan["files"]] == [p.stat().st_size for p in parts]
     tensors = {}
     for part in parts:
         metadata, found = read_gguf(part)

@@ -75,7 +75,8 @@ std::string MessageOf(const CLI::App& command, const CLI::ParseError& error) {
     if (text.ends_with(" was given a disallowed flag override"))
       return fmt::format("--{}: takes no value", text.substr(0, text.find(' ')));
     if (text.ends_with(" missing")) {
-      const CLI::Option* option = command.get_option_no_throw(std::string(text.substr(0, text.find(':'))));
+      const CLI::Option* option =
+          command.get_option_no_throw(std::string(text.substr(0, text.find(':'))));
       if (option != nullptr)
         return fmt::format("{}: needs a value ({})", option->get_name(), option->get_option_text());
     }

@@ -118,7 +118,8 @@ _phiq() {{
 }}
 complete -o default -F _phiq phiq
 )",
-                     values, options, fmt::join(CommandNames(app), " "), fmt::join(OptionsOf(app), " "));
+                     values, options, fmt::join(CommandNames(app), " "),
+                     fmt::join(OptionsOf(app), " "));
 }
 
 // An _arguments specification: '--type[what it is]:NAME:(Q4_K_M Q8_0)'.
@@ -129,20 +130,24 @@ std::string ZshOption(const CLI::Option& option, const std::string& name) {
   std::string text = fmt::format("--{}[{}]", name, description);
   if (!TakesValue(option)) return text;
   const Words values = ValuesOf("--" + name);
-  return text + (values.empty() ? ":value:_files" : fmt::format(":value:({})", fmt::join(values, " ")));
+  return text +
+         (values.empty() ? ":value:_files" : fmt::format(":value:({})", fmt::join(values, " ")));
 }
 
 std::string ZshScript(const CLI::App& app) {
   std::string commands, cases;
   for (const CLI::App* command : app.get_subcommands({})) {
-    commands += fmt::format("    '{}:{}'\n", command->get_name(), Quoted(command->get_description()));
+    commands +=
+        fmt::format("    '{}:{}'\n", command->get_name(), Quoted(command->get_description()));
     cases += fmt::format("    {}) _arguments", command->get_name());
     for (const CLI::Option* option : command->get_options())
       for (const std::string& name : option->get_lnames())
-        cases += fmt::format(" \\\n      '{}{}'", IsRepeatable(*option) ? "*" : "", ZshOption(*option, name));
+        cases += fmt::format(" \\\n      '{}{}'", IsRepeatable(*option) ? "*" : "",
+                             ZshOption(*option, name));
     const Words operands = ValuesOf(command->get_name());
-    cases += operands.empty() ? " \\\n      '*:file:_files' ;;\n"
-                              : fmt::format(" \\\n      '*:name:({})' ;;\n", fmt::join(operands, " "));
+    cases += operands.empty()
+                 ? " \\\n      '*:file:_files' ;;\n"
+                 : fmt::format(" \\\n      '*:name:({})' ;;\n", fmt::join(operands, " "));
   }
   return fmt::format(R"(#compdef phiq
 _phiq() {{
@@ -169,15 +174,18 @@ std::string FishScript(const CLI::App& app) {
     const std::string& name = command->get_name();
     text += fmt::format("complete -c phiq -n __fish_use_subcommand -f -a {} -d '{}'\n", name,
                         Quoted(command->get_description()));
-    const std::string condition = fmt::format("complete -c phiq -n '__fish_seen_subcommand_from {}'", name);
+    const std::string condition =
+        fmt::format("complete -c phiq -n '__fish_seen_subcommand_from {}'", name);
     const Words operands = ValuesOf(name);
-    if (!operands.empty()) text += fmt::format("{} -f -a '{}'\n", condition, fmt::join(operands, " "));
+    if (!operands.empty())
+      text += fmt::format("{} -f -a '{}'\n", condition, fmt::join(operands, " "));
     for (const CLI::Option* option : command->get_options())
       for (const std::string& long_name : option->get_lnames()) {
         const Words values = ValuesOf("--" + long_name);
         const std::string argument = !TakesValue(*option) ? ""
-                                     : values.empty()     ? " -r"
-                                                          : fmt::format(" -x -a '{}'", fmt::join(values, " "));
+                                     : values.empty()
+                                         ? " -r"
+                                         : fmt::format(" -x -a '{}'", fmt::join(values, " "));
         text += fmt::format("{} -l {}{} -d '{}'\n", condition, long_name, argument,
                             Quoted(option->get_description()));
       }
@@ -186,8 +194,8 @@ std::string FishScript(const CLI::App& app) {
 }
 
 int PrintScript(const CLI::App& app, const std::string& shell) {
-  constexpr std::array<std::pair<std::string_view, std::string (*)(const CLI::App&)>, 3> kScripts = {
-      {{"bash", BashScript}, {"zsh", ZshScript}, {"fish", FishScript}}};
+  constexpr std::array<std::pair<std::string_view, std::string (*)(const CLI::App&)>, 3> kScripts =
+      {{{"bash", BashScript}, {"zsh", ZshScript}, {"fish", FishScript}}};
   for (const auto& [name, script] : kScripts)
     if (name == shell) {
       Print(stdout, script(app));
@@ -200,11 +208,13 @@ int PrintScript(const CLI::App& app, const std::string& shell) {
 }  // namespace
 
 void AddCompletion(CLI::App& app, Command& chosen) {
-  CLI::App* command = app.add_subcommand("completion", "Print a completion script for bash, zsh or fish");
+  CLI::App* command =
+      app.add_subcommand("completion", "Print a completion script for bash, zsh or fish");
   const auto shell = std::make_shared<std::string>();
   command->add_option("SHELL", *shell, "bash, zsh or fish")->required()->option_text(" ");
   command->footer(kExamples);
-  command->callback([&app, &chosen, shell] { chosen = [&app, shell] { return PrintScript(app, *shell); }; });
+  command->callback(
+      [&app, &chosen, shell] { chosen = [&app, shell] { return PrintScript(app, *shell); }; });
 }
 
 }  // namespace phiq::cli

@@ -55,7 +55,8 @@ void OpenMissingStandardStreams() noexcept {
 }
 
 void OpenLog() {
-  auto log = std::make_shared<spdlog::logger>("phiq", std::make_shared<spdlog::sinks::stderr_sink_st>());
+  auto log =
+      std::make_shared<spdlog::logger>("phiq", std::make_shared<spdlog::sinks::stderr_sink_st>());
   log->set_pattern("phiq: %l: %v");
   spdlog::set_default_logger(std::move(log));
 }

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
 
 #include <array>
 #include <charconv>
@@ -94,7 +95,8 @@ PlanOptions ResolvePlan(const ConvertFlags& flags) {
   options.type = target.type;
   options.strict_types = flags.strict_types;
   for (const std::string& rule : flags.tensor_types)
-    options.tensor_rules.push_back(ForOption("--tensor-type", [&] { return ParseTensorRule(rule); }));
+    options.tensor_rules.push_back(
+        ForOption("--tensor-type", [&] { return ParseTensorRule(rule); }));
   return options;
 }
 
@@ -107,7 +109,8 @@ unsigned ParseThreads(const std::optional<std::string>& text) {
   const char* const last = text->data() + text->size();
   const auto [end, status] = std::from_chars(text->data(), last, value);
   if (status != std::errc() || end != last || value < 1 || value > kMost)
-    throw Wrong("--threads", fmt::format("'{}' is not a whole number from 1 to {}", Escape(*text), kMost))
+    throw Wrong("--threads",
+                fmt::format("'{}' is not a whole number from 1 to {}", Escape(*text), kMost))
         .Hint("without the option: all cores");
   return value;
 }
@@ -119,7 +122,8 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   options.output = flags.output.value_or("");
   options.plan = ResolvePlan(flags);
   if (flags.split_max_size)
-    options.split_max_bytes = ForOption("--split-max-size", [&] { return ParseSize(*flags.split_max_size); });
+    options.split_max_bytes =
+        ForOption("--split-max-size", [&] { return ParseSize(*flags.split_max_size); });
   options.ignore_extra = flags.ignore_extra;
   options.nan = ParseChoice<NanPolicy, 2>(
       "--nan", flags.nan, {{{"error", NanPolicy::kError}, {"zero", NanPolicy::kZero}}});
@@ -129,7 +133,8 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
                                                       {"f32", OverflowPolicy::kF32}}});
   options.threads = ParseThreads(flags.threads);
   if (flags.memory_limit)
-    options.memory_limit_bytes = ForOption("--memory-limit", [&] { return ParseSize(*flags.memory_limit); });
+    options.memory_limit_bytes =
+        ForOption("--memory-limit", [&] { return ParseSize(*flags.memory_limit); });
   options.force = flags.force;
   options.mkdir = flags.mkdir;
   options.space_check = !flags.no_space_check;
@@ -137,12 +142,21 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   return options;
 }
 
+void LogDecisions(const ConvertOptions& options) {
+  spdlog::info("{}: {} {}, {}, memory limit {}", Escape(options.model),
+               FormatName(options.plan.format), options.plan.type,
+               options.threads == 0 ? "all cores" : fmt::format("{} threads", options.threads),
+               FormatBytes(options.memory_limit_bytes));
+}
+
 void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   std::string group;
-  const auto value = [&](const char* name, auto& variable, const char* text, const char* description) {
+  const auto value = [&](const char* name, auto& variable, const char* text,
+                         const char* description) {
     return command.add_option(name, variable, description)->option_text(text)->group(group);
   };
-  const auto list = [&](const char* name, auto& variable, const char* text, const char* description) {
+  const auto list = [&](const char* name, auto& variable, const char* text,
+                        const char* description) {
     value(name, variable, text, description)->allow_extra_args(false)->take_all();
   };
   const auto toggle = [&](const char* name, bool& variable, const char* description) {
@@ -157,15 +171,18 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
       ->option_text(" ");
 
   group = "Target";
-  value("--profile", flags.profile, "NAME|FILE", "Target device (phiq profiles), or a JSON file like one");
+  value("--profile", flags.profile, "NAME|FILE",
+        "Target device (phiq profiles), or a JSON file like one");
   value("--precision", flags.precision, "NAME", "int4 (default), int8, fp16, bf16, fp32");
   value("--format", flags.format, "NAME,...", "gguf (default)");
   value("--type", flags.type, "NAME",
         "The format's own type instead of --precision, e.g. Q4_K_M\n(phiq profiles --types)");
   list("--tensor-type", flags.tensor_types, "REGEX=TYPE",
        "Type of the tensors whose checkpoint name matches; repeatable,\nthe last match wins");
-  value("--method", flags.method, "NAME", "reference (default): the bytes that llama-quantize writes");
-  toggle("--strict-types", flags.strict_types, "A type that does not fit a tensor's shape is an error");
+  value("--method", flags.method, "NAME",
+        "reference (default): the bytes that llama-quantize writes");
+  toggle("--strict-types", flags.strict_types,
+         "A type that does not fit a tensor's shape is an error");
   value("--group-size", flags.group_size, "N", "Weights per scale (not in GGUF)");
   toggle("--sym", flags.sym, "Symmetric codes (not in GGUF)");
   toggle("--asym", flags.asym, "Codes with a zero point (not in GGUF)");
@@ -173,7 +190,8 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
 
   group = "Output";
   value("-o,--output", flags.output, "OUT", "File to write; - is standard output");
-  value("--split-max-size", flags.split_max_size, "SIZE", "Split into files of at most SIZE (e.g. 2G)");
+  value("--split-max-size", flags.split_max_size, "SIZE",
+        "Split into files of at most SIZE (e.g. 2G)");
   toggle("--force", flags.force, "Replace an output that exists");
   toggle("--mkdir", flags.mkdir, "Make the output's folder");
   toggle("--no-space-check", flags.no_space_check, "Start even if the disk seems too full");
@@ -183,12 +201,15 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   value("--nan", flags.nan, "POLICY", "NaN in weights: error (default) or zero");
   value("--overflow", flags.overflow, "POLICY",
         "Weights too large for the type: error (default), clamp, or f32\n(keep the tensor as F32)");
-  list("--ignore-extra", flags.ignore_extra, "GLOB", "Tensors that the model may have besides; repeatable");
+  list("--ignore-extra", flags.ignore_extra, "GLOB",
+       "Tensors that the model may have besides; repeatable");
 
   group = "Resources";
   value("--threads", flags.threads, "N", "1 to 1024; default: all cores");
   value("--memory-limit", flags.memory_limit, "SIZE", "Ceiling of resident memory; default 1G");
   AddReportFlags(command, flags.report);
+  group = kReportGroup;
+  toggle("--verbose", flags.report.verbose, "Say what was decided");
 }
 
 }  // namespace phiq::cli

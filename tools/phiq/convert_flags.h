@@ -27,6 +27,9 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags);
 // Throws   kUsage, naming the option; kUnsupported, kInput, kBadData as LoadProfile does.
 ConvertOptions ResolveConvertFlags(const ConvertFlags& flags);
 
+// The line of --verbose. Needs a Reporter to have set the level.
+void LogDecisions(const ConvertOptions& options);
+
 // Plans and prints the plan: `phiq plan`, and `phiq quantize --dry-run`.
 int ShowPlan(const ConvertFlags& flags);
 

@@ -41,11 +41,12 @@ std::string Format(const Inspection& inspection) {
     tensors.push_back({Escape(tensor.name), tensor.type, FormatShape(tensor.shape),
                        FormatCount(tensor.size_bytes)});
   text += "\n" + FormatTable("lllr", tensors);
-  text += fmt::format("\n{} tensors, {} weights, {} ({:.2f} bits per weight)\n", inspection.tensors.size(),
-                      FormatCount(inspection.n_weights), FormatBytes(inspection.data_bytes),
-                      inspection.bits_per_weight());
+  text += fmt::format("\n{} tensors, {} weights, {} ({:.2f} bits per weight)\n",
+                      inspection.tensors.size(), FormatCount(inspection.n_weights),
+                      FormatBytes(inspection.data_bytes), inspection.bits_per_weight());
   for (const std::string& note : inspection.notes) text += fmt::format("note: {}\n", note);
-  for (const std::string& problem : inspection.problems) text += fmt::format("problem: {}\n", problem);
+  for (const std::string& problem : inspection.problems)
+    text += fmt::format("problem: {}\n", problem);
   return text;
 }
 
@@ -96,8 +97,10 @@ void AddInspect(CLI::App& app, Command& chosen) {
   command->add_option("PATH", flags->path, "A checkpoint as for quantize, or a GGUF file")
       ->required()
       ->option_text(" ");
-  AddSwitch(*command, "--check", flags->check, "Read every weight too: NaN and Inf are problems (exit 1)");
-  command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")->option_text("N");
+  AddSwitch(*command, "--check", flags->check,
+            "Read every weight too: NaN and Inf are problems (exit 1)");
+  command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")
+      ->option_text("N");
   AddReportFlags(*command, flags->report);
   command->footer(kExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowInspection(*flags); }; });

@@ -20,6 +20,7 @@ constexpr const char* kExamples = R"(Examples:
 int ShowPlan(const ConvertFlags& flags) {
   const ConvertOptions options = ResolveConvertFlags(flags);
   Reporter reporter(flags.report);
+  LogDecisions(options);
   const OutputPlan output = PlanOutput(options, reporter.hooks());
   if (flags.report.json) {
     PrintJson(stdout, PlanToJson(output));

@@ -22,7 +22,9 @@ std::size_t CountFallbacks(const Plan& plan) {
 }
 
 double Rate(const ConvertReport& report) {
-  return report.elapsed_s > 0 ? static_cast<double>(report.output.plan.n_weights()) / report.elapsed_s : 0;
+  return report.elapsed_s > 0
+             ? static_cast<double>(report.output.plan.n_weights()) / report.elapsed_s
+             : 0;
 }
 
 std::string FilesAndSizes(const OutputPlan& output) {
@@ -55,7 +57,8 @@ Json Summary(const OutputPlan& output) {
 
 std::string FormatPlan(const OutputPlan& output) {
   const Plan& plan = output.plan;
-  std::vector<std::vector<std::string>> rows = {{"TENSOR", "ROLE", "SHAPE", "FROM", "TO", "BYTES", "WHY"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"TENSOR", "ROLE", "SHAPE", "FROM", "TO", "BYTES", "WHY"}};
   for (const PlanLine& line : plan.lines)
     rows.push_back({Escape(line.name), std::string(line.role_name()), FormatShape(line.shape),
                     line.source_type, std::string(TargetType(line)), FormatCount(line.size_bytes),
@@ -101,7 +104,8 @@ std::string FormatReport(const ConvertReport& report) {
   add("bytes", fmt::format("{} in, {} out", FormatBytes(report.source_bytes),
                            FormatBytes(output.output_bytes)));
   add("bits per weight", fmt::format("{:.2f}", output.plan.bits_per_weight()));
-  add("weighted error", fmt::format("{:.3g} (relative RMSE of the quantized weights)", report.relative_rmse));
+  add("weighted error",
+      fmt::format("{:.3g} (relative RMSE of the quantized weights)", report.relative_rmse));
   if (report.n_nan_zeroed > 0) add("NaN to zero", FormatCount(report.n_nan_zeroed));
   if (report.n_clamped > 0) add("clamped", FormatCount(report.n_clamped));
   add("time", fmt::format("{}, {}", FormatSeconds(report.elapsed_s), FormatRate(Rate(report))));

@@ -51,7 +51,8 @@ void ShowTypes(bool as_json) {
   for (const Format format : AvailableFormats()) {
     Json& types = json[std::string(FormatName(format))] = Json::array();
     for (const TypeName& type : TypeNames(format)) {
-      rows.push_back({std::string(FormatName(format)), std::string(type.name), std::string(type.description)});
+      rows.push_back(
+          {std::string(FormatName(format)), std::string(type.name), std::string(type.description)});
       types.push_back({{"name", type.name}, {"description", type.description}});
     }
   }
@@ -80,9 +81,11 @@ int Show(const ProfilesFlags& flags) {
 }  // namespace
 
 void AddProfiles(CLI::App& app, Command& chosen) {
-  CLI::App* command = app.add_subcommand("profiles", "List the target devices, or show one in full");
+  CLI::App* command =
+      app.add_subcommand("profiles", "List the target devices, or show one in full");
   const auto flags = std::make_shared<ProfilesFlags>();
-  command->add_option("NAME", flags->name, "A profile, or a JSON file with the keys of one")->option_text(" ");
+  command->add_option("NAME", flags->name, "A profile, or a JSON file with the keys of one")
+      ->option_text(" ");
   AddSwitch(*command, "--types", flags->types, "List the names that --type takes");
   AddSwitch(*command, "--json", flags->json, "As one JSON object");
   command->footer(kExamples);

@@ -42,7 +42,8 @@ void ProgressBar::Draw(const Progress& progress) {
   const double rate =
       progress.elapsed_s > 0 ? static_cast<double>(progress.weights_done) / progress.elapsed_s : 0;
   std::string figures = fmt::format(" {:3.0f} %  {}", 100 * done, FormatRate(rate));
-  if (done > 0) figures += fmt::format("  {} left", FormatSeconds(progress.elapsed_s * (1 / done - 1)));
+  if (done > 0)
+    figures += fmt::format("  {} left", FormatSeconds(progress.elapsed_s * (1 / done - 1)));
 
   constexpr std::size_t kWidestBar = 40;
   const std::size_t room = TerminalWidth() - 1;  // the last column stays free, or the line wraps

@@ -37,6 +37,7 @@ int Quantize(const ConvertFlags& flags) {
   CatchStopSignals();
   const ConvertReport report = [&] {
     Reporter reporter(flags.report);
+    LogDecisions(options);
     return Convert(options, reporter.hooks());
   }();
   DieOfStopSignal();  // asked too late: the output is complete, but the caller shall see it
@@ -55,7 +56,8 @@ void AddQuantize(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand("quantize", "Convert a checkpoint: the main job");
   const auto flags = std::make_shared<ConvertFlags>();
   AddConvertFlags(*command, *flags);
-  AddSwitch(*command, "--dry-run", flags->dry_run, "Write nothing: same as phiq plan")->group("Output");
+  AddSwitch(*command, "--dry-run", flags->dry_run, "Write nothing: same as phiq plan")
+      ->group("Output");
   command->footer(kExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return Quantize(*flags); }; });
 }

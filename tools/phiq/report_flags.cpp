@@ -16,13 +16,13 @@ CLI::Option* AddSwitch(CLI::App& command, const std::string& name, bool& value,
 }
 
 void AddReportFlags(CLI::App& command, ReportFlags& flags) {
-  constexpr const char* kGroup = "What is said";
-  AddSwitch(command, "--json", flags.json, "Results and errors as one JSON object")->group(kGroup);
-  AddSwitch(command, "--quiet", flags.quiet, "Print errors only")->group(kGroup);
-  AddSwitch(command, "--verbose", flags.verbose, "Say what was decided")->group(kGroup);
+  AddSwitch(command, "--json", flags.json, "Results and errors as one JSON object")
+      ->group(kReportGroup);
+  AddSwitch(command, "--quiet", flags.quiet, "Print errors only")->group(kReportGroup);
   AddSwitch(command, "--no-progress", flags.no_progress, "No progress bar, even on a terminal")
-      ->group(kGroup);
-  AddSwitch(command, "--werror", flags.werror, "A warning ends the run (exit 3 or 9)")->group(kGroup);
+      ->group(kReportGroup);
+  AddSwitch(command, "--werror", flags.werror, "A warning ends the run (exit 3 or 9)")
+      ->group(kReportGroup);
 }
 
 Reporter::Reporter(const ReportFlags& flags)
@@ -30,7 +30,7 @@ Reporter::Reporter(const ReportFlags& flags)
   if (flags.quiet && flags.verbose)
     throw Error(ErrorCode::kUsage, "--quiet and --verbose exclude each other");
   spdlog::set_level(flags.quiet     ? spdlog::level::err
-                    : flags.verbose ? spdlog::level::debug
+                    : flags.verbose ? spdlog::level::info
                                     : spdlog::level::warn);
 }
 

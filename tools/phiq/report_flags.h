@@ -12,12 +12,14 @@ namespace phiq::cli {
 struct ReportFlags {
   bool json = false;
   bool quiet = false;
-  bool verbose = false;
+  bool verbose = false;  // of quantize and plan
   bool werror = false;
   bool no_progress = false;
 };
 
-// Adds --json, --quiet, --verbose, --werror and --no-progress.
+constexpr const char* kReportGroup = "What is said";  // its heading in the help
+
+// Adds --json, --quiet, --werror and --no-progress.
 void AddReportFlags(CLI::App& command, ReportFlags& flags);
 
 // An option without a value; given twice it is an error.

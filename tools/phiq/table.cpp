@@ -20,7 +20,8 @@ std::size_t Width(std::string_view text) {
 
 }  // namespace
 
-std::string FormatTable(std::string_view alignment, const std::vector<std::vector<std::string>>& rows) {
+std::string FormatTable(std::string_view alignment,
+                        const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths(alignment.size());
   for (const std::vector<std::string>& row : rows)
     for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], Width(row[c]));

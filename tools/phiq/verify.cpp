@@ -30,13 +30,15 @@ struct VerifyFlags {
 };
 
 std::string Format(const Verification& verification) {
-  std::vector<std::vector<std::string>> rows = {{"TENSOR", "TYPE", "MAX ERROR", "RELATIVE RMSE", "BOUND", ""}};
+  std::vector<std::vector<std::string>> rows = {
+      {"TENSOR", "TYPE", "MAX ERROR", "RELATIVE RMSE", "BOUND", ""}};
   for (const VerifiedTensor& tensor : verification.tensors)
     rows.push_back({Escape(tensor.name), tensor.type, fmt::format("{:.3g}", tensor.max_error),
-                    fmt::format("{:.3g}", tensor.relative_rmse), fmt::format("{:.3g}", tensor.bound),
-                    tensor.ok ? "ok" : "BAD"});
+                    fmt::format("{:.3g}", tensor.relative_rmse),
+                    fmt::format("{:.3g}", tensor.bound), tensor.ok ? "ok" : "BAD"});
   std::string text = FormatTable("llrrrl", rows) + "\n";
-  for (const std::string& problem : verification.problems) text += fmt::format("problem: {}\n", problem);
+  for (const std::string& problem : verification.problems)
+    text += fmt::format("problem: {}\n", problem);
   if (verification.problems.empty())
     text += fmt::format("{} tensors, all within their bounds\n", verification.tensors.size());
   return text;
@@ -73,17 +75,17 @@ int ShowVerification(const VerifyFlags& flags) {
     Print(stdout, Format(verification));
   }
   if (verification.problems.empty()) return 0;
-  spdlog::error("{}: does not match {}: {} problem{}, first: {}", Escape(flags.output), Escape(flags.model),
-                verification.problems.size(), verification.problems.size() == 1 ? "" : "s",
-                verification.problems.front());
+  spdlog::error("{}: does not match {}: {} problem{}, first: {}", Escape(flags.output),
+                Escape(flags.model), verification.problems.size(),
+                verification.problems.size() == 1 ? "" : "s", verification.problems.front());
   return static_cast<int>(ErrorCode::kNo);
 }
 
 }  // namespace
 
 void AddVerify(CLI::App& app, Command& chosen) {
-  CLI::App* command =
-      app.add_subcommand("verify", "Decode every tensor of an output and compare it with its checkpoint");
+  CLI::App* command = app.add_subcommand(
+      "verify", "Decode every tensor of an output and compare it with its checkpoint");
   const auto flags = std::make_shared<VerifyFlags>();
   command->add_option("OUT", flags->output, "What quantize wrote (of a split file: its first part)")
       ->required()
@@ -91,11 +93,14 @@ void AddVerify(CLI::App& app, Command& chosen) {
   command->add_option("--against", flags->model, "The checkpoint that it was made from")
       ->required()
       ->option_text("MODEL");
-  command->add_option("--ignore-extra", flags->ignore_extra, "Tensors that need no counterpart (repeatable)")
+  command
+      ->add_option("--ignore-extra", flags->ignore_extra,
+                   "Tensors that need no counterpart (repeatable)")
       ->option_text("GLOB")
       ->allow_extra_args(false)
       ->take_all();
-  command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")->option_text("N");
+  command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")
+      ->option_text("N");
   AddReportFlags(*command, flags->report);
   command->footer(kExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowVerification(*flags); }; });

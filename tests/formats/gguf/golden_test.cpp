@@ -105,9 +105,9 @@ class GgufGolden : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(GgufGolden, MetadataEqualsTheConvertersButForTheListedDifferences) {
   const Converted ours = Convert(GetParam());
+  const json golden = ReadGolden(GetParam());
   std::map<std::string, json> expected;
-  for (const json& record : ReadGolden(GetParam())["metadata"])
-    expected[record[0]] = {record[1], record[2]};
+  for (const json& record : golden["metadata"]) expected[record[0]] = {record[1], record[2]};
   for (const auto& [key, value] : WantedDifferences(GetParam())) {
     EXPECT_NE(expected[key], value) << key << " is no difference any more";
     expected[key] = value;
@@ -154,8 +154,8 @@ TEST_P(GgufGolden, TensorsEqualTheConverters) {
 }
 
 INSTANTIATE_TEST_SUITE_P(TinyCheckpoints, GgufGolden,
-                         ::testing::Values("phi35-tiny", "phi4mini-tiny"), [](const auto& info) {
-                           return info.param.substr(0, info.param.find('-'));
+                         ::testing::Values("phi35-tiny", "phi4mini-tiny"), [](const auto& test) {
+                           return test.param.substr(0, test.param.find('-'));
                          });
 
 }  // namespace
