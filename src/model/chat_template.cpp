@@ -28,17 +28,21 @@ std::string Checked(std::string text, std::string_view path) {
     return Error(ErrorCode::kBadData, fmt::format("chat_template {}", what)).In(path);
   };
   if (text.size() > limits::kChatTemplateBytes) {
-    throw fail(fmt::format("has {} bytes, at most {} are allowed", text.size(), limits::kChatTemplateBytes));
+    throw fail(fmt::format("has {} bytes, at most {} are allowed", text.size(),
+                           limits::kChatTemplateBytes));
   }
-  if (const std::optional<std::size_t> at = FindInvalidUtf8(text)) throw fail("is not UTF-8").At(*at);
-  if (const std::size_t at = text.find('\0'); at != std::string::npos) throw fail("holds a NUL").At(at);
+  if (const std::optional<std::size_t> at = FindInvalidUtf8(text))
+    throw fail("is not UTF-8").At(*at);
+  if (const std::size_t at = text.find('\0'); at != std::string::npos)
+    throw fail("holds a NUL").At(at);
   return text;
 }
 
 std::string TextOf(const Json& value, std::string_view path) {
   if (!value.is_string()) {
     throw Error(ErrorCode::kBadData,
-                fmt::format("chat_template is {}, needs a string or a list of named templates", Show(value)))
+                fmt::format("chat_template is {}, needs a string or a list of named templates",
+                            Show(value)))
         .In(path);
   }
   return Checked(value.get<std::string>(), path);
@@ -64,7 +68,8 @@ ChatTemplates FromJson(const Json& object, std::string_view path) {
     }
     names.push_back(name->get<std::string>());
     if (std::ranges::count(names, names.back()) > 1) {
-      throw Error(ErrorCode::kBadData, fmt::format("chat_template names {} twice", Show(*name))).In(path);
+      throw Error(ErrorCode::kBadData, fmt::format("chat_template names {} twice", Show(*name)))
+          .In(path);
     }
     if (names.back() == "default") {
       found.main = TextOf(*text, path);
@@ -79,7 +84,8 @@ bool IsWordByte(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 
 
 // A range( whose argument has seven digits or a power.
 bool HasHugeRange(std::string_view text) {
-  for (std::size_t at = text.find("range("); at != std::string_view::npos; at = text.find("range(", at + 1)) {
+  for (std::size_t at = text.find("range("); at != std::string_view::npos;
+       at = text.find("range(", at + 1)) {
     const std::string_view argument = text.substr(at, text.find(')', at) - at);
     std::size_t n_digits = 0;
     for (const char c : argument) {
@@ -93,10 +99,13 @@ bool HasHugeRange(std::string_view text) {
 
 // A statement `{% keyword ... %}` or `{%- keyword ... %}`.
 bool HasStatement(std::string_view text, std::string_view keyword) {
-  for (std::size_t at = text.find("{%"); at != std::string_view::npos; at = text.find("{%", at + 2)) {
+  for (std::size_t at = text.find("{%"); at != std::string_view::npos;
+       at = text.find("{%", at + 2)) {
     std::string_view rest = text.substr(at + 2);
     rest.remove_prefix(std::min(rest.find_first_not_of("-+ \t\r\n"), rest.size()));
-    if (rest.starts_with(keyword) && !(rest.size() > keyword.size() && IsWordByte(rest[keyword.size()]))) return true;
+    if (rest.starts_with(keyword) &&
+        !(rest.size() > keyword.size() && IsWordByte(rest[keyword.size()])))
+      return true;
   }
   return false;
 }
@@ -117,20 +126,23 @@ std::vector<std::string_view> SuspiciousConstructs(std::string_view text) {
 void WarnOfSuspicious(const std::string& text, std::string_view path, const WarningFn& warn) {
   const std::vector<std::string_view> found = SuspiciousConstructs(text);
   if (found.empty()) return;
-  Warn(warn, path, fmt::format("chat template uses {}; it is copied unchanged, render it in a sandbox only",
-                               fmt::join(found, ", ")));
+  Warn(warn, path,
+       fmt::format("chat template uses {}; it is copied unchanged, render it in a sandbox only",
+                   fmt::join(found, ", ")));
 }
 
 }  // namespace
 
-ChatTemplates ReadChatTemplates(const CheckpointFolder& folder, const Json& tokenizer_config, const WarningFn& warn) {
+ChatTemplates ReadChatTemplates(const CheckpointFolder& folder, const Json& tokenizer_config,
+                                const WarningFn& warn) {
   ChatTemplates found = FromJson(tokenizer_config, SidePath(folder, kConfigFile));
   std::string_view source = kConfigFile;
   if (std::optional<std::string> jinja = folder.ReadFile(kJinjaFile, limits::kChatTemplateBytes)) {
     std::string text = Checked(std::move(*jinja), SidePath(folder, kJinjaFile));
     if (!found.main.empty() && found.main != text) {
       Warn(warn, SidePath(folder, kJinjaFile),
-           fmt::format("its chat template differs from the one in {}; {} is used", kConfigFile, kJinjaFile));
+           fmt::format("its chat template differs from the one in {}; {} is used", kConfigFile,
+                       kJinjaFile));
     }
     found.main = std::move(text);
     source = kJinjaFile;
@@ -141,7 +153,8 @@ ChatTemplates ReadChatTemplates(const CheckpointFolder& folder, const Json& toke
     }
   }
   WarnOfSuspicious(found.main, SidePath(folder, source), warn);
-  for (const auto& [name, text] : found.named) WarnOfSuspicious(text, SidePath(folder, kConfigFile), warn);
+  for (const auto& [name, text] : found.named)
+    WarnOfSuspicious(text, SidePath(folder, kConfigFile), warn);
   return found;
 }
 
@@ -150,8 +163,8 @@ bool IsKnownChatTemplate(std::string_view chat_template) {
       "dcaee66df77bfbb789ec541fe713218da30225a526f1db97138fc39ee6dc56aa",  // Phi-3-mini
       "fe4120415a3858b873955c92ce3a103a95bc97c2cb00b72e62659aaf0f891ee5",  // Phi-4
       "febf589225c9728ab791f52e8897d7607a823d45368f0a4c92fa68997b40cce9",  // Phi-4-mini
-      "5391d576419bfdb1b8f32eb5ddee1ed24ea498d5c4609b2633c37e7d274071c1",  // tests/data/phi35-tiny
-      "6f24638e0e8f35881f2cea5bb934b6761941fe69fab9d8c55ec003dcab379c6f",  // tests/data/phi4mini-tiny
+      "5391d576419bfdb1b8f32eb5ddee1ed24ea498d5c4609b2633c37e7d274071c1",  // phi35-tiny
+      "6f24638e0e8f35881f2cea5bb934b6761941fe69fab9d8c55ec003dcab379c6f",  // phi4mini-tiny
   };
   return std::ranges::find(kKnown, Sha256Hex(chat_template)) != kKnown.end();
 }

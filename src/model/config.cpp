@@ -74,7 +74,8 @@ class ConfigReader {
   bool Flag(std::string_view key) const { return JsonBool(root_, key, path_).value_or(false); }
 
   Error Missing(std::string_view key, std::string_view wanted) const {
-    return Error(ErrorCode::kBadData, fmt::format("'{}' is missing, needs {}", key, wanted)).In(path_);
+    return Error(ErrorCode::kBadData, fmt::format("'{}' is missing, needs {}", key, wanted))
+        .In(path_);
   }
   Error Bad(std::string_view key, const Json& value, std::string_view wanted) const {
     return Error(ErrorCode::kBadData, fmt::format("'{}' is {}, needs {}", key, Show(value), wanted))
@@ -96,8 +97,9 @@ void CheckArchitecture(const ConfigReader& reader) {
   throw reader
       .Unsupported(fmt::format("architecture {} is not supported",
                                found == nullptr ? "(none given)" : Show(*found)))
-      .Hint(fmt::format("phiq converts {}: Phi-3-mini, Phi-3.5-mini, Phi-3-medium, Phi-4, Phi-4-mini",
-                        kArchitecture));
+      .Hint(
+          fmt::format("phiq converts {}: Phi-3-mini, Phi-3.5-mini, Phi-3-medium, Phi-4, Phi-4-mini",
+                      kArchitecture));
 }
 
 // Settings that would make the model compute something else than what phiq writes.
@@ -111,11 +113,13 @@ void CheckGraph(const ConfigReader& reader) {
   }
   const Json* model_type = reader.Find("model_type");
   if (model_type != nullptr && *model_type != "phi3") {
-    throw reader.Unsupported(fmt::format("model_type {} is not supported, only phi3", Show(*model_type)));
+    throw reader.Unsupported(
+        fmt::format("model_type {} is not supported, only phi3", Show(*model_type)));
   }
   const Json* activation = reader.Find("hidden_act");
   if (activation != nullptr && *activation != "silu") {
-    throw reader.Unsupported(fmt::format("hidden_act {} is not supported, only silu", Show(*activation)));
+    throw reader.Unsupported(
+        fmt::format("hidden_act {} is not supported, only silu", Show(*activation)));
   }
   for (const char* key : {"attention_bias", "mlp_bias"}) {
     if (reader.Flag(key)) throw reader.Unsupported(fmt::format("{} true is not supported", key));
@@ -133,7 +137,8 @@ void ReadSizes(const ConfigReader& reader, ModelConfig& config) {
                      fmt::format("a divisor of hidden_size {}", config.hidden_size));
   }
   config.head_dim = config.hidden_size / config.n_heads;
-  if (const Json* head_dim = reader.Find("head_dim"); head_dim != nullptr && *head_dim != config.head_dim) {
+  if (const Json* head_dim = reader.Find("head_dim");
+      head_dim != nullptr && *head_dim != config.head_dim) {
     throw reader.Bad("head_dim", *head_dim,
                      fmt::format("{} (hidden_size / num_attention_heads)", config.head_dim));
   }
@@ -175,8 +180,10 @@ RopeScalingType ReadRopeType(const ConfigReader& reader) {
       .Hint("supported: longrope, su, yarn, default");
 }
 
-std::vector<float> ReadFactors(const ConfigReader& reader, std::string_view key, std::size_t n_wanted) {
-  const std::string wanted = fmt::format("an array of {} numbers (half the rotated dimensions)", n_wanted);
+std::vector<float> ReadFactors(const ConfigReader& reader, std::string_view key,
+                               std::size_t n_wanted) {
+  const std::string wanted =
+      fmt::format("an array of {} numbers (half the rotated dimensions)", n_wanted);
   const Json* array = reader.FindRope(key);
   if (array == nullptr) throw reader.Missing(key, wanted);
   if (!array->is_array()) throw reader.Bad(key, *array, wanted);
@@ -201,20 +208,23 @@ void ReadRope(const ConfigReader& reader, ModelConfig& config) {
     }
   }
   // Rounded over the whole width and then divided, as llama.cpp's converter does.
-  config.rope_dim =
-      static_cast<std::uint32_t>(config.partial_rotary_factor * config.hidden_size) / config.n_heads;
+  config.rope_dim = static_cast<std::uint32_t>(config.partial_rotary_factor * config.hidden_size) /
+                    config.n_heads;
   if (config.rope_dim == 0 || config.rope_dim % 2 != 0) {
-    throw reader.Bad("partial_rotary_factor", config.partial_rotary_factor,
-                     fmt::format("to give an even number of rotated dimensions, gives {}", config.rope_dim));
+    throw reader.Bad(
+        "partial_rotary_factor", config.partial_rotary_factor,
+        fmt::format("to give an even number of rotated dimensions, gives {}", config.rope_dim));
   }
   const Json* original = reader.FindRope("original_max_position_embeddings");
   config.original_max_position_embeddings =
-      original == nullptr ? config.max_position_embeddings
-                          : reader.ToCount("original_max_position_embeddings", original, 2, kMaxPositions);
+      original == nullptr
+          ? config.max_position_embeddings
+          : reader.ToCount("original_max_position_embeddings", original, 2, kMaxPositions);
   config.rope_scaling = ReadRopeType(reader);
   if (config.rope_scaling == RopeScalingType::kNone) return;
   if (const Json* factor = reader.FindInRopeObjects("attention_factor")) {
-    throw reader.Unsupported(fmt::format("rope attention_factor {} is not supported", Show(*factor)));
+    throw reader.Unsupported(
+        fmt::format("rope attention_factor {} is not supported", Show(*factor)));
   }
   config.long_factor = ReadFactors(reader, "long_factor", config.rope_dim / 2);
   config.short_factor = ReadFactors(reader, "short_factor", config.rope_dim / 2);
@@ -233,8 +243,9 @@ ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn&) {
   constexpr std::string_view kName = "config.json";
   const std::optional<Json> root = ReadJsonObject(folder, kName, limits::kConfigBytes);
   if (!root) {
-    throw Error(ErrorCode::kInput, "not found").In(SidePath(folder, kName)).Hint(
-        "a checkpoint folder holds config.json beside its weights");
+    throw Error(ErrorCode::kInput, "not found")
+        .In(SidePath(folder, kName))
+        .Hint("a checkpoint folder holds config.json beside its weights");
   }
   const ConfigReader reader(*root, SidePath(folder, kName));
   CheckArchitecture(reader);

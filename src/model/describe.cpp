@@ -30,13 +30,17 @@ std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config) {
   const std::uint64_t inner = config.intermediate_size;
   const std::uint64_t qkv = hidden + 2ULL * config.n_kv_heads * config.head_dim;
   std::vector<ExpectedTensor> expected;
-  expected.push_back({TensorRole::kTokenEmbedding, -1, "model.embed_tokens.weight", {vocab, hidden},
+  expected.push_back({TensorRole::kTokenEmbedding,
+                      -1,
+                      "model.embed_tokens.weight",
+                      {vocab, hidden},
                       "vocab_size, hidden_size"});
   for (std::uint32_t i = 0; i < config.n_layers; ++i) {
     const auto add = [&](TensorRole role, std::string_view name, std::vector<std::uint64_t> shape,
                          std::string_view origin) {
-      expected.push_back({role, static_cast<std::int32_t>(i), fmt::format("model.layers.{}.{}.weight", i, name),
-                          std::move(shape), origin});
+      expected.push_back({role, static_cast<std::int32_t>(i),
+                          fmt::format("model.layers.{}.{}.weight", i, name), std::move(shape),
+                          origin});
     };
     add(TensorRole::kAttentionNorm, "input_layernorm", {hidden}, "hidden_size");
     add(TensorRole::kAttentionQkv, "self_attn.qkv_proj", {qkv, hidden},
@@ -48,7 +52,8 @@ std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config) {
     add(TensorRole::kMlpDown, "mlp.down_proj", {hidden, inner}, "hidden_size, intermediate_size");
   }
   expected.push_back({TensorRole::kOutputNorm, -1, "model.norm.weight", {hidden}, "hidden_size"});
-  expected.push_back({TensorRole::kOutputHead, -1, "lm_head.weight", {vocab, hidden}, "vocab_size, hidden_size"});
+  expected.push_back(
+      {TensorRole::kOutputHead, -1, "lm_head.weight", {vocab, hidden}, "vocab_size, hidden_size"});
   return expected;
 }
 
@@ -56,16 +61,23 @@ bool IsWeightType(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
 }
 
-void CheckTensor(const SourceTensor& found, const ExpectedTensor& expected, const Checkpoint& checkpoint) {
+void CheckTensor(const SourceTensor& found, const ExpectedTensor& expected,
+                 const Checkpoint& checkpoint) {
   const std::string shard = checkpoint.shards()[found.shard].string();
   if (!IsWeightType(found.dtype)) {
-    throw Error(ErrorCode::kUnsupported, fmt::format("dtype {} cannot be used for a weight", DTypeName(found.dtype)))
-        .In(shard).Tensor(found.name).Hint("usable: F32, F16, BF16");
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("dtype {} cannot be used for a weight", DTypeName(found.dtype)))
+        .In(shard)
+        .Tensor(found.name)
+        .Hint("usable: F32, F16, BF16");
   }
   if (found.shape != expected.shape) {
-    throw Error(ErrorCode::kBadData, fmt::format("shape [{}], expected shape [{}]", fmt::join(found.shape, ", "),
-                                                 fmt::join(expected.shape, ", ")))
-        .In(shard).Tensor(found.name).Hint(fmt::format("config.json: {}", expected.origin));
+    throw Error(ErrorCode::kBadData,
+                fmt::format("shape [{}], expected shape [{}]", fmt::join(found.shape, ", "),
+                            fmt::join(expected.shape, ", ")))
+        .In(shard)
+        .Tensor(found.name)
+        .Hint(fmt::format("config.json: {}", expected.origin));
   }
 }
 
@@ -81,10 +93,11 @@ std::string NameList(const std::vector<std::string>& names) {
 void RefuseMissing(const std::vector<std::string>& missing, const ModelConfig& config,
                    const CheckpointFolder& folder) {
   if (missing.empty()) return;
-  throw Error(ErrorCode::kBadData, fmt::format("missing tensor{} {}", missing.size() == 1 ? "" : "s", NameList(missing)))
+  throw Error(ErrorCode::kBadData,
+              fmt::format("missing tensor{} {}", missing.size() == 1 ? "" : "s", NameList(missing)))
       .In(folder.path().string())
-      .Hint(fmt::format("config.json: num_hidden_layers {}, tie_word_embeddings {}", config.n_layers,
-                        config.tie_word_embeddings));
+      .Hint(fmt::format("config.json: num_hidden_layers {}, tie_word_embeddings {}",
+                        config.n_layers, config.tie_word_embeddings));
 }
 
 bool IsIgnored(const std::string& name, const DescribeOptions& options) {
@@ -96,31 +109,38 @@ bool IsIgnored(const std::string& name, const DescribeOptions& options) {
 }
 
 void RefuseExtra(const Checkpoint& checkpoint, const std::vector<ExpectedTensor>& expected,
-                 const DescribeOptions& options, const ModelConfig& config, const CheckpointFolder& folder) {
+                 const DescribeOptions& options, const ModelConfig& config,
+                 const CheckpointFolder& folder) {
   std::unordered_set<std::string_view> known;
   for (const ExpectedTensor& tensor : expected) known.insert(tensor.name);
   std::vector<std::string> extra;
   for (const SourceTensor& tensor : checkpoint.tensors()) {
-    if (!known.contains(tensor.name) && !IsIgnored(tensor.name, options)) extra.push_back(tensor.name);
+    if (!known.contains(tensor.name) && !IsIgnored(tensor.name, options))
+      extra.push_back(tensor.name);
   }
   if (extra.empty()) return;
-  throw Error(ErrorCode::kBadData, fmt::format("{} tensor{} without a role in {} with {} layers: {}", extra.size(),
-                                               extra.size() == 1 ? "" : "s", config.architecture, config.n_layers,
-                                               NameList(extra)))
+  throw Error(ErrorCode::kBadData,
+              fmt::format("{} tensor{} without a role in {} with {} layers: {}", extra.size(),
+                          extra.size() == 1 ? "" : "s", config.architecture, config.n_layers,
+                          NameList(extra)))
       .In(folder.path().string())
       .Hint("--ignore-extra GLOB leaves them out");
 }
 
 float LoadFloat(DType dtype, std::span<const std::byte> bytes, std::size_t i) {
   switch (dtype) {
-    case DType::kF16: return Fp16ToFloat(LoadLe<std::uint16_t>(bytes, 2 * i));
-    case DType::kBF16: return Bf16ToFloat(LoadLe<std::uint16_t>(bytes, 2 * i));
-    default: return LoadLe<float>(bytes, 4 * i);
+    case DType::kF16:
+      return Fp16ToFloat(LoadLe<std::uint16_t>(bytes, 2 * i));
+    case DType::kBF16:
+      return Bf16ToFloat(LoadLe<std::uint16_t>(bytes, 2 * i));
+    default:
+      return LoadLe<float>(bytes, 4 * i);
   }
 }
 
 // A tied model may carry its head all the same, if it says the same as the embedding.
-void CheckTiedHead(const Checkpoint& checkpoint, const SourceTensor& embedding, const SourceTensor& head) {
+void CheckTiedHead(const Checkpoint& checkpoint, const SourceTensor& embedding,
+                   const SourceTensor& head) {
   constexpr std::uint64_t kChunk = 1 << 18;  // elements
   const std::uint64_t embedding_bytes = DTypeBits(embedding.dtype) / 8;
   const std::uint64_t head_bytes = DTypeBits(head.dtype) / 8;
@@ -137,9 +157,10 @@ void CheckTiedHead(const Checkpoint& checkpoint, const SourceTensor& embedding, 
       const float left = LoadFloat(embedding.dtype, x, i);
       const float right = LoadFloat(head.dtype, y, i);
       if (left == right || (std::isnan(left) && std::isnan(right))) continue;
-      throw Error(ErrorCode::kBadData,
-                  fmt::format("element {} is {}, the embedding has {}, but tie_word_embeddings is true", start + i,
-                              right, left))
+      throw Error(
+          ErrorCode::kBadData,
+          fmt::format("element {} is {}, the embedding has {}, but tie_word_embeddings is true",
+                      start + i, right, left))
           .In(checkpoint.shards()[head.shard].string())
           .Tensor(head.name)
           .Hint("set tie_word_embeddings to false if the model has a head of its own");
@@ -151,25 +172,36 @@ void CheckTiedHead(const Checkpoint& checkpoint, const SourceTensor& embedding, 
 
 std::string_view RoleName(TensorRole role) noexcept {
   switch (role) {
-    case TensorRole::kTokenEmbedding: return "token_embedding";
-    case TensorRole::kOutputHead: return "output_head";
-    case TensorRole::kOutputNorm: return "output_norm";
-    case TensorRole::kAttentionNorm: return "attention_norm";
-    case TensorRole::kAttentionQkv: return "attention_qkv";
-    case TensorRole::kAttentionOutput: return "attention_output";
-    case TensorRole::kMlpNorm: return "mlp_norm";
-    case TensorRole::kMlpGateUp: return "mlp_gate_up";
-    case TensorRole::kMlpDown: return "mlp_down";
+    case TensorRole::kTokenEmbedding:
+      return "token_embedding";
+    case TensorRole::kOutputHead:
+      return "output_head";
+    case TensorRole::kOutputNorm:
+      return "output_norm";
+    case TensorRole::kAttentionNorm:
+      return "attention_norm";
+    case TensorRole::kAttentionQkv:
+      return "attention_qkv";
+    case TensorRole::kAttentionOutput:
+      return "attention_output";
+    case TensorRole::kMlpNorm:
+      return "mlp_norm";
+    case TensorRole::kMlpGateUp:
+      return "mlp_gate_up";
+    case TensorRole::kMlpDown:
+      return "mlp_down";
   }
   return "";
 }
 
 bool IsNorm(TensorRole role) noexcept {
-  return role == TensorRole::kOutputNorm || role == TensorRole::kAttentionNorm || role == TensorRole::kMlpNorm;
+  return role == TensorRole::kOutputNorm || role == TensorRole::kAttentionNorm ||
+         role == TensorRole::kMlpNorm;
 }
 
-Model DescribeModel(const CheckpointFolder& folder, ModelConfig config, const Checkpoint& checkpoint,
-                    const DescribeOptions& options, const WarningFn& warn) {
+Model DescribeModel(const CheckpointFolder& folder, ModelConfig config,
+                    const Checkpoint& checkpoint, const DescribeOptions& options,
+                    const WarningFn& warn) {
   Model model;
   std::vector<std::string> missing;
   const std::vector<ExpectedTensor> expected = ExpectedTensors(config);
@@ -193,8 +225,8 @@ Model DescribeModel(const CheckpointFolder& folder, ModelConfig config, const Ch
     CheckTiedHead(checkpoint, checkpoint.tensors()[model.tensors.front().source], *head);
   }
   model.name = folder.model_name();
-  model.tokenizer = ReadTokenizer(folder, config.vocab_size, config.bos_token_id, config.eos_token_id,
-                                  config.pad_token_id, warn);
+  model.tokenizer = ReadTokenizer(folder, config.vocab_size, config.bos_token_id,
+                                  config.eos_token_id, config.pad_token_id, warn);
   model.config = std::move(config);
   return model;
 }

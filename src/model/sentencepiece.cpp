@@ -58,11 +58,20 @@ class Wire {
   }
   void Skip(std::uint32_t tag, int limit) {
     switch (tag & 7U) {
-      case kVarint: Varint(); return;
-      case kFixed64: SkipBytes(8, limit); return;
-      case kLengthDelimited: SkipBytes(Length(limit), limit); return;
-      case kFixed32: SkipBytes(4, limit); return;
-      default: throw Bad(fmt::format("protobuf field of unknown wire type {}", tag & 7U));
+      case kVarint:
+        Varint();
+        return;
+      case kFixed64:
+        SkipBytes(8, limit);
+        return;
+      case kLengthDelimited:
+        SkipBytes(Length(limit), limit);
+        return;
+      case kFixed32:
+        SkipBytes(4, limit);
+        return;
+      default:
+        throw Bad(fmt::format("protobuf field of unknown wire type {}", tag & 7U));
     }
   }
   Error Bad(std::string_view what) const {
@@ -82,7 +91,9 @@ class Wire {
   google::protobuf::io::CodedInputStream stream_;
 };
 
-constexpr std::uint32_t Key(std::uint32_t field, std::uint32_t wire_type) { return field << 3 | wire_type; }
+constexpr std::uint32_t Key(std::uint32_t field, std::uint32_t wire_type) {
+  return field << 3 | wire_type;
+}
 
 SentencePiece ReadPiece(Wire& wire, std::size_t index) {
   SentencePiece piece;
@@ -96,18 +107,20 @@ SentencePiece ReadPiece(Wire& wire, std::size_t index) {
       piece.score = std::bit_cast<float>(wire.Fixed32());
     } else if (tag == Key(3, kVarint)) {
       const std::uint64_t type = wire.Varint();
-      if (type < 1 || type > 6) throw wire.Bad(fmt::format("piece {} has unknown type {}", index, type));
+      if (type < 1 || type > 6)
+        throw wire.Bad(fmt::format("piece {} has unknown type {}", index, type));
       piece.type = static_cast<PieceType>(type);
     } else {
       wire.Skip(tag, end);
     }
     if (wire.position() > end) throw wire.Bad(fmt::format("piece {} runs past its end", index));
   }
-  if (!std::isfinite(piece.score)) throw wire.Bad(fmt::format("piece {} has score {}", index, piece.score));
+  if (!std::isfinite(piece.score))
+    throw wire.Bad(fmt::format("piece {} has score {}", index, piece.score));
   if (piece.text.empty()) throw wire.Bad(fmt::format("piece {} has no text", index));
   if (piece.text.size() > limits::kTokenBytes) {
-    throw wire.Bad(fmt::format("piece {} has {} bytes, at most {} are allowed", index, piece.text.size(),
-                               limits::kTokenBytes));
+    throw wire.Bad(fmt::format("piece {} has {} bytes, at most {} are allowed", index,
+                               piece.text.size(), limits::kTokenBytes));
   }
   if (FindInvalidUtf8(piece.text)) {
     throw wire.Bad(fmt::format("piece {} '{}' is not UTF-8", index, Escape(piece.text)));
@@ -120,12 +133,14 @@ void CheckUnknownPiece(const std::vector<SentencePiece>& pieces, const Wire& wir
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     if (pieces[i].type != PieceType::kUnknown) continue;
     if (first != pieces.size()) {
-      throw wire.Bad(fmt::format("pieces {} and {} both have the type 'unknown', needs exactly one", first, i));
+      throw wire.Bad(fmt::format("pieces {} and {} both have the type 'unknown', needs exactly one",
+                                 first, i));
     }
     first = i;
   }
   if (first == pieces.size()) {
-    throw wire.Bad(fmt::format("none of the {} pieces has the type 'unknown', needs exactly one", pieces.size()));
+    throw wire.Bad(fmt::format("none of the {} pieces has the type 'unknown', needs exactly one",
+                               pieces.size()));
   }
 }
 
@@ -139,7 +154,8 @@ std::vector<SentencePiece> ParseSentencePieceModel(std::string_view bytes, std::
   while (!wire.IsAt(wire.end())) {
     const std::uint32_t tag = wire.Tag();
     if (tag == Key(1, kLengthDelimited)) {
-      if (pieces.size() == limits::kVocab) throw wire.Bad(fmt::format("more than {} pieces", limits::kVocab));
+      if (pieces.size() == limits::kVocab)
+        throw wire.Bad(fmt::format("more than {} pieces", limits::kVocab));
       pieces.push_back(ReadPiece(wire, pieces.size()));
       continue;
     }

@@ -22,19 +22,19 @@ namespace {
 // Every text has one id and every id one text, whichever file names them.
 class TokenTable {
  public:
-  explicit TokenTable(std::uint32_t vocab_size) : texts_(vocab_size) {}
+  explicit TokenTable(std::uint32_t vocab_size) : texts_(vocab_size) { ids_.reserve(vocab_size); }
 
   // `text` must outlive the table. `path`: the file that says so.
   void Add(std::uint32_t id, std::string_view text, std::string_view path) {
     if (!texts_[id].empty() && texts_[id] != text) {
-      throw Error(ErrorCode::kBadData,
-                  fmt::format("token '{}' has id {}, which is also '{}'", Escape(text), id, Escape(texts_[id])))
+      throw Error(ErrorCode::kBadData, fmt::format("token '{}' has id {}, which is also '{}'",
+                                                   Escape(text), id, Escape(texts_[id])))
           .In(path);
     }
     const auto [found, is_new] = ids_.emplace(text, id);
     if (!is_new && found->second != id) {
-      throw Error(ErrorCode::kBadData,
-                  fmt::format("token '{}' has id {}, but also id {}", Escape(text), id, found->second))
+      throw Error(ErrorCode::kBadData, fmt::format("token '{}' has id {}, but also id {}",
+                                                   Escape(text), id, found->second))
           .In(path);
     }
     if (texts_[id].empty()) texts_[id] = text;
@@ -68,7 +68,9 @@ class TokenizerReader {
 
   Tokenizer Read(const std::array<std::optional<std::uint32_t>, 3>& config_ids) {
     ReadVocabularies();
-    if (const std::optional<Json> config = ReadJsonObject(folder_, kConfigName, limits::kConfigBytes)) config_ = *config;
+    if (const std::optional<Json> config =
+            ReadJsonObject(folder_, kConfigName, limits::kConfigBytes))
+      config_ = *config;
     ReadAddedTokenFiles();
     CheckPiecesSuffice();
     WarnOfGaps();
@@ -90,7 +92,8 @@ class TokenizerReader {
   std::string Path(std::string_view name) const { return SidePath(folder_, name); }
 
   void ReadVocabularies() {
-    const std::optional<std::string> model = folder_.ReadFile(kModelName, limits::kTokenizerModelBytes);
+    const std::optional<std::string> model =
+        folder_.ReadFile(kModelName, limits::kTokenizerModelBytes);
     std::optional<std::string> json = folder_.ReadFile(kJsonName, limits::kTokenizerJsonBytes);
     if (!model && !json) {
       throw Error(ErrorCode::kInput, "neither tokenizer.json nor tokenizer.model is there")
@@ -104,7 +107,8 @@ class TokenizerReader {
       out_.kind = TokenizerKind::kSentencePiece;
     } else if (parsed.byte_level) {
       out_.kind = TokenizerKind::kByteLevelBpe;
-      out_.pre_tokenizer = RecognizePreTokenizer(parsed.pre_tokenizer, Path(kJsonName), vocab_size_);
+      out_.pre_tokenizer =
+          RecognizePreTokenizer(parsed.pre_tokenizer, Path(kJsonName), vocab_size_);
     } else {
       throw Error(ErrorCode::kUnsupported, "neither a byte-fallback nor a byte-level BPE tokenizer")
           .In(Path(kJsonName));
@@ -115,8 +119,9 @@ class TokenizerReader {
     first_special_ = std::move(parsed.first_special);
     last_special_ = std::move(parsed.last_special);
 
+    const std::string path = Path(kJsonName);
     for (std::size_t id = 0; id < out_.vocab.size(); ++id) {
-      if (!out_.vocab[id].empty()) table_.Add(static_cast<std::uint32_t>(id), out_.vocab[id], Path(kJsonName));
+      if (!out_.vocab[id].empty()) table_.Add(static_cast<std::uint32_t>(id), out_.vocab[id], path);
     }
     CheckMerges();
     if (out_.kind == TokenizerKind::kSentencePiece) CheckByteTokens();
@@ -132,13 +137,16 @@ class TokenizerReader {
       const auto id_of = [&](const std::string& text) -> std::uint64_t {
         const std::optional<std::uint32_t> id = table_.Find(text);
         if (id) return *id;
-        throw Error(ErrorCode::kBadData, fmt::format("merge {} needs token '{}', which model.vocab lacks", i, Escape(text)))
+        throw Error(
+            ErrorCode::kBadData,
+            fmt::format("merge {} needs token '{}', which model.vocab lacks", i, Escape(text)))
             .In(Path(kJsonName));
       };
       const std::uint64_t pair = id_of(left) << 32 | id_of(right);
       id_of(left + right);
       if (!seen.insert(pair).second) {
-        throw Error(ErrorCode::kBadData, fmt::format("merge {} '{} {}' is a duplicate", i, Escape(left), Escape(right)))
+        throw Error(ErrorCode::kBadData,
+                    fmt::format("merge {} '{} {}' is a duplicate", i, Escape(left), Escape(right)))
             .In(Path(kJsonName));
       }
     }
@@ -146,14 +154,18 @@ class TokenizerReader {
 
   // What looks like a byte must be "<0x00>" to "<0xFF>".
   void CheckByteTokens() const {
-    for (const std::string& text : out_.vocab) CheckByteToken(text, Path(kJsonName), false);
+    const std::string path = Path(kJsonName);
+    for (const std::string& text : out_.vocab) CheckByteToken(text, path, false);
   }
   static void CheckByteToken(const std::string& text, const std::string& path, bool must_be_byte) {
     const auto is_hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F'); };
-    const bool looks_so = (text.starts_with("<0x") || text.starts_with("<0X")) && text.ends_with(">");
-    const bool is_byte = text.size() == 6 && text.starts_with("<0x") && is_hex(text[3]) && is_hex(text[4]) && looks_so;
+    const bool looks_so =
+        (text.starts_with("<0x") || text.starts_with("<0X")) && text.ends_with(">");
+    const bool is_byte = text.size() == 6 && text.starts_with("<0x") && is_hex(text[3]) &&
+                         is_hex(text[4]) && looks_so;
     if (is_byte || !(looks_so || must_be_byte)) return;
-    throw Error(ErrorCode::kBadData, fmt::format("token '{}' is not a byte token, <0x00> to <0xFF>", Escape(text)))
+    throw Error(ErrorCode::kBadData,
+                fmt::format("token '{}' is not a byte token, <0x00> to <0xFF>", Escape(text)))
         .In(path);
   }
 
@@ -161,8 +173,9 @@ class TokenizerReader {
     const std::string path = Path(kModelName);
     out_.pieces = ParseSentencePieceModel(bytes, path);
     if (out_.pieces.size() > vocab_size_) {
-      throw Error(ErrorCode::kBadData, fmt::format("holds {} pieces but the embedding has {} rows (vocab_size)",
-                                                   out_.pieces.size(), vocab_size_))
+      throw Error(ErrorCode::kBadData,
+                  fmt::format("holds {} pieces but the embedding has {} rows (vocab_size)",
+                              out_.pieces.size(), vocab_size_))
           .In(path);
     }
     for (std::size_t id = 0; id < out_.pieces.size(); ++id) {
@@ -173,7 +186,8 @@ class TokenizerReader {
   }
 
   void ReadAddedTokenFiles() {
-    for (const AddedToken& token : out_.added_tokens) table_.Add(token.id, token.content, Path(kJsonName));
+    for (const AddedToken& token : out_.added_tokens)
+      table_.Add(token.id, token.content, Path(kJsonName));
     ReadAddedTokensDecoder();
     ReadAddedTokensFile();
   }
@@ -183,20 +197,23 @@ class TokenizerReader {
     const Json* decoder = FindMember(config_, "added_tokens_decoder");
     if (decoder == nullptr) return;
     if (!decoder->is_object()) {
-      throw Error(ErrorCode::kBadData, fmt::format("added_tokens_decoder is {}, needs an object", decoder->type_name()))
+      throw Error(ErrorCode::kBadData,
+                  fmt::format("added_tokens_decoder is {}, needs an object", decoder->type_name()))
           .In(path);
     }
     for (const auto& [key, entry] : decoder->items()) {
       std::uint32_t id = 0;
       const auto [end, status] = std::from_chars(key.data(), key.data() + key.size(), id);
       if (status != std::errc() || end != key.data() + key.size()) {
-        throw Error(ErrorCode::kBadData, fmt::format("added_tokens_decoder has the key '{}', needs an id", Escape(key)))
+        throw Error(ErrorCode::kBadData,
+                    fmt::format("added_tokens_decoder has the key '{}', needs an id", Escape(key)))
             .In(path);
       }
       out_.added_tokens_decoder.push_back(ParseAddedToken(entry, id, path, vocab_size_));
     }
     std::ranges::sort(out_.added_tokens_decoder, {}, &AddedToken::id);
-    for (const AddedToken& token : out_.added_tokens_decoder) table_.Add(token.id, token.content, path);
+    for (const AddedToken& token : out_.added_tokens_decoder)
+      table_.Add(token.id, token.content, path);
   }
 
   void ReadAddedTokensFile() {
@@ -220,8 +237,9 @@ class TokenizerReader {
     for (const auto& [id, text] : out_.added_tokens_file) added.insert(text);
     for (std::size_t id = out_.pieces.size(); id < out_.vocab.size(); ++id) {
       if (out_.vocab[id].empty() || added.contains(out_.vocab[id])) continue;
-      throw Error(ErrorCode::kBadData, fmt::format("holds {} pieces, but {} has token '{}' with id {}",
-                                                   out_.pieces.size(), kJsonName, Escape(out_.vocab[id]), id))
+      throw Error(ErrorCode::kBadData,
+                  fmt::format("holds {} pieces, but {} has token '{}' with id {}",
+                              out_.pieces.size(), kJsonName, Escape(out_.vocab[id]), id))
           .In(Path(kModelName));
     }
   }
@@ -231,21 +249,26 @@ class TokenizerReader {
     if (gaps.empty()) return;
     Warn(warn_, folder_.path().string(),
          fmt::format("{} token id{} no text and become{} padding (the first is {})", gaps.size(),
-                     gaps.size() == 1 ? " has" : "s have", gaps.size() == 1 ? "s" : "", gaps.front()));
+                     gaps.size() == 1 ? " has" : "s have", gaps.size() == 1 ? "s" : "",
+                     gaps.front()));
   }
 
   // The id that `object`'s member `key` names: a string, or {"content": string}.
-  std::optional<std::uint32_t> NamedId(const Json& object, const std::string& key, std::string_view file) const {
+  std::optional<std::uint32_t> NamedId(const Json& object, const std::string& key,
+                                       std::string_view file) const {
     const Json* value = FindMember(object, key);
     if (value == nullptr) return std::nullopt;
     const Json* content = FindMember(*value, "content");
     if (content == nullptr) content = value;
     if (!content->is_string()) {
-      throw Error(ErrorCode::kBadData, fmt::format("'{}' is {}, needs a token", key, Show(*value))).In(Path(file));
+      throw Error(ErrorCode::kBadData, fmt::format("'{}' is {}, needs a token", key, Show(*value)))
+          .In(Path(file));
     }
     const std::optional<std::uint32_t> id = table_.Find(content->get_ref<const std::string&>());
     if (!id) {
-      throw Error(ErrorCode::kBadData, fmt::format("'{}' is {}, which no tokenizer file has as a token", key, Show(*content)))
+      throw Error(
+          ErrorCode::kBadData,
+          fmt::format("'{}' is {}, which no tokenizer file has as a token", key, Show(*content)))
           .In(Path(file));
     }
     return id;
@@ -269,11 +292,15 @@ class TokenizerReader {
 
   // The post-processor's word, unless tokenizer_config.json has its own.
   void ReadAddFlags() {
-    if (first_special_) out_.add_bos = out_.bos_id.has_value() && table_.Find(*first_special_) == out_.bos_id;
-    if (last_special_) out_.add_eos = out_.eos_id.has_value() && table_.Find(*last_special_) == out_.eos_id;
+    if (first_special_)
+      out_.add_bos = out_.bos_id.has_value() && table_.Find(*first_special_) == out_.bos_id;
+    if (last_special_)
+      out_.add_eos = out_.eos_id.has_value() && table_.Find(*last_special_) == out_.eos_id;
     const std::string path = Path(kConfigName);
-    if (const std::optional<bool> add = JsonBool(config_, "add_bos_token", path)) out_.add_bos = add;
-    if (const std::optional<bool> add = JsonBool(config_, "add_eos_token", path)) out_.add_eos = add;
+    if (const std::optional<bool> add = JsonBool(config_, "add_bos_token", path))
+      out_.add_bos = add;
+    if (const std::optional<bool> add = JsonBool(config_, "add_eos_token", path))
+      out_.add_eos = add;
   }
 
   const CheckpointFolder& folder_;
@@ -288,7 +315,8 @@ class TokenizerReader {
 }  // namespace
 
 Tokenizer ReadTokenizer(const CheckpointFolder& folder, std::uint32_t vocab_size,
-                        std::optional<std::uint32_t> config_bos, std::optional<std::uint32_t> config_eos,
+                        std::optional<std::uint32_t> config_bos,
+                        std::optional<std::uint32_t> config_eos,
                         std::optional<std::uint32_t> config_pad, const WarningFn& warn) {
   return TokenizerReader(folder, vocab_size, warn).Read({config_bos, config_eos, config_pad});
 }

@@ -25,19 +25,21 @@ struct TokenizerJson {
 };
 
 // Throws   kBadData: the token or the number of the merge. kUnsupported: not a BPE model.
-TokenizerJson ParseTokenizerJson(std::string_view text, std::string_view path, std::uint32_t vocab_size);
+TokenizerJson ParseTokenizerJson(std::string_view text, std::string_view path,
+                                 std::uint32_t vocab_size);
 
-// Recognises the split expression of a byte-level tokenizer by its text; where there is none, by the
-// vocabulary.
-// Throws   kUnsupported, with the pattern's SHA-256.
-PreTokenizer RecognizePreTokenizer(const Json& pre_tokenizer, std::string_view path, std::uint32_t vocab_size);
+// Recognises the split expression of a byte-level tokenizer by its text; where there is none, by
+// the vocabulary. Throws   kUnsupported, with the pattern's SHA-256.
+PreTokenizer RecognizePreTokenizer(const Json& pre_tokenizer, std::string_view path,
+                                   std::uint32_t vocab_size);
 
 // An entry {"id": ..., "content": ...} of added_tokens; `id` is given where the entry lacks it.
-AddedToken ParseAddedToken(const Json& entry, std::optional<std::uint32_t> id, std::string_view path,
-                           std::uint32_t vocab_size);
+AddedToken ParseAddedToken(const Json& entry, std::optional<std::uint32_t> id,
+                           std::string_view path, std::uint32_t vocab_size);
 
 // An id that the embedding has a row for.
-std::uint32_t ParseTokenId(const Json& value, std::string_view token, std::string_view path, std::uint32_t vocab_size);
+std::uint32_t ParseTokenId(const Json& value, std::string_view token, std::string_view path,
+                           std::uint32_t vocab_size);
 
 void CheckTokenText(std::string_view text, std::string_view path);
 

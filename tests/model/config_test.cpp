@@ -21,7 +21,8 @@ ModelConfig ReadEdited(const nlohmann::json& changes) {
 
 TEST(ModelConfig, ReadsTheClassicShape) {
   const HeaderOnlyCheckpoint checkpoint("Phi-4-mini-instruct");
-  const ModelConfig config = ReadModelConfig(LocateCheckpoint(checkpoint.path().string(), nullptr), nullptr);
+  const ModelConfig config =
+      ReadModelConfig(LocateCheckpoint(checkpoint.path().string(), nullptr), nullptr);
   EXPECT_EQ(config.architecture, "Phi3ForCausalLM");
   EXPECT_EQ(config.vocab_size, 200064U);
   EXPECT_EQ(config.hidden_size, 3072U);
@@ -48,7 +49,8 @@ TEST(ModelConfig, ReadsTheNewerShapeLikeTheClassicOne) {
   const HeaderOnlyCheckpoint classic("Phi-4-mini-instruct");
   const HeaderOnlyCheckpoint newer("Phi-4-mini-reasoning");
   ASSERT_TRUE(newer.config().contains("rope_parameters"));
-  const ModelConfig a = ReadModelConfig(LocateCheckpoint(classic.path().string(), nullptr), nullptr);
+  const ModelConfig a =
+      ReadModelConfig(LocateCheckpoint(classic.path().string(), nullptr), nullptr);
   const ModelConfig b = ReadModelConfig(LocateCheckpoint(newer.path().string(), nullptr), nullptr);
   EXPECT_EQ(b.rope_dim, a.rope_dim);
   EXPECT_EQ(b.rope_theta, a.rope_theta);
@@ -60,11 +62,14 @@ TEST(ModelConfig, ReadsTheNewerShapeLikeTheClassicOne) {
 
 TEST(ModelConfig, TakesRopeParametersBeforeRopeScalingBeforeTopLevel) {
   EXPECT_EQ(ReadEdited({{"rope_theta", 5.0}}).rope_theta, 5.0F);
-  EXPECT_EQ(ReadEdited({{"rope_theta", 5.0}, {"rope_parameters", {{"rope_theta", 7.0}}}}).rope_theta, 7.0F);
+  EXPECT_EQ(
+      ReadEdited({{"rope_theta", 5.0}, {"rope_parameters", {{"rope_theta", 7.0}}}}).rope_theta,
+      7.0F);
 }
 
 TEST(ModelConfig, KnowsEveryNameOfNoScaling) {
-  for (const nlohmann::json& scaling : {nlohmann::json(nullptr), nlohmann::json{{"rope_type", "default"}}}) {
+  for (const nlohmann::json& scaling :
+       {nlohmann::json(nullptr), nlohmann::json{{"rope_type", "default"}}}) {
     const ModelConfig config = ReadEdited({{"rope_scaling", scaling}});
     EXPECT_EQ(config.rope_scaling, RopeScalingType::kNone);
     EXPECT_TRUE(config.long_factor.empty());
@@ -72,10 +77,12 @@ TEST(ModelConfig, KnowsEveryNameOfNoScaling) {
 }
 
 TEST(ModelConfig, KnowsEveryNameOfLongRope) {
-  nlohmann::json scaling = ReadTestJson(TestData() / "phi35-tiny" / "config.json").at("rope_scaling");
+  nlohmann::json scaling =
+      ReadTestJson(TestData() / "phi35-tiny" / "config.json").at("rope_scaling");
   for (const char* type : {"su", "LongRope"}) {
     scaling["type"] = type;
-    EXPECT_EQ(ReadEdited({{"rope_scaling", scaling}}).rope_scaling, RopeScalingType::kLongRope) << type;
+    EXPECT_EQ(ReadEdited({{"rope_scaling", scaling}}).rope_scaling, RopeScalingType::kLongRope)
+        << type;
   }
   scaling["type"] = "yarn";
   EXPECT_EQ(ReadEdited({{"rope_scaling", scaling}}).rope_scaling, RopeScalingType::kYarn);
@@ -83,9 +90,9 @@ TEST(ModelConfig, KnowsEveryNameOfLongRope) {
 
 TEST(ModelConfig, FillsInWhatMayBeAbsent) {
   const ModelConfig config = ReadEdited({{"original_max_position_embeddings", "(remove)"},
-                                           {"num_key_value_heads", "(remove)"},
-                                           {"sliding_window", nullptr},
-                                           {"eos_token_id", {2048, 2055}}});
+                                         {"num_key_value_heads", "(remove)"},
+                                         {"sliding_window", nullptr},
+                                         {"eos_token_id", {2048, 2055}}});
   EXPECT_EQ(config.original_max_position_embeddings, 4096U);
   EXPECT_EQ(config.n_kv_heads, 4U);
   EXPECT_EQ(config.sliding_window, 0U);
@@ -104,11 +111,13 @@ TEST(ModelConfig, NamesKeyValueAndRangeOfABadNumber) {
       {"hidden_size", 0, "'hidden_size' is 0, needs"},
       {"num_hidden_layers", -1, "'num_hidden_layers' is -1, needs a whole number from 1 to 1024"},
       {"num_hidden_layers", 1000000000, "'num_hidden_layers' is 1000000000, needs"},
-      {"vocab_size", 9223372036854775808U, "'vocab_size' is 9223372036854775808, needs a whole number from 1 to 1048576"},
+      {"vocab_size", 9223372036854775808U,
+       "'vocab_size' is 9223372036854775808, needs a whole number from 1 to 1048576"},
       {"vocab_size", 1048577, "'vocab_size' is 1048577"},
       {"intermediate_size", 1.5, "'intermediate_size' is 1.5"},
       {"num_attention_heads", 5, "'num_attention_heads' is 5, needs a divisor of hidden_size 256"},
-      {"num_key_value_heads", 3, "'num_key_value_heads' is 3, needs a divisor of num_attention_heads 4"},
+      {"num_key_value_heads", 3,
+       "'num_key_value_heads' is 3, needs a divisor of num_attention_heads 4"},
       {"num_key_value_heads", 8, "'num_key_value_heads' is 8, needs a whole number from 1 to 4"},
       {"head_dim", 96, "'head_dim' is 96, needs 64"},
       {"rms_norm_eps", 0.0, "'rms_norm_eps' is 0.0, needs a finite number above 0"},
@@ -124,11 +133,14 @@ TEST(ModelConfig, NamesKeyValueAndRangeOfABadNumber) {
     ExpectError(ErrorCode::kBadData, c.message, [&] { ReadEdited({{c.key, c.value}}); });
   }
   // 0.26 * 256 = 66.56 -> 66 / 4 heads = 16; 0.27 * 256 = 69.12 -> 69 / 4 = 17, which is odd.
-  ExpectError(ErrorCode::kBadData, "gives 17", [&] { ReadEdited({{"partial_rotary_factor", 0.27}}); });
+  ExpectError(ErrorCode::kBadData, "gives 17", [&] {
+    ReadEdited({{"partial_rotary_factor", 0.27}});
+  });
 }
 
 TEST(ModelConfig, RefusesBadRopeFactors) {
-  const nlohmann::json good = ReadTestJson(TestData() / "phi35-tiny" / "config.json").at("rope_scaling");
+  const nlohmann::json good =
+      ReadTestJson(TestData() / "phi35-tiny" / "config.json").at("rope_scaling");
   const auto refuse = [&](const char* message, const std::function<void(nlohmann::json&)>& edit) {
     nlohmann::json scaling = good;
     edit(scaling);
@@ -136,12 +148,14 @@ TEST(ModelConfig, RefusesBadRopeFactors) {
   };
   refuse("needs an array of 32 numbers (half the rotated dimensions), has 33",
          [](nlohmann::json& s) { s["long_factor"].push_back(1.0); });
-  refuse("'short_factor[3]' is 0, needs a finite number above 0", [](nlohmann::json& s) { s["short_factor"][3] = 0; });
+  refuse("'short_factor[3]' is 0, needs a finite number above 0",
+         [](nlohmann::json& s) { s["short_factor"][3] = 0; });
   refuse("'long_factor[0]' is 1e+300", [](nlohmann::json& s) { s["long_factor"][0] = 1e300; });
   refuse("'long_factor[1]' is \"1\"", [](nlohmann::json& s) { s["long_factor"][1] = "1"; });
   refuse("'short_factor' is missing", [](nlohmann::json& s) { s.erase("short_factor"); });
   refuse("'type' is missing", [](nlohmann::json& s) { s.erase("type"); });
-  refuse("'rope_type' is \"yarn\", needs the same as 'type'", [](nlohmann::json& s) { s["rope_type"] = "yarn"; });
+  refuse("'rope_type' is \"yarn\", needs the same as 'type'",
+         [](nlohmann::json& s) { s["rope_type"] = "yarn"; });
 }
 
 TEST(ModelConfig, RefusesWhatWouldBeAnotherModel) {
@@ -152,7 +166,8 @@ TEST(ModelConfig, RefusesWhatWouldBeAnotherModel) {
          {{"architectures", {"LlamaForCausalLM"}}});
   refuse("architecture [\"Phi3ForCausalLM\",\"X\"]", {{"architectures", {"Phi3ForCausalLM", "X"}}});
   refuse("architecture (none given)", {{"architectures", nullptr}});
-  refuse("already quantized (quant_method \"gptq\")", {{"quantization_config", {{"quant_method", "gptq"}}}});
+  refuse("already quantized (quant_method \"gptq\")",
+         {{"quantization_config", {{"quant_method", "gptq"}}}});
   refuse("attention_bias true", {{"attention_bias", true}});
   refuse("hidden_act \"gelu\"", {{"hidden_act", "gelu"}});
   refuse("model_type \"phi\"", {{"model_type", "phi"}});
@@ -165,7 +180,8 @@ TEST(ModelConfig, RefusesAFileThatIsNoObject) {
   ExpectError(ErrorCode::kBadData, "config.json: holds array, needs a JSON object",
               [&] { ReadModelConfig(files.Folder(), nullptr); });
   files.Remove("config.json");
-  ExpectError(ErrorCode::kInput, "config.json: not found", [&] { ReadModelConfig(files.Folder(), nullptr); });
+  ExpectError(ErrorCode::kInput, "config.json: not found",
+              [&] { ReadModelConfig(files.Folder(), nullptr); });
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ Model Describe(const std::filesystem::path& path, const DescribeOptions& options
 // A checkpoint with the tiny configuration and tensors of the test's own choice.
 class EditedTensors {
  public:
-  explicit EditedTensors(const std::string& base) : files_(base), tensors_(Phi3Tensors(files_.Json("config.json"))) {}
+  explicit EditedTensors(const std::string& base)
+      : files_(base), tensors_(Phi3Tensors(files_.Json("config.json"))) {}
 
   HeaderTensor& At(const std::string& name) {
     for (HeaderTensor& tensor : tensors_) {
@@ -26,7 +27,9 @@ class EditedTensors {
   }
   void Add(HeaderTensor tensor) { tensors_.push_back(std::move(tensor)); }
   void Drop(const std::string& part) {
-    std::erase_if(tensors_, [&](const HeaderTensor& tensor) { return tensor.name.find(part) != std::string::npos; });
+    std::erase_if(tensors_, [&](const HeaderTensor& tensor) {
+      return tensor.name.find(part) != std::string::npos;
+    });
   }
   const SideFiles& files() const { return files_; }
 
@@ -47,17 +50,23 @@ TEST(DescribeModel, FindsEveryTensorOfThePublishedModels) {
   };
   // Published parameter counts.
   const std::map<std::string, Counts> expected = {
-      {"Phi-3-mini-4k-instruct", {195, 3'821'079'552}},    {"Phi-3-mini-128k-instruct", {195, 3'821'079'552}},
-      {"Phi-3.5-mini-instruct", {195, 3'821'079'552}},     {"Phi-3-medium-4k-instruct", {243, 13'960'238'080}},
-      {"Phi-3-medium-128k-instruct", {243, 13'960'238'080}}, {"Phi-4", {243, 14'659'507'200}},
-      {"Phi-4-reasoning", {243, 14'659'507'200}},          {"Phi-4-mini-instruct", {194, 3'836'021'760}},
+      {"Phi-3-mini-4k-instruct", {195, 3'821'079'552}},
+      {"Phi-3-mini-128k-instruct", {195, 3'821'079'552}},
+      {"Phi-3.5-mini-instruct", {195, 3'821'079'552}},
+      {"Phi-3-medium-4k-instruct", {243, 13'960'238'080}},
+      {"Phi-3-medium-128k-instruct", {243, 13'960'238'080}},
+      {"Phi-4", {243, 14'659'507'200}},
+      {"Phi-4-reasoning", {243, 14'659'507'200}},
+      {"Phi-4-mini-instruct", {194, 3'836'021'760}},
       {"Phi-4-mini-reasoning", {194, 3'836'021'760}}};
   for (const std::string& name : kPublishedModels) {
     const HeaderOnlyCheckpoint fixture(name);
-    const Checkpoint checkpoint = OpenCheckpoint(LocateCheckpoint(fixture.path().string(), nullptr), nullptr);
+    const Checkpoint checkpoint =
+        OpenCheckpoint(LocateCheckpoint(fixture.path().string(), nullptr), nullptr);
     const Model model = Describe(fixture.path());
     std::uint64_t n_weights = 0;
-    for (const ModelTensor& tensor : model.tensors) n_weights += checkpoint.tensors()[tensor.source].n_elements();
+    for (const ModelTensor& tensor : model.tensors)
+      n_weights += checkpoint.tensors()[tensor.source].n_elements();
     EXPECT_EQ(model.tensors.size(), expected.at(name).n_tensors) << name;
     EXPECT_EQ(n_weights, expected.at(name).n_weights) << name;
     EXPECT_EQ(model.name, name);
@@ -68,27 +77,32 @@ TEST(DescribeModel, ListsTensorsInTheModelsOrder) {
   const EditedTensors edited("phi35-tiny");
   const Model model = edited.Describe();
   ASSERT_EQ(model.tensors.size(), 27U);  // 3 + 4 layers of 6
-  const TensorRole first[] = {TensorRole::kTokenEmbedding,  TensorRole::kAttentionNorm, TensorRole::kAttentionQkv,
-                              TensorRole::kAttentionOutput, TensorRole::kMlpNorm,       TensorRole::kMlpGateUp,
-                              TensorRole::kMlpDown,         TensorRole::kAttentionNorm};
-  for (std::size_t i = 0; i < std::size(first); ++i) EXPECT_EQ(model.tensors[i].role, first[i]) << i;
+  const TensorRole first[] = {TensorRole::kTokenEmbedding, TensorRole::kAttentionNorm,
+                              TensorRole::kAttentionQkv,   TensorRole::kAttentionOutput,
+                              TensorRole::kMlpNorm,        TensorRole::kMlpGateUp,
+                              TensorRole::kMlpDown,        TensorRole::kAttentionNorm};
+  for (std::size_t i = 0; i < std::size(first); ++i)
+    EXPECT_EQ(model.tensors[i].role, first[i]) << i;
   EXPECT_EQ(model.tensors[0].layer, -1);
   EXPECT_EQ(model.tensors[6].layer, 0);
   EXPECT_EQ(model.tensors[7].layer, 1);
   EXPECT_EQ(model.tensors[25].role, TensorRole::kOutputNorm);
   EXPECT_EQ(model.tensors[26].role, TensorRole::kOutputHead);
   const Checkpoint checkpoint = OpenCheckpoint(edited.files().Folder(), nullptr);
-  EXPECT_EQ(checkpoint.tensors()[model.tensors[8].source].name, "model.layers.1.self_attn.qkv_proj.weight");
+  EXPECT_EQ(checkpoint.tensors()[model.tensors[8].source].name,
+            "model.layers.1.self_attn.qkv_proj.weight");
 }
 
 TEST(DescribeModel, NamesMissingTensors) {
   EditedTensors edited("phi35-tiny");
   edited.Drop("layers.3.");
-  ExpectError(ErrorCode::kBadData,
-              "missing tensors 'model.layers.3.input_layernorm.weight', 'model.layers.3.self_attn.qkv_proj.weight', "
-              "'model.layers.3.self_attn.o_proj.weight', 'model.layers.3.post_attention_layernorm.weight', "
-              "'model.layers.3.mlp.gate_up_proj.weight', ... (6 in all) (config.json: num_hidden_layers 4",
-              [&] { edited.Describe(); });
+  ExpectError(
+      ErrorCode::kBadData,
+      "missing tensors 'model.layers.3.input_layernorm.weight', "
+      "'model.layers.3.self_attn.qkv_proj.weight', "
+      "'model.layers.3.self_attn.o_proj.weight', 'model.layers.3.post_attention_layernorm.weight', "
+      "'model.layers.3.mlp.gate_up_proj.weight', ... (6 in all) (config.json: num_hidden_layers 4",
+      [&] { edited.Describe(); });
   EditedTensors headless("phi35-tiny");
   headless.Drop("lm_head");
   ExpectError(ErrorCode::kBadData, "missing tensor 'lm_head.weight'", [&] { headless.Describe(); });
@@ -99,12 +113,14 @@ TEST(DescribeModel, NamesTensorsWithoutARoleUnlessTheyAreIgnored) {
   edited.Add({"model.layers.4.mlp.down_proj.weight", {256, 768}});
   edited.Add({"model.vision.patch", {4}});
   ExpectError(ErrorCode::kBadData,
-              "2 tensors without a role in Phi3ForCausalLM with 4 layers: 'model.layers.4.mlp.down_proj.weight', "
+              "2 tensors without a role in Phi3ForCausalLM with 4 layers: "
+              "'model.layers.4.mlp.down_proj.weight', "
               "'model.vision.patch' (--ignore-extra GLOB leaves them out)",
               [&] { edited.Describe(); });
   ExpectError(ErrorCode::kBadData, "1 tensor without a role",
               [&] { edited.Describe({.ignore_extra = {"model.vision.*"}}); });
-  EXPECT_EQ(edited.Describe({.ignore_extra = {"model.vision.*", "*.layers.4.*"}}).tensors.size(), 27U);
+  EXPECT_EQ(edited.Describe({.ignore_extra = {"model.vision.*", "*.layers.4.*"}}).tensors.size(),
+            27U);
 }
 
 TEST(DescribeModel, DropsRotaryFrequenciesSilently) {
@@ -116,25 +132,30 @@ TEST(DescribeModel, DropsRotaryFrequenciesSilently) {
 TEST(DescribeModel, NamesFoundAndExpectedShape) {
   EditedTensors edited("phi4mini-tiny");  // 4 heads and 2 key-value heads of 64: 256 + 2 * 128 rows
   edited.At("model.layers.2.self_attn.qkv_proj.weight").shape = {256, 512};
-  ExpectError(ErrorCode::kBadData,
-              "tensor 'model.layers.2.self_attn.qkv_proj.weight': shape [256, 512], expected shape [512, 256] "
-              "(config.json: (num_attention_heads + 2 * num_key_value_heads) * head size, hidden_size)",
-              [&] { edited.Describe(); });
+  ExpectError(
+      ErrorCode::kBadData,
+      "tensor 'model.layers.2.self_attn.qkv_proj.weight': shape [256, 512], expected shape [512, "
+      "256] "
+      "(config.json: (num_attention_heads + 2 * num_key_value_heads) * head size, hidden_size)",
+      [&] { edited.Describe(); });
 }
 
 TEST(DescribeModel, RefusesWeightsThatAreNotFloats) {
   EditedTensors edited("phi35-tiny");
   edited.At("model.norm.weight").dtype = "I16";
-  ExpectError(ErrorCode::kUnsupported,
-              "tensor 'model.norm.weight': dtype I16 cannot be used for a weight (usable: F32, F16, BF16)",
-              [&] { edited.Describe(); });
+  ExpectError(
+      ErrorCode::kUnsupported,
+      "tensor 'model.norm.weight': dtype I16 cannot be used for a weight (usable: F32, F16, BF16)",
+      [&] { edited.Describe(); });
 }
 
 // One value of lm_head, as bytes of its dtype; everything else is zero.
-void PokeHead(const std::filesystem::path& folder, std::uint64_t offset_bytes, std::uint16_t value) {
+void PokeHead(const std::filesystem::path& folder, std::uint64_t offset_bytes,
+              std::uint16_t value) {
   const Checkpoint checkpoint = OpenCheckpoint(LocateCheckpoint(folder.string(), nullptr), nullptr);
   std::fstream file(folder / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
-  file.seekp(static_cast<std::streamoff>(checkpoint.Find("lm_head.weight")->offset_bytes + offset_bytes));
+  file.seekp(
+      static_cast<std::streamoff>(checkpoint.Find("lm_head.weight")->offset_bytes + offset_bytes));
   file.put(static_cast<char>(value & 0xFF)).put(static_cast<char>(value >> 8));
 }
 
@@ -151,10 +172,11 @@ TEST(DescribeModel, DropsATiedHeadThatEqualsTheEmbedding) {
 TEST(DescribeModel, RefusesATiedHeadThatDiffers) {
   EditedTensors edited("phi4mini-tiny");
   edited.Add({"lm_head.weight", {2112, 256}});
-  edited.Describe();  // writes the file
+  edited.Describe();                                                  // writes the file
   PokeHead(edited.files().path(""), 2 * (2111 * 256 + 255), 0x3F80);  // 1.0 in the last element
   ExpectError(ErrorCode::kBadData,
-              "tensor 'lm_head.weight': element 540671 is 1, the embedding has 0, but tie_word_embeddings is true",
+              "tensor 'lm_head.weight': element 540671 is 1, the embedding has 0, but "
+              "tie_word_embeddings is true",
               [&] { Describe(edited.files().path("")); });
 }
 

@@ -32,8 +32,12 @@ class SideFiles {
 
   std::filesystem::path path(const std::string& name) const { return temp_.path() / name; }
   nlohmann::json Json(const std::string& name) const { return ReadTestJson(path(name)); }
-  void Write(const std::string& name, const nlohmann::json& json) const { WriteTestFile(path(name), json.dump()); }
-  void WriteText(const std::string& name, const std::string& text) const { WriteTestFile(path(name), text); }
+  void Write(const std::string& name, const nlohmann::json& json) const {
+    WriteTestFile(path(name), json.dump());
+  }
+  void WriteText(const std::string& name, const std::string& text) const {
+    WriteTestFile(path(name), text);
+  }
   void Remove(const std::string& name) const { std::filesystem::remove(path(name)); }
   // Changes one JSON file in place.
   void Edit(const std::string& name, const std::function<void(nlohmann::json&)>& edit) const {
@@ -61,7 +65,8 @@ class WarningList {
 };
 
 // Runs `work` and expects it to be refused with `code` and a message that holds `needle`.
-inline void ExpectError(ErrorCode code, std::string_view needle, const std::function<void()>& work) {
+inline void ExpectError(ErrorCode code, std::string_view needle,
+                        const std::function<void()>& work) {
   try {
     work();
     ADD_FAILURE() << "nothing was refused, expected: " << needle;

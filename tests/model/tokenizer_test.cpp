@@ -7,15 +7,16 @@ namespace {
 
 constexpr std::uint32_t kRows = 2112;  // of both tiny checkpoints
 
-Tokenizer Read(const SideFiles& files, std::uint32_t vocab_size = kRows, const WarningFn& warn = nullptr) {
+Tokenizer Read(const SideFiles& files, std::uint32_t vocab_size = kRows,
+               const WarningFn& warn = nullptr) {
   return ReadTokenizer(files.Folder(), vocab_size, std::nullopt, std::nullopt, std::nullopt, warn);
 }
 
 using Edit = std::function<void(nlohmann::json&)>;
 
 // The message of a tiny checkpoint whose file `name` was changed.
-void ExpectRefused(const std::string& base, const std::string& name, ErrorCode code, const char* message,
-                   const Edit& edit) {
+void ExpectRefused(const std::string& base, const std::string& name, ErrorCode code,
+                   const char* message, const Edit& edit) {
   const SideFiles files(base);
   files.Edit(name, edit);
   ExpectError(code, message, [&] { Read(files); });
@@ -66,7 +67,8 @@ TEST(Tokenizer, ReadsByteLevel) {
 }
 
 TEST(Tokenizer, ReadsThePublishedPhi3Tokenizer) {
-  const CheckpointFolder folder = LocateCheckpoint((TestData() / "tokenizers" / "phi-3-mini").string(), nullptr);
+  const CheckpointFolder folder =
+      LocateCheckpoint((TestData() / "tokenizers" / "phi-3-mini").string(), nullptr);
   WarningList warnings;
   const Tokenizer tokenizer =
       ReadTokenizer(folder, 32064, std::nullopt, std::nullopt, std::nullopt, warnings.fn());
@@ -86,7 +88,8 @@ TEST(Tokenizer, ReadsSentencePieceFromTokenizerJsonAlone) {
   EXPECT_TRUE(tokenizer.pieces.empty());
   EXPECT_EQ(tokenizer.vocab.size(), 2048U);
   files.Remove("tokenizer.json");
-  ExpectError(ErrorCode::kInput, "neither tokenizer.json nor tokenizer.model", [&] { Read(files); });
+  ExpectError(ErrorCode::kInput, "neither tokenizer.json nor tokenizer.model",
+              [&] { Read(files); });
 }
 
 TEST(Tokenizer, ReadsMergesAsPairs) {
@@ -104,20 +107,26 @@ TEST(Tokenizer, ReadsMergesAsPairs) {
 TEST(Tokenizer, RecognisesTheSplitExpressionByItsText) {
   const HeaderOnlyCheckpoint phi4("Phi-4");
   const CheckpointFolder folder = LocateCheckpoint(phi4.path().string(), nullptr);
-  EXPECT_EQ(ReadTokenizer(folder, 100352, {}, {}, {}, nullptr).pre_tokenizer, PreTokenizer::kCl100k);
+  EXPECT_EQ(ReadTokenizer(folder, 100352, {}, {}, {}, nullptr).pre_tokenizer,
+            PreTokenizer::kCl100k);
   // The SHA-256 is sha256sum's of the pattern.
   ExpectRefused("phi4mini-tiny", "tokenizer.json", ErrorCode::kUnsupported,
                 "pre_tokenizer is not one that phiq knows: a+b (SHA-256 "
                 "300273daf0bb57c239f83585d71ced54ce6b3b5fb81615abbeeb3f9cf5fae92f)",
-                [](nlohmann::json& json) { json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "a+b"; });
-  ExpectRefused("phi4mini-tiny", "tokenizer.json", ErrorCode::kUnsupported, "pre_tokenizer", [](nlohmann::json& json) {
-    json["pre_tokenizer"]["pretokenizers"].push_back({{"type", "Digits"}, {"individual_digits", true}});
-  });
+                [](nlohmann::json& json) {
+                  json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "a+b";
+                });
+  ExpectRefused("phi4mini-tiny", "tokenizer.json", ErrorCode::kUnsupported, "pre_tokenizer",
+                [](nlohmann::json& json) {
+                  json["pre_tokenizer"]["pretokenizers"].push_back(
+                      {{"type", "Digits"}, {"individual_digits", true}});
+                });
 }
 
 TEST(Tokenizer, TellsTheSplitExpressionByTheVocabularyWhereThereIsNone) {
   const SideFiles files("phi4mini-tiny");
-  files.Edit("tokenizer.json", [](nlohmann::json& json) { json["pre_tokenizer"]["pretokenizers"].erase(0); });
+  files.Edit("tokenizer.json",
+             [](nlohmann::json& json) { json["pre_tokenizer"]["pretokenizers"].erase(0); });
   EXPECT_EQ(Read(files, 100352).pre_tokenizer, PreTokenizer::kCl100k);
   EXPECT_EQ(Read(files, 200064).pre_tokenizer, PreTokenizer::kO200k);
   ExpectError(ErrorCode::kUnsupported, "pre_tokenizer", [&] { Read(files); });
@@ -154,7 +163,8 @@ TEST(Tokenizer, RefusesMoreTokensThanRows) {
               [&] { Read(json, 2000); });
   const SideFiles model("phi35-tiny");
   model.Remove("tokenizer.json");
-  ExpectError(ErrorCode::kBadData, "tokenizer.model: holds 2048 pieces but the embedding has 2000 rows",
+  ExpectError(ErrorCode::kBadData,
+              "tokenizer.model: holds 2048 pieces but the embedding has 2000 rows",
               [&] { Read(model, 2000); });
 }
 
@@ -164,7 +174,9 @@ TEST(Tokenizer, WarnsOfIdsWithoutText) {
   WarningList warnings;
   EXPECT_EQ(Read(files, kRows, warnings.fn()).vocab.size(), 2071U);
   ASSERT_EQ(warnings.texts().size(), 1U);  // 2060 to 2069
-  EXPECT_THAT(warnings.texts()[0], ::testing::HasSubstr("10 token ids have no text and become padding (the first is 2060)"));
+  EXPECT_THAT(
+      warnings.texts()[0],
+      ::testing::HasSubstr("10 token ids have no text and become padding (the first is 2060)"));
 }
 
 TEST(Tokenizer, RefusesBadByteTokens) {
@@ -175,7 +187,8 @@ TEST(Tokenizer, RefusesBadByteTokens) {
   }
   // In a byte-level vocabulary the same text is ordinary.
   const SideFiles files("phi4mini-tiny");
-  files.Edit("tokenizer.json", [](nlohmann::json& json) { json["model"]["vocab"]["<0X41>"] = 2060; });
+  files.Edit("tokenizer.json",
+             [](nlohmann::json& json) { json["model"]["vocab"]["<0X41>"] = 2060; });
   EXPECT_EQ(Read(files).vocab[2060], "<0X41>");
 }
 
@@ -194,42 +207,55 @@ TEST(Tokenizer, RefusesBadMerges) {
 
 TEST(Tokenizer, LimitsTokenLength) {
   const SideFiles files("phi4mini-tiny");
-  files.Edit("tokenizer.json", [](nlohmann::json& json) { json["model"]["vocab"][std::string(65536, 'x')] = 2060; });
+  files.Edit("tokenizer.json",
+             [](nlohmann::json& json) { json["model"]["vocab"][std::string(65536, 'x')] = 2060; });
   EXPECT_EQ(Read(files).vocab[2060].size(), 65536U);
-  files.Edit("tokenizer.json", [](nlohmann::json& json) { json["model"]["vocab"][std::string(65537, 'x')] = 2061; });
-  ExpectError(ErrorCode::kBadData, "has 65537 bytes, at most 65536 are allowed", [&] { Read(files); });
+  files.Edit("tokenizer.json",
+             [](nlohmann::json& json) { json["model"]["vocab"][std::string(65537, 'x')] = 2061; });
+  ExpectError(ErrorCode::kBadData, "has 65537 bytes, at most 65536 are allowed",
+              [&] { Read(files); });
 }
 
 TEST(Tokenizer, RefusesFilesThatDisagree) {
   ExpectRefused("phi35-tiny", "added_tokens.json", ErrorCode::kBadData,
                 "added_tokens.json: token '<|end|>' has id 2100, but also id 2055",
                 [](nlohmann::json& json) { json["<|end|>"] = 2100; });
-  ExpectRefused("phi35-tiny", "tokenizer.json", ErrorCode::kBadData,
-                "tokenizer.model: holds 2048 pieces, but tokenizer.json has token 'new' with id 2100",
-                [](nlohmann::json& json) { json["model"]["vocab"]["new"] = 2100; });
-  ExpectRefused("phi35-tiny", "tokenizer_config.json", ErrorCode::kBadData, "has the key 'x', needs an id",
-                [](nlohmann::json& json) { json["added_tokens_decoder"]["x"] = {{"content", "y"}}; });
+  ExpectRefused(
+      "phi35-tiny", "tokenizer.json", ErrorCode::kBadData,
+      "tokenizer.model: holds 2048 pieces, but tokenizer.json has token 'new' with id 2100",
+      [](nlohmann::json& json) { json["model"]["vocab"]["new"] = 2100; });
+  ExpectRefused("phi35-tiny", "tokenizer_config.json", ErrorCode::kBadData,
+                "has the key 'x', needs an id", [](nlohmann::json& json) {
+                  json["added_tokens_decoder"]["x"] = {{"content", "y"}};
+                });
 }
 
 TEST(Tokenizer, TakesSpecialIdsFromTheFirstFileThatNamesThem) {
   const SideFiles files("phi35-tiny");
   const auto eos = [&] { return ReadTokenizer(files.Folder(), kRows, {}, 7, {}, nullptr).eos_id; };
   EXPECT_EQ(eos(), 2048U);  // tokenizer_config.json
-  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json["eos_token"] = {{"content", "<|end|>"}}; });
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) {
+    json["eos_token"] = {{"content", "<|end|>"}};
+  });
   EXPECT_EQ(eos(), 2055U);
   files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json["eos_token"] = nullptr; });
-  EXPECT_EQ(eos(), 7U);  // config.json
+  EXPECT_EQ(eos(), 7U);                  // config.json
   EXPECT_EQ(Read(files).eos_id, 2048U);  // special_tokens_map.json
   files.Remove("special_tokens_map.json");
   EXPECT_FALSE(Read(files).eos_id.has_value());
-  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json["eos_token"] = "<|nobody|>"; });
-  ExpectError(ErrorCode::kBadData, "'eos_token' is \"<|nobody|>\", which no tokenizer file has as a token",
+  files.Edit("tokenizer_config.json",
+             [](nlohmann::json& json) { json["eos_token"] = "<|nobody|>"; });
+  ExpectError(ErrorCode::kBadData,
+              "'eos_token' is \"<|nobody|>\", which no tokenizer file has as a token",
               [&] { Read(files); });
 }
 
 TEST(Tokenizer, TakesAddBosFromThePostProcessorUnlessTheConfigurationSays) {
   const SideFiles files("phi35-tiny");
-  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json.erase("add_bos_token"); json.erase("add_eos_token"); });
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) {
+    json.erase("add_bos_token");
+    json.erase("add_eos_token");
+  });
   EXPECT_FALSE(Read(files).add_bos.has_value());
   files.Edit("tokenizer.json", [](nlohmann::json& json) {
     nlohmann::json& single = json["post_processor"]["single"];
@@ -248,9 +274,12 @@ TEST(ChatTemplate, ComesFromTheFirstFileThatHasOne) {
   files.WriteText("chat_template.jinja", "jinja");
   EXPECT_EQ(Read(files, kRows, warnings.fn()).chat_template, "jinja");
   ASSERT_EQ(warnings.texts().size(), 1U);
-  EXPECT_THAT(warnings.texts()[0],
-              ::testing::HasSubstr("chat_template.jinja: its chat template differs from the one in tokenizer_config.json"));
-  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json["chat_template"] = "jinja"; });
+  EXPECT_THAT(
+      warnings.texts()[0],
+      ::testing::HasSubstr(
+          "chat_template.jinja: its chat template differs from the one in tokenizer_config.json"));
+  files.Edit("tokenizer_config.json",
+             [](nlohmann::json& json) { json["chat_template"] = "jinja"; });
   EXPECT_EQ(Read(files, kRows, warnings.fn()).chat_template, "jinja");
   EXPECT_EQ(warnings.texts().size(), 1U);
   files.Remove("chat_template.jinja");
@@ -268,7 +297,8 @@ TEST(ChatTemplate, TakesTheDefaultOfAList) {
   const Tokenizer tokenizer = Read(files);
   EXPECT_EQ(tokenizer.chat_template, "a");
   ASSERT_EQ(tokenizer.named_chat_templates.size(), 1U);
-  EXPECT_EQ(tokenizer.named_chat_templates[0], std::make_pair(std::string("tool_use"), std::string("b")));
+  EXPECT_EQ(tokenizer.named_chat_templates[0],
+            std::make_pair(std::string("tool_use"), std::string("b")));
 }
 
 TEST(ChatTemplate, IsRefusedWhenItIsNoText) {
@@ -281,10 +311,12 @@ TEST(ChatTemplate, IsRefusedWhenItIsNoText) {
   refuse("chat_template has 1048577 bytes", std::string(1048577, 'x'));
   refuse("chat_template holds \"x\", needs name and template", nlohmann::json::array({"x"}));
   refuse("chat_template names \"a\" twice",
-         nlohmann::json::array({{{"name", "a"}, {"template", ""}}, {{"name", "a"}, {"template", ""}}}));
+         nlohmann::json::array(
+             {{{"name", "a"}, {"template", ""}}, {{"name", "a"}, {"template", ""}}}));
   const SideFiles files("phi35-tiny");
   files.WriteText("chat_template.jinja", "ab\xFF");
-  ExpectError(ErrorCode::kBadData, "chat_template.jinja: chat_template is not UTF-8 at byte 2", [&] { Read(files); });
+  ExpectError(ErrorCode::kBadData, "chat_template.jinja: chat_template is not UTF-8 at byte 2",
+              [&] { Read(files); });
 }
 
 TEST(ChatTemplate, IsCopiedWithAWarningWhenItUsesWhatNoneNeeds) {
@@ -297,14 +329,16 @@ TEST(ChatTemplate, IsCopiedWithAWarningWhenItUsesWhatNoneNeeds) {
   };
   for (const auto& [text, message] : cases) {
     const SideFiles files("phi35-tiny");
-    files.Edit("tokenizer_config.json", [text = text](nlohmann::json& json) { json["chat_template"] = text; });
+    files.Edit("tokenizer_config.json",
+               [text = text](nlohmann::json& json) { json["chat_template"] = text; });
     WarningList warnings;
     EXPECT_EQ(Read(files, kRows, warnings.fn()).chat_template, text);
     ASSERT_EQ(warnings.texts().size(), 1U) << text;
     EXPECT_THAT(warnings.texts()[0], ::testing::HasSubstr(message));
   }
   const SideFiles files("phi35-tiny");
-  files.WriteText("chat_template.jinja", "an important thing from here {% for i in range(100) %}{% endfor %}");
+  files.WriteText("chat_template.jinja",
+                  "an important thing from here {% for i in range(100) %}{% endfor %}");
   files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json.erase("chat_template"); });
   WarningList warnings;
   Read(files, kRows, warnings.fn());

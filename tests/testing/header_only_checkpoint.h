@@ -59,25 +59,29 @@ inline std::vector<HeaderTensor> Phi3Tensors(const nlohmann::json& config) {
     tensors.push_back({layer + "post_attention_layernorm.weight", {hidden}});
   }
   tensors.push_back({"model.norm.weight", {hidden}});
-  if (!config.value("tie_word_embeddings", false)) tensors.push_back({"lm_head.weight", {vocab, hidden}});
+  if (!config.value("tie_word_embeddings", false))
+    tensors.push_back({"lm_head.weight", {vocab, hidden}});
   return tensors;
 }
 
 // A safetensors file whose data is a hole: every weight reads as zero.
-inline void WriteSparseSafetensors(const std::filesystem::path& path, const std::vector<HeaderTensor>& tensors) {
+inline void WriteSparseSafetensors(const std::filesystem::path& path,
+                                   const std::vector<HeaderTensor>& tensors) {
   nlohmann::ordered_json header;
   std::uint64_t end = 0;
   for (const HeaderTensor& tensor : tensors) {
     std::uint64_t size_bytes = tensor.dtype == "F32" ? 4 : 2;
     for (const std::uint64_t dim : tensor.shape) size_bytes *= dim;
-    header[tensor.name] = {
-        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {end, end + size_bytes}}};
+    header[tensor.name] = {{"dtype", tensor.dtype},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {end, end + size_bytes}}};
     end += size_bytes;
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
   std::string bytes;
-  for (int shift = 0; shift < 64; shift += 8) bytes.push_back(static_cast<char>(text.size() >> shift));
+  for (int shift = 0; shift < 64; shift += 8)
+    bytes.push_back(static_cast<char>(text.size() >> shift));
   WriteTestFile(path, bytes + text);
   std::filesystem::resize_file(path, 8 + text.size() + end);
 }
@@ -87,7 +91,8 @@ class TempFolder {
  public:
   TempFolder() {
     std::string pattern = (std::filesystem::temp_directory_path() / "phiq-test-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make a temporary folder");
+    if (mkdtemp(pattern.data()) == nullptr)
+      throw std::runtime_error("cannot make a temporary folder");
     path_ = pattern;
   }
   ~TempFolder() {
@@ -125,9 +130,10 @@ class HeaderOnlyCheckpoint {
   void CopyTokenizer() const {
     const bool byte_level = config_.at("vocab_size").get<std::uint64_t>() > 32064;
     const std::filesystem::path tiny = DataFolder() / (byte_level ? "phi4mini-tiny" : "phi35-tiny");
-    for (const char* file : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json",
-                             "special_tokens_map.json"}) {
-      if (std::filesystem::exists(tiny / file)) std::filesystem::copy_file(tiny / file, path_ / file);
+    for (const char* file : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+                             "added_tokens.json", "special_tokens_map.json"}) {
+      if (std::filesystem::exists(tiny / file))
+        std::filesystem::copy_file(tiny / file, path_ / file);
     }
     if (config_.at("vocab_size") == 100352) UseCl100kSplit();
   }
@@ -138,8 +144,9 @@ class HeaderOnlyCheckpoint {
     for (nlohmann::json& step : tokenizer.at("pre_tokenizer").at("pretokenizers")) {
       if (step.at("type") == "Split") {
         step["pattern"] = {
-            {"Regex", "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
-                      " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}};
+            {"Regex",
+             "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
+             " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}};
       }
     }
     WriteTestFile(path_ / "tokenizer.json", tokenizer.dump());
