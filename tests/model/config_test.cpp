@@ -61,10 +61,12 @@ TEST(ModelConfig, ReadsTheNewerShapeLikeTheClassicOne) {
 }
 
 TEST(ModelConfig, TakesRopeParametersBeforeRopeScalingBeforeTopLevel) {
-  EXPECT_EQ(ReadEdited({{"rope_theta", 5.0}}).rope_theta, 5.0F);
-  EXPECT_EQ(
-      ReadEdited({{"rope_theta", 5.0}, {"rope_parameters", {{"rope_theta", 7.0}}}}).rope_theta,
-      7.0F);
+  nlohmann::json changes = {{"rope_theta", 5.0}};
+  EXPECT_EQ(ReadEdited(changes).rope_theta, 5.0F);
+  changes["rope_scaling"] = {{"rope_theta", 6.0}};
+  EXPECT_EQ(ReadEdited(changes).rope_theta, 6.0F);
+  changes["rope_parameters"] = {{"rope_theta", 7.0}};
+  EXPECT_EQ(ReadEdited(changes).rope_theta, 7.0F);
 }
 
 TEST(ModelConfig, KnowsEveryNameOfNoScaling) {
