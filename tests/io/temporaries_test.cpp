@@ -128,7 +128,7 @@ TEST(Temporaries, CutsLongNamesBetweenCharacters) {
   while (name.size() < 254) name += "\xc3\xa4";
   const std::string prefix = TemporaryPrefix(name);
   EXPECT_EQ(prefix.find('~'), 1U + 215U);
-  name.insert(0, "x");
+  name.insert(name.begin(), 'x');
   name.resize(254);
   EXPECT_EQ(TemporaryPrefix(name).find('~'), 1U + 214U);
 }

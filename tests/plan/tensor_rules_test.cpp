@@ -1,4 +1,5 @@
 // --tensor-type: what a rule is, which tensors it finds, what it may not do.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -34,7 +35,7 @@ TEST(TensorRule, NeedsBothHalves) {
   for (const char* text : {"", "=", "down_proj", "down_proj=", "=Q8_0"}) {
     EXPECT_EQ(
         Thrown([&] { ParseTensorRule(text); }),
-        Usage("'" + std::string(text) + "' is not REGEX=TYPE (for example 'down_proj=Q6_K')"));
+        Usage(fmt::format("'{}' is not REGEX=TYPE (for example 'down_proj=Q6_K')", text)));
   }
 }
 

@@ -2,6 +2,7 @@
 #include "formats/gguf/header.h"
 
 #include <bit>
+#include <cstring>
 #include <ranges>
 #include <string_view>
 #include <type_traits>
@@ -18,14 +19,12 @@ class Encoder {
   requires std::is_arithmetic_v<T>
   void Put(T value) {
     static_assert(std::endian::native == std::endian::little);
-    const auto* const begin = reinterpret_cast<const std::byte*>(&value);
-    bytes_.insert(bytes_.end(), begin, begin + sizeof(T));
+    PutBytes(&value, sizeof(T));
   }
   void Put(bool value) { Put(static_cast<std::uint8_t>(value ? 1 : 0)); }
   void Put(std::string_view text) {
     Put(static_cast<std::uint64_t>(text.size()));
-    const auto* const begin = reinterpret_cast<const std::byte*>(text.data());
-    bytes_.insert(bytes_.end(), begin, begin + text.size());
+    PutBytes(text.data(), text.size());
   }
   void Put(ValueType type) { Put(static_cast<std::int32_t>(type)); }
 
@@ -48,6 +47,13 @@ class Encoder {
   std::vector<std::byte> Take() { return std::move(bytes_); }
 
  private:
+  void PutBytes(const void* data, std::size_t n) {
+    if (n == 0) return;
+    const std::size_t at = bytes_.size();
+    bytes_.resize(at + n);
+    std::memcpy(bytes_.data() + at, data, n);
+  }
+
   std::vector<std::byte> bytes_;
 };
 

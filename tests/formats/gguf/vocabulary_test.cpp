@@ -1,6 +1,7 @@
 // Token arrays from tokenizer facts.
 #include "formats/gguf/vocabulary.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <string>
@@ -117,7 +118,7 @@ TEST(GgufVocabulary, ScoresTokensByTheirFirstMerge) {
 TEST(GgufVocabulary, GivesPhi3ItsOriginalScores) {
   Tokenizer tokenizer;
   tokenizer.kind = TokenizerKind::kSentencePiece;
-  for (int i = 0; i < 32000; ++i) tokenizer.vocab.push_back("t" + std::to_string(i));
+  for (int i = 0; i < 32000; ++i) tokenizer.vocab.push_back(fmt::format("t{}", i));
   tokenizer.vocab[259] = "\u2581\u2581";
   tokenizer.vocab[260] = "\u2581t";
   tokenizer.vocab[261] = "er";
