@@ -30,11 +30,15 @@ OutputOptions OutputOptionsOf(const ConvertOptions& options) {
   return {options.force, options.mkdir, options.space_check, options.fsync};
 }
 
-// OUT, or MODEL-TYPE.gguf in the working folder.
+// OUT, or model-TYPE.gguf in the working folder, the model's name in lower case.
 fs::path OutputPath(const ConvertOptions& options, const CheckpointFolder& folder,
                     std::string_view type) {
   if (!options.output.empty()) return options.output;
-  return fmt::format("{}-{}.gguf", folder.model_name(), type);
+  std::string name = folder.model_name();
+  for (char& c : name) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return fmt::format("{}-{}.gguf", name, type);
 }
 
 // "out.gguf" and "-00001-of-00003" give "out-00001-of-00003.gguf".

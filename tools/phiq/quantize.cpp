@@ -23,7 +23,7 @@ constexpr const char* kExamples = R"(Examples:
   phiq quantize Phi-4-mini-instruct --type F16 -o - | ssh board 'cat > phi.gguf'
 
 Without -o the output is named after the model and the type, in this folder:
-Phi-3.5-mini-instruct-Q4_K_M.gguf. It gets its name when all of it is written and
+phi-3.5-mini-instruct-Q4_K_M.gguf. It gets its name when all of it is written and
 on the disk; until then, and on any failure, nothing is there.)";
 
 int Quantize(const ConvertFlags& flags) {
