@@ -8,11 +8,32 @@
 
 namespace phiq {
 
+enum class FloatType : std::uint8_t { kF32, kF16, kBF16 };  // no method takes kBF16 yet
+
+// How codes and scales are chosen. What they mean when decoding is the same for all.
+enum class IntegerMethod : std::uint8_t {
+  kNearest,  // code 0 of the symmetric scheme stays unused; ties to even
+  kMlas,     // onnxruntime's MLAS block quantizer, what its model builder calls "default"
+  kRtn,      // onnxruntime's "rtn"
+  kKQuant,   // onnxruntime's "k_quant", a search; always with zero points
+  kGather,   // onnxruntime's quantizer of embeddings (GatherBlockQuantized)
+};
+
 struct IntegerSpec {
   int bits = 8;                // 4 or 8
   bool symmetric = true;       // zero point in the middle of the codes; else one for each group
   std::size_t group_size = 0;  // weights that share a scale; 0: the whole row
+  IntegerMethod method = IntegerMethod::kNearest;
+  // Weights are rounded to this type first, and scales are values of it (kNearest: kF32 only).
+  FloatType float_type = FloatType::kF32;
+
+  bool operator==(const IntegerSpec&) const = default;
 };
+
+// Whether zero points are stored, beside codes and scales.
+constexpr bool HasZeroPoints(const IntegerSpec& spec) noexcept {
+  return !spec.symmetric || spec.method == IntegerMethod::kKQuant;
+}
 
 // Groups in a row. The last one is shorter when group_size does not divide n.
 std::size_t GroupCount(const IntegerSpec& spec, std::size_t n) noexcept;
@@ -21,10 +42,25 @@ std::size_t GroupCount(const IntegerSpec& spec, std::size_t n) noexcept;
 //
 // Shapes    x, codes: [n], n >= 1; scales, zero_points: [GroupCount(spec, n)].
 // Codes     unsigned for both schemes: 0 ... 2^bits - 1.
-//           Symmetric: zero_point = 2^(bits-1) always, and code - zero_point runs from -qmax to
-//           qmax = 2^(bits-1) - 1, so code 0 is never produced. For signed storage subtract
-//           zero_point (in two's complement: flip the top bit).
+//           Symmetric: zero_point = 2^(bits-1) always (kKQuant chooses its own). For signed storage
+//           subtract 2^(bits-1) (in two's complement: flip the top bit).
 //           Affine: zero_point is an integer code, so a weight of 0 decodes to exactly 0.
+// Threads   pure; rows may run at once. Allocates nothing.
+//
+// kMlas, kRtn, kKQuant, kGather: bit for bit what onnxruntime's own quantizers store; formulas in
+// docs/quantization.md "onnxruntime's integer blocks".
+//
+// Sizes     group_size 16 ... 256, for kKQuant a multiple of 16.
+// Scale     may be negative. With kF16, weights of 65520 and above make it Inf (kRtn: 32760 and a
+//           range of twice that): look for that afterwards (RowCodec, FindNonFinite).
+// Edges     no float is undefined behaviour. Groups whose scale is below 2^-126 or so decode to
+//           something as small as they are, as they do in onnxruntime.
+// Requires  every x finite.
+// Error     BoundOf in phiq/encoding.h.
+//
+// kNearest:
+//
+// Codes     symmetric: code - zero_point runs from -qmax to qmax = 2^(bits-1) - 1.
 // Scale     symmetric: max|x| / qmax; affine: (max(x, 0) - min(x, 0)) / (2^bits - 1).
 //           Codes are computed with this float; ties round to even.
 // Edges     a group with max|x| < 1e-15 decodes to zeros: scale 0, codes equal to zero_point
@@ -33,7 +69,6 @@ std::size_t GroupCount(const IntegerSpec& spec, std::size_t n) noexcept;
 // Error     |x - decoded| <= scale / 2 (plus float rounding, 1e-6 * max|x|); affine: up to one
 //           scale at the two ends of the range, where the zero point's own rounding shows;
 //           1e-15 in a zero group.
-// Threads   pure; rows may run at once.
 // Source    docs/quantization.md "Integer groups"; Jacob et al. 2018, eq. 1.
 void QuantizeRow(const IntegerSpec& spec, std::span<const float> x, std::span<std::uint8_t> codes,
                  std::span<float> scales, std::span<std::uint8_t> zero_points) noexcept;

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <span>
 
+#include "base/half.h"
+
 namespace phiq {
 
 using Half = std::uint16_t;  // IEEE binary16 bits
@@ -130,9 +132,14 @@ template <typename Block>
 using BlockOutput = std::span<float, Block::kSize>;
 
 // Encode requires finite weights and a block of zero bytes.
-void EncodeBlock(BlockWeights<BlockF32> x, BlockF32& block) noexcept;
-void EncodeBlock(BlockWeights<BlockF16> x, BlockF16& block) noexcept;
-void EncodeBlock(BlockWeights<BlockBF16> x, BlockBF16& block) noexcept;
+// Of single weights inline: a call for each would cost more than the conversion.
+inline void EncodeBlock(BlockWeights<BlockF32> x, BlockF32& block) noexcept { block.x = x[0]; }
+inline void EncodeBlock(BlockWeights<BlockF16> x, BlockF16& block) noexcept {
+  block.x = FloatToFp16(x[0]);
+}
+inline void EncodeBlock(BlockWeights<BlockBF16> x, BlockBF16& block) noexcept {
+  block.x = FloatToBf16(x[0]);
+}
 void EncodeBlock(BlockWeights<BlockQ8_0> x, BlockQ8_0& block) noexcept;
 void EncodeBlock(BlockWeights<BlockQ4_0> x, BlockQ4_0& block) noexcept;
 void EncodeBlock(BlockWeights<BlockQ4_1> x, BlockQ4_1& block) noexcept;
@@ -146,9 +153,13 @@ void EncodeBlock(BlockWeights<BlockQ6_K> x, BlockQ6_K& block) noexcept;
 void EncodeBlock(BlockWeights<BlockIQ4_NL> x, BlockIQ4_NL& block) noexcept;
 void EncodeBlock(BlockWeights<BlockIQ4_XS> x, BlockIQ4_XS& block) noexcept;
 
-void DecodeBlock(const BlockF32& block, BlockOutput<BlockF32> x) noexcept;
-void DecodeBlock(const BlockF16& block, BlockOutput<BlockF16> x) noexcept;
-void DecodeBlock(const BlockBF16& block, BlockOutput<BlockBF16> x) noexcept;
+inline void DecodeBlock(const BlockF32& block, BlockOutput<BlockF32> x) noexcept { x[0] = block.x; }
+inline void DecodeBlock(const BlockF16& block, BlockOutput<BlockF16> x) noexcept {
+  x[0] = Fp16ToFloat(block.x);
+}
+inline void DecodeBlock(const BlockBF16& block, BlockOutput<BlockBF16> x) noexcept {
+  x[0] = Bf16ToFloat(block.x);
+}
 void DecodeBlock(const BlockQ8_0& block, BlockOutput<BlockQ8_0> x) noexcept;
 void DecodeBlock(const BlockQ4_0& block, BlockOutput<BlockQ4_0> x) noexcept;
 void DecodeBlock(const BlockQ4_1& block, BlockOutput<BlockQ4_1> x) noexcept;

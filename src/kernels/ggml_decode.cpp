@@ -10,23 +10,11 @@ int Nibble(const std::uint8_t* q, std::size_t e) noexcept {
   return (q[e % 16] >> (4 * (e / 16))) & 15;
 }
 
-int HighBit(const std::uint8_t* qh, std::size_t e) noexcept {
-  return (qh[e / 8] >> (e % 8)) & 1;
-}
+int HighBit(const std::uint8_t* qh, std::size_t e) noexcept { return (qh[e / 8] >> (e % 8)) & 1; }
 
 float ToFloat(int code) noexcept { return static_cast<float>(code); }
 
 }  // namespace
-
-void DecodeBlock(const BlockF32& block, BlockOutput<BlockF32> x) noexcept { x[0] = block.x; }
-
-void DecodeBlock(const BlockF16& block, BlockOutput<BlockF16> x) noexcept {
-  x[0] = Fp16ToFloat(block.x);
-}
-
-void DecodeBlock(const BlockBF16& block, BlockOutput<BlockBF16> x) noexcept {
-  x[0] = Bf16ToFloat(block.x);
-}
 
 void DecodeBlock(const BlockQ8_0& block, BlockOutput<BlockQ8_0> x) noexcept {
   const float d = Fp16ToFloat(block.d);

@@ -51,16 +51,6 @@ void EncodeCodes(std::span<const float, 32> x, float origin, float inv_scale, fl
 
 }  // namespace
 
-void EncodeBlock(BlockWeights<BlockF32> x, BlockF32& block) noexcept { block.x = x[0]; }
-
-void EncodeBlock(BlockWeights<BlockF16> x, BlockF16& block) noexcept {
-  block.x = FloatToFp16(x[0]);
-}
-
-void EncodeBlock(BlockWeights<BlockBF16> x, BlockBF16& block) noexcept {
-  block.x = FloatToBf16(x[0]);
-}
-
 void EncodeBlock(BlockWeights<BlockQ8_0> x, BlockQ8_0& block) noexcept {
   float amax = 0.0F;
   for (const float v : x) amax = std::max(amax, std::abs(v));

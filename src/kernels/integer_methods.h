@@ -1,0 +1,76 @@
+// One group of weights to codes, by each of the methods of IntegerSpec. quantize.cpp cuts rows into
+// groups and calls these.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kernels/rounding.h"
+#include "phiq/quantize.h"
+
+namespace phiq {
+
+// onnxruntime's block sizes are 16, 32, 64, 128 and 256.
+inline constexpr std::size_t kMaxGroupSize = 256;
+
+struct GroupScale {
+  float scale;
+  std::uint8_t zero_point;
+};
+
+// Shapes    x: [group_size], values of spec.float_type; codes: as x.
+//           kNearest, kMlas and kGather take shorter groups too; the others want them padded with
+//           zeros, as onnxruntime does.
+// Returns   a scale that is a value of spec.float_type.
+// Source    docs/quantization.md "Integer groups" and "onnxruntime's integer blocks".
+GroupScale QuantizeNearest(const IntegerSpec& spec, std::span<const float> x,
+                           std::span<std::uint8_t> codes) noexcept;
+GroupScale QuantizeMlas(const IntegerSpec& spec, std::span<const float> x,
+                        std::span<std::uint8_t> codes) noexcept;
+GroupScale QuantizeRtn(const IntegerSpec& spec, std::span<const float> x,
+                       std::span<std::uint8_t> codes) noexcept;
+GroupScale QuantizeKQuant(const IntegerSpec& spec, std::span<const float> x,
+                          std::span<std::uint8_t> codes) noexcept;
+GroupScale QuantizeGather(const IntegerSpec& spec, std::span<const float> x,
+                          std::span<std::uint8_t> codes) noexcept;
+
+inline int MiddleCode(const IntegerSpec& spec) noexcept { return 1 << (spec.bits - 1); }
+inline int LastCode(const IntegerSpec& spec) noexcept { return (1 << spec.bits) - 1; }
+
+template <typename Real>
+float RoundTo(FloatType type, Real x) noexcept {
+  return type == FloatType::kF16 ? RoundToHalf(x) : static_cast<float>(x);
+}
+
+struct Range {
+  float low;
+  float high;
+};
+
+// Smallest and largest weight. Compared as integers, which GCC turns into SIMD; it does not dare to
+// with floats. Of zeros of both signs, low is -0 and high +0. Requires finite or infinite x.
+inline Range RangeOf(std::span<const float> x) noexcept {
+  // Two's complement in the order of the floats; its own inverse.
+  const auto ordered = [](std::int32_t bits) { return bits ^ ((bits >> 31) & 0x7FFFFFFF); };
+  std::int32_t low = ordered(std::bit_cast<std::int32_t>(x[0]));
+  std::int32_t high = low;
+  for (const float v : x) {
+    const std::int32_t bits = ordered(std::bit_cast<std::int32_t>(v));
+    low = std::min(low, bits);
+    high = std::max(high, bits);
+  }
+  return {std::bit_cast<float>(ordered(low)), std::bit_cast<float>(ordered(high))};
+}
+
+// The weight of largest magnitude with its sign; the negative one of a pair +m, -m. Of zeros the
+// first, whose sign the scale then shows.
+inline float ExtremeOf(std::span<const float> x) noexcept {
+  const Range range = RangeOf(x);
+  if (range.low == 0.0F && range.high == 0.0F) return x[0];
+  return std::abs(range.high) > std::abs(range.low) ? range.high : range.low;
+}
+
+}  // namespace phiq

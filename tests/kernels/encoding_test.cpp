@@ -1,0 +1,254 @@
+#include "phiq/encoding.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "base/endian.h"
+#include "base/half.h"
+#include "kernels/encoding_testing.h"
+#include "kernels/ggml_testing.h"
+
+namespace phiq {
+namespace {
+
+using testing::ElementsAre;
+using testing::Eq;
+using enum IntegerMethod;
+
+std::vector<int> Integers(std::span<const std::byte> bytes) {
+  std::vector<int> integers;
+  for (const std::byte b : bytes) integers.push_back(std::to_integer<int>(b));
+  return integers;
+}
+
+TEST(EncodingName, SaysWhatADecoderMustKnow) {
+  EXPECT_EQ(EncodingName(GgmlType::kQ4_K), "Q4_K");
+  EXPECT_EQ(EncodingName(GgmlType::kF16), "F16");
+  EXPECT_EQ(EncodingName(IntegerEncoding{{4, true, 32, kMlas}}), "int4 g32");
+  EXPECT_EQ(EncodingName(IntegerEncoding{{8, false, 128, kRtn}}), "int8 g128 asym");
+  EXPECT_EQ(EncodingName(IntegerEncoding{{4, true, 32, kKQuant}}), "int4 g32 asym");
+  EXPECT_EQ(EncodingName(IntegerEncoding{{8, true, 0, kNearest}, true}), "int8 row");
+}
+
+TEST(ArrayRowBytes, OfBlocksIsOneArray) {
+  EXPECT_EQ(ArrayCount(GgmlType::kQ4_K), 1U);
+  EXPECT_EQ(ArrayRowBytes(GgmlType::kQ4_K, 0, 512), 288U);
+  EXPECT_EQ(EncodedRowBytes(GgmlType::kF16, 3), 6U);
+}
+
+TEST(ArrayRowBytes, CountsWholeGroups) {
+  struct Row {
+    IntegerSpec spec;
+    std::size_t n;
+    std::vector<std::size_t> bytes;
+  };
+  for (const Row& row :
+       std::vector<Row>{{{4, true, 32, kMlas, FloatType::kF32}, 64, {32, 8}},
+                        {{4, true, 32, kMlas, FloatType::kF16}, 80, {48, 6}},
+                        {{8, false, 32, kRtn, FloatType::kF32}, 80, {96, 12, 3}},
+                        {{4, false, 32, kRtn, FloatType::kF16}, 80, {48, 6, 2}},
+                        {{4, true, 32, kKQuant, FloatType::kF32}, 64, {32, 8, 1}},
+                        {{8, true, 0, kNearest, FloatType::kF32}, 77, {77, 4}},
+                        {{4, false, 0, kNearest, FloatType::kF32}, 77, {39, 4, 1}}}) {
+    const Encoding encoding = IntegerEncoding{row.spec};
+    ASSERT_EQ(ArrayCount(encoding), row.bytes.size());
+    std::size_t total_bytes = 0;
+    for (std::size_t i = 0; i < row.bytes.size(); ++i) {
+      EXPECT_EQ(ArrayRowBytes(encoding, i, row.n), row.bytes[i]) << EncodingName(encoding);
+      total_bytes += row.bytes[i];
+    }
+    EXPECT_EQ(EncodedRowBytes(encoding, row.n), total_bytes);
+  }
+}
+
+TEST(HasHalfRange, IsTrueOfHalves) {
+  EXPECT_TRUE(HasHalfRange(GgmlType::kF16));
+  EXPECT_FALSE(HasHalfRange(GgmlType::kBF16));
+  EXPECT_FALSE(HasHalfRange(GgmlType::kQ8_0));
+  EXPECT_TRUE(HasHalfRange(IntegerEncoding{{4, true, 32, kMlas, FloatType::kF16}}));
+  EXPECT_FALSE(HasHalfRange(IntegerEncoding{{4, true, 32, kMlas, FloatType::kF32}}));
+}
+
+// Extreme -4 of 8 steps: scale 0.5. Its opposite is cut to code 15, and 0.25 is half a step.
+TEST(RowCodec, PacksSymmetricInt4AsMatMulNBitsReadsIt) {
+  std::vector<float> x(18, 0.0F);
+  x[0] = -4.0F;
+  x[1] = 4.0F;
+  x[2] = 0.25F;
+  x[3] = -0.25F;
+  x[16] = 8.0F;  // the second group: scale -1, of which 14 weights are missing
+  x[17] = -2.0F;
+  const EncodedRow row(IntegerEncoding{{4, true, 16, kMlas}}, x);
+  ASSERT_EQ(row.arrays.size(), 2U);
+  EXPECT_THAT(Integers(row.arrays[0]), ElementsAre(0xF0, 0x89, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88,
+                                                   0xA0, 0, 0, 0, 0, 0, 0, 0));
+  EXPECT_EQ(LoadLe<float>(row.arrays[1]), 0.5F);
+  EXPECT_EQ(LoadLe<float>(row.arrays[1], 4), -1.0F);
+  std::vector<float> expected = x;
+  expected[1] = 3.5F;  // cut
+  expected[2] = 0.5F;  // 8.5 rounds away from zero
+  expected[3] = 0.0F;  // 7.5 too
+  EXPECT_EQ(row.Decoded(), expected);
+}
+
+// -1 ... 2.75 in steps of 0.25 has zero point 4; 0 ... 15 has 0; an odd third nibble leaves an 8.
+TEST(RowCodec, PacksZeroPointsWithAnEightInTheUnusedNibble) {
+  std::vector<float> x(48, 0.0F);
+  x[0] = -1.0F;
+  x[1] = 2.75F;
+  x[16] = 15.0F;
+  x[32] = -15.0F;
+  const EncodedRow row(IntegerEncoding{{4, false, 16, kMlas, FloatType::kF16}}, x);
+  EXPECT_THAT(Integers(row.arrays[2]), ElementsAre(0x04, 0x8F));
+  EXPECT_EQ(LoadLe<std::uint16_t>(row.arrays[1]), FloatToFp16(0.25F));
+  EXPECT_THAT(Integers(std::span(row.arrays[0]).first(9)),
+              ElementsAre(0xF0, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x0F));
+  EXPECT_EQ(row.Decoded(), x);
+}
+
+// GatherBlockQuantized takes INT4 codes for symmetric blocks.
+TEST(RowCodec, FlipsTheTopBitOfSignedCodes) {
+  std::vector<float> x(16, 0.0F);
+  x[0] = -8.0F;
+  x[1] = 7.0F;
+  x[2] = 1.0F;
+  x[3] = -1.0F;
+  const EncodedRow row(IntegerEncoding{{4, true, 16, kGather}, true}, x);
+  EXPECT_THAT(Integers(row.arrays[0]), ElementsAre(0x78, 0xF1, 0, 0, 0, 0, 0, 0));
+  EXPECT_EQ(row.Decoded(), x);
+}
+
+TEST(RowCodec, FlipsTheTopBitOfSignedZeroPoints) {
+  std::vector<float> x(48, 0.0F);
+  x[0] = -1.0F;
+  x[1] = 2.75F;
+  const EncodedRow row(IntegerEncoding{{4, false, 16, kMlas}, true}, x);
+  EXPECT_THAT(Integers(row.arrays[2]), ElementsAre(0x8C, 0x08));  // 4, 0, 0 and an 8, less 8 each
+  EXPECT_EQ(row.Decoded(), x);
+}
+
+// MatMulInteger's weights: one scale a row, two's complement, -128 unused.
+TEST(RowCodec, StoresSignedInt8Rows) {
+  const std::vector<float> x = {-63.5F, 63.5F, 0.0F, 0.75F, 1.25F};
+  const EncodedRow row(IntegerEncoding{{8, true, 0, kNearest}, true}, x);
+  EXPECT_THAT(Integers(row.arrays[0]), ElementsAre(0x81, 0x7F, 0x00, 0x02, 0x02));
+  EXPECT_EQ(LoadLe<float>(row.arrays[1]), 0.5F);
+  EXPECT_THAT(row.Decoded(), ElementsAre(-63.5F, 63.5F, 0.0F, 1.0F, 1.0F));
+}
+
+// Golden vectors of MatMulNBits and GatherBlockQuantized, read by onnxruntime: q[k] = k mod 16 and
+// scale 0.5 give 0.5 * (1 - 8) for the second weight; q = k mod 256 with 8 bits 0.5 * (1 - 128).
+TEST(RowCodec, DecodesAsOnnxruntimeDoes) {
+  Bytes codes(16);
+  for (std::size_t i = 0; i < 16; ++i)
+    codes[i] = static_cast<std::byte>((2 * i % 16) | ((2 * i + 1) % 16) << 4);
+  Bytes scale(4);
+  StoreLe(0.5F, std::span(scale));
+  std::vector<float> x(32);
+  const std::vector<std::span<const std::byte>> arrays = {codes, scale};
+  EXPECT_EQ(codes[0], std::byte{0x10});
+  RowCodec().Decode(IntegerEncoding{{4, true, 32, kMlas}}, arrays, x);
+  EXPECT_EQ(x[1] + 0.5F * x[2], -5.0F);
+  Bytes wide(32);
+  for (std::size_t i = 0; i < 32; ++i) wide[i] = static_cast<std::byte>(i);
+  const std::vector<std::span<const std::byte>> wide_arrays = {wide, scale};
+  RowCodec().Decode(IntegerEncoding{{8, true, 32, kMlas}}, wide_arrays, x);
+  EXPECT_EQ(x[1] + 0.5F * x[2], -95.0F);
+  StoreLe(2.5F, std::span(scale));
+  codes[0] = std::byte{0x03};
+  RowCodec().Decode(IntegerEncoding{{4, true, 32, kGather}, false}, arrays, x);
+  EXPECT_EQ(x[0], -12.5F);
+  RowCodec().Decode(IntegerEncoding{{4, true, 32, kGather}, true}, arrays, x);
+  EXPECT_EQ(x[0], 7.5F);
+}
+
+TEST(RowCodec, DecodesAnyBytes) {
+  std::mt19937 rng(9);
+  for (const IntegerEncoding& encoding : IntegerEncodings()) {
+    const std::size_t n = 77;
+    std::vector<Bytes> stored;
+    std::vector<std::span<const std::byte>> arrays;
+    for (std::size_t i = 0; i < ArrayCount(encoding); ++i) {
+      stored.emplace_back(ArrayRowBytes(encoding, i, n));
+      for (std::byte& b : stored.back()) b = static_cast<std::byte>(rng());
+    }
+    for (const Bytes& array : stored) arrays.emplace_back(array);
+    std::vector<float> x(n);
+    RowCodec().Decode(encoding, arrays, x);
+  }
+}
+
+TEST(RowCodec, ServesOneEncodingAfterAnother) {
+  RowCodec codec;
+  const std::vector<float> x = GaussianWeights(512, 10);
+  for (int pass = 0; pass < 2; ++pass) {
+    for (const Encoding& encoding :
+         {Encoding(IntegerEncoding{{4, false, 256, kMlas}}), Encoding(GgmlType::kQ4_K),
+          Encoding(IntegerEncoding{{8, true, 16, kGather, FloatType::kF16}, true})}) {
+      const EncodedRow fresh(encoding, x);
+      std::vector<Bytes> stored = fresh.arrays;
+      for (Bytes& array : stored) std::fill(array.begin(), array.end(), std::byte{0xEE});
+      codec.Encode(encoding, x, std::vector<std::span<std::byte>>(stored.begin(), stored.end()));
+      EXPECT_EQ(stored, fresh.arrays) << EncodingName(encoding);
+    }
+  }
+}
+
+std::optional<std::size_t> NonFiniteOf(const EncodedRow& row) {
+  return FindNonFinite(row.encoding, row.Spans(), row.n);
+}
+
+TEST(FindNonFinite, GivesTheFirstWeightOfTheFirstBadGroup) {
+  EncodedRow row(IntegerEncoding{{4, true, 16, kMlas}}, GaussianWeights(64, 11));
+  EXPECT_THAT(NonFiniteOf(row), Eq(std::nullopt));
+  StoreLe(std::numeric_limits<float>::quiet_NaN(), std::span(row.arrays[1]), 12);
+  EXPECT_THAT(NonFiniteOf(row), Eq(48U));
+  StoreLe(-std::numeric_limits<float>::infinity(), std::span(row.arrays[1]), 4);
+  EXPECT_THAT(NonFiniteOf(row), Eq(16U));
+}
+
+TEST(FindNonFinite, SeesWeightsTooLargeForHalves) {
+  for (const IntegerMethod method : {kMlas, kRtn, kKQuant, kGather}) {
+    for (const bool symmetric : {true, false}) {
+      std::vector<float> x = GaussianWeights(64, 12);
+      x[40] = 65520.0F;
+      EXPECT_THAT(NonFiniteOf({IntegerEncoding{{4, symmetric, 32, method, FloatType::kF16}}, x}),
+                  Eq(32U));
+    }
+  }
+}
+
+TEST(FindNonFinite, GivesWeightsOfBlocksToo) {
+  EncodedRow row(GgmlType::kQ8_0, GaussianWeights(96, 13));
+  EXPECT_THAT(NonFiniteOf(row), Eq(std::nullopt));
+  StoreLe(std::uint16_t{0x7C00}, std::span(row.arrays[0]), 34);
+  EXPECT_THAT(NonFiniteOf(row), Eq(32U));
+  EncodedRow floats(GgmlType::kF32, GaussianWeights(5, 14));
+  StoreLe(std::numeric_limits<float>::infinity(), std::span(floats.arrays[0]), 12);
+  EXPECT_THAT(NonFiniteOf(floats), Eq(3U));
+}
+
+class GgmlBounds : public testing::TestWithParam<GgmlType> {};
+
+TEST_P(GgmlBounds, HoldForGaussianWeights) {
+  const std::vector<float> x = GaussianWeights(256 * 64, 15);
+  const ErrorBound bound = BoundOf(GetParam(), x.size());
+  const std::vector<float> y = EncodedRow(GetParam(), x).Decoded();
+  EXPECT_LE(RelativeRmse(x, y), bound.relative_rmse);
+  EXPECT_LE(WorstBlock(bound, x, y), bound.block_error);
+  EXPECT_EQ(bound.block_size, GetGgmlTypeInfo(GetParam()).block_size);
+}
+
+std::vector<GgmlType> AllTypes() {
+  std::vector<GgmlType> types;
+  for (const GgmlTypeInfo& info : GgmlTypes()) types.push_back(info.type);
+  return types;
+}
+
+INSTANTIATE_TEST_SUITE_P(, GgmlBounds, testing::ValuesIn(AllTypes()),
+                         [](const auto& type) { return TestName(type.param); });
+
+}  // namespace
+}  // namespace phiq

@@ -1,0 +1,200 @@
+// What must hold for every row and every method of integer groups.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+
+#include "kernels/encoding_testing.h"
+
+namespace phiq {
+namespace {
+
+using testing::Each;
+
+// Rows of many kinds: normal of all sizes, uniform, one-sided, outliers, zeros, constant, halves of
+// a step.
+std::vector<float> MixedRow(std::mt19937& rng, std::size_t n) {
+  std::normal_distribution<float> normal;
+  std::uniform_real_distribution<float> uniform(0.0F, 1.0F);
+  const float sd = std::pow(10.0F, 11.0F * uniform(rng) - 9.0F);  // outliers stay halves
+  const auto kind = rng() % 8;
+  const float constant = sd * normal(rng);
+  std::vector<float> x(n);
+  for (float& v : x) {
+    v = sd * normal(rng);
+    if (kind == 1) v = sd * (2.0F * uniform(rng) - 1.0F);
+    if (kind == 2) v = std::abs(v) + sd;
+    if (kind == 3) v = -std::abs(v) - 5.0F * sd;
+    if (kind == 4 && uniform(rng) < 0.02F) v *= 50.0F;
+    if (kind == 5 && uniform(rng) < 0.3F) v = 0.0F;
+    if (kind == 6) v = constant;
+    if (kind == 7) v = std::round(15.0F * uniform(rng) - 8.0F) / 2.0F;
+  }
+  return x;
+}
+
+class IntegerMethods : public testing::TestWithParam<IntegerEncoding> {
+ protected:
+  const IntegerEncoding& encoding_ = GetParam();
+  const IntegerSpec& spec_ = GetParam().spec;
+  std::mt19937 rng_{5};
+};
+
+TEST_P(IntegerMethods, KeepTheBoundOfEachWeight) {
+  for (std::size_t row = 0; row < 400; ++row) {
+    const std::vector<float> x = MixedRow(rng_, 1 + 37 * row % 600);
+    const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+    const ErrorBound bound = BoundOf(encoding_, x.size());
+    ASSERT_LE(WorstBlock(bound, x, y), bound.block_error) << "row " << row;
+  }
+}
+
+TEST_P(IntegerMethods, KeepTheBoundOfATensor) {
+  std::vector<float> x = GaussianWeights(1 << 16, 6);
+  const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+  const double bound = BoundOf(encoding_, x.size()).relative_rmse;
+  EXPECT_LE(RelativeRmse(x, y), bound / 1.8);
+  EXPECT_GE(RelativeRmse(x, y), bound / (spec_.group_size == 0 ? 8 : 4));  // not too wide either
+}
+
+TEST_P(IntegerMethods, DecodeZeroToZero) {
+  for (std::size_t row = 0; row < 200; ++row) {
+    std::vector<float> x = MixedRow(rng_, 256);
+    for (std::size_t i = 0; i < x.size(); i += 3) x[i] = 0.0F;
+    const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+    for (std::size_t i = 0; i < x.size(); i += 3) ASSERT_EQ(y[i], 0.0F) << "row " << row;
+  }
+  EXPECT_THAT(EncodedRow(encoding_, std::vector<float>(300)).Decoded(), Each(0.0F));
+}
+
+TEST_P(IntegerMethods, TakeRowsOfEveryLength) {
+  const std::size_t group_size = std::max<std::size_t>(spec_.group_size, 16);
+  for (const std::size_t n : {std::size_t{1}, std::size_t{2}, std::size_t{15}, group_size - 1,
+                              group_size, group_size + 1, 3 * group_size - 1}) {
+    const std::vector<float> x = GaussianWeights(n, 7);
+    const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+    const ErrorBound bound = BoundOf(encoding_, n);
+    EXPECT_LE(WorstBlock(bound, x, y), bound.block_error) << n;
+  }
+}
+
+// The sanitizers look at these: no cast, shift or index goes wrong, whatever the codes are.
+TEST_P(IntegerMethods, TakeWeightsOfAllMagnitudes) {
+  for (const float size : {1e-45F, 1e-42F, 1e-39F, 1e-38F, 3e-38F, 1e-30F, 1e-15F, 1e-8F, 6e-8F,
+                           6e4F, 7e4F, 1e19F, 1e30F, 9e37F}) {
+    for (const float first : {1.0F, -1.0F, 0.0F}) {
+      std::vector<float> x(70);
+      std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
+      for (float& v : x) v = size * uniform(rng_);
+      x[0] = size * first;
+      const EncodedRow row(encoding_, x);
+      const std::vector<float> y = row.Decoded();
+      if (FindNonFinite(encoding_, row.Spans(), x.size())) {
+        EXPECT_TRUE(size >= 1e4F && HasHalfRange(encoding_)) << size;
+        continue;
+      }
+      const ErrorBound bound = BoundOf(encoding_, x.size());
+      // k_quant squares weights; beyond 1e18 it falls back to its first guess.
+      EXPECT_LE(WorstBlock(bound, x, y), bound.block_error) << size;
+    }
+  }
+}
+
+// Those with several groups in a row.
+class GroupedMethods : public IntegerMethods {};
+
+TEST_P(GroupedMethods, EncodeEachGroupAlone) {
+  const std::vector<float> x = MixedRow(rng_, 4 * spec_.group_size);
+  const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+  for (std::size_t g = 0; g < 4; ++g) {
+    const auto group = std::span(x).subspan(g * spec_.group_size, spec_.group_size);
+    const std::vector<float> alone = EncodedRow(encoding_, group).Decoded();
+    for (std::size_t i = 0; i < group.size(); ++i)
+      ASSERT_EQ(alone[i], y[g * spec_.group_size + i]) << "group " << g;
+  }
+}
+
+// Symmetric grids hold their own points, and the extreme keeps its place. (With zero points "rtn"
+// and "k_quant" choose another range for a cut group.)
+class IdempotentMethods : public IntegerMethods {};
+
+TEST_P(IdempotentMethods, EncodeTheirOwnOutputToTheSameWeights) {
+  for (std::size_t row = 0; row < 100; ++row) {
+    std::vector<float> x = GaussianWeights(256, static_cast<unsigned>(row));
+    const std::vector<float> once = EncodedRow(encoding_, x).Decoded();
+    const std::vector<float> twice = EncodedRow(encoding_, once).Decoded();
+    for (std::size_t i = 0; i < x.size(); ++i)
+      ASSERT_NEAR(twice[i], once[i], 1e-3F * std::abs(once[i])) << "row " << row;
+  }
+}
+
+// Two groups that changed places do not pass for what they were made from.
+TEST_P(GroupedMethods, LeaveTheBoundWhenGroupsChangePlaces) {
+  int n_noticed = 0;
+  for (unsigned seed = 0; seed < 100; ++seed) {
+    const std::vector<float> x = GaussianWeights(2 * spec_.group_size, seed);
+    std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+    std::rotate(y.begin(), y.begin() + static_cast<std::ptrdiff_t>(spec_.group_size), y.end());
+    const ErrorBound bound = BoundOf(encoding_, x.size());
+    EXPECT_GT(RelativeRmse(x, y), bound.relative_rmse) << seed;
+    n_noticed += WorstBlock(bound, x, y) > bound.block_error ? 1 : 0;
+  }
+  EXPECT_GE(n_noticed, 95);  // with zero points an error may reach the largest weight itself
+}
+
+template <typename Predicate>
+std::vector<IntegerEncoding> EncodingsThat(const Predicate& predicate) {
+  std::vector<IntegerEncoding> encodings = IntegerEncodings();
+  std::erase_if(encodings, [&](const IntegerEncoding& e) { return !predicate(e.spec); });
+  return encodings;
+}
+
+std::string NameOf(const testing::TestParamInfo<IntegerEncoding>& encoding) {
+  return TestName(encoding.param);
+}
+
+INSTANTIATE_TEST_SUITE_P(, IntegerMethods, testing::ValuesIn(IntegerEncodings()), NameOf);
+INSTANTIATE_TEST_SUITE_P(, GroupedMethods,
+                         testing::ValuesIn(EncodingsThat([](const IntegerSpec& s) {
+                           return s.group_size != 0;
+                         })),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(, IdempotentMethods,
+                         testing::ValuesIn(EncodingsThat([](const IntegerSpec& s) {
+                           return !HasZeroPoints(s) && s.method != IntegerMethod::kRtn;
+                         })),
+                         NameOf);
+
+// docs/quantization.md "onnxruntime's integer blocks" prints these.
+TEST(IntegerErrors, OfGaussianWeightsAreThoseOfTheDocumentation) {
+  using enum IntegerMethod;
+  struct Row {
+    IntegerSpec spec;
+    double error;
+  };
+  const std::vector<float> x = GaussianWeights(1 << 20, 8);
+  for (const Row& row : std::vector<Row>{{{4, true, 32, kMlas}, 0.0862},
+                                         {{4, false, 32, kMlas}, 0.0807},
+                                         {{8, true, 32, kMlas}, 0.0053},
+                                         {{8, false, 32, kMlas}, 0.0048},
+                                         {{4, true, 32, kRtn}, 0.0948},
+                                         {{4, false, 32, kRtn}, 0.0807},
+                                         {{8, true, 32, kRtn}, 0.0056},
+                                         {{8, false, 32, kRtn}, 0.0048},
+                                         {{4, false, 32, kKQuant}, 0.0820},
+                                         {{8, false, 32, kKQuant}, 0.0048},
+                                         {{4, true, 32, kGather}, 0.0862},
+                                         {{4, false, 32, kGather}, 0.0807},
+                                         {{4, true, 32, kNearest}, 0.0969},
+                                         {{8, true, 32, kNearest}, 0.0054}}) {
+    const IntegerEncoding encoding{row.spec};
+    const double error = RelativeRmse(x, EncodedRow(encoding, x).Decoded());
+    // Seeds differ by less than 0.5 %, and the figures have four decimals.
+    EXPECT_NEAR(error, row.error, 0.005 * row.error + 5e-5) << TestName(encoding);
+  }
+}
+
+}  // namespace
+}  // namespace phiq
