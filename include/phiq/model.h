@@ -46,15 +46,32 @@ struct ModelConfig {
 //          kUnsupported: another architecture, an unknown rope type, weights already quantized.
 ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& warn);
 
+// Values that come from config.json instead of the weights.
+enum class ConfigTable : std::uint8_t {
+  kLongFactor,
+  kShortFactor,  // longrope factors: [rope_dim / 2]
+  // Cosines and sines of every position: [positions, rope_dim / 2] (docs/formats/onnx.md "Rotary
+  // tables").
+  kCos,
+  kSin,  // all positions, short factors where there are any
+  kCosLong,
+  kSinLong,  // all positions, long factors
+  kCosShort,
+  kSinShort,  // positions below the original length, short factors
+  kCosShortLong,
+  kSinShortLong,  // the rows of the short table, then those of the long one
+};
+std::string_view ConfigTableName(ConfigTable table) noexcept;  // "long_factor", "cos_long"
+
 enum class TensorRole : std::uint8_t {
   kTokenEmbedding,
   kOutputHead,
   kOutputNorm,
   kAttentionNorm,
-  kAttentionQkv,     // rows: all Q heads, then K, then V
+  kAttentionQkv,  // rows: all Q heads, then K, then V
   kAttentionOutput,
   kMlpNorm,
-  kMlpGateUp,        // rows: gate, then up
+  kMlpGateUp,  // rows: gate, then up
   kMlpDown,
 };
 std::string_view RoleName(TensorRole role) noexcept;  // "attention_qkv"
@@ -82,8 +99,10 @@ struct DescribeOptions {
 // Gives every tensor its role.
 //
 // Throws   kBadData: a tensor without a role, a missing one, a wrong shape (found, expected and
-//          which keys of config.json expect it). kUnsupported: a weight whose dtype is not F32, F16 or BF16.
-Model DescribeModel(const CheckpointFolder& folder, ModelConfig config, const Checkpoint& checkpoint,
-                    const DescribeOptions& options, const WarningFn& warn);
+//          which keys of config.json expect it). kUnsupported: a weight whose dtype is not F32, F16
+//          or BF16.
+Model DescribeModel(const CheckpointFolder& folder, ModelConfig config,
+                    const Checkpoint& checkpoint, const DescribeOptions& options,
+                    const WarningFn& warn);
 
 }  // namespace phiq

@@ -10,6 +10,7 @@
 #include "formats/gguf/layout.h"
 #include "formats/gguf/model_name.h"
 #include "formats/gguf/vocabulary.h"
+#include "model/rope.h"
 #include "phiq/text.h"
 
 namespace phiq::gguf {
@@ -49,24 +50,6 @@ std::string SizeLabel(const Plan& plan) {
   return fmt::format("{:.{}f}{}", scaled, n_decimals, suffix);
 }
 
-// By what longrope multiplies cos and sin.
-float AttentionFactor(const ModelConfig& config) {
-  const double original = config.original_max_position_embeddings;
-  const double scale = config.max_position_embeddings / original;
-  if (scale <= 1) return 1;
-  const double factor = config.rope_scaling == RopeScalingType::kYarn
-                            ? 0.1 * std::log(scale) + 1
-                            : std::sqrt(1 + std::log(scale) / std::log(original));
-  if (!std::isfinite(factor)) {
-    throw Error(
-        ErrorCode::kBadData,
-        fmt::format("original_max_position_embeddings {}, allowed with longrope: 2 and above",
-                    config.original_max_position_embeddings))
-        .In("config.json");
-  }
-  return static_cast<float>(factor);
-}
-
 void AddModel(const ModelConfig& config, Metadata& out) {
   const auto add = [&](std::string_view key, Value value) {
     out.emplace_back(fmt::format("phi3.{}", key), std::move(value));
@@ -81,7 +64,7 @@ void AddModel(const ModelConfig& config, Metadata& out) {
   add("attention.layer_norm_rms_epsilon", config.rms_norm_eps);
   add("rope.dimension_count", config.rope_dim);
   add("rope.freq_base", config.rope_theta);
-  if (!config.long_factor.empty()) add("rope.scaling.attn_factor", AttentionFactor(config));
+  if (!config.long_factor.empty()) add("rope.scaling.attn_factor", RopeAttentionFactor(config));
   add("attention.sliding_window", config.sliding_window);
 }
 

@@ -1,0 +1,99 @@
+// Reads generation_config.json and the special ids of config.json.
+#include "model/generation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "base/limits.h"
+#include "model/side_file.h"
+
+namespace phiq {
+namespace {
+
+// What the chat templates of Phi models put after each turn.
+constexpr std::array<std::string_view, 2> kTurnEnds = {"<|end|>", "<|im_end|>"};
+
+class IdReader {
+ public:
+  IdReader(const Json& object, std::string path, std::uint32_t vocab_size)
+      : object_(object), path_(std::move(path)), vocab_size_(vocab_size) {}
+
+  // A number or a list of them; empty when the key is missing or null.
+  std::vector<std::uint32_t> Ids(std::string_view key) const {
+    const Json* value = FindMember(object_, key);
+    if (value == nullptr) return {};
+    std::vector<std::uint32_t> ids;
+    for (const Json& item : value->is_array() ? *value : Json::array({*value})) {
+      if (!item.is_number_unsigned() || item.get<std::uint64_t>() >= vocab_size_) {
+        throw Error(ErrorCode::kBadData, fmt::format("'{}' is {}, allowed are token ids below {}",
+                                                     key, Show(*value), vocab_size_))
+            .In(path_);
+      }
+      ids.push_back(item.get<std::uint32_t>());
+    }
+    return ids;
+  }
+
+ private:
+  const Json& object_;
+  std::string path_;
+  std::uint32_t vocab_size_;
+};
+
+void AddTurnEnds(const Tokenizer& tokenizer, GenerationConfig& config) {
+  for (const std::string_view text : kTurnEnds) {
+    if (tokenizer.chat_template.find(text) == std::string::npos) continue;
+    for (const std::vector<AddedToken>* list :
+         {&tokenizer.added_tokens, &tokenizer.added_tokens_decoder}) {
+      const auto token = std::ranges::find(*list, text, &AddedToken::content);
+      if (token == list->end()) continue;
+      if (std::ranges::find(config.eos_token_ids, token->id) == config.eos_token_ids.end()) {
+        config.eos_token_ids.push_back(token->id);
+        config.added_eos.emplace_back(token->id, text);
+      }
+      break;
+    }
+  }
+}
+
+}  // namespace
+
+GenerationConfig ReadGenerationConfig(const CheckpointFolder& folder, const Model& model) {
+  GenerationConfig config;
+  std::vector<std::uint32_t> bos, pad;
+  // Later files win.
+  for (const std::string_view name : {"config.json", "generation_config.json"}) {
+    const std::optional<Json> json = ReadJsonObject(folder, name, limits::kConfigBytes);
+    if (!json) continue;
+    const std::string path = SidePath(folder, name);
+    const IdReader reader(*json, path, model.config.vocab_size);
+    const auto take = [&](std::string_view key, std::vector<std::uint32_t>& ids) {
+      if (std::vector<std::uint32_t> found = reader.Ids(key); !found.empty())
+        ids = std::move(found);
+    };
+    take("bos_token_id", bos);
+    take("eos_token_id", config.eos_token_ids);
+    take("pad_token_id", pad);
+    if (name == "config.json") continue;
+    config.do_sample = JsonBool(*json, "do_sample", path).value_or(config.do_sample);
+    config.temperature = JsonNumber(*json, "temperature", path).value_or(config.temperature);
+    config.top_k = JsonUnsigned(*json, "top_k", path).value_or(config.top_k);
+    config.top_p = JsonNumber(*json, "top_p", path).value_or(config.top_p);
+  }
+  if (config.eos_token_ids.empty() && model.tokenizer.eos_id)
+    config.eos_token_ids.push_back(*model.tokenizer.eos_id);
+  AddTurnEnds(model.tokenizer, config);
+  if (config.eos_token_ids.empty()) {
+    throw Error(ErrorCode::kBadData, "no 'eos_token_id' here or in generation_config.json")
+        .In(SidePath(folder, "config.json"))
+        .Hint("without one generation never stops");
+  }
+  if (!bos.empty()) config.bos_token_id = bos.front();
+  config.pad_token_id = pad.empty() ? config.eos_token_ids.front() : pad.front();
+  return config;
+}
+
+}  // namespace phiq

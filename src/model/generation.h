@@ -1,0 +1,34 @@
+// How a model is meant to generate: generation_config.json over config.json.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "phiq/checkpoint.h"
+#include "phiq/error.h"
+#include "phiq/model.h"
+
+namespace phiq {
+
+struct GenerationConfig {
+  std::optional<std::uint32_t> bos_token_id;
+  std::vector<std::uint32_t> eos_token_ids;  // in the order of the file; at least one
+  std::uint32_t pad_token_id = 0;            // the first end-of-text id when none is given
+  // Ids added to eos_token_ids, with their text: the chat template ends turns with them, and
+  // without them generation never stops.
+  std::vector<std::pair<std::uint32_t, std::string>> added_eos;
+  bool do_sample = false;
+  double temperature = 1.0;
+  std::uint64_t top_k = 50;
+  double top_p = 1.0;
+};
+
+// Throws   kBadData: a value of the wrong kind, an id outside of the vocabulary, no end-of-text id
+// at
+//          all. kInput: a file that cannot be read.
+GenerationConfig ReadGenerationConfig(const CheckpointFolder& folder, const Model& model);
+
+}  // namespace phiq

@@ -1,0 +1,131 @@
+// Rotary tables, row by row.
+#include "model/rope.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "phiq/error.h"
+
+namespace phiq {
+namespace {
+
+bool IsCosine(ConfigTable table) noexcept {
+  using enum ConfigTable;
+  return table == kCos || table == kCosLong || table == kCosShort || table == kCosShortLong;
+}
+
+std::vector<float> Frequencies(const ModelConfig& config, std::span<const float> factors) {
+  std::vector<float> frequencies(config.rope_dim / 2);
+  for (std::size_t i = 0; i < frequencies.size(); ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.rope_dim);
+    const auto power = static_cast<float>(
+        std::pow(static_cast<double>(config.rope_theta), static_cast<double>(exponent)));
+    frequencies[i] = 1.0F / ((factors.empty() ? 1.0F : factors[i]) * power);
+  }
+  return frequencies;
+}
+
+}  // namespace
+
+std::string_view ConfigTableName(ConfigTable table) noexcept {
+  switch (table) {
+    case ConfigTable::kLongFactor:
+      return "long_factor";
+    case ConfigTable::kShortFactor:
+      return "short_factor";
+    case ConfigTable::kCos:
+      return "cos";
+    case ConfigTable::kSin:
+      return "sin";
+    case ConfigTable::kCosLong:
+      return "cos_long";
+    case ConfigTable::kSinLong:
+      return "sin_long";
+    case ConfigTable::kCosShort:
+      return "cos_short";
+    case ConfigTable::kSinShort:
+      return "sin_short";
+    case ConfigTable::kCosShortLong:
+      return "cos_short_long";
+    case ConfigTable::kSinShortLong:
+      return "sin_short_long";
+  }
+  return "";
+}
+
+float RopeAttentionFactor(const ModelConfig& config) {
+  if (config.rope_scaling == RopeScalingType::kNone) return 1;
+  const double original = config.original_max_position_embeddings;
+  const double scale = config.max_position_embeddings / original;
+  if (scale <= 1) return 1;
+  const double factor = config.rope_scaling == RopeScalingType::kYarn
+                            ? 0.1 * std::log(scale) + 1
+                            : std::sqrt(1 + std::log(scale) / std::log(original));
+  if (!std::isfinite(factor)) {
+    throw Error(
+        ErrorCode::kBadData,
+        fmt::format("original_max_position_embeddings {}, allowed with longrope: 2 and above",
+                    config.original_max_position_embeddings))
+        .In("config.json");
+  }
+  return static_cast<float>(factor);
+}
+
+TableShape ShapeOf(const ModelConfig& config, ConfigTable table) noexcept {
+  const std::uint64_t n_columns = config.rope_dim / 2;
+  const std::uint64_t n_positions = config.max_position_embeddings;
+  const std::uint64_t n_original = config.original_max_position_embeddings;
+  switch (table) {
+    case ConfigTable::kLongFactor:
+    case ConfigTable::kShortFactor:
+      return {1, n_columns};
+    case ConfigTable::kCos:
+    case ConfigTable::kSin:
+    case ConfigTable::kCosLong:
+    case ConfigTable::kSinLong:
+      return {n_positions, n_columns};
+    case ConfigTable::kCosShort:
+    case ConfigTable::kSinShort:
+      return {n_original, n_columns};
+    case ConfigTable::kCosShortLong:
+    case ConfigTable::kSinShortLong:
+      return {n_original + n_positions, n_columns};
+  }
+  return {};
+}
+
+ConfigTables::ConfigTables(const ModelConfig& config)
+    : config_(config),
+      attention_factor_(RopeAttentionFactor(config)),
+      short_frequencies_(Frequencies(config, config.short_factor)),
+      long_frequencies_(Frequencies(config, config.long_factor)) {}
+
+void ConfigTables::ReadRows(ConfigTable table, std::uint64_t first_row,
+                            std::span<float> out) const {
+  const std::size_t n_columns = ShapeOf(config_, table).n_columns;
+  if (table == ConfigTable::kLongFactor || table == ConfigTable::kShortFactor) {
+    const std::vector<float>& factors =
+        table == ConfigTable::kLongFactor ? config_.long_factor : config_.short_factor;
+    std::copy_n(factors.begin(), out.size(), out.begin());
+    return;
+  }
+  const bool is_cosine = IsCosine(table);
+  const bool is_long = table == ConfigTable::kCosLong || table == ConfigTable::kSinLong;
+  const bool is_both = table == ConfigTable::kCosShortLong || table == ConfigTable::kSinShortLong;
+  const std::uint64_t n_original = config_.original_max_position_embeddings;
+  for (std::size_t r = 0; r < out.size() / n_columns; ++r) {
+    const std::uint64_t row = first_row + r;
+    const bool uses_long = is_long || (is_both && row >= n_original);
+    const std::vector<float>& frequencies = uses_long ? long_frequencies_ : short_frequencies_;
+    const auto position = static_cast<float>(is_both && uses_long ? row - n_original : row);
+    for (std::size_t i = 0; i < n_columns; ++i) {
+      const double angle = position * frequencies[i];  // rounded to float32 before it widens
+      const double value = is_cosine ? std::cos(angle) : std::sin(angle);
+      out[r * n_columns + i] = static_cast<float>(value) * attention_factor_;
+    }
+  }
+}
+
+}  // namespace phiq

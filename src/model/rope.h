@@ -1,0 +1,45 @@
+// Rotary position embedding: the numbers that config.json means, once for every format.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "phiq/model.h"
+
+namespace phiq {
+
+// By what cosines and sines are multiplied; 1 without rope scaling, and without a longer context
+// than the original one. longrope: sqrt(1 + ln(s) / ln(original length)); yarn: 0.1 ln(s) + 1; s =
+// length / original length. Throws   kBadData: not finite (an original length of 1).
+float RopeAttentionFactor(const ModelConfig& config);
+
+// Rows and columns of a table (rows 1 for the factors).
+struct TableShape {
+  std::uint64_t n_rows = 0, n_columns = 0;
+};
+TableShape ShapeOf(const ModelConfig& config, ConfigTable table) noexcept;
+
+// Values of the tables, computed when asked for.
+//
+// Values    angle = float(position) * frequency, with frequency = 1 / (factor * theta^(2i /
+// rope_dim)); every
+//           operation in float32, as transformers has it (the power alone in double, then rounded):
+//           at position 131071 a last bit of the frequency is an error of 0.01 in the angle. Cosine
+//           and sine are those of the float32 angle, rounded to float32, times RopeAttentionFactor
+//           in float32.
+// Source    docs/formats/onnx.md "Rotary tables"; transformers modeling_rope_utils.py.
+class ConfigTables {
+ public:
+  explicit ConfigTables(const ModelConfig& config);
+
+  // Rows [first_row, first_row + out.size() / n_columns). Threads: safe.
+  void ReadRows(ConfigTable table, std::uint64_t first_row, std::span<float> out) const;
+
+ private:
+  const ModelConfig& config_;
+  float attention_factor_ = 1;
+  std::vector<float> short_frequencies_, long_frequencies_;  // [rope_dim / 2]
+};
+
+}  // namespace phiq
