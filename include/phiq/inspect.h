@@ -17,22 +17,25 @@ struct InspectedTensor {
   std::vector<std::uint64_t> shape;  // rows first, for every format
   std::uint64_t size_bytes = 0;
   std::string file;
+  bool is_weight = true;  // false: a table that the format adds (rotary embedding); not counted
 };
 
 struct Inspection {
-  std::string kind;  // "checkpoint" or "gguf"
+  std::string kind;  // "checkpoint", "gguf" or "onnx"
   std::string path;
-  std::vector<std::pair<std::string, std::string>> metadata;  // rendered and escaped; long values cut
+  std::vector<std::pair<std::string, std::string>>
+      metadata;  // rendered and escaped; long values cut
   std::vector<InspectedTensor> tensors;
   std::uint64_t n_weights = 0;
-  std::uint64_t data_bytes = 0;
+  std::uint64_t data_bytes = 0;       // of the weights
   std::vector<std::string> notes;     // worth knowing, e.g. a chat template that is not a known one
   std::vector<std::string> problems;  // what --check found
   double bits_per_weight() const noexcept;
 };
 
 struct InspectOptions {
-  bool check = false;  // also read every weight: non-finite values and scales are problems
+  bool check = false;  // also read every weight: non-finite values and scales are problems, and a
+                       // broken graph
   unsigned threads = 0;
 };
 

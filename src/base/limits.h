@@ -7,7 +7,7 @@
 namespace phiq::limits {
 
 inline constexpr std::uint64_t kSafetensorsHeaderBytes = 100'000'000;  // safetensors' own limit
-inline constexpr int kSafetensorsJsonDepth = 8;                       // headers need 3
+inline constexpr int kSafetensorsJsonDepth = 8;                        // headers need 3
 inline constexpr int kJsonDepth = 64;
 inline constexpr std::uint64_t kConfigBytes = 16ULL << 20;
 inline constexpr std::uint64_t kIndexBytes = 64ULL << 20;
@@ -28,6 +28,16 @@ inline constexpr std::uint64_t kGgufKeyBytes = 65'535;
 inline constexpr std::uint64_t kGgufStringBytes = 1ULL << 30;
 inline constexpr std::uint64_t kGgufArrayElements = 1ULL << 30;
 inline constexpr std::uint32_t kGgufAlignment = 1U << 20;
+inline constexpr std::uint64_t kOnnxFileBytes = (1ULL << 31) - 1;  // protobuf's own limit
+inline constexpr std::size_t kOnnxDepth = 100;  // messages in messages, protobuf's default
+inline constexpr std::uint64_t kOnnxEntries = 1'000'000;  // nodes, and initializers
+// What a parsed model may take in memory besides twice the bytes of its file: millions of empty
+// messages or strings are small only on disk.
+inline constexpr std::uint64_t kOnnxParsedBytes = 192ULL << 20;
+inline constexpr int kOnnxExternalKeys = 64;  // of one tensor; five are known
+inline constexpr std::size_t kOnnxDataFiles = 1'024;
+inline constexpr std::uint64_t kOnnxBlockSize = 65'536;
+inline constexpr std::size_t kOnnxProblems = 100;  // listed; the rest is counted
 inline constexpr unsigned kThreads = 1'024;
 
 }  // namespace phiq::limits

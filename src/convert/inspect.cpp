@@ -7,14 +7,23 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <functional>
+#include <span>
 #include <type_traits>
 #include <utility>
 
+#include "base/json.h"
+#include "base/limits.h"
 #include "base/sha256.h"
 #include "convert/rows.h"
 #include "convert/source.h"
 #include "formats/gguf/reader.h"
+#include "formats/onnx/data_type.h"
+#include "formats/onnx/reader.h"
+#include "io/input_file.h"
 #include "io/parallel.h"
+#include "model/side_file.h"
+#include "phiq/encoding.h"
 #include "phiq/text.h"
 
 namespace phiq {
@@ -65,21 +74,30 @@ void NoteChatTemplate(const std::string& chat_template, Inspection& inspection) 
   }
 }
 
-// Counts the blocks of each tensor whose scale is NaN or Inf.
-void CheckGguf(const gguf::File& file, unsigned threads, const Hooks& hooks,
-               Inspection& inspection) {
+// Blocks that one read brings, all of one type: floats, scales or GGUF's blocks.
+struct BlockArray {
+  std::string name;       // of the tensor they belong to
+  std::string type_name;  // of the tensor
+  GgmlType type = GgmlType::kF32;
+  std::uint64_t size_bytes = 0;
+  std::function<void(std::uint64_t offset_bytes, std::span<std::byte> out)>
+      read;  // from any thread
+};
+
+// Counts the blocks of each array that have a NaN or Inf.
+void CheckBlocks(std::span<const BlockArray> arrays, unsigned threads, const Hooks& hooks,
+                 Inspection& inspection) {
   struct Piece {
-    std::size_t tensor = 0;
+    std::size_t array = 0;
     std::uint64_t first_block = 0, n_blocks = 0;
   };
   struct Finding {
     std::uint64_t first_block = 0, count = 0;
   };
   std::vector<Piece> pieces;
-  for (std::size_t i = 0; i < file.tensors().size(); ++i) {
-    const gguf::Tensor& tensor = file.tensors()[i];
-    const std::uint64_t total = tensor.size_bytes / GetGgmlTypeInfo(tensor.type).block_bytes;
-    const std::uint64_t at_once = kCheckElements / GetGgmlTypeInfo(tensor.type).block_size;
+  for (std::size_t i = 0; i < arrays.size(); ++i) {
+    const std::uint64_t total = arrays[i].size_bytes / GetGgmlTypeInfo(arrays[i].type).block_bytes;
+    const std::uint64_t at_once = kCheckElements / GetGgmlTypeInfo(arrays[i].type).block_size;
     for (std::uint64_t b = 0; b < total; b += at_once)
       pieces.push_back({i, b, std::min(at_once, total - b)});
   }
@@ -87,32 +105,44 @@ void CheckGguf(const gguf::File& file, unsigned threads, const Hooks& hooks,
   ParallelChunks(threads, pieces.size(),
                  [&](std::size_t item, unsigned) {
                    const Piece& piece = pieces[item];
-                   const gguf::Tensor& tensor = file.tensors()[piece.tensor];
-                   const std::size_t block_bytes = GetGgmlTypeInfo(tensor.type).block_bytes;
+                   const BlockArray& array = arrays[piece.array];
+                   const std::size_t block_bytes = GetGgmlTypeInfo(array.type).block_bytes;
                    std::vector<std::byte> bytes(piece.n_blocks * block_bytes);
-                   file.Read(tensor, piece.first_block * block_bytes, bytes);
+                   array.read(piece.first_block * block_bytes, bytes);
                    std::span<const std::byte> rest = bytes;
                    std::uint64_t base = piece.first_block;
-                   while (const std::optional<std::size_t> bad = FindNonFinite(tensor.type, rest)) {
+                   while (const std::optional<std::size_t> bad = FindNonFinite(array.type, rest)) {
                      if (findings[item].count++ == 0) findings[item].first_block = base + *bad;
                      rest = rest.subspan((*bad + 1) * block_bytes);
                      base += *bad + 1;
                    }
                  },
                  {{}, hooks.stop_requested, {}});
-  std::vector<Finding> of_tensor(file.tensors().size());
+  std::vector<Finding> of_array(arrays.size());
   for (std::size_t i = 0; i < pieces.size(); ++i) {
-    Finding& total = of_tensor[pieces[i].tensor];
+    Finding& total = of_array[pieces[i].array];
     if (total.count == 0) total.first_block = findings[i].first_block;
     total.count += findings[i].count;
   }
-  for (std::size_t i = 0; i < of_tensor.size(); ++i) {
-    if (of_tensor[i].count == 0) continue;
-    inspection.problems.push_back(
-        fmt::format("tensor '{}': {} of its {} blocks have a NaN or Inf, the first is block {}",
-                    Escape(file.tensors()[i].name), of_tensor[i].count,
-                    GetGgmlTypeInfo(file.tensors()[i].type).name, of_tensor[i].first_block));
+  for (std::size_t i = 0; i < of_array.size(); ++i) {
+    if (of_array[i].count == 0) continue;
+    inspection.problems.push_back(fmt::format(
+        "tensor '{}': {} of its {} blocks have a NaN or Inf, the first is block {}",
+        Escape(arrays[i].name), of_array[i].count, arrays[i].type_name, of_array[i].first_block));
   }
+}
+
+void CheckGguf(const gguf::File& file, unsigned threads, const Hooks& hooks,
+               Inspection& inspection) {
+  std::vector<BlockArray> arrays;
+  for (const gguf::Tensor& tensor : file.tensors()) {
+    arrays.push_back({tensor.name, std::string(GetGgmlTypeInfo(tensor.type).name), tensor.type,
+                      tensor.size_bytes,
+                      [&file, &tensor](std::uint64_t offset_bytes, std::span<std::byte> out) {
+                        file.Read(tensor, offset_bytes, out);
+                      }});
+  }
+  CheckBlocks(arrays, threads, hooks, inspection);
 }
 
 Inspection InspectGguf(const std::string& path, const InspectOptions& options, const Hooks& hooks) {
@@ -133,6 +163,107 @@ Inspection InspectGguf(const std::string& path, const InspectOptions& options, c
   NoteChatTemplate(text == nullptr ? "" : *text, inspection);
   if (options.check) {
     CheckGguf(file, options.threads == 0 ? AvailableThreads() : options.threads, hooks, inspection);
+  }
+  return inspection;
+}
+
+// What genai_config.json beside a model says of it; nothing when there is none.
+void DescribeGenaiConfig(const std::filesystem::path& folder, Inspection& inspection) {
+  const std::filesystem::path path = folder / "genai_config.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return;
+  const Json config =
+      ParseJson(ReadWholeFile(path, limits::kConfigBytes), path.string(), limits::kJsonDepth);
+  for (const auto& [section, key] :
+       {std::pair("model", "type"), std::pair("model", "context_length"),
+        std::pair("model", "vocab_size"), std::pair("model", "bos_token_id"),
+        std::pair("model", "eos_token_id"), std::pair("model", "pad_token_id"),
+        std::pair("search", "max_length")}) {
+    const Json* const object = FindMember(config, section);
+    const Json* const value = object == nullptr ? nullptr : FindMember(*object, key);
+    if (value == nullptr) continue;
+    inspection.metadata.emplace_back(
+        fmt::format("{}.{}", section, key),
+        value->is_string() ? Escape(value->get<std::string>()) : Show(*value));
+  }
+}
+
+void DescribeOnnx(const ::onnx::ModelProto& model, Inspection& inspection) {
+  const auto add = [&](std::string key, std::string value) {
+    inspection.metadata.emplace_back(std::move(key), std::move(value));
+  };
+  add("ir_version", fmt::format("{}", model.ir_version()));
+  add("producer", Escape(model.producer_version().empty()
+                             ? model.producer_name()
+                             : model.producer_name() + " " + model.producer_version()));
+  for (const ::onnx::OperatorSetIdProto& opset : model.opset_import()) {
+    const std::string domain = opset.domain().empty() ? "ai.onnx" : Escape(opset.domain());
+    add("opset " + domain, fmt::format("{}", opset.version()));
+  }
+  for (const ::onnx::StringStringEntryProto& entry : model.metadata_props())
+    add(Escape(entry.key()), Escape(entry.value()));
+}
+
+// The scales of integer weights, all floats of others, and the tables.
+void CheckOnnx(const onnx::Folder& folder, unsigned threads, const Hooks& hooks,
+               Inspection& inspection) {
+  std::vector<BlockArray> arrays;
+  for (const onnx::Weight& weight : folder.weights()) {
+    const std::size_t array = std::holds_alternative<GgmlType>(weight.encoding) ? 0 : 1;
+    const onnx::Initializer& floats = folder.initializers()[*weight.arrays[array]];
+    arrays.push_back({weight.name, EncodingName(weight.encoding),
+                      onnx::FloatTypeOf(floats.data_type).value(), floats.size_bytes,
+                      [&](std::uint64_t offset_bytes, std::span<std::byte> out) {
+                        folder.Read(floats, offset_bytes, out);
+                      }});
+  }
+  for (const onnx::Table& table : folder.tables()) {
+    const std::optional<GgmlType> type = onnx::FloatTypeOf(table.data_type);
+    if (!type) continue;
+    arrays.push_back({table.name, std::string(GetGgmlTypeInfo(*type).name), *type, table.size_bytes,
+                      [&](std::uint64_t offset_bytes, std::span<std::byte> out) {
+                        folder.Read(table, offset_bytes, out);
+                      }});
+  }
+  CheckBlocks(arrays, threads, hooks, inspection);
+  for (std::string& problem : folder.FindGraphProblems())
+    inspection.problems.push_back(std::move(problem));
+}
+
+Inspection InspectOnnx(const std::string& path, const InspectOptions& options, const Hooks& hooks) {
+  const onnx::Folder folder = onnx::Folder::Open(path, WarnOrIgnore(hooks.warn));
+  Inspection inspection;
+  inspection.kind = "onnx";
+  inspection.path = path;
+  DescribeOnnx(folder.proto(), inspection);
+  DescribeGenaiConfig(folder.files()[0].path().parent_path(), inspection);
+  for (const onnx::Weight& weight : folder.weights()) {
+    const onnx::Initializer& first = folder.initializers()[*weight.arrays[0]];
+    InspectedTensor tensor;
+    tensor.name = weight.name;
+    tensor.type = EncodingName(weight.encoding);
+    if (first.dims.size() > 1) tensor.shape.push_back(weight.n_rows);  // else a norm
+    tensor.shape.push_back(weight.row_elements);
+    tensor.size_bytes = folder.SizeBytes(weight);
+    tensor.file = folder.files()[first.file].path().string();
+    inspection.tensors.push_back(std::move(tensor));
+    if (!weight.shared_name.empty()) {
+      inspection.notes.push_back(
+          fmt::format("'{}' is '{}' too", Escape(weight.name), Escape(weight.shared_name)));
+    }
+  }
+  for (const onnx::Table& table : folder.tables()) {
+    const std::optional<GgmlType> type = onnx::FloatTypeOf(table.data_type);
+    const std::size_t file = table.initializer ? folder.initializers()[*table.initializer].file : 0;
+    inspection.tensors.push_back(
+        {table.name,
+         type ? std::string(GetGgmlTypeInfo(*type).name) : onnx::DataTypeName(table.data_type),
+         table.dims, table.size_bytes, folder.files()[file].path().string(),
+         /*is_weight=*/false});
+  }
+  if (options.check) {
+    CheckOnnx(folder, options.threads == 0 ? AvailableThreads() : options.threads, hooks,
+              inspection);
   }
   return inspection;
 }
@@ -221,9 +352,11 @@ Inspection Inspect(const std::string& path, const InspectOptions& options, const
   const bool is_file =
       std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored);
   const bool is_weights = path.ends_with(".safetensors") || path.ends_with(".json");
-  Inspection inspection = is_file && !is_weights ? InspectGguf(path, options, hooks)
-                                                 : InspectCheckpoint(path, options, hooks);
+  Inspection inspection = onnx::LooksLikeOnnx(path) ? InspectOnnx(path, options, hooks)
+                          : is_file && !is_weights  ? InspectGguf(path, options, hooks)
+                                                    : InspectCheckpoint(path, options, hooks);
   for (const InspectedTensor& tensor : inspection.tensors) {
+    if (!tensor.is_weight) continue;
     std::uint64_t n = 1;
     for (const std::uint64_t dim : tensor.shape) n *= dim;
     inspection.n_weights += n;

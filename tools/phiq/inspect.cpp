@@ -21,6 +21,7 @@ namespace {
 
 constexpr const char* kExamples = R"(Examples:
   phiq inspect phi-3.5-mini-instruct-Q4_K_M.gguf
+  phiq inspect phi-4-mini-instruct-onnx-int4 --check
   phiq inspect microsoft/phi-4 --json | jq .n_weights
   phiq inspect --check phi.gguf && echo sound)";
 
@@ -94,7 +95,9 @@ void AddInspect(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand(
       "inspect", "Show a checkpoint or an output: metadata, tensors, types, bits per weight");
   const auto flags = std::make_shared<InspectFlags>();
-  command->add_option("PATH", flags->path, "A checkpoint as for quantize, or a GGUF file")
+  command
+      ->add_option("PATH", flags->path,
+                   "A checkpoint as for quantize, a GGUF file, or an ONNX folder")
       ->required()
       ->option_text(" ");
   AddSwitch(*command, "--check", flags->check,

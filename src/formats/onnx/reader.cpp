@@ -1,0 +1,339 @@
+// Opens a model folder: the wire format first, then protobuf's parser, then what tensors and
+// operators say about each other.
+#include "formats/onnx/reader.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream.h>
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <utility>
+
+#include "base/json.h"
+#include "base/limits.h"
+#include "formats/onnx/data_files.h"
+#include "formats/onnx/data_type.h"
+#include "formats/onnx/graph_problems.h"
+#include "formats/onnx/tensor_data.h"
+#include "formats/onnx/weights.h"
+#include "phiq/text.h"
+
+namespace phiq::onnx {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Hands a file to protobuf piece by piece, so that its bytes are in memory once: as fields.
+class FileStream : public google::protobuf::io::ZeroCopyInputStream {
+ public:
+  explicit FileStream(const InputFile& file) : file_(file), buffer_(kBufferBytes) {}
+
+  bool Next(const void** data, int* size) override {
+    const std::uint64_t n = std::min<std::uint64_t>(buffer_.size(), file_.size() - position_);
+    if (n == 0 || failure_) return false;
+    try {
+      file_.ReadAt(position_, std::span(buffer_).first(static_cast<std::size_t>(n)));
+    } catch (...) {  // not through protobuf's frames
+      failure_ = std::current_exception();
+      return false;
+    }
+    position_ += n;
+    *data = buffer_.data();
+    *size = static_cast<int>(n);
+    return true;
+  }
+  void BackUp(int count) override { position_ -= static_cast<std::uint64_t>(count); }
+  bool Skip(int count) override {
+    const auto n = static_cast<std::uint64_t>(count);
+    const std::uint64_t left = file_.size() - position_;
+    position_ += std::min(n, left);
+    return n <= left;
+  }
+  std::int64_t ByteCount() const override { return static_cast<std::int64_t>(position_); }
+
+  void Rethrow() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  static constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
+
+  const InputFile& file_;
+  std::vector<std::byte> buffer_;
+  std::uint64_t position_ = 0;
+  std::exception_ptr failure_;
+};
+
+std::unique_ptr<::onnx::ModelProto> Parse(const InputFile& file) {
+  auto model = std::make_unique<::onnx::ModelProto>();
+  FileStream stream(file);
+  bool is_parsed = false;
+  {
+    google::protobuf::io::CodedInputStream coded(&stream);
+    coded.SetTotalBytesLimit(INT32_MAX);
+    coded.SetRecursionLimit(static_cast<int>(limits::kOnnxDepth) + 1);  // CheckWire's limit decides
+    is_parsed = model->ParseFromCodedStream(&coded) && coded.ConsumedEntireMessage();
+  }
+  stream.Rethrow();
+  if (!is_parsed) {
+    throw Error(ErrorCode::kBadData, "broken protobuf: the library cannot parse it")
+        .In(file.path().native());
+  }
+  if (!model->has_graph()) {
+    throw Error(ErrorCode::kBadData, "has no graph")
+        .In(file.path().native())
+        .Hint("not an ONNX model?");
+  }
+  file.CheckUnchanged();
+  return model;
+}
+
+// Tensors that are no initializers of the main graph: checked, but their external data is not
+// opened. Depth: CheckWire bounds it.
+void CheckInnerTensors(const ::onnx::GraphProto& graph, bool is_main);
+
+void CheckInnerTensors(const ::onnx::NodeProto& node) {
+  for (const ::onnx::AttributeProto& attribute : node.attribute()) {
+    if (attribute.has_t()) CheckTensor(attribute.t());
+    for (const ::onnx::TensorProto& tensor : attribute.tensors()) CheckTensor(tensor);
+    if (attribute.has_g()) CheckInnerTensors(attribute.g(), false);
+    for (const ::onnx::GraphProto& graph : attribute.graphs()) CheckInnerTensors(graph, false);
+  }
+}
+
+void CheckInnerTensors(const ::onnx::GraphProto& graph, bool is_main) {
+  if (!is_main) {
+    for (const ::onnx::TensorProto& tensor : graph.initializer()) CheckTensor(tensor);
+  }
+  for (const ::onnx::SparseTensorProto& sparse : graph.sparse_initializer()) {
+    if (sparse.has_values()) CheckTensor(sparse.values());
+    if (sparse.has_indices()) CheckTensor(sparse.indices());
+  }
+  for (const ::onnx::NodeProto& node : graph.node()) CheckInnerTensors(node);
+}
+
+// The .onnx of a folder.
+fs::path ModelFileIn(const fs::path& folder) {
+  const fs::path settings = folder / "genai_config.json";
+  std::error_code ignored;
+  if (fs::exists(settings, ignored)) {
+    const std::string where = settings.native();
+    const Json config =
+        ParseJson(ReadWholeFile(settings, limits::kConfigBytes), where, limits::kJsonDepth);
+    const Json model = config.is_object() ? config.value("model", Json()) : Json();
+    const Json decoder = model.is_object() ? model.value("decoder", Json()) : Json();
+    if (decoder.is_object()) {
+      if (const std::optional<std::string> name = JsonString(decoder, "filename", where)) {
+        const std::string_view problem = LocationProblem(*name);
+        if (!problem.empty()) {
+          throw Error(ErrorCode::kBadData,
+                      fmt::format("model.decoder.filename '{}' {}", Escape(*name), problem))
+              .In(where);
+        }
+        return folder / *name;
+      }
+    }
+  }
+  return folder / "model.onnx";
+}
+
+void CheckName(const std::string& name, std::size_t i) {
+  if (!name.empty() && name.size() <= limits::kNameBytes) return;
+  throw Error(ErrorCode::kBadData,
+              fmt::format("initializer {} has a name of {} bytes, allowed are 1 to {}", i,
+                          name.size(), limits::kNameBytes));
+}
+
+void CopyRange(std::span<const std::byte> from, std::uint64_t offset_bytes,
+               std::span<std::byte> out) {
+  std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(offset_bytes), out.size(), out.begin());
+}
+
+void CheckRange(const std::string& name, std::uint64_t size_bytes, std::uint64_t offset_bytes,
+                std::size_t n) {
+  if (offset_bytes <= size_bytes && n <= size_bytes - offset_bytes) return;
+  throw Error(ErrorCode::kInternal, "read outside of a tensor").Tensor(name);
+}
+
+}  // namespace
+
+Folder Folder::Open(const fs::path& path, const WarningFn& warn) {
+  std::error_code ignored;
+  InputFile file(fs::is_directory(path, ignored) ? ModelFileIn(path) : path);
+  const std::string where = file.path().native();
+  const WireFacts facts = CheckWire(file);
+  Folder folder;
+  folder.proto_ = Parse(file);
+  folder.files_.push_back(std::move(file));
+  std::vector<Warning> warnings;  // told outside of the try: they name the file themselves
+  try {
+    folder.AddInitializers(facts.raw_data);
+    CheckInnerTensors(folder.proto_->graph(), true);
+    // From here on every initializer has its bytes, and as many as its type and dims need.
+    folder.weights_ =
+        FindWeights(folder, [&](const Warning& warning) { warnings.push_back(warning); });
+    folder.tables_ = FindTables(folder);
+  } catch (Error& error) {
+    error.In(where);
+    throw;
+  }
+  for (const Warning& warning : warnings) warn(warning);
+  return folder;
+}
+
+void Folder::AddInitializers(const std::vector<std::optional<ByteRange>>& raw_data) {
+  ::onnx::GraphProto& graph = *proto_->mutable_graph();
+  const auto n_initializers = static_cast<std::size_t>(graph.initializer_size());
+  if (raw_data.size() != n_initializers) {
+    throw Error(ErrorCode::kInternal,
+                fmt::format("{} initializers parsed, {} seen", n_initializers, raw_data.size()));
+  }
+  DataFiles data_files(std::move(files_[0]));
+  initializers_.reserve(n_initializers);
+  for (std::size_t i = 0; i < n_initializers; ++i) {
+    ::onnx::TensorProto& tensor = *graph.mutable_initializer(static_cast<int>(i));
+    CheckName(tensor.name(), i);
+    TensorData data = CheckTensor(tensor);
+    Initializer initializer;
+    initializer.name = tensor.name();
+    initializer.data_type = tensor.data_type();
+    initializer.dims = std::move(data.dims);
+    initializer.size_bytes = data.size_bytes;
+    if (data.external) {
+      try {
+        initializer.file = data_files.Open(data.external->location);
+      } catch (Error& error) {
+        throw std::move(error).Tensor(initializer.name);
+      }
+      initializer.offset_bytes = data.external->offset_bytes;
+      const std::uint64_t file_size = data_files.files()[initializer.file].size();
+      if (initializer.size_bytes > file_size ||
+          initializer.offset_bytes > file_size - initializer.size_bytes) {
+        throw Error(ErrorCode::kBadData,
+                    fmt::format("external data offset {} and length {}, but '{}' has {} bytes",
+                                initializer.offset_bytes, initializer.size_bytes,
+                                Escape(data.external->location), file_size))
+            .Tensor(initializer.name)
+            .Hint("incomplete download?");
+      }
+    } else if (tensor.has_raw_data()) {
+      if (!raw_data[i] || raw_data[i]->size_bytes != tensor.raw_data().size()) {
+        throw Error(ErrorCode::kInternal, "raw_data parsed is not raw_data seen")
+            .Tensor(initializer.name);
+      }
+      initializer.offset_bytes = raw_data[i]->offset_bytes;
+      const std::unique_ptr<std::string> freed(tensor.release_raw_data());
+    } else if (HasTypedData(tensor) && tensor.data_type() != kString) {
+      initializer.content = TypedBytes(tensor);
+    }
+    initializers_.push_back(std::move(initializer));
+  }
+  for (std::size_t i = 0; i < initializers_.size(); ++i) index_.emplace(initializers_[i].name, i);
+  files_ = std::move(data_files).Release();
+}
+
+const Initializer* Folder::Find(std::string_view name) const noexcept {
+  const std::optional<std::size_t> found = FindIndex(name);
+  return found ? &initializers_[*found] : nullptr;
+}
+
+std::optional<std::size_t> Folder::FindIndex(std::string_view name) const noexcept {
+  const auto found = index_.find(name);
+  return found == index_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::vector<std::string> Folder::FindGraphProblems() const {
+  std::vector<std::string> problems = FindProblems(proto_->graph());
+  std::unordered_map<std::string_view, std::size_t> seen;
+  for (const Weight& weight : weights_) {
+    if (++seen[weight.name] == 2)
+      problems.push_back(fmt::format("two weights are named '{}'", Escape(weight.name)));
+  }
+  return problems;
+}
+
+void Folder::Read(const Initializer& initializer, std::uint64_t offset_bytes,
+                  std::span<std::byte> out) const {
+  CheckRange(initializer.name, initializer.size_bytes, offset_bytes, out.size());
+  if (!initializer.content.empty()) return CopyRange(initializer.content, offset_bytes, out);
+  files_[initializer.file].ReadAt(initializer.offset_bytes + offset_bytes, out);
+}
+
+void Folder::Read(const Table& table, std::uint64_t offset_bytes, std::span<std::byte> out) const {
+  if (table.initializer) return Read(initializers_[*table.initializer], offset_bytes, out);
+  CheckRange(table.name, table.size_bytes, offset_bytes, out.size());
+  CopyRange(std::as_bytes(std::span(table.constant->raw_data())), offset_bytes, out);
+}
+
+std::uint64_t Folder::SizeBytes(const Weight& weight) const noexcept {
+  std::uint64_t total = 0;
+  for (const std::optional<std::size_t>& array : weight.arrays) {
+    if (array) total += initializers_[*array].size_bytes;
+  }
+  return total;
+}
+
+void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64_t n_rows,
+                      RowCodec& codec, std::span<float> out) const {
+  const auto columns = static_cast<std::size_t>(weight.row_elements);
+  const auto n = static_cast<std::size_t>(n_rows);
+  if (first_row > weight.n_rows || n_rows > weight.n_rows - first_row ||
+      out.size() != n * columns) {
+    throw Error(ErrorCode::kInternal, "rows outside of a weight").Tensor(weight.name);
+  }
+  if (n == 0) return;
+  // Of each array: the rows asked for, one after the other, each as the encoding has it.
+  std::array<std::vector<std::byte>, kMaxArrays> rows;
+  std::array<std::size_t, kMaxArrays> row_bytes{};
+  const std::size_t n_arrays = ArrayCount(weight.encoding);
+  for (std::size_t a = 0; a < n_arrays; ++a) {
+    const Initializer& array = initializers_[*weight.arrays[a]];
+    row_bytes[a] = ArrayRowBytes(weight.encoding, a, columns);
+    const auto stored_bytes = static_cast<std::size_t>(array.size_bytes / weight.n_rows);
+    rows[a].resize(n * row_bytes[a]);
+    if (weight.transposed && a == 0) {
+      const std::size_t element_bytes = stored_bytes / columns;
+      std::vector<std::byte> column(n * element_bytes);
+      for (std::size_t c = 0; c < columns; ++c) {
+        Read(array, (c * weight.n_rows + first_row) * element_bytes, column);
+        for (std::size_t r = 0; r < n; ++r) {
+          std::memcpy(&rows[a][r * row_bytes[a] + c * element_bytes], &column[r * element_bytes],
+                      element_bytes);
+        }
+      }
+    } else if (stored_bytes == row_bytes[a]) {
+      Read(array, first_row * stored_bytes, rows[a]);
+    } else {  // GatherBlockQuantized leaves out the padding of a row's last block
+      std::vector<std::byte> stored(n * stored_bytes);
+      Read(array, first_row * stored_bytes, stored);
+      for (std::size_t r = 0; r < n; ++r) {
+        std::memcpy(&rows[a][r * row_bytes[a]], &stored[r * stored_bytes],
+                    std::min(stored_bytes, row_bytes[a]));
+      }
+    }
+  }
+  for (std::size_t r = 0; r < n; ++r) {
+    std::array<std::span<const std::byte>, kMaxArrays> arrays;
+    for (std::size_t a = 0; a < n_arrays; ++a)
+      arrays[a] = std::span(rows[a]).subspan(r * row_bytes[a], row_bytes[a]);
+    codec.Decode(weight.encoding, std::span(arrays).first(n_arrays),
+                 out.subspan(r * columns, columns));
+  }
+}
+
+bool LooksLikeOnnx(const fs::path& path) noexcept {
+  try {
+    if (!fs::is_directory(path)) return path.extension() == ".onnx";
+    if (!fs::exists(path / "model.onnx") && !fs::exists(path / "genai_config.json")) return false;
+    return std::none_of(fs::directory_iterator(path), fs::directory_iterator(),
+                        [](const fs::directory_entry& entry) {
+                          return entry.path().extension() == ".safetensors";
+                        });
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+}  // namespace phiq::onnx
