@@ -17,9 +17,11 @@ enum class NanPolicy { kError, kZero };
 enum class OverflowPolicy { kError, kClamp, kF32 };
 
 struct ConvertOptions {
-  std::string model;   // folder, file or "organisation/name"
-  std::string output;  // empty: named after the model and the type; "-": standard output
-  PlanOptions plan;
+  std::string model;  // folder, file or "organisation/name"
+  // One target: the file or folder; empty: named after the model and the type; "-": standard
+  // output. Several: the folder that their default names stand in; empty: the working folder.
+  std::string output;
+  std::vector<PlanOptions> targets;              // at least one; each weight is read once for all
   std::optional<std::uint64_t> split_max_bytes;  // GGUF: --split-max-size
   std::vector<std::string> ignore_extra;
   NanPolicy nan = NanPolicy::kError;
@@ -58,23 +60,28 @@ struct OutputPlan {
   std::string architecture;
   std::vector<PlannedFile> files;
   std::uint64_t output_bytes = 0;  // sum of the files, exact
+};
+
+struct ConversionPlan {
+  std::vector<OutputPlan> outputs;  // one a target
   std::uint64_t peak_memory_bytes = 0;
   unsigned threads = 0;
 };
 
 struct ConvertReport {
-  OutputPlan output;
+  ConversionPlan planned;
   std::uint64_t source_bytes = 0;  // weight bytes read
   std::uint64_t n_nan_zeroed = 0;
-  std::uint64_t n_clamped = 0;
+  std::uint64_t n_clamped = 0;  // over all targets
   double elapsed_s = 0;
   std::uint64_t peak_memory_bytes = 0;  // measured (VmHWM)
-  double relative_rmse = 0;  // sqrt(sum (w - decoded)^2 / sum w^2) over the quantized tensors
+  // Of each target: sqrt(sum (w - decoded)^2 / sum w^2) over the quantized tensors.
+  std::vector<double> relative_rmse;
 };
 
 // Plans without writing. Opens headers only (with OverflowPolicy::kF32 and a 16-bit float type,
 // the weights are scanned too).
-OutputPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks);
+ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks);
 
 // Plans, writes, syncs and renames. On any exception the output names are as they were before.
 ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks);

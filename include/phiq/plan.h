@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "phiq/ggml_type.h"
+#include "phiq/encoding.h"
 #include "phiq/model.h"
 #include "phiq/profile.h"
 
@@ -22,39 +22,87 @@ struct TensorRule {
 // "REGEX=TYPE". Throws kUsage.
 TensorRule ParseTensorRule(std::string_view text);
 
+// The oldest onnxruntime that shall run the output. On disk by name: "1.20".
+enum class OnnxRuntime : std::uint8_t { k1_20, k1_22, k1_24, kCurrent };
+std::string_view OnnxRuntimeName(OnnxRuntime version) noexcept;  // "1.20", "current"
+
+enum class Activations : std::uint8_t {
+  kFloat,    // the matrix products' operators decide (MatMulNBits: accuracy_level)
+  kDynamic,  // plain ONNX operators on int8, quantized as the model runs
+};
+
+// Options that only ONNX has.
+struct OnnxOptions {
+  ExecutionProvider ep = ExecutionProvider::kCpu;
+  // Without it the builder's layout, whatever version that needs.
+  std::optional<OnnxRuntime> min_onnxruntime;
+  Activations activations = Activations::kFloat;
+  std::optional<int> accuracy_level;        // 0 ... 4; without it 4 on cpu and webgpu, else 0
+  std::optional<std::uint32_t> max_length;  // search.max_length; without it min(context, 4096)
+};
+
 struct PlanOptions {
   Format format = Format::kGguf;
-  std::string type;                      // "Q4_K_M": the format's own type or recipe name
+  std::string type;                         // "Q4_K_M": the format's own type or recipe name
+  std::string method = "reference";         // ONNX: "rtn" and "k_quant" too
+  std::optional<std::uint32_t> group_size;  // weights that share a scale, where the format has them
+  std::optional<bool> symmetric;
+  OnnxOptions onnx;
   std::vector<TensorRule> tensor_rules;  // the last match wins
   bool strict_types = false;             // a shape fallback is kUnsupported instead of a line
 };
 
+// What of a tensor a line holds.
+enum class TensorPart : std::uint8_t { kWhole, kQuery, kKey, kValue, kGate, kUp };
+
 struct PlanLine {
   std::string name;  // the checkpoint's tensor name; "config:long_factor" for values of config.json
-  TensorRole role = TensorRole::kTokenEmbedding;  // says nothing when `source` is nullopt
+  TensorRole role = TensorRole::kTokenEmbedding;  // says nothing when `table` is set
   std::int32_t layer = -1;
-  std::vector<std::uint64_t> shape;  // rows first
-  std::optional<std::size_t> source;  // index into Checkpoint::tensors(); nullopt: from config.json
-  std::string source_type;            // "BF16"
-  GgmlType type = GgmlType::kF32;
-  std::uint64_t size_bytes = 0;       // of the encoded tensor, without padding
-  std::string reason;                 // why this type
-  bool is_fallback = false;           // the wanted type does not fit the shape
+  TensorPart part = TensorPart::kWhole;
+  std::vector<std::uint64_t> shape;  // of the part; rows first
+  // Where the values come from: either of the two.
+  std::optional<std::size_t> source;  // index into Checkpoint::tensors()
+  std::optional<ConfigTable> table;
+  std::uint64_t first_row = 0;  // of the part, in the source tensor
+  std::string source_type;      // "BF16"
+  Encoding encoding = GgmlType::kF32;
+  std::uint64_t size_bytes = 0;  // of the encoded tensor, without padding
+  std::string reason;            // why this encoding
+  bool is_fallback = false;      // the wanted type does not fit the shape
 
-  std::string_view role_name() const noexcept;  // RoleName(role), or "rope_factors"
+  std::string_view role_name() const noexcept;  // RoleName(role), "rope_factors", "rope_table"
+  std::string display_name() const;  // the name, and the part: "...gate_up_proj.weight[gate]"
   std::uint64_t n_elements() const noexcept;
   std::uint64_t row_elements() const noexcept;  // last dimension
   std::uint64_t n_rows() const noexcept;        // product of the others; 1 for 1-D
 };
 
+// Something decided that is no tensor's encoding: "opset", "21", "the oldest that holds ...".
+struct Decision {
+  std::string subject, value, reason;
+};
+
+// What the ONNX graph is built from, besides the lines; every choice is made.
+struct OnnxGraphPlan {
+  ExecutionProvider ep = ExecutionProvider::kCpu;
+  FloatType float_type = FloatType::kF32;  // activations, caches, norms, scales
+  Activations activations = Activations::kFloat;
+  int accuracy_level = 4;
+  OnnxRuntime min_onnxruntime = OnnxRuntime::k1_20;  // what the output needs
+  std::uint32_t max_length = 0;
+};
+
 struct Plan {
   Format format = Format::kGguf;
   std::string type;             // as in PlanOptions, in its official spelling
-  std::vector<PlanLine> lines;  // in the model's order; longrope factors last
+  std::vector<PlanLine> lines;  // in the model's order; tables last
+  std::vector<Decision> decisions;
+  OnnxGraphPlan onnx;  // ONNX only
 
-  std::uint64_t n_weights() const noexcept;
+  std::uint64_t n_weights() const noexcept;  // of the tensors; tables do not count
   std::uint64_t data_bytes() const noexcept;
-  double bits_per_weight() const noexcept;
+  double bits_per_weight() const noexcept;  // of the tensors; tables do not count
 };
 
 // A type name that --type takes.
@@ -75,7 +123,8 @@ std::string TypeOfPrecision(Format format, Precision precision);
 // Decides the type of every tensor.
 //
 // `tensors`  Checkpoint::tensors().
-// Throws     kUsage: unknown type (with a suggestion), a rule that matches no tensor, a bad pattern.
+// Throws     kUsage: unknown type (with a suggestion), a rule that matches no tensor, a bad
+// pattern.
 //            kUnsupported: a type of the format that phiq does not write, saying why;
 //            a shape fallback under strict_types.
 // Warns      a shape fallback.

@@ -1,6 +1,7 @@
 // Target devices: which format and precision a device wants.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -10,13 +11,20 @@
 namespace phiq {
 
 enum class Format { kGguf, kOnnx, kOpenVino, kMlx };
+// What an ONNX graph is made for.
+enum class ExecutionProvider : std::uint8_t { kCpu, kCuda, kDml, kWebGpu };
+std::string_view ExecutionProviderName(ExecutionProvider ep) noexcept;  // "cpu"
+// Throws   kUsage: no such word (with a suggestion).
+ExecutionProvider ParseExecutionProvider(std::string_view text);
+
 enum class Precision { kInt4, kInt8, kFp16, kBf16, kFp32 };
 
 std::string_view FormatName(Format format) noexcept;           // "gguf"
 std::string_view PrecisionName(Precision precision) noexcept;  // "int4"
 // Formats that this version writes.
 std::span<const Format> AvailableFormats() noexcept;
-// Throws   kUsage: no such word (with a suggestion); kUnsupported: a format that does not exist yet.
+// Throws   kUsage: no such word (with a suggestion); kUnsupported: a format that does not exist
+// yet.
 Format ParseFormat(std::string_view text);
 Precision ParsePrecision(std::string_view text);
 
@@ -25,8 +33,9 @@ struct Profile {
   std::string description;
   Format format = Format::kGguf;
   Precision default_precision = Precision::kInt4;
-  std::vector<Precision> allowed;   // the default is one of them
-  std::optional<std::string> type;  // the format's own type instead of the default precision
+  std::vector<Precision> allowed;       // the default is one of them
+  std::optional<std::string> type;      // the format's own type instead of the default precision
+  std::optional<ExecutionProvider> ep;  // ONNX: what the graph is made for
 };
 
 // The built-in profiles whose format exists.

@@ -12,6 +12,9 @@ namespace phiq {
 // controls become \xNN or \u{NNNN}; longer than 200 characters is cut and ends with "...".
 std::string Escape(std::string_view untrusted);
 
+// "Phi-4" -> "phi-4"; bytes beyond ASCII stay as they are.
+std::string LowerAscii(std::string_view text);
+
 // 1610612736 -> "1.50 GiB"; below 1 KiB "N bytes".
 std::string FormatBytes(std::uint64_t n_bytes);
 

@@ -66,6 +66,14 @@ std::string Escape(std::string_view untrusted) {
   return out;
 }
 
+std::string LowerAscii(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return lower;
+}
+
 std::string FormatBytes(std::uint64_t n_bytes) {
   constexpr std::array<std::string_view, 5> kUnits = {"KiB", "MiB", "GiB", "TiB", "PiB"};
   if (n_bytes < 1024) return fmt::format("{} bytes", n_bytes);
@@ -84,7 +92,9 @@ std::string FormatCount(std::uint64_t n) {
 std::uint64_t ParseSize(std::string_view text) {
   const auto fail = [&] {
     return Error(ErrorCode::kUsage, fmt::format("'{}' is not a size", Escape(text)))
-        .Hint("a number and a unit: 512M, 1G, 1.5GiB (powers of 1024) or 500MB, 2GB (powers of 1000)");
+        .Hint(
+            "a number and a unit: 512M, 1G, 1.5GiB (powers of 1024) or 500MB, 2GB (powers of "
+            "1000)");
   };
   double value = 0;
   const auto [end, status] =
@@ -97,7 +107,8 @@ std::uint64_t ParseSize(std::string_view text) {
   if (!unit.empty() && unit != "b") {
     const std::size_t power = kLetters.find(unit[0]);
     const std::string_view rest = std::string_view(unit).substr(1);
-    if (power == std::string_view::npos || (!rest.empty() && rest != "b" && rest != "ib")) throw fail();
+    if (power == std::string_view::npos || (!rest.empty() && rest != "b" && rest != "ib"))
+      throw fail();
     for (std::size_t i = 0; i <= power; ++i) factor *= rest == "b" ? 1000 : 1024;
   }
   const double n_bytes = value * factor;

@@ -7,13 +7,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <filesystem>
 #include <utility>
 
 #include "convert/memory.h"
+#include "convert/output.h"
 #include "convert/source.h"
 #include "convert/stream.h"
-#include "formats/gguf/layout.h"
 #include "io/output_file.h"
 #include "io/parallel.h"
 #include "io/temporaries.h"
@@ -30,46 +31,74 @@ OutputOptions OutputOptionsOf(const ConvertOptions& options) {
   return {options.force, options.mkdir, options.space_check, options.fsync};
 }
 
-// OUT, or model-TYPE.gguf in the working folder, the model's name in lower case.
-fs::path OutputPath(const ConvertOptions& options, const CheckpointFolder& folder,
-                    std::string_view type) {
-  if (!options.output.empty()) return options.output;
-  std::string name = folder.model_name();
-  for (char& c : name) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+// Where each target goes: OUT, or its default name in the working folder; several targets go by
+// their default names into the folder OUT.
+std::vector<fs::path> OutputPaths(const ConvertOptions& options, const CheckpointFolder& folder) {
+  std::vector<fs::path> paths;
+  for (const PlanOptions& target : options.targets) {
+    const fs::path name = DefaultName(folder.model_name(), target);
+    if (options.targets.size() > 1) {
+      paths.push_back(fs::path(options.output) / name);
+    } else {
+      paths.push_back(options.output.empty() ? name : fs::path(options.output));
+    }
   }
-  return fmt::format("{}-{}.gguf", name, type);
+  return paths;
 }
 
-// "out.gguf" and "-00001-of-00003" give "out-00001-of-00003.gguf".
-fs::path PartPath(const fs::path& output, std::string_view suffix) {
-  if (suffix.empty()) return output;
-  fs::path part = output;
-  part.replace_filename(output.stem().string() + std::string(suffix) + ".gguf");
-  return part;
+// What only some targets can do.
+void CheckOptions(const ConvertOptions& options) {
+  const auto usage = [](std::string message) {
+    return Error(ErrorCode::kUsage, std::move(message));
+  };
+  if (options.targets.empty()) throw Error(ErrorCode::kInternal, "a conversion without a target");
+  const bool all_gguf = std::ranges::all_of(
+      options.targets, [](const PlanOptions& t) { return t.format == Format::kGguf; });
+  if (options.split_max_bytes && !all_gguf)
+    throw usage("--split-max-size: GGUF alone can be split");
+  if (options.overflow == OverflowPolicy::kF32 && !all_gguf)
+    throw usage("--overflow f32: GGUF alone can keep one tensor in F32")
+        .Hint("--overflow clamp, or a precision that computes in float32");
+  if (options.output == kStandardOutput) {
+    if (options.targets.size() > 1 || !all_gguf)
+      throw usage("-o -: only one GGUF file can go to standard output");
+    if (options.split_max_bytes)
+      throw usage("--split-max-size needs files, not standard output (-o -)");
+  }
 }
 
 // An output must not be one of the files it is made from, not even with --force.
 void RefuseInputAsOutput(const fs::path& output, const CheckpointFolder& folder) {
   std::error_code ignored;
   if (!fs::exists(output, ignored)) return;
+  const auto refuse = [&](const fs::path& input) {
+    throw Error(ErrorCode::kUsage, fmt::format("the output is the same {} as the input {}",
+                                               fs::is_directory(input, ignored) ? "folder" : "file",
+                                               Escape(input.string())))
+        .In(output.string())
+        .Hint("choose another -o");
+  };
+  if (fs::equivalent(output, folder.path(), ignored) && fs::is_directory(output, ignored))
+    refuse(folder.path());
   for (const fs::directory_entry& entry : fs::directory_iterator(folder.path(), ignored)) {
-    if (fs::equivalent(output, entry.path(), ignored)) {
-      throw Error(ErrorCode::kUsage, fmt::format("the output is the same file as the input {}",
-                                                 Escape(entry.path().string())))
-          .In(output.string())
-          .Hint("choose another -o");
-    }
+    if (fs::equivalent(output, entry.path(), ignored)) refuse(entry.path());
   }
+}
+
+// Before any work: what stands at the output's name may be replaced.
+void CheckOutput(const fs::path& output, const PlanOptions& target, const ConvertOptions& options,
+                 const CheckpointFolder& folder) {
+  if (output == kStandardOutput) return;
+  RefuseInputAsOutput(output, folder);
+  if (target.format == Format::kGguf && !options.split_max_bytes)
+    CheckOutputPath(output, 0, OutputOptionsOf(options));
 }
 
 // Everything that is final before the first byte is written.
 struct Prepared {
   Source source;
-  Plan plan;
-  gguf::Layout layout;
+  std::vector<Output> targets;
   MemoryPlan memory;
-  std::vector<fs::path> paths;  // of layout.files
 };
 
 // --overflow f32: tensors with a value that F16 cannot hold stay F32. Reads the weights of F16
@@ -78,7 +107,7 @@ void WidenWhatOverflowsHalf(const Source& source, Plan& plan, unsigned threads) 
   constexpr std::uint64_t kChunkElements = 1ULL << 18;
   std::vector<std::size_t> half_lines;
   for (std::size_t i = 0; i < plan.lines.size(); ++i) {
-    if (plan.lines[i].type == GgmlType::kF16) half_lines.push_back(i);
+    if (plan.lines[i].encoding == Encoding(GgmlType::kF16)) half_lines.push_back(i);
   }
   const std::vector<RowChunk> chunks = CutIntoChunks(plan, half_lines, kChunkElements);
   std::vector<RowReader> readers(threads, RowReader(source.checkpoint, source.model.config));
@@ -91,8 +120,8 @@ void WidenWhatOverflowsHalf(const Source& source, Plan& plan, unsigned threads) 
   });
   for (std::size_t item = 0; item < chunks.size(); ++item) {
     PlanLine& line = plan.lines[chunks[item].line];
-    if (overflows[item] == 0 || line.type == GgmlType::kF32) continue;
-    line.type = GgmlType::kF32;
+    if (overflows[item] == 0 || IsExact(line.encoding)) continue;
+    line.encoding = GgmlType::kF32;
     line.size_bytes = line.n_elements() * sizeof(float);
     line.reason = "--overflow f32: a weight is beyond F16's range";
   }
@@ -101,113 +130,141 @@ void WidenWhatOverflowsHalf(const Source& source, Plan& plan, unsigned threads) 
 Prepared Prepare(const ConvertOptions& options, const Hooks& hooks, bool will_write) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
+  CheckOptions(options);
   CheckpointFolder folder = LocateCheckpoint(options.model, warn);
-  const fs::path output = OutputPath(options, folder, options.plan.type);
-  const bool to_file = output != kStandardOutput;
-  if (will_write && to_file) {
-    RefuseInputAsOutput(output, folder);
-    if (!options.split_max_bytes) CheckOutputPath(output, 0, OutputOptionsOf(options));
-  }
-  if (!to_file && options.split_max_bytes) {
-    throw Error(ErrorCode::kUsage, "--split-max-size needs files, not standard output (-o -)");
-  }
+  const std::vector<fs::path> paths = OutputPaths(options, folder);
+  if (will_write && options.targets.size() == 1)
+    CheckOutput(paths[0], options.targets[0], options, folder);
 
   Source source = OpenSource(std::move(folder), options.ignore_extra, warn);
-  Plan plan = MakePlan(source.model, source.checkpoint, options.plan, warn);
-  if (options.overflow == OverflowPolicy::kF32) WidenWhatOverflowsHalf(source, plan, threads);
+  std::vector<Plan> plans;
+  for (const PlanOptions& target : options.targets) {
+    plans.push_back(MakePlan(source.model, source.checkpoint, target, warn));
+    if (options.overflow == OverflowPolicy::kF32)
+      WidenWhatOverflowsHalf(source, plans.back(), threads);
+  }
   // From here on formats and byte counts are final.
-  gguf::Metadata extra;
-  if (options.nan == NanPolicy::kZero) extra.emplace_back("phiq.nan_policy", std::string("zero"));
-  const gguf::Metadata metadata = gguf::BuildMetadata(source.model, plan, extra, warn);
-  gguf::Layout layout = gguf::MakeLayout(plan, metadata, options.split_max_bytes);
+  std::vector<Output> targets;
+  for (std::size_t i = 0; i < plans.size(); ++i)
+    targets.push_back(LayOut(source, std::move(plans[i]), options, paths[i], warn));
   // From here on every offset is final.
-  std::uint64_t header_bytes = 0;
-  std::vector<fs::path> paths;
-  for (const gguf::PlacedFile& file : layout.files) {
-    header_bytes += file.header.size();
-    paths.push_back(PartPath(output, file.name_suffix));
+  std::uint64_t head_bytes = 0;
+  std::vector<StreamTarget> streams;
+  for (const Output& target : targets) {
+    head_bytes += target.head_bytes();
+    streams.push_back({&target.plan, &target.layout, {}});
   }
-  const MemoryPlan memory = PlanMemory(plan, source.checkpoint, source.folder, header_bytes,
-                                       threads, options.memory_limit_bytes);
-  return {std::move(source), std::move(plan), std::move(layout), memory, std::move(paths)};
+  const MemoryPlan memory = PlanMemory(streams, source.checkpoint, source.folder, head_bytes,
+                                       threads, options.memory_limit_bytes, options.overflow);
+  return {std::move(source), std::move(targets), memory};
 }
 
-OutputPlan Describe(const Prepared& prepared) {
-  OutputPlan output;
-  output.plan = prepared.plan;
-  output.model_name = prepared.source.model.name;
-  output.architecture = prepared.source.model.config.architecture;
-  for (std::size_t i = 0; i < prepared.paths.size(); ++i) {
-    output.files.push_back({prepared.paths[i].string(), prepared.layout.files[i].size_bytes});
-    output.output_bytes += prepared.layout.files[i].size_bytes;
+ConversionPlan Describe(const Prepared& prepared) {
+  ConversionPlan conversion;
+  for (const Output& target : prepared.targets) {
+    OutputPlan output;
+    output.plan = target.plan;
+    output.model_name = prepared.source.model.name;
+    output.architecture = prepared.source.model.config.architecture;
+    for (std::size_t i = 0; i < target.files.size(); ++i)
+      output.files.push_back({target.files[i].string(), target.layout.files[i].size_bytes});
+    output.output_bytes = target.size_bytes();
+    conversion.outputs.push_back(std::move(output));
   }
-  output.peak_memory_bytes = prepared.memory.peak_bytes;
-  output.threads = prepared.memory.threads;
-  return output;
+  conversion.peak_memory_bytes = prepared.memory.peak_bytes;
+  conversion.threads = prepared.memory.threads;
+  return conversion;
 }
 
-// The tensors of one file, in the order of their offsets, with the zeros that follow each.
-void PlaceTensors(const gguf::PlacedFile& placed, const Plan& plan, OutputFile& file,
-                  std::vector<StreamTensor>& out) {
-  for (std::size_t i = 0; i < placed.tensors.size(); ++i) {
-    const gguf::PlacedTensor& tensor = placed.tensors[i];
-    const std::uint64_t end = tensor.offset_bytes + plan.lines[tensor.line].size_bytes;
-    const std::uint64_t next =
-        i + 1 < placed.tensors.size() ? placed.tensors[i + 1].offset_bytes : placed.size_bytes;
-    out.push_back({tensor.line, &file, tensor.offset_bytes, next - end});
+// Several targets stand in one folder. What of it is new goes away again unless Keep is called.
+class CommonFolder {
+ public:
+  explicit CommonFolder(const ConvertOptions& options) {
+    if (options.targets.size() == 1 || options.output.empty()) return;
+    fs::path path = options.output;
+    if (!path.has_filename()) path = path.parent_path();  // "out/"
+    std::error_code failed;
+    for (fs::path p = path; !p.empty() && !fs::exists(p, failed); p = p.parent_path())
+      made_.push_back(p);
+    failed.clear();
+    if (options.mkdir) {
+      fs::create_directories(path, failed);
+    } else {
+      fs::create_directory(path, failed);
+    }
+    std::error_code ignored;
+    if (fs::is_directory(path, ignored)) return;
+    RemoveMade();
+    const bool is_file = fs::exists(path, ignored);
+    throw Error(ErrorCode::kOutput,
+                is_file ? "is not a folder" : "cannot be made: " + failed.message())
+        .In(options.output)
+        .Hint(is_file || options.mkdir ? "with several formats -o names a folder"
+                                       : "--mkdir makes the folders above it, too");
   }
-}
+  ~CommonFolder() { RemoveMade(); }
+  CommonFolder(const CommonFolder&) = delete;
+  CommonFolder& operator=(const CommonFolder&) = delete;
 
-void WarnOfReplacedWeights(const StreamResult& streamed, const WarningFn& warn) {
-  if (streamed.n_nan_zeroed > 0) {
+  void Keep() { made_.clear(); }
+
+ private:
+  void RemoveMade() {
+    std::error_code ignored;  // a folder that others have put files in stays
+    for (const fs::path& path : made_) fs::remove(path, ignored);
+    made_.clear();
+  }
+
+  std::vector<fs::path> made_;  // innermost first
+};
+
+void WarnOfReplacedWeights(const ConvertReport& report, const WarningFn& warn) {
+  if (report.n_nan_zeroed > 0) {
     warn({ErrorCode::kNumeric,
-          fmt::format("--nan zero: {} NaN weights became 0", streamed.n_nan_zeroed)});
+          fmt::format("--nan zero: {} NaN weights became 0", report.n_nan_zeroed)});
   }
-  if (streamed.n_clamped > 0) {
+  if (report.n_clamped > 0) {
     warn({ErrorCode::kNumeric,
-          fmt::format("--overflow clamp: {} weights became +-65504", streamed.n_clamped)});
+          fmt::format("--overflow clamp: {} weights became +-65504", report.n_clamped)});
   }
 }
 
 }  // namespace
 
-OutputPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks) {
+ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks) {
   return Describe(Prepare(options, hooks, /*will_write=*/false));
 }
 
 ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   const auto start = std::chrono::steady_clock::now();
   const Prepared prepared = Prepare(options, hooks, /*will_write=*/true);
-  const Plan& plan = prepared.plan;
   ConvertReport report;
-  report.output = Describe(prepared);
+  report.planned = Describe(prepared);
 
-  std::vector<OutputFile> files;
-  files.reserve(prepared.paths.size());  // StreamTensor points into it
-  std::vector<StreamTensor> tensors;
-  for (std::size_t i = 0; i < prepared.paths.size(); ++i) {
-    const gguf::PlacedFile& placed = prepared.layout.files[i];
-    files.emplace_back(prepared.paths[i], placed.size_bytes, OutputOptionsOf(options));
-    PlaceTensors(placed, plan, files.back(), tensors);
-    files.back().WriteAt(0, placed.header);
+  CommonFolder common(options);
+  std::deque<OutputWriter> writers;
+  std::vector<StreamTarget> streams;
+  for (std::size_t i = 0; i < prepared.targets.size(); ++i) {
+    if (prepared.targets.size() > 1)
+      CheckOutput(prepared.targets[i].path, options.targets[i], options, prepared.source.folder);
+    writers.emplace_back(prepared.targets[i], OutputOptionsOf(options));
+    streams.push_back(writers.back().stream());
   }
   // From here on tensors may be written in any order.
   const StreamOptions stream_options{prepared.memory.threads, prepared.memory.chunk_elements,
                                      options.nan, options.overflow};
-  const StreamResult streamed =
-      StreamTensors(prepared.source.checkpoint, prepared.source.model.config, plan, tensors,
-                    stream_options, hooks);
-  WarnOfReplacedWeights(streamed, WarnOrIgnore(hooks.warn));
-  if (files.size() == 1) {
-    files[0].Commit();
-  } else {
-    CommitTogether(files, /*root=*/0);  // the first part holds the metadata
-  }
-
+  const StreamResult streamed = StreamTensors(
+      prepared.source.checkpoint, prepared.source.model.config, streams, stream_options, hooks);
   report.source_bytes = streamed.bytes_read;
   report.n_nan_zeroed = streamed.n_nan_zeroed;
-  report.n_clamped = streamed.n_clamped;
-  report.relative_rmse = streamed.relative_rmse;
+  for (const TargetResult& target : streamed.targets) {
+    report.n_clamped += target.n_clamped;
+    report.relative_rmse.push_back(target.relative_rmse);
+  }
+  WarnOfReplacedWeights(report, WarnOrIgnore(hooks.warn));
+  for (OutputWriter& writer : writers) writer.Commit();
+  common.Keep();
+
   report.elapsed_s =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   report.peak_memory_bytes = PeakMemoryBytes();

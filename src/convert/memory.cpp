@@ -10,20 +10,22 @@
 #include <string>
 #include <string_view>
 
-#include "convert/stream.h"
 #include "phiq/text.h"
 
 namespace phiq {
 namespace {
 
-// Program, libraries, plan. With everything else a tiny checkpoint's run peaks at 16 MiB, so this is
-// an upper bound.
+// Program, libraries, plan. With everything else a tiny checkpoint's run peaks at 16 MiB, so this
+// is an upper bound.
 constexpr std::uint64_t kProgramBytes = 24ULL << 20;
-// The JSON tree of tokenizer.json, then the tokens and merges taken from it, per byte of the file. An
-// upper bound: reading Phi-4-mini's 7.5 MB takes 104 MB, the program included.
+// The JSON tree of tokenizer.json, then the tokens and merges taken from it, per byte of the file.
+// An upper bound: reading Phi-4-mini's 7.5 MB takes 104 MB, the program included.
 constexpr std::uint64_t kTokenizerFactor = 20;
 constexpr std::uint64_t kThreadBytes = 1ULL << 20;  // stack and allocator
 constexpr std::uint64_t kChunkElements = 1ULL << 20;
+// A transposed matrix is written in runs of as many weights as a chunk has rows: larger chunks make
+// fewer and longer runs.
+constexpr std::uint64_t kTransposedChunkElements = 1ULL << 24;
 constexpr std::uint64_t kLeastChunkElements = 1ULL << 14;
 
 std::uint64_t TokenizerBytes(const CheckpointFolder& folder) {
@@ -38,17 +40,21 @@ std::uint64_t TokenizerBytes(const CheckpointFolder& folder) {
 
 }  // namespace
 
-MemoryPlan PlanMemory(const Plan& plan, const Checkpoint& checkpoint,
+MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const Checkpoint& checkpoint,
                       const CheckpointFolder& folder, std::uint64_t header_bytes, unsigned threads,
-                      std::uint64_t limit_bytes) {
+                      std::uint64_t limit_bytes, OverflowPolicy overflow) {
   const std::uint64_t fixed = kProgramBytes + TokenizerBytes(folder) + 2 * header_bytes;
   const auto peak = [&](unsigned n_threads, std::uint64_t chunk_elements) {
-    return fixed +
-           n_threads * (kThreadBytes + StreamBytesPerThread(plan, checkpoint, chunk_elements));
+    return fixed + n_threads * (kThreadBytes + StreamBytesPerThread(targets, checkpoint,
+                                                                    chunk_elements, overflow));
   };
+  const bool transposes = std::ranges::any_of(targets, [](const StreamTarget& target) {
+    return std::ranges::any_of(target.layout->arrays, &PlacedArray::transposed);
+  });
+  const std::uint64_t most_elements = transposes ? kTransposedChunkElements : kChunkElements;
   // Smaller chunks cost little speed, fewer threads cost much: shrink the chunks first.
   for (unsigned n_threads = threads; n_threads >= 1; --n_threads) {
-    for (std::uint64_t chunk = kChunkElements; chunk >= kLeastChunkElements; chunk /= 2) {
+    for (std::uint64_t chunk = most_elements; chunk >= kLeastChunkElements; chunk /= 2) {
       if (peak(n_threads, chunk) <= limit_bytes) return {n_threads, chunk, peak(n_threads, chunk)};
     }
   }

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
+#include "convert/stream.h"
 #include "phiq/checkpoint.h"
 #include "phiq/plan.h"
 
@@ -19,9 +21,9 @@ struct MemoryPlan {
 // `header_bytes`  headers of the outputs, held in memory.
 // Throws   kResources: not even one thread with the smallest chunks fits (the least limit is
 // named).
-MemoryPlan PlanMemory(const Plan& plan, const Checkpoint& checkpoint,
+MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const Checkpoint& checkpoint,
                       const CheckpointFolder& folder, std::uint64_t header_bytes, unsigned threads,
-                      std::uint64_t limit_bytes);
+                      std::uint64_t limit_bytes, OverflowPolicy overflow);
 
 // The highest resident memory of this process so far (VmHWM); 0 where the system does not tell.
 std::uint64_t PeakMemoryBytes();

@@ -6,6 +6,7 @@
 #include <bit>
 #include <string_view>
 
+#include "base/buffer.h"
 #include "base/endian.h"
 #include "phiq/text.h"
 
@@ -50,17 +51,15 @@ std::vector<RowChunk> CutIntoChunks(const Plan& plan, std::span<const std::size_
 
 std::span<float> RowReader::Read(const PlanLine& line, const RowChunk& chunk) {
   const std::uint64_t n = chunk.n_rows * line.row_elements();
-  const std::uint64_t first = chunk.first_row * line.row_elements();
-  floats_.resize(n);
-  if (!line.source) {
-    const std::vector<float>& values =
-        line.name == "config:long_factor" ? config_.long_factor : config_.short_factor;
-    std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(first), n, floats_.begin());
+  const std::uint64_t first = (line.first_row + chunk.first_row) * line.row_elements();
+  Renew(floats_, n);
+  if (line.table) {
+    tables_.ReadRows(*line.table, chunk.first_row, floats_);
     return floats_;
   }
   const SourceTensor& tensor = checkpoint_.tensors()[*line.source];
   const std::uint64_t element_bytes = DTypeBits(tensor.dtype) / 8;
-  bytes_.resize(n * element_bytes);
+  Renew(bytes_, n * element_bytes);
   checkpoint_.Read(tensor, first * element_bytes, bytes_);
   DequantizeGgmlRow(TypeOfSource(tensor.dtype), bytes_, floats_);
   return floats_;
@@ -71,9 +70,9 @@ std::size_t FirstNonFinite(std::span<const float> x) noexcept {
   constexpr std::size_t kBlock = 256;
   std::size_t i = 0;
   for (; i + kBlock <= x.size(); i += kBlock) {
-    bool all_finite = true;
-    for (std::size_t j = 0; j < kBlock; ++j) all_finite &= IsFinite(x[i + j]);
-    if (!all_finite) break;
+    std::uint32_t any = 0;  // as wide as the weights: narrower flags would have to be repacked
+    for (std::size_t j = 0; j < kBlock; ++j) any |= IsFinite(x[i + j]) ? 0U : ~0U;
+    if (any != 0) break;
   }
   while (i < x.size() && IsFinite(x[i])) ++i;
   return i;
@@ -83,13 +82,16 @@ Error NonFiniteWeights(const Checkpoint& checkpoint, const ModelConfig& config,
                        const PlanLine& line, std::uint64_t max_elements) {
   const SourceTensor& tensor = checkpoint.tensors()[*line.source];
   RowReader reader(checkpoint, config);
+  PlanLine whole = line;  // the message counts in the checkpoint's tensor
+  whole.first_row = 0;
+  whole.shape = tensor.shape;
   std::uint64_t n_bad = 0;
   std::uint64_t first = 0;
   float value = 0;
   const std::uint64_t rows_at_once = std::max<std::uint64_t>(1, max_elements / line.row_elements());
-  for (std::uint64_t row = 0; row < line.n_rows(); row += rows_at_once) {
+  for (std::uint64_t row = 0; row < whole.n_rows(); row += rows_at_once) {
     const std::span<const float> x =
-        reader.Read(line, {0, row, std::min(rows_at_once, line.n_rows() - row)});
+        reader.Read(whole, {0, row, std::min(rows_at_once, whole.n_rows() - row)});
     for (std::size_t i = 0; i < x.size(); ++i) {
       if (IsFinite(x[i])) continue;
       if (n_bad++ > 0) continue;

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "model/rope.h"
 #include "phiq/plan.h"
 
 namespace phiq {
@@ -27,15 +28,15 @@ std::vector<RowChunk> CutIntoChunks(const Plan& plan, std::span<const std::size_
 class RowReader {
  public:
   RowReader(const Checkpoint& checkpoint, const ModelConfig& config)
-      : checkpoint_(checkpoint), config_(config) {}
+      : checkpoint_(checkpoint), tables_(config) {}
 
-  // The rows of a chunk, [n_rows * row_elements]; valid until the next call. NaN and Inf are passed
-  // on.
+  // The rows of a chunk, [n_rows * row_elements], counted from the line's first row; valid until
+  // the next call. NaN and Inf are passed on.
   std::span<float> Read(const PlanLine& line, const RowChunk& chunk);
 
  private:
   const Checkpoint& checkpoint_;
-  const ModelConfig& config_;
+  ConfigTables tables_;
   std::vector<std::byte> bytes_;
   std::vector<float> floats_;
 };

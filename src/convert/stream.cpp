@@ -1,15 +1,23 @@
+// A weight is read once, however many outputs want it: the unit of work is a run of rows of one
+// source, with the list of plan lines that these rows belong to.
 #include "convert/stream.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <cstring>
+#include <map>
 #include <memory>
+#include <tuple>
 
+#include "base/buffer.h"
+#include "convert/transpose.h"
 #include "io/parallel.h"
-#include "phiq/ggml_type.h"
+#include "phiq/encoding.h"
 #include "phiq/text.h"
 
 namespace phiq {
@@ -18,10 +26,85 @@ namespace {
 constexpr float kHalfMax = 65504.0F;
 constexpr float kHalfOverflow = 65520.0F;  // rounds to Inf from here on
 
-// What a chunk adds to the report. Kept by chunk and summed in order, so that the figures do not
-// depend on the number of threads.
-struct ChunkTally {
-  std::uint64_t n_nan_zeroed = 0;
+// A line of one target, with the places of its arrays.
+struct Sink {
+  std::size_t target = 0;
+  const PlanLine* line = nullptr;
+  std::array<const PlacedArray*, kMaxArrays> arrays{};
+};
+
+// A checkpoint tensor or a table, and all lines that take rows of it.
+struct Job {
+  std::vector<Sink> sinks;
+};
+
+// Rows [first_row, first_row + n_rows) of a job's source; each of its sinks takes all of them or
+// none.
+struct Piece {
+  const Job* job = nullptr;
+  std::uint64_t first_row = 0, n_rows = 0;
+
+  bool IsFor(const Sink& sink) const noexcept {
+    return first_row >= sink.line->first_row &&
+           first_row < sink.line->first_row + sink.line->n_rows();
+  }
+  // The same rows as the sink's line counts them.
+  RowChunk In(const Sink& sink) const noexcept {
+    return {0, first_row - sink.line->first_row, n_rows};
+  }
+};
+
+std::vector<Job> CollectJobs(std::span<const StreamTarget> targets) {
+  std::vector<Job> jobs;
+  std::map<std::tuple<std::optional<std::size_t>, std::optional<ConfigTable>>, std::size_t>
+      of_source;
+  for (std::size_t t = 0; t < targets.size(); ++t) {
+    const Plan& plan = *targets[t].plan;
+    std::vector<Sink> sinks(plan.lines.size());
+    std::vector<std::size_t> order;
+    for (const PlacedArray& array : targets[t].layout->arrays) {
+      Sink& sink = sinks[array.line];
+      if (sink.line == nullptr) order.push_back(array.line);
+      sink.target = t;
+      sink.line = &plan.lines[array.line];
+      sink.arrays[array.array] = &array;
+    }
+    for (const std::size_t i : order) {
+      const auto [found, is_new] =
+          of_source.try_emplace({sinks[i].line->source, sinks[i].line->table}, jobs.size());
+      if (is_new) jobs.emplace_back();
+      jobs[found->second].sinks.push_back(sinks[i]);
+    }
+  }
+  return jobs;
+}
+
+std::vector<Piece> CutIntoPieces(std::span<const Job> jobs, std::uint64_t max_elements) {
+  std::vector<Piece> pieces;
+  for (const Job& job : jobs) {
+    std::vector<std::uint64_t> borders;
+    for (const Sink& sink : job.sinks) {
+      borders.push_back(sink.line->first_row);
+      borders.push_back(sink.line->first_row + sink.line->n_rows());
+    }
+    std::ranges::sort(borders);
+    borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
+    const std::uint64_t rows_at_once =
+        std::max<std::uint64_t>(1, max_elements / job.sinks.front().line->row_elements());
+    for (std::size_t b = 0; b + 1 < borders.size(); ++b) {
+      for (std::uint64_t row = borders[b]; row < borders[b + 1]; row += rows_at_once) {
+        const Piece piece{&job, row, std::min(rows_at_once, borders[b + 1] - row)};
+        if (std::ranges::any_of(job.sinks, [&](const Sink& sink) { return piece.IsFor(sink); }))
+          pieces.push_back(piece);
+      }
+    }
+  }
+  return pieces;
+}
+
+// What a piece adds to one target's report. Kept by piece and summed in order, so that the figures
+// do not depend on the number of threads.
+struct Tally {
   std::uint64_t n_clamped = 0;
   double squared_error = 0;
   double squared_weight = 0;
@@ -30,66 +113,107 @@ struct ChunkTally {
 // One thread's buffers.
 class Worker {
  public:
-  Worker(const Checkpoint& checkpoint, const ModelConfig& config, const Plan& plan,
-         const StreamOptions& options)
+  Worker(const Checkpoint& checkpoint, const ModelConfig& config,
+         std::span<const StreamTarget> targets, const StreamOptions& options)
       : checkpoint_(checkpoint),
         config_(config),
-        plan_(plan),
+        targets_(targets),
         options_(options),
         reader_(checkpoint, config) {}
 
-  // The encoded rows of a chunk, followed by `padding_bytes` zeros; valid until the next call.
-  std::span<const std::byte> Encode(const RowChunk& chunk, std::uint64_t padding_bytes,
-                                    ChunkTally& tally) {
-    const PlanLine& line = plan_.lines[chunk.line];
-    const std::span<float> x = reader_.Read(line, chunk);
-    Sanitize(line, chunk, x, tally);
-
-    const std::size_t row_elements = line.row_elements();
-    const std::size_t row_bytes = GgmlRowBytes(line.type, row_elements);
-    encoded_.assign(chunk.n_rows * row_bytes + padding_bytes, std::byte{0});
-    const std::span<std::byte> out = std::span(encoded_).first(chunk.n_rows * row_bytes);
-    for (std::size_t r = 0; r < chunk.n_rows; ++r) {
-      QuantizeGgmlRow(line.type, x.subspan(r * row_elements, row_elements),
-                      out.subspan(r * row_bytes, row_bytes));
+  // Reads, encodes and writes a piece. `tallies`: one a target.
+  // Returns the bytes written.
+  std::uint64_t Run(const Piece& piece, std::uint64_t& n_nan_zeroed, std::span<Tally> tallies) {
+    const PlanLine& any_line = *piece.job->sinks.front().line;
+    PlanLine whole = any_line;  // rows are counted from the start of the source
+    whole.first_row = 0;
+    const std::span<float> x = reader_.Read(whole, {0, piece.first_row, piece.n_rows});
+    n_nan_zeroed += ZeroNan(any_line, x);
+    std::uint64_t n_bytes = 0;
+    for (const Sink& sink : piece.job->sinks) {
+      if (!piece.IsFor(sink)) continue;
+      const RowChunk rows = piece.In(sink);
+      Tally& tally = tallies[sink.target];
+      const std::span<const float> weights = WithinRange(*sink.line, rows, x, tally);
+      Encode(*sink.line, rows, weights);
+      if (!sink.line->table && !IsExact(sink.line->encoding))
+        Measure(*sink.line, rows, weights, tally);
+      for (std::size_t a = 0; a < ArrayCount(sink.line->encoding); ++a)
+        n_bytes += Write(sink, a, rows);
     }
-    if (const std::optional<std::size_t> block = FindNonFinite(line.type, out))
-      throw ScaleOverflow(line, chunk, *block);
-    if (line.type != GgmlType::kF32) Measure(line, chunk, x, out, tally);
-    return encoded_;
+    return n_bytes;
   }
 
  private:
-  // Applies the policies on NaN and on values beyond the range of a half.
-  void Sanitize(const PlanLine& line, const RowChunk& chunk, std::span<float> x,
-                ChunkTally& tally) const {
+  // Applies the policy on NaN and Inf. Returns how many were replaced.
+  std::uint64_t ZeroNan(const PlanLine& line, std::span<float> x) const {
+    std::uint64_t n_zeroed = 0;
     std::size_t i = FirstNonFinite(x);
     for (; i < x.size(); i += 1 + FirstNonFinite(x.subspan(i + 1))) {
       if (options_.nan != NanPolicy::kZero || !std::isnan(x[i])) {
         throw NonFiniteWeights(checkpoint_, config_, line, options_.chunk_elements);
       }
       x[i] = 0.0F;
-      ++tally.n_nan_zeroed;
+      ++n_zeroed;
     }
-    if (line.type != GgmlType::kF16) return;
-    for (std::size_t j = 0; j < x.size(); ++j) {
-      if (std::abs(x[j]) < kHalfOverflow) continue;
-      if (options_.overflow != OverflowPolicy::kClamp) throw HalfOverflow(line, chunk, j, x[j]);
-      x[j] = std::copysign(kHalfMax, x[j]);
+    return n_zeroed;
+  }
+
+  // The weights, or a copy in which those beyond a half's range are clamped.
+  std::span<const float> WithinRange(const PlanLine& line, const RowChunk& rows,
+                                     std::span<const float> x, Tally& tally) {
+    if (!HasHalfRange(line.encoding)) return x;
+    const auto overflows = [](float w) { return std::abs(w) >= kHalfOverflow; };
+    const auto first = std::ranges::find_if(x, overflows);
+    if (first == x.end()) return x;
+    if (options_.overflow != OverflowPolicy::kClamp) {
+      throw HalfOverflow(line, rows, static_cast<std::size_t>(first - x.begin()), *first);
+    }
+    clamped_.assign(x.begin(), x.end());
+    for (float& w : clamped_) {
+      if (!overflows(w)) continue;
+      w = std::copysign(kHalfMax, w);
       ++tally.n_clamped;
+    }
+    return clamped_;
+  }
+
+  // Fills encoded_.
+  void Encode(const PlanLine& line, const RowChunk& rows, std::span<const float> x) {
+    const std::size_t n = line.row_elements();
+    const std::size_t n_arrays = ArrayCount(line.encoding);
+    std::array<std::span<std::byte>, kMaxArrays> row_arrays;
+    for (std::size_t a = 0; a < n_arrays; ++a) {
+      row_bytes_[a] = ArrayRowBytes(line.encoding, a, n);
+      Renew(encoded_[a], rows.n_rows * row_bytes_[a]);
+    }
+    for (std::size_t r = 0; r < rows.n_rows; ++r) {
+      for (std::size_t a = 0; a < n_arrays; ++a)
+        row_arrays[a] = std::span(encoded_[a]).subspan(r * row_bytes_[a], row_bytes_[a]);
+      codec_.Encode(line.encoding, x.subspan(r * n, n), std::span(row_arrays).first(n_arrays));
+      const auto arrays = EncodedRow(line, r);
+      if (const auto bad = FindNonFinite(line.encoding, std::span(arrays).first(n_arrays), n))
+        throw ScaleOverflow(line, rows.first_row + r, *bad);
     }
   }
 
-  void Measure(const PlanLine& line, const RowChunk& chunk, std::span<const float> x,
-               std::span<const std::byte> out, ChunkTally& tally) {
-    const std::size_t row_elements = line.row_elements();
-    const std::size_t row_bytes = GgmlRowBytes(line.type, row_elements);
-    decoded_.resize(row_elements);
-    for (std::size_t r = 0; r < chunk.n_rows; ++r) {
-      if ((chunk.first_row + r) % kErrorSampleStride != 0) continue;
-      DequantizeGgmlRow(line.type, out.subspan(r * row_bytes, row_bytes), decoded_);
-      for (std::size_t c = 0; c < row_elements; ++c) {
-        const double weight = x[r * row_elements + c];
+  std::array<std::span<const std::byte>, kMaxArrays> EncodedRow(const PlanLine& line,
+                                                                std::size_t r) const {
+    std::array<std::span<const std::byte>, kMaxArrays> arrays;
+    for (std::size_t a = 0; a < ArrayCount(line.encoding); ++a)
+      arrays[a] = std::span(encoded_[a]).subspan(r * row_bytes_[a], row_bytes_[a]);
+    return arrays;
+  }
+
+  void Measure(const PlanLine& line, const RowChunk& rows, std::span<const float> x, Tally& tally) {
+    const std::size_t n = line.row_elements();
+    decoded_.resize(n);
+    for (std::size_t r = 0; r < rows.n_rows; ++r) {
+      if ((rows.first_row + r) % kErrorSampleStride != 0) continue;
+      const auto arrays = EncodedRow(line, r);
+      codec_.Decode(line.encoding, std::span(arrays).first(ArrayCount(line.encoding)), decoded_);
+      for (std::size_t c = 0; c < n; ++c) {
+        const double weight = x[r * n + c];
         const double error = weight - decoded_[c];
         tally.squared_error += error * error;
         tally.squared_weight += weight * weight;
@@ -97,25 +221,61 @@ class Worker {
     }
   }
 
-  Error HalfOverflow(const PlanLine& line, const RowChunk& chunk, std::size_t i,
-                     float value) const {
-    return Error(ErrorCode::kNumeric,
-                 fmt::format("weight {} is {}, beyond the largest F16 value 65504",
-                             chunk.first_row * line.row_elements() + i, value))
-        .In(ShardOf(line))
-        .Tensor(line.name)
-        .Hint("--overflow clamp or --overflow f32, or another type such as BF16");
+  // Returns the bytes written.
+  std::uint64_t Write(const Sink& sink, std::size_t a, const RowChunk& rows) {
+    const PlacedArray& place = *sink.arrays[a];
+    OutputFile& file = *targets_[sink.target].files[place.file];
+    const std::span<const std::byte> bytes = encoded_[a];
+    const std::uint64_t n_line_rows = sink.line->n_rows();
+    if (place.transposed) {
+      // Column c of these rows is a run of the stored row c.
+      const std::uint64_t n_columns = sink.line->row_elements();
+      const std::size_t element_bytes = row_bytes_[a] / n_columns;
+      Renew(transposed_, bytes.size());
+      Transpose(bytes, rows.n_rows, n_columns, element_bytes, transposed_);
+      const std::size_t run_bytes = rows.n_rows * element_bytes;
+      for (std::uint64_t c = 0; c < n_columns; ++c) {
+        file.WriteAt(place.offset_bytes + (c * n_line_rows + rows.first_row) * element_bytes,
+                     std::span(transposed_).subspan(c * run_bytes, run_bytes));
+      }
+      return bytes.size();
+    }
+    const std::uint64_t offset_bytes = place.offset_bytes + rows.first_row * row_bytes_[a];
+    file.WriteAt(offset_bytes, bytes);
+    const bool is_last = rows.first_row + rows.n_rows == n_line_rows;
+    if (!is_last || place.padding_bytes == 0) return bytes.size();
+    file.WriteAt(offset_bytes + bytes.size(), std::vector<std::byte>(place.padding_bytes));
+    return bytes.size() + place.padding_bytes;
   }
 
-  Error ScaleOverflow(const PlanLine& line, const RowChunk& chunk, std::size_t block) const {
-    const std::size_t block_size = GetGgmlTypeInfo(line.type).block_size;
-    const std::uint64_t first = chunk.first_row * line.row_elements() + block * block_size;
+  Error HalfOverflow(const PlanLine& line, const RowChunk& rows, std::size_t i, float value) const {
+    const bool may_widen = std::holds_alternative<GgmlType>(line.encoding) &&
+                           std::ranges::all_of(targets_, [](const StreamTarget& target) {
+                             return target.plan->format == Format::kGguf;
+                           });
+    return Error(ErrorCode::kNumeric,
+                 fmt::format("weight {} is {}, beyond the largest F16 value 65504",
+                             (line.first_row + rows.first_row) * line.row_elements() + i, value))
+        .In(ShardOf(line))
+        .Tensor(line.name)
+        .Hint(may_widen ? "--overflow clamp or --overflow f32, or another type such as BF16"
+                        : "--overflow clamp, or a type that computes in float32");
+  }
+
+  Error ScaleOverflow(const PlanLine& line, std::uint64_t row, std::size_t column) const {
+    const GgmlType* ggml = std::get_if<GgmlType>(&line.encoding);
+    const IntegerEncoding* integer = std::get_if<IntegerEncoding>(&line.encoding);
+    const std::size_t n = line.row_elements();
+    std::size_t block_size =
+        ggml != nullptr ? GetGgmlTypeInfo(*ggml).block_size : integer->spec.group_size;
+    if (block_size == 0) block_size = n;
+    const bool is_half = ggml != nullptr || integer->spec.float_type == FloatType::kF16;
     return Error(ErrorCode::kNumeric,
                  fmt::format("the scale of {} block {} (row {}, columns {} to {}) is beyond the "
-                             "largest F16 value 65504",
-                             GetGgmlTypeInfo(line.type).name, first / block_size,
-                             first / line.row_elements(), first % line.row_elements(),
-                             first % line.row_elements() + block_size - 1))
+                             "largest {}",
+                             EncodingName(line.encoding), (row * n + column) / block_size,
+                             line.first_row + row, column, std::min(column + block_size, n) - 1,
+                             is_half ? "F16 value 65504" : "F32 value"))
         .In(ShardOf(line))
         .Tensor(line.name)
         .Hint("weights this large fit BF16 or F32");
@@ -128,88 +288,103 @@ class Worker {
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
-  const Plan& plan_;
+  std::span<const StreamTarget> targets_;
   const StreamOptions& options_;
   RowReader reader_;
-  std::vector<std::byte> encoded_;
-  std::vector<float> decoded_;
+  RowCodec codec_;
+  // Of the line encoded last: bytes of its arrays, and of one row in each.
+  std::array<std::vector<std::byte>, kMaxArrays> encoded_;
+  std::array<std::size_t, kMaxArrays> row_bytes_{};
+  std::vector<std::byte> transposed_;
+  std::vector<float> clamped_, decoded_;
 };
 
 }  // namespace
 
-std::uint64_t StreamBytesPerThread(const Plan& plan, const Checkpoint& checkpoint,
-                                   std::uint64_t chunk_elements) {
-  std::uint64_t most = 0;
-  for (const PlanLine& line : plan.lines) {
-    const std::uint64_t row = line.row_elements();
-    const std::uint64_t elements =
-        std::min(line.n_elements(), std::max<std::uint64_t>(1, chunk_elements / row) * row);
-    const std::uint64_t source_bits =
-        line.source ? DTypeBits(checkpoint.tensors()[*line.source].dtype) : 0;
-    const std::uint64_t encoded = elements / row * GgmlRowBytes(line.type, row);
-    most = std::max(most,
-                    elements * (source_bits / 8 + sizeof(float)) + encoded + row * sizeof(float));
+std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets,
+                                   const Checkpoint& checkpoint, std::uint64_t chunk_elements,
+                                   OverflowPolicy overflow) {
+  // Buffers keep the size of the largest chunk so far.
+  std::uint64_t most_read = 0, most_clamped = 0, most_encoded = 0, most_transposed = 0;
+  for (const StreamTarget& target : targets) {
+    for (const PlacedArray& array : target.layout->arrays) {
+      const PlanLine& line = target.plan->lines[array.line];
+      const std::uint64_t row = line.row_elements();
+      const std::uint64_t n_rows =
+          std::min(line.n_rows(), std::max<std::uint64_t>(1, chunk_elements / row));
+      const std::uint64_t source_bytes =
+          line.source ? DTypeBits(checkpoint.tensors()[*line.source].dtype) / 8 : 0;
+      const std::uint64_t encoded = n_rows * EncodedRowBytes(line.encoding, row);
+      most_read = std::max(most_read,
+                           n_rows * row * (source_bytes + sizeof(float)) + 4 * row * sizeof(float));
+      if (overflow == OverflowPolicy::kClamp && HasHalfRange(line.encoding))
+        most_clamped = std::max(most_clamped, n_rows * row * sizeof(float));
+      most_encoded = std::max(most_encoded, encoded);
+      if (array.transposed) most_transposed = std::max(most_transposed, encoded);
+    }
   }
-  return most;
+  return most_read + most_clamped + most_encoded + most_transposed;
 }
 
 StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& config,
-                           const Plan& plan, std::span<const StreamTensor> tensors,
-                           const StreamOptions& options, const Hooks& hooks) {
-  std::vector<std::size_t> order;
-  std::vector<const StreamTensor*> place(plan.lines.size());
-  for (const StreamTensor& tensor : tensors) {
-    order.push_back(tensor.line);
-    place[tensor.line] = &tensor;
-  }
-  const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, options.chunk_elements);
+                           std::span<const StreamTarget> targets, const StreamOptions& options,
+                           const Hooks& hooks) {
+  const std::vector<Job> jobs = CollectJobs(targets);
+  const std::vector<Piece> pieces = CutIntoPieces(jobs, options.chunk_elements);
 
   std::vector<Worker> workers;
   for (unsigned i = 0; i < options.threads; ++i)
-    workers.emplace_back(checkpoint, config, plan, options);
-  std::vector<ChunkTally> tallies(chunks.size());
+    workers.emplace_back(checkpoint, config, targets, options);
+  std::vector<Tally> tallies(pieces.size() * targets.size());
+  std::vector<std::uint64_t> n_nan_zeroed(pieces.size());
   std::atomic<std::uint64_t> weights_done = 0;
   std::atomic<std::uint64_t> bytes_written = 0;
+  std::uint64_t weights_total = 0;
+  for (const Piece& piece : pieces)
+    weights_total += piece.n_rows * piece.job->sinks.front().line->row_elements();
 
   const auto work = [&](std::size_t item, unsigned worker) {
-    const RowChunk& chunk = chunks[item];
-    const PlanLine& line = plan.lines[chunk.line];
-    const StreamTensor& tensor = *place[chunk.line];
-    const bool is_last = chunk.first_row + chunk.n_rows == line.n_rows();
-    const std::span<const std::byte> bytes =
-        workers[worker].Encode(chunk, is_last ? tensor.padding_bytes : 0, tallies[item]);
-    tensor.file->WriteAt(
-        tensor.offset_bytes + chunk.first_row * GgmlRowBytes(line.type, line.row_elements()),
-        bytes);
-    weights_done += chunk.n_rows * line.row_elements();
-    bytes_written += bytes.size();
+    const Piece& piece = pieces[item];
+    bytes_written +=
+        workers[worker].Run(piece, n_nan_zeroed[item],
+                            std::span(tallies).subspan(item * targets.size(), targets.size()));
+    weights_done += piece.n_rows * piece.job->sinks.front().line->row_elements();
   };
   const auto start = std::chrono::steady_clock::now();
   const auto tick = [&] {
     if (!hooks.progress) return;
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    hooks.progress({weights_done, plan.n_weights(), bytes_written, elapsed.count()});
+    hooks.progress({weights_done, weights_total, bytes_written, elapsed.count()});
   };
   const auto abandon = [&] {
-    for (const StreamTensor& tensor : tensors) tensor.file->Abandon();
+    for (const StreamTarget& target : targets)
+      for (OutputFile* file : target.files) file->Abandon();
   };
-  ParallelChunks(options.threads, chunks.size(), work, {tick, hooks.stop_requested, abandon});
+  ParallelChunks(options.threads, pieces.size(), work, {tick, hooks.stop_requested, abandon});
   tick();
   checkpoint.CheckUnchanged();
 
   StreamResult result;
-  double squared_error = 0;
-  double squared_weight = 0;
-  for (const ChunkTally& tally : tallies) {
-    result.n_nan_zeroed += tally.n_nan_zeroed;
-    result.n_clamped += tally.n_clamped;
-    squared_error += tally.squared_error;
-    squared_weight += tally.squared_weight;
+  for (const std::uint64_t n : n_nan_zeroed) result.n_nan_zeroed += n;
+  for (std::size_t t = 0; t < targets.size(); ++t) {
+    Tally sum;
+    for (std::size_t item = 0; item < pieces.size(); ++item) {
+      const Tally& tally = tallies[item * targets.size() + t];
+      sum.n_clamped += tally.n_clamped;
+      sum.squared_error += tally.squared_error;
+      sum.squared_weight += tally.squared_weight;
+    }
+    result.targets.push_back({sum.n_clamped, sum.squared_weight > 0
+                                                 ? std::sqrt(sum.squared_error / sum.squared_weight)
+                                                 : 0});
   }
-  result.relative_rmse = squared_weight > 0 ? std::sqrt(squared_error / squared_weight) : 0;
   result.bytes_written = bytes_written;
-  for (const PlanLine& line : plan.lines) {
-    if (line.source) result.bytes_read += checkpoint.tensors()[*line.source].size_bytes;
+  for (const Piece& piece : pieces) {
+    const PlanLine& line = *piece.job->sinks.front().line;
+    if (line.source) {
+      result.bytes_read += piece.n_rows * line.row_elements() *
+                           (DTypeBits(checkpoint.tensors()[*line.source].dtype) / 8);
+    }
   }
   return result;
 }

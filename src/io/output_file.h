@@ -72,7 +72,8 @@ void CommitTogether(std::vector<OutputFile>& files, std::size_t root);
 class StagedFolder {
  public:
   // `owned`: file names that phiq itself writes into such a folder; with force, an old folder that
-  // holds any other file is refused (kOutput, naming up to five).
+  // holds any other file is refused (kOutput, naming up to five). kUsage: "." or "..", which no rename
+  // can replace.
   StagedFolder(const std::filesystem::path& path, std::vector<std::string> owned, const OutputOptions& options);
   ~StagedFolder();
   StagedFolder(const StagedFolder&) = delete;

@@ -110,6 +110,11 @@ StagedFolder::StagedFolder(const fs::path& path, std::vector<std::string> owned,
                            const OutputOptions& options)
     : impl_(std::make_unique<Impl>(path.has_filename() ? path : path.parent_path(),
                                    std::move(owned), options)) {
+  if (const fs::path name = impl_->path.filename(); name == "." || name == "..") {
+    throw Error(ErrorCode::kUsage, "a folder that is renamed into place needs a name of its own")
+        .In(path.native())
+        .Hint("give -o the name of a new folder");
+  }
   impl_->Replaces();
   PrepareFolder(impl_->path, options);
   LockedFolder locked(ParentFolder(impl_->path));

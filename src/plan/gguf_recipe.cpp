@@ -164,6 +164,22 @@ const GgufRecipe& FindGgufRecipe(std::string_view name) {
       .Hint("`phiq profiles --types` lists the types");
 }
 
+std::string_view GgufTypeOf(Precision precision) noexcept {
+  switch (precision) {
+    case Precision::kInt4:
+      return "Q4_K_M";
+    case Precision::kInt8:
+      return "Q8_0";
+    case Precision::kFp16:
+      return "F16";
+    case Precision::kBf16:
+      return "BF16";
+    case Precision::kFp32:
+      return "F32";
+  }
+  return "";
+}
+
 TypeChoice ChooseType(const GgufRecipe& recipe, const ModelConfig& config, TensorRole role,
                       std::int32_t layer, bool tied) {
   if (role == TensorRole::kOutputHead) return {recipe.output, "output head"};

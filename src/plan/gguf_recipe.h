@@ -8,6 +8,7 @@
 
 #include "phiq/ggml_type.h"
 #include "phiq/model.h"
+#include "phiq/profile.h"
 
 namespace phiq {
 
@@ -44,6 +45,9 @@ std::span<const GgufRecipe> GgufRecipes() noexcept;
 // Throws   kUsage: no such name (with a suggestion). kUnsupported: one that phiq does not write,
 //          saying why.
 const GgufRecipe& FindGgufRecipe(std::string_view name);
+
+// The recipe that a precision means.
+std::string_view GgufTypeOf(Precision precision) noexcept;
 
 struct TypeChoice {
   GgmlType type;

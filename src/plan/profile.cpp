@@ -30,7 +30,7 @@ constexpr std::array<FormatEntry, 4> kFormats = {{
     {Format::kOpenVino, "openvino"},
     {Format::kMlx, "mlx"},
 }};
-constexpr std::array<Format, 1> kAvailableFormats = {Format::kGguf};
+constexpr std::array<Format, 2> kAvailableFormats = {Format::kGguf, Format::kOnnx};
 
 struct PrecisionEntry {
   Precision precision;
@@ -42,6 +42,17 @@ constexpr std::array<PrecisionEntry, 5> kPrecisions = {{
     {kFp16, "fp16"},
     {kBf16, "bf16"},
     {kFp32, "fp32"},
+}};
+
+struct ProviderEntry {
+  ExecutionProvider ep;
+  std::string_view name;
+};
+constexpr std::array<ProviderEntry, 4> kProviders = {{
+    {ExecutionProvider::kCpu, "cpu"},
+    {ExecutionProvider::kCuda, "cuda"},
+    {ExecutionProvider::kDml, "dml"},
+    {ExecutionProvider::kWebGpu, "webgpu"},
 }};
 
 bool IsAvailable(Format format) {
@@ -57,31 +68,42 @@ const std::vector<Profile>& AllProfiles() {
        Format::kOnnx,
        kInt4,
        {kInt4, kInt8},
+       std::nullopt,
        std::nullopt},
-      {"iot", "Arm and x86 boards, llama.cpp", Format::kGguf, kInt4, {kInt4, kInt8}, std::nullopt},
+      {"iot",
+       "Arm and x86 boards, llama.cpp",
+       Format::kGguf,
+       kInt4,
+       {kInt4, kInt8},
+       std::nullopt,
+       std::nullopt},
       {"ai-pc",
        "any AI PC, onnxruntime CPU",
        Format::kOnnx,
        kInt8,
        {kInt8, kInt4, kFp16, kFp32},
+       std::nullopt,
        std::nullopt},
       {"ai-pc-intel",
        "Intel CPU, GPU, NPU",
        Format::kOpenVino,
        kInt8,
        {kInt4, kInt8, kFp16, kFp32},
+       std::nullopt,
        std::nullopt},
       {"ai-pc-nvidia",
        "onnxruntime CUDA",
        Format::kOnnx,
        kFp16,
        {kInt4, kInt8, kFp16},
-       std::nullopt},
+       std::nullopt,
+       ExecutionProvider::kCuda},
       {"apple",
        "Apple silicon",
        Format::kMlx,
        kInt4,
        {kInt4, kInt8, kFp16, kBf16, kFp32},
+       std::nullopt,
        std::nullopt},
   };
   return profiles;
@@ -154,8 +176,8 @@ std::vector<Precision> ReadAllowed(const Json& list, const std::string& path) {
 }
 
 Profile ReadProfileFile(const std::string& path) {
-  constexpr std::array<std::string_view, 6> kKeys = {"name",      "description", "format",
-                                                     "precision", "allow",       "type"};
+  constexpr std::array<std::string_view, 7> kKeys = {"name",  "description", "format", "precision",
+                                                     "allow", "type",        "ep"};
   const Json json = ParseJson(ReadWholeFile(path, limits::kConfigBytes), path, limits::kJsonDepth);
   if (!json.is_object()) {
     throw Error(ErrorCode::kBadData, "a profile is a JSON object").In(path);
@@ -186,6 +208,11 @@ Profile ReadProfileFile(const std::string& path) {
   if (const std::optional<std::string> type = JsonString(json, "type", path)) {
     profile.type = FromFile(path, "type", [&] { return ParseType(profile.format, *type); });
   }
+  if (const std::optional<std::string> ep = JsonString(json, "ep", path)) {
+    profile.ep = FromFile(path, "ep", [&] { return ParseExecutionProvider(*ep); });
+    if (profile.format != Format::kOnnx)
+      throw Error(ErrorCode::kBadData, "'ep' is for the format onnx").In(path);
+  }
   return profile;
 }
 
@@ -197,6 +224,20 @@ std::string_view FormatName(Format format) noexcept {
 
 std::string_view PrecisionName(Precision precision) noexcept {
   return kPrecisions[static_cast<std::size_t>(precision)].name;
+}
+
+std::string_view ExecutionProviderName(ExecutionProvider ep) noexcept {
+  return kProviders[static_cast<std::size_t>(ep)].name;
+}
+
+ExecutionProvider ParseExecutionProvider(std::string_view text) {
+  const auto* found = std::ranges::find(kProviders, text, &ProviderEntry::name);
+  if (found == kProviders.end()) {
+    const std::vector<std::string> names = NamesOf(kProviders);
+    throw Unknown("execution provider", text, names,
+                  fmt::format("providers: {}", fmt::join(names, ", ")));
+  }
+  return found->ep;
 }
 
 std::span<const Format> AvailableFormats() noexcept { return kAvailableFormats; }
@@ -258,6 +299,7 @@ std::string ProfileToJson(const Profile& profile) {
   for (const Precision precision : profile.allowed)
     json["allow"].push_back(PrecisionName(precision));
   if (profile.type) json["type"] = *profile.type;
+  if (profile.ep) json["ep"] = ExecutionProviderName(*profile.ep);
   // A name taken from a path need not be UTF-8.
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }

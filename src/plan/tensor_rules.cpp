@@ -127,7 +127,8 @@ std::vector<std::optional<std::size_t>> MatchRules(std::span<const TensorRule> r
       if (!subject.is_norm) deciding[s] = r;
     }
     if (!finds_matrix && finds_norm) {
-      throw Error(ErrorCode::kUsage, Quote(rules[r]) + " matches norms only, and norms stay F32");
+      throw Error(ErrorCode::kUsage,
+                  Quote(rules[r]) + " matches norms only, and norms are not quantized");
     }
     if (!finds_matrix) throw MatchesNothing(rules[r], subjects);
   }

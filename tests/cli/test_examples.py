@@ -22,18 +22,19 @@ def models(tmp_path):
     return folders
 
 
-def run(command):
-    environment = {**harness.clean_env(), "PHIQ": str(harness.PHIQ), "TYPE": "Q8_0"}
+def run(command, environment):
+    environment = {**harness.clean_env(), "PHIQ": str(harness.PHIQ), "TYPE": "Q8_0", **environment}
     return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True)
 
 
-def make(out, models, *options):
-    return run(["make", *options, "-f", EXAMPLES / "Makefile", f"OUT={out}", "MODELS=" + " ".join(map(str, models))])
+def make(out, models, *options, **environment):
+    return run(["make", *options, "-f", EXAMPLES / "Makefile", f"OUT={out}", "MODELS=" + " ".join(map(str, models))],
+               environment)
 
 
-def convert(out, models):
-    return run([EXAMPLES / "convert.sh", out, *models])
+def convert(out, models, **environment):
+    return run([EXAMPLES / "convert.sh", out, *models], environment)
 
 
 def change(path, seconds_later):
@@ -124,3 +125,17 @@ def test_a_file_that_becomes_corrupt_leaves_the_old_output(models, tmp_path):
     change(models[0] / "model.safetensors", 5)
     assert convert(out, models[:1]).returncode == 3
     assert state(out) == first
+
+
+@pytest.mark.parametrize("convert_with", [make, convert])
+def test_onnx_folders_are_made_once_too(models, tmp_path, convert_with):
+    onnx = {"FORMAT": "onnx", "TYPE": "int8"}
+    out, good = tmp_path / "out", [models[0], models[2]]
+    assert convert_with(out, good, **onnx).returncode == 0
+    first = state(out)
+    assert set(first) == {"good-a-onnx-int8", "good-b-onnx-int8"}
+    assert convert_with(out, good, **onnx).returncode == 0
+    assert state(out) == first
+    change(models[0] / "config.json", 5)
+    assert convert_with(out, good, **onnx).returncode == 0
+    assert {name for name in first if state(out)[name] != first[name]} == {"good-a-onnx-int8"}

@@ -26,7 +26,7 @@ ConvertOptions Options(const std::filesystem::path& output, std::string type) {
   ConvertOptions options;
   options.model = kTiny;
   options.output = output.string();
-  options.plan.type = std::move(type);
+  options.targets.emplace_back().type = std::move(type);
   options.fsync = false;
   return options;
 }
@@ -48,13 +48,13 @@ TEST(Convert, GivesTheSameBytesForAnyNumberOfThreads) {
 TEST(Convert, WritesExactlyThePlannedSize) {
   const testing::TempFolder folder;
   const ConvertOptions options = Options(folder.path() / "out.gguf", "Q3_K_M");
-  const OutputPlan plan = PlanOutput(options, {});
+  const OutputPlan plan = PlanOutput(options, {}).outputs.at(0);
   EXPECT_FALSE(std::filesystem::exists(folder.path() / "out.gguf"));
   const ConvertReport report = Convert(options, {});
   EXPECT_EQ(plan.output_bytes, std::filesystem::file_size(folder.path() / "out.gguf"));
-  EXPECT_EQ(report.output.output_bytes, plan.output_bytes);
-  EXPECT_GT(report.relative_rmse, 0.01);
-  EXPECT_LT(report.relative_rmse, 0.3);
+  EXPECT_EQ(report.planned.outputs.at(0).output_bytes, plan.output_bytes);
+  EXPECT_GT(report.relative_rmse.at(0), 0.01);
+  EXPECT_LT(report.relative_rmse.at(0), 0.3);
 }
 
 TEST(Convert, LeavesNothingWhenStopped) {

@@ -120,5 +120,19 @@ TEST(StagedFolder, RefusesToReplaceAFile) {
       (folder / "out").native() + ": is not a folder");
 }
 
+TEST(StagedFolder, NeedsANameOfItsOwn) {
+  const TempFolder folder;
+  fs::create_directory(folder / "out");
+  for (const char* name : {"out/.", "out/..", "out/./", "new/."}) {
+    EXPECT_THAT(
+        ErrorOf(ErrorCode::kUsage, [&] { const StagedFolder s(folder / name, kOwned, kForce); }),
+        testing::EndsWith(
+            ": a folder that is renamed into place needs a name of its own (give -o the "
+            "name of a new folder)"))
+        << name;
+  }
+  EXPECT_THAT(folder.List(), ElementsAre("out"));
+}
+
 }  // namespace
 }  // namespace phiq

@@ -29,6 +29,7 @@ struct PhiModel {
     model.config.n_kv_heads = s.kv_heads;
     model.config.head_dim = s.hidden / s.heads;
     model.config.tie_word_embeddings = s.tied;
+    model.config.rope_dim = static_cast<std::uint32_t>(2 * s.rope_factors);
     model.config.long_factor.assign(s.rope_factors, 1.0F);
     model.config.short_factor.assign(s.rope_factors, 1.0F);
     const std::uint64_t qkv_rows = s.hidden + 2 * s.kv_heads * model.config.head_dim;
@@ -55,7 +56,10 @@ struct PhiModel {
                           [this](const Warning& warning) { warnings.push_back(warning.text); });
   }
   Plan MakePlan(std::string type, std::vector<TensorRule> rules = {}) {
-    return MakePlan(PlanOptions{Format::kGguf, std::move(type), std::move(rules), false});
+    PlanOptions options;
+    options.type = std::move(type);
+    options.tensor_rules = std::move(rules);
+    return MakePlan(options);
   }
 
   Model model;
@@ -81,7 +85,10 @@ inline const PlanLine& LineOf(const Plan& plan, std::string_view name) {
   throw std::out_of_range(std::string(name));
 }
 
-inline GgmlType TypeOf(const Plan& plan, std::string_view name) { return LineOf(plan, name).type; }
+inline GgmlType TypeOf(const PlanLine& line) { return std::get<GgmlType>(line.encoding); }
+inline GgmlType TypeOf(const Plan& plan, std::string_view name) {
+  return TypeOf(LineOf(plan, name));
+}
 
 // The code and text of what `call` throws; kNo and "" when it throws nothing.
 template <typename Call>

@@ -14,6 +14,13 @@
 namespace phiq {
 namespace {
 
+PlanOptions Strict(std::string type) {
+  PlanOptions options;
+  options.type = std::move(type);
+  options.strict_types = true;
+  return options;
+}
+
 using testing::kPhi35Mini;
 using testing::kPhi4;
 using testing::kPhi4Mini;
@@ -26,7 +33,7 @@ using enum GgmlType;
 
 std::map<GgmlType, int> CountTypes(const Plan& plan) {
   std::map<GgmlType, int> counts;
-  for (const PlanLine& line : plan.lines) ++counts[line.type];
+  for (const PlanLine& line : plan.lines) ++counts[TypeOf(line)];
   return counts;
 }
 
@@ -88,7 +95,7 @@ TEST(Plan, HasTheTypeCountsOfLlamaQuantize) {
 
 TEST(Plan, CountsWeightsAndBits) {
   const Plan plan = PhiModel(kPhi35Mini).MakePlan("Q4_K_M");
-  EXPECT_EQ(plan.n_weights(), 3'821'079'552U + 96);  // and the two rope tensors
+  EXPECT_EQ(plan.n_weights(), 3'821'079'552U);  // the rope tables are none
   EXPECT_NEAR(plan.bits_per_weight(), 5.016, 0.0005);
   EXPECT_EQ(Plan{}.bits_per_weight(), 0);
 }
@@ -108,8 +115,7 @@ TEST(Plan, EqualsLlamaQuantizeTensorByTensor) {
       std::string types;
       for (const PlanLine& line : plan.lines) {
         if (line.shape.size() < 2) continue;
-        types +=
-            std::string(types.empty() ? "" : " ") + std::string(GetGgmlTypeInfo(line.type).name);
+        types += std::string(types.empty() ? "" : " ") + std::string(EncodingName(line.encoding));
       }
       EXPECT_EQ(types, tensors.get<std::string>()) << name << " " << type;
     }
@@ -177,7 +183,7 @@ TEST(Plan, KeepsTheModelsOrderAndPutsRopeFactorsLast) {
   EXPECT_EQ(plan.lines[196].name, "config:short_factor");
   EXPECT_EQ(rope.role_name(), "rope_factors");
   EXPECT_EQ(rope.source, std::nullopt);
-  EXPECT_EQ(rope.type, kF32);
+  EXPECT_EQ(TypeOf(rope), kF32);
   EXPECT_EQ(rope.size_bytes, 48U * 4);
   EXPECT_EQ(PhiModel(kPhi4).MakePlan("F16").lines.size(), 243U);  // no longrope
 }
@@ -200,13 +206,13 @@ TEST(PlanFallback, IsALineAndAWarning) {
   PhiModel phi(kOdd);
   const Plan plan = phi.MakePlan("Q4_K_M");
   const PlanLine& up = LineOf(plan, Layer(4, "mlp.gate_up_proj"));
-  EXPECT_EQ(up.type, kQ5_0);
+  EXPECT_EQ(TypeOf(up), kQ5_0);
   EXPECT_TRUE(up.is_fallback);
   EXPECT_EQ(up.reason, "row of 288 is not a multiple of 256: Q4_K -> Q5_0");
   EXPECT_EQ(up.size_bytes, 200U * 288 / 32 * 22);
   EXPECT_EQ(LineOf(plan, Layer(4, "mlp.down_proj")).reason,
             "row of 100 is not a multiple of 256: Q4_K -> F16");
-  EXPECT_EQ(LineOf(plan, "lm_head.weight").type, kQ8_0);
+  EXPECT_EQ(TypeOf(plan, "lm_head.weight"), kQ8_0);
   EXPECT_EQ(phi.warnings.size(), 8U * 4 + 2);  // every matrix
   EXPECT_THAT(phi.warnings,
               ::testing::Contains("tensor 'model.layers.4.mlp.gate_up_proj.weight': row of 288 is "
@@ -232,22 +238,19 @@ TEST(PlanFallback, FollowsTheTypeThatWasWanted) {
 TEST(PlanFallback, IsUnsupportedUnderStrictTypes) {
   PhiModel phi(kOdd);
   EXPECT_EQ(
-      Thrown([&] {
-        phi.MakePlan(PlanOptions{Format::kGguf, "Q4_K_M", {}, true});
-      }),
+      Thrown([&] { phi.MakePlan(Strict("Q4_K_M")); }),
       std::pair(ErrorCode::kUnsupported,
                 std::string("tensor 'model.embed_tokens.weight': row of 288 is not a multiple of "
                             "256: Q4_K -> Q5_0 (--strict-types forbids fallbacks)")));
-  phi.MakePlan(PlanOptions{Format::kGguf, "F16", {}, true});
+  phi.MakePlan(Strict("F16"));
   EXPECT_THAT(phi.warnings, ::testing::IsEmpty());
 }
 
 TEST(Plan, RefusesFormatsToCome) {
   PhiModel phi(kPhi4);
-  EXPECT_EQ(Thrown([&] {
-              phi.MakePlan(PlanOptions{Format::kOnnx, "Q8_0", {}, false});
-            }).first,
-            ErrorCode::kUnsupported);
+  PlanOptions options;
+  options.format = Format::kMlx;
+  EXPECT_EQ(Thrown([&] { phi.MakePlan(options); }).first, ErrorCode::kUnsupported);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Profiles, formats, precisions, and what they mean together.
 #include "phiq/profile.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,13 +24,15 @@ std::string TypeFor(const Profile* profile, std::optional<Precision> precision) 
 }
 
 TEST(Profiles, ListsThoseWhoseFormatExists) {
-  ASSERT_EQ(BuiltinProfiles().size(), 1U);
-  const Profile& iot = BuiltinProfiles()[0];
+  ASSERT_EQ(BuiltinProfiles().size(), 4U);
+  const Profile& iot = BuiltinProfiles()[1];
   EXPECT_EQ(iot.name, "iot");
   EXPECT_EQ(iot.format, Format::kGguf);
   EXPECT_EQ(iot.default_precision, kInt4);
   EXPECT_THAT(iot.allowed, ElementsAre(kInt4, kInt8));
   EXPECT_EQ(iot.type, std::nullopt);
+  EXPECT_EQ(BuiltinProfiles()[3].name, "ai-pc-nvidia");
+  EXPECT_EQ(BuiltinProfiles()[3].ep, ExecutionProvider::kCuda);
 }
 
 TEST(Profiles, WalksTheTable) {
@@ -38,14 +41,15 @@ TEST(Profiles, WalksTheTable) {
     bool exists;
     Precision precision;
     std::set<Precision> allowed;
+    const char* allows = "";  // as the message lists them
   };
   const Row table[] = {
-      {"mobile", false, kInt4, {kInt4, kInt8}},
-      {"iot", true, kInt4, {kInt4, kInt8}},
-      {"ai-pc", false, kInt8, {kInt8, kInt4, kFp16, kFp32}},
-      {"ai-pc-intel", false, kInt8, {kInt4, kInt8, kFp16, kFp32}},
-      {"ai-pc-nvidia", false, kFp16, {kInt4, kInt8, kFp16}},
-      {"apple", false, kInt4, {kInt4, kInt8, kFp16, kBf16, kFp32}},
+      {"mobile", true, kInt4, {kInt4, kInt8}, "int4, int8"},
+      {"iot", true, kInt4, {kInt4, kInt8}, "int4, int8"},
+      {"ai-pc", true, kInt8, {kInt8, kInt4, kFp16, kFp32}, "int8, int4, fp16, fp32"},
+      {"ai-pc-intel", false, kInt8, {}},
+      {"ai-pc-nvidia", true, kFp16, {kInt4, kInt8, kFp16}, "int4, int8, fp16"},
+      {"apple", false, kInt4, {}},
   };
   for (const Row& row : table) {
     SCOPED_TRACE(row.name);
@@ -62,9 +66,9 @@ TEST(Profiles, WalksTheTable) {
         EXPECT_NO_THROW(TypeFor(&profile, precision));
       } else {
         EXPECT_EQ(Thrown([&] { TypeFor(&profile, precision); }),
-                  std::pair(ErrorCode::kUsage, "profile 'iot' does not allow precision " +
-                                                   std::string(PrecisionName(precision)) +
-                                                   " (it allows int4, int8)"));
+                  std::pair(ErrorCode::kUsage,
+                            fmt::format("profile '{}' does not allow precision {} (it allows {})",
+                                        row.name, PrecisionName(precision), row.allows)));
       }
     }
   }
@@ -89,17 +93,19 @@ TEST(Profiles, SuggestsForMisspeltNames) {
 TEST(Formats, KnowsThoseToCome) {
   EXPECT_EQ(ParseFormat("gguf"), Format::kGguf);
   EXPECT_THAT(std::vector<Format>(AvailableFormats().begin(), AvailableFormats().end()),
-              ElementsAre(Format::kGguf));
-  for (const char* name : {"onnx", "openvino", "mlx"}) {
-    EXPECT_EQ(
-        Thrown([&] { ParseFormat(name); }),
-        std::pair(ErrorCode::kUnsupported, "format '" + std::string(name) +
-                                               "' is not written by this version (formats: gguf)"));
+              ElementsAre(Format::kGguf, Format::kOnnx));
+  EXPECT_EQ(ParseFormat("onnx"), Format::kOnnx);
+  for (const char* name : {"openvino", "mlx"}) {
+    EXPECT_EQ(Thrown([&] { ParseFormat(name); }),
+              std::pair(ErrorCode::kUnsupported,
+                        "format '" + std::string(name) +
+                            "' is not written by this version (formats: gguf, onnx)"));
   }
-  EXPECT_EQ(Thrown([] { ParseFormat("guff"); }),
-            std::pair(ErrorCode::kUsage, std::string("unknown format 'guff' (formats: gguf)")));
+  EXPECT_EQ(
+      Thrown([] { ParseFormat("guff"); }),
+      std::pair(ErrorCode::kUsage, std::string("unknown format 'guff' (formats: gguf, onnx)")));
   EXPECT_EQ(Thrown([] { ParseFormat("ggu"); }).second,
-            "unknown format 'ggu', did you mean 'gguf'? (formats: gguf)");
+            "unknown format 'ggu', did you mean 'gguf'? (formats: gguf, onnx)");
   EXPECT_EQ(FormatName(Format::kOpenVino), "openvino");
 }
 
@@ -194,9 +200,9 @@ TEST_F(ProfileFile, NeedsFormatAndPrecisionOnly) {
 }
 
 TEST_F(ProfileFile, RefusesUnknownKeysNamingTheKnown) {
-  EXPECT_EQ(
-      Fault(R"({"format": "gguf", "precision": "int4", "presicion": "int8"})"),
-      "unknown key 'presicion' (a profile has name, description, format, precision, allow, type)");
+  EXPECT_EQ(Fault(R"({"format": "gguf", "precision": "int4", "presicion": "int8"})"),
+            "unknown key 'presicion' (a profile has name, description, format, precision, allow, "
+            "type, ep)");
 }
 
 TEST_F(ProfileFile, RefusesWrongValues) {
@@ -221,11 +227,20 @@ TEST_F(ProfileFile, RefusesWrongValues) {
 }
 
 TEST_F(ProfileFile, RefusesWhatIsNotWritten) {
-  EXPECT_THAT(Fault(R"({"format": "onnx", "precision": "int4"})", ErrorCode::kUnsupported),
-              HasSubstr("'format': format 'onnx' is not written by this version"));
+  EXPECT_THAT(Fault(R"({"format": "mlx", "precision": "int4"})", ErrorCode::kUnsupported),
+              HasSubstr("'format': format 'mlx' is not written by this version"));
   EXPECT_THAT(
       Fault(R"({"format": "gguf", "precision": "int4", "type": "IQ1_S"})", ErrorCode::kUnsupported),
       HasSubstr("importance matrix"));
+}
+
+TEST_F(ProfileFile, TakesAProviderForOnnxAlone) {
+  EXPECT_EQ(Load(R"({"format": "onnx", "precision": "int4", "ep": "webgpu"})").ep,
+            ExecutionProvider::kWebGpu);
+  EXPECT_EQ(Fault(R"({"format": "gguf", "precision": "int4", "ep": "cpu"})"),
+            "'ep' is for the format onnx");
+  EXPECT_THAT(Fault(R"({"format": "onnx", "precision": "int4", "ep": "cude"})"),
+              HasSubstr("'ep': unknown execution provider 'cude', did you mean 'cuda'?"));
 }
 
 TEST_F(ProfileFile, IsMissing) {

@@ -33,9 +33,8 @@ TEST(TensorRule, IsSplitAtTheLastEqualsSign) {
 
 TEST(TensorRule, NeedsBothHalves) {
   for (const char* text : {"", "=", "down_proj", "down_proj=", "=Q8_0"}) {
-    EXPECT_EQ(
-        Thrown([&] { ParseTensorRule(text); }),
-        Usage(fmt::format("'{}' is not REGEX=TYPE (for example 'down_proj=Q6_K')", text)));
+    EXPECT_EQ(Thrown([&] { ParseTensorRule(text); }),
+              Usage(fmt::format("'{}' is not REGEX=TYPE (for example 'down_proj=Q6_K')", text)));
   }
 }
 
@@ -74,7 +73,7 @@ TEST(TensorRules, ApplyToFloatTypesToo) {
 TEST(TensorRules, KnowTheOutputHeadOfATiedModel) {
   const Plan plan = PhiModel(kPhi4Mini).MakePlan("Q4_K_M", {{R"(^lm_head\.weight$)", "Q8_0"}});
   const PlanLine& line = LineOf(plan, "model.embed_tokens.weight");
-  EXPECT_EQ(line.type, kQ8_0);
+  EXPECT_EQ(TypeOf(line), kQ8_0);
   EXPECT_EQ(line.reason, R"(rule '^lm_head\.weight$=Q8_0', tied: the output head too)");
 }
 
@@ -89,7 +88,7 @@ TEST(TensorRules, NeverReachNorms) {
   EXPECT_EQ(TypeOf(plan, "model.layers.0.input_layernorm.weight"), kF32);
   EXPECT_EQ(TypeOf(plan, "model.layers.0.self_attn.qkv_proj.weight"), kQ8_0);
   EXPECT_EQ(ThrownBy({{"layernorm", "Q8_0"}}),
-            Usage("rule 'layernorm=Q8_0' matches norms only, and norms stay F32"));
+            Usage("rule 'layernorm=Q8_0' matches norms only, and norms are not quantized"));
 }
 
 TEST(TensorRules, SuggestANameWhenNothingMatches) {
@@ -114,7 +113,7 @@ TEST(TensorRules, FallBackWhereTheTypeDoesNotFit) {
   PhiModel phi({288, 512, 8, 4, 4, 512, 0, false});
   const Plan plan = phi.MakePlan("F16", {{"o_proj", "Q6_K"}});
   const PlanLine& line = LineOf(plan, "model.layers.0.self_attn.o_proj.weight");
-  EXPECT_EQ(line.type, kQ8_0);
+  EXPECT_EQ(TypeOf(line), kQ8_0);
   EXPECT_TRUE(line.is_fallback);
   EXPECT_EQ(phi.warnings.size(), 8U);
 }

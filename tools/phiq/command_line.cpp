@@ -21,6 +21,7 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   phiq quantize Phi-3.5-mini-instruct                  int4 GGUF (Q4_K_M) in this folder
   phiq quantize microsoft/phi-4 --type Q6_K -o phi.gguf
+  phiq quantize Phi-3.5-mini-instruct --profile mobile -o phi-onnx
   phiq plan Phi-3.5-mini-instruct --profile iot        sizes and memory, nothing written
   phiq verify phi.gguf --against microsoft/phi-4
 

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <string_view>
@@ -45,58 +46,134 @@ Value ParseChoice(std::string_view option, const std::optional<std::string>& tex
       .Hint(DidYouMean(*text, names));
 }
 
-// "gguf,onnx": today there is one format to choose, later several share one read of the weights.
-std::optional<Format> ParseFormats(const std::optional<std::string>& text) {
-  if (!text) return std::nullopt;
-  std::optional<Format> chosen;
+// A whole number of an option.
+std::uint32_t ParseCount(std::string_view option, const std::string& text, std::uint32_t least,
+                         std::uint32_t most) {
+  std::uint32_t value = 0;
+  const char* const last = text.data() + text.size();
+  const auto [end, status] = std::from_chars(text.data(), last, value);
+  if (status != std::errc() || end != last || value < least || value > most) {
+    throw Wrong(option,
+                fmt::format("'{}' is not a whole number from {} to {}", Escape(text), least, most));
+  }
+  return value;
+}
+
+// "gguf,onnx"; empty without the option.
+std::vector<Format> ParseFormats(const std::optional<std::string>& text) {
+  std::vector<Format> formats;
+  if (!text) return formats;
   for (std::size_t begin = 0, end = 0; end != std::string::npos; begin = end + 1) {
     end = text->find(',', begin);
     const std::string word = text->substr(begin, end - begin);
     const Format format = ForOption("--format", [&] { return ParseFormat(word); });
-    if (chosen) throw Wrong("--format", fmt::format("'{}' is named twice", word));
-    chosen = format;
+    if (std::ranges::find(formats, format) != formats.end())
+      throw Wrong("--format", fmt::format("'{}' is named twice", word));
+    formats.push_back(format);
   }
-  return chosen;
+  return formats;
 }
 
-// Knobs that exist, but not in GGUF.
-void RefuseForeignKnobs(const ConvertFlags& flags) {
+// Options that not every format has.
+void RefuseForeignOptions(const ConvertFlags& flags, const std::vector<Target>& targets) {
   struct Knob {
     std::string_view option;
     bool given;
-    std::string_view formats;
+    std::vector<Format> formats;
   };
+  const std::vector<Format> onnx = {Format::kOnnx};
+  const bool is_onnx_method = flags.method && *flags.method != "reference";
   for (const auto& [option, given, formats] : {
-           Knob{"--group-size", flags.group_size.has_value(), "ONNX, OpenVINO and MLX have"},
-           Knob{"--sym", flags.sym, "ONNX and OpenVINO have"},
-           Knob{"--asym", flags.asym, "ONNX and OpenVINO have"},
-           Knob{"--ratio", flags.ratio.has_value(), "OpenVINO has"},
-       })
-    if (given)
-      throw Wrong(option, fmt::format("not an option of GGUF; {} it, in later versions", formats))
-          .Hint("in GGUF --type decides it");
+           Knob{"--group-size", flags.group_size.has_value(), onnx},
+           Knob{"--sym", flags.sym, onnx},
+           Knob{"--asym", flags.asym, onnx},
+           Knob{"--ratio", flags.ratio.has_value(), {Format::kOpenVino}},
+           Knob{"--method", is_onnx_method, onnx},
+           Knob{"--ep", flags.ep.has_value(), onnx},
+           Knob{"--min-onnxruntime", flags.min_onnxruntime.has_value(), onnx},
+           Knob{"--activations", flags.activations.has_value(), onnx},
+           Knob{"--accuracy-level", flags.accuracy_level.has_value(), onnx},
+           Knob{"--max-length", flags.max_length.has_value(), onnx},
+       }) {
+    const bool has_it = std::ranges::any_of(targets, [&](const Target& target) {
+      return std::ranges::find(formats, target.format) != formats.end();
+    });
+    if (!given || has_it) continue;
+    const std::string_view owner = FormatName(formats.front());
+    const bool exists =
+        std::ranges::find(AvailableFormats(), formats.front()) != AvailableFormats().end();
+    throw Wrong(option,
+                fmt::format("not an option of {}; {} has it{}", FormatName(targets.front().format),
+                            owner, exists ? "" : ", in later versions"))
+        .Hint(targets.front().format == Format::kGguf ? "in GGUF --type decides it" : "");
+  }
 }
 
-PlanOptions ResolvePlan(const ConvertFlags& flags) {
-  const std::optional<Format> format = ParseFormats(flags.format);
+OnnxOptions ResolveOnnx(const ConvertFlags& flags, const std::optional<Profile>& profile) {
+  OnnxOptions onnx;
+  if (profile && profile->ep) onnx.ep = *profile->ep;
+  if (flags.ep) onnx.ep = ForOption("--ep", [&] { return ParseExecutionProvider(*flags.ep); });
+  if (flags.min_onnxruntime) {
+    onnx.min_onnxruntime = ParseChoice<OnnxRuntime, 4>("--min-onnxruntime", flags.min_onnxruntime,
+                                                       {{{"1.20", OnnxRuntime::k1_20},
+                                                         {"1.22", OnnxRuntime::k1_22},
+                                                         {"1.24", OnnxRuntime::k1_24},
+                                                         {"current", OnnxRuntime::kCurrent}}});
+  }
+  onnx.activations = ParseChoice<Activations, 2>(
+      "--activations", flags.activations,
+      {{{"float", Activations::kFloat}, {"dynamic", Activations::kDynamic}}});
+  if (flags.accuracy_level)
+    onnx.accuracy_level =
+        static_cast<int>(ParseCount("--accuracy-level", *flags.accuracy_level, 0, 4));
+  if (flags.max_length)
+    onnx.max_length = ParseCount("--max-length", *flags.max_length, 1, 1U << 30);
+  return onnx;
+}
+
+std::vector<PlanOptions> ResolveTargets(const ConvertFlags& flags) {
+  const std::vector<Format> formats = ParseFormats(flags.format);
   std::optional<Profile> profile;
   if (flags.profile) profile = ForOption("--profile", [&] { return LoadProfile(*flags.profile); });
   std::optional<Precision> precision;
   if (flags.precision)
     precision = ForOption("--precision", [&] { return ParsePrecision(*flags.precision); });
-  const Target target = ResolveTarget(profile ? &*profile : nullptr, format, precision, flags.type);
-  RefuseForeignKnobs(flags);
-  if (flags.method && *flags.method != "reference")
-    throw Wrong("--method", fmt::format("'{}' is not a method of GGUF", Escape(*flags.method)))
-        .Hint("'reference' is the only one in this version");
+  if (formats.size() > 1 && flags.type)
+    throw Wrong("--type", "each format has types of its own").Hint("use --precision");
+  if (formats.size() > 1 && !flags.tensor_types.empty())
+    throw Wrong("--tensor-type", "each format has types of its own").Hint("one format at a time");
+  if (flags.sym && flags.asym) throw Wrong("--sym", "contradicts --asym");
+  const std::string method = ParseChoice<std::string, 3>(
+      "--method", flags.method,
+      {{{"reference", "reference"}, {"rtn", "rtn"}, {"k_quant", "k_quant"}}});
 
-  PlanOptions options;
-  options.format = target.format;
-  options.type = target.type;
-  options.strict_types = flags.strict_types;
+  std::vector<Target> targets;
+  const Profile* chosen = profile ? &*profile : nullptr;
+  if (formats.empty()) {
+    targets.push_back(ResolveTarget(chosen, std::nullopt, precision, flags.type));
+  } else {
+    for (const Format format : formats)
+      targets.push_back(ResolveTarget(chosen, format, precision, flags.type));
+  }
+  RefuseForeignOptions(flags, targets);
+
+  PlanOptions shared;
+  shared.strict_types = flags.strict_types;
   for (const std::string& rule : flags.tensor_types)
-    options.tensor_rules.push_back(
+    shared.tensor_rules.push_back(
         ForOption("--tensor-type", [&] { return ParseTensorRule(rule); }));
+  std::vector<PlanOptions> options;
+  for (const Target& target : targets) {
+    PlanOptions& one = options.emplace_back(shared);
+    one.format = target.format;
+    one.type = target.type;
+    if (target.format != Format::kOnnx) continue;
+    one.method = method;
+    if (flags.group_size)
+      one.group_size = ParseCount("--group-size", *flags.group_size, 1, 1U << 20);
+    if (flags.sym || flags.asym) one.symmetric = flags.sym;
+    one.onnx = ResolveOnnx(flags, profile);
+  }
   return options;
 }
 
@@ -105,14 +182,11 @@ PlanOptions ResolvePlan(const ConvertFlags& flags) {
 unsigned ParseThreads(const std::optional<std::string>& text) {
   if (!text) return 0;
   constexpr unsigned kMost = 1024;
-  unsigned value = 0;
-  const char* const last = text->data() + text->size();
-  const auto [end, status] = std::from_chars(text->data(), last, value);
-  if (status != std::errc() || end != last || value < 1 || value > kMost)
-    throw Wrong("--threads",
-                fmt::format("'{}' is not a whole number from 1 to {}", Escape(*text), kMost))
-        .Hint("without the option: all cores");
-  return value;
+  try {
+    return ParseCount("--threads", *text, 1, kMost);
+  } catch (Error& error) {
+    throw std::move(error).Hint("without the option: all cores");
+  }
 }
 
 ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
@@ -120,7 +194,7 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   options.model = flags.model;
   if (flags.output && flags.output->empty()) throw Wrong("--output", "the name is empty");
   options.output = flags.output.value_or("");
-  options.plan = ResolvePlan(flags);
+  options.targets = ResolveTargets(flags);
   if (flags.split_max_size)
     options.split_max_bytes =
         ForOption("--split-max-size", [&] { return ParseSize(*flags.split_max_size); });
@@ -143,8 +217,10 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
 }
 
 void LogDecisions(const ConvertOptions& options) {
-  spdlog::info("{}: {} {}, {}, memory limit {}", Escape(options.model),
-               FormatName(options.plan.format), options.plan.type,
+  std::vector<std::string> targets;
+  for (const PlanOptions& target : options.targets)
+    targets.push_back(fmt::format("{} {}", FormatName(target.format), target.type));
+  spdlog::info("{}: {}, {}, memory limit {}", Escape(options.model), fmt::join(targets, ", "),
                options.threads == 0 ? "all cores" : fmt::format("{} threads", options.threads),
                FormatBytes(options.memory_limit_bytes));
 }
@@ -174,24 +250,39 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   value("--profile", flags.profile, "NAME|FILE",
         "Target device (phiq profiles), or a JSON file like one");
   value("--precision", flags.precision, "NAME", "int4 (default), int8, fp16, bf16, fp32");
-  value("--format", flags.format, "NAME,...", "gguf (default)");
+  value("--format", flags.format, "NAME,...",
+        "gguf (default), onnx; several share one read of the weights");
   value("--type", flags.type, "NAME",
-        "The format's own type instead of --precision, e.g. Q4_K_M\n(phiq profiles --types)");
+        "The format's own type instead of --precision, e.g. Q4_K_M,\nk_quant_mixed (phiq profiles "
+        "--types)");
   list("--tensor-type", flags.tensor_types, "REGEX=TYPE",
        "Type of the tensors whose checkpoint name matches; repeatable,\nthe last match wins");
   value("--method", flags.method, "NAME",
-        "reference (default): the bytes that llama-quantize writes");
+        "reference (default): the bytes that the runtime's own tool\nwrites; ONNX: rtn, k_quant");
   toggle("--strict-types", flags.strict_types,
          "A type that does not fit a tensor's shape is an error");
-  value("--group-size", flags.group_size, "N", "Weights per scale (not in GGUF)");
-  toggle("--sym", flags.sym, "Symmetric codes (not in GGUF)");
-  toggle("--asym", flags.asym, "Codes with a zero point (not in GGUF)");
-  value("--ratio", flags.ratio, "R", "Part of the layers in int4 (not in GGUF)");
+
+  group = "ONNX";
+  value("--ep", flags.ep, "NAME", "Execution provider: cpu (default), cuda, dml, webgpu");
+  value("--min-onnxruntime", flags.min_onnxruntime, "VERSION",
+        "Oldest runtime to serve: 1.20, 1.22, 1.24, current");
+  value("--group-size", flags.group_size, "N", "Weights per scale: 16, 32 (default), 64, 128, 256");
+  toggle("--sym", flags.sym, "Symmetric codes (default)");
+  toggle("--asym", flags.asym, "Codes with a zero point");
+  value("--accuracy-level", flags.accuracy_level, "N",
+        "Of MatMulNBits: 4 computes on int8 activations, 1 on float32");
+  value("--activations", flags.activations, "KIND",
+        "float (default), or dynamic: int8 products in plain operators");
+  value("--max-length", flags.max_length, "N",
+        "Tokens that the runtime reserves memory for; default 4096");
+  value("--ratio", flags.ratio, "R", "Part of the layers in int4 (OpenVINO, later)");
 
   group = "Output";
-  value("-o,--output", flags.output, "OUT", "File to write; - is standard output");
+  value("-o,--output", flags.output, "OUT",
+        "File or folder to write; - is standard output (GGUF); with\nseveral formats the folder "
+        "for all");
   value("--split-max-size", flags.split_max_size, "SIZE",
-        "Split into files of at most SIZE (e.g. 2G)");
+        "Split a GGUF into files of at most SIZE (e.g. 2G)");
   toggle("--force", flags.force, "Replace an output that exists");
   toggle("--mkdir", flags.mkdir, "Make the output's folder");
   toggle("--no-space-check", flags.no_space_check, "Start even if the disk seems too full");

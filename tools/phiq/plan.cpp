@@ -13,7 +13,8 @@ namespace {
 
 constexpr const char* kExamples = R"(Examples:
   phiq plan Phi-3.5-mini-instruct
-  phiq plan Phi-3.5-mini-instruct --type Q6_K --json | jq .output_bytes)";
+  phiq plan Phi-3.5-mini-instruct --type Q6_K --json | jq .output_bytes
+  phiq plan Phi-4-mini-instruct --format onnx --min-onnxruntime 1.20)";
 
 }  // namespace
 
@@ -21,7 +22,7 @@ int ShowPlan(const ConvertFlags& flags) {
   const ConvertOptions options = ResolveConvertFlags(flags);
   Reporter reporter(flags.report);
   LogDecisions(options);
-  const OutputPlan output = PlanOutput(options, reporter.hooks());
+  const ConversionPlan output = PlanOutput(options, reporter.hooks());
   if (flags.report.json) {
     PrintJson(stdout, PlanToJson(output));
   } else if (!flags.report.quiet) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <string_view>
 #include <vector>
 
@@ -14,98 +15,147 @@
 namespace phiq::cli {
 namespace {
 
-std::string_view TargetType(const PlanLine& line) { return GetGgmlTypeInfo(line.type).name; }
-
 std::size_t CountFallbacks(const Plan& plan) {
   return static_cast<std::size_t>(std::count_if(
       plan.lines.begin(), plan.lines.end(), [](const PlanLine& line) { return line.is_fallback; }));
 }
 
 double Rate(const ConvertReport& report) {
-  return report.elapsed_s > 0
-             ? static_cast<double>(report.output.plan.n_weights()) / report.elapsed_s
-             : 0;
+  if (report.elapsed_s <= 0) return 0;
+  const Plan& plan = report.planned.outputs.front().plan;
+  return static_cast<double>(plan.n_weights()) / report.elapsed_s;
 }
 
+// A line for each file; one for all of a folder.
 std::string FilesAndSizes(const OutputPlan& output) {
   std::string text;
+  if (output.plan.format != Format::kGguf) {
+    const std::filesystem::path folder =
+        std::filesystem::path(output.files.front().path).parent_path();
+    return fmt::format("{}/: {} bytes ({}) in {} files\n", Escape(folder.string()),
+                       FormatCount(output.output_bytes), FormatBytes(output.output_bytes),
+                       output.files.size());
+  }
   for (const PlannedFile& file : output.files)
     text += fmt::format("{}: {} bytes ({})\n", Escape(file.path), FormatCount(file.size_bytes),
                         FormatBytes(file.size_bytes));
   return text;
 }
 
-// What a plan and a report both say.
+// What a plan and a report both say of an output.
 Json Summary(const OutputPlan& output) {
   Json files = Json::array();
   for (const PlannedFile& file : output.files)
     files.push_back({{"path", file.path}, {"bytes", file.size_bytes}});
-  return {{"model", output.model_name},
-          {"architecture", output.architecture},
-          {"format", FormatName(output.plan.format)},
-          {"type", output.plan.type},
-          {"files", files},
-          {"output_bytes", output.output_bytes},
-          {"n_tensors", output.plan.lines.size()},
-          {"n_fallbacks", CountFallbacks(output.plan)},
-          {"n_weights", output.plan.n_weights()},
-          {"bits_per_weight", output.plan.bits_per_weight()},
-          {"threads", output.threads}};
+  Json json = {{"model", output.model_name},
+               {"architecture", output.architecture},
+               {"format", FormatName(output.plan.format)},
+               {"type", output.plan.type},
+               {"files", files},
+               {"output_bytes", output.output_bytes},
+               {"n_tensors", output.plan.lines.size()},
+               {"n_fallbacks", CountFallbacks(output.plan)},
+               {"n_weights", output.plan.n_weights()},
+               {"bits_per_weight", output.plan.bits_per_weight()}};
+  if (output.plan.decisions.empty()) return json;
+  Json& decisions = json["decisions"] = Json::array();
+  for (const Decision& decision : output.plan.decisions)
+    decisions.push_back(
+        {{"subject", decision.subject}, {"value", decision.value}, {"reason", decision.reason}});
+  return json;
 }
 
-}  // namespace
+// One output's object, or the list of several beside what they share.
+Json Join(std::vector<Json> outputs, const Json& shared) {
+  Json json = Json::object();
+  if (outputs.size() == 1) {
+    json = std::move(outputs.front());
+  } else {
+    json["outputs"] = std::move(outputs);
+  }
+  json.update(shared);
+  return json;
+}
 
-std::string FormatPlan(const OutputPlan& output) {
+std::string FormatOutput(const OutputPlan& output) {
   const Plan& plan = output.plan;
   std::vector<std::vector<std::string>> rows = {
       {"TENSOR", "ROLE", "SHAPE", "FROM", "TO", "BYTES", "WHY"}};
   for (const PlanLine& line : plan.lines)
-    rows.push_back({Escape(line.name), std::string(line.role_name()), FormatShape(line.shape),
-                    line.source_type, std::string(TargetType(line)), FormatCount(line.size_bytes),
-                    line.reason});
-  return FormatTable("lllllrl", rows) +
+    rows.push_back({Escape(line.display_name()), std::string(line.role_name()),
+                    FormatShape(line.shape), line.source_type, EncodingName(line.encoding),
+                    FormatCount(line.size_bytes), line.reason});
+  std::string text = FormatTable("lllllrl", rows);
+  if (!plan.decisions.empty()) {
+    std::vector<std::vector<std::string>> decided = {{"DECISION", "VALUE", "WHY"}};
+    for (const Decision& decision : plan.decisions)
+      decided.push_back({decision.subject, decision.value, decision.reason});
+    text.push_back('\n');
+    text += FormatTable("lll", decided);
+  }
+  return text +
          fmt::format("\n{} ({}) -> {} {}\n", Escape(output.model_name), Escape(output.architecture),
                      FormatName(plan.format), plan.type) +
          FilesAndSizes(output) +
          fmt::format("{} tensors, {} weights, {:.2f} bits per weight\n", plan.lines.size(),
-                     FormatCount(plan.n_weights()), plan.bits_per_weight()) +
-         fmt::format("{} peak memory with {} thread{}\n", FormatBytes(output.peak_memory_bytes),
-                     output.threads, output.threads == 1 ? "" : "s");
+                     FormatCount(plan.n_weights()), plan.bits_per_weight());
 }
 
-Json PlanToJson(const OutputPlan& output) {
-  Json json = Summary(output);
-  json["peak_memory_bytes"] = output.peak_memory_bytes;
-  Json& tensors = json["tensors"] = Json::array();
-  for (const PlanLine& line : output.plan.lines)
-    tensors.push_back({{"name", line.name},
-                       {"role", line.role_name()},
-                       {"layer", line.layer < 0 ? Json() : Json(line.layer)},
-                       {"shape", line.shape},
-                       {"source_type", line.source_type},
-                       {"type", TargetType(line)},
-                       {"bytes", line.size_bytes},
-                       {"reason", line.reason},
-                       {"fallback", line.is_fallback}});
-  return json;
+}  // namespace
+
+std::string FormatPlan(const ConversionPlan& conversion) {
+  std::string text;
+  for (const OutputPlan& output : conversion.outputs) {
+    text += FormatOutput(output);
+    if (conversion.outputs.size() > 1) text.push_back('\n');
+  }
+  return text + fmt::format("{} peak memory with {} thread{}\n",
+                            FormatBytes(conversion.peak_memory_bytes), conversion.threads,
+                            conversion.threads == 1 ? "" : "s");
+}
+
+Json PlanToJson(const ConversionPlan& conversion) {
+  std::vector<Json> outputs;
+  for (const OutputPlan& output : conversion.outputs) {
+    Json& json = outputs.emplace_back(Summary(output));
+    Json& tensors = json["tensors"] = Json::array();
+    for (const PlanLine& line : output.plan.lines)
+      tensors.push_back({{"name", line.display_name()},
+                         {"role", line.role_name()},
+                         {"layer", line.layer < 0 ? Json() : Json(line.layer)},
+                         {"shape", line.shape},
+                         {"source_type", line.source_type},
+                         {"type", EncodingName(line.encoding)},
+                         {"bytes", line.size_bytes},
+                         {"reason", line.reason},
+                         {"fallback", line.is_fallback}});
+  }
+  return Join(std::move(outputs), {{"threads", conversion.threads},
+                                   {"peak_memory_bytes", conversion.peak_memory_bytes}});
 }
 
 std::string FormatReport(const ConvertReport& report) {
-  const OutputPlan& output = report.output;
-  std::string text = FilesAndSizes(output);
+  std::string text;
   const auto add = [&text](std::string_view what, const std::string& value) {
     text += fmt::format("  {:<16} {}\n", what, value);
   };
-  const std::size_t n_fallbacks = CountFallbacks(output.plan);
-  add("tensors", n_fallbacks == 0 ? fmt::format("{}", output.plan.lines.size())
-                                  : fmt::format("{}, of which {} could not have the wanted type",
-                                                output.plan.lines.size(), n_fallbacks));
-  add("weights", FormatCount(output.plan.n_weights()));
-  add("bytes", fmt::format("{} in, {} out", FormatBytes(report.source_bytes),
-                           FormatBytes(output.output_bytes)));
-  add("bits per weight", fmt::format("{:.2f}", output.plan.bits_per_weight()));
-  add("weighted error",
-      fmt::format("{:.3g} (relative RMSE of the quantized weights)", report.relative_rmse));
+  for (std::size_t i = 0; i < report.planned.outputs.size(); ++i) {
+    const OutputPlan& output = report.planned.outputs[i];
+    text += FilesAndSizes(output);
+    const std::size_t n_fallbacks = CountFallbacks(output.plan);
+    add("tensors", n_fallbacks == 0 ? fmt::format("{}", output.plan.lines.size())
+                                    : fmt::format("{}, of which {} could not have the wanted type",
+                                                  output.plan.lines.size(), n_fallbacks));
+    add("weights", FormatCount(output.plan.n_weights()));
+    add("bytes", fmt::format("{} in, {} out", FormatBytes(report.source_bytes),
+                             FormatBytes(output.output_bytes)));
+    add("bits per weight", fmt::format("{:.2f}", output.plan.bits_per_weight()));
+    add("weighted error",
+        fmt::format("{:.3g} (relative RMSE of the quantized weights)", report.relative_rmse[i]));
+    if (output.plan.format == Format::kOnnx)
+      add("needs", fmt::format("onnxruntime {} or newer",
+                               OnnxRuntimeName(output.plan.onnx.min_onnxruntime)));
+  }
   if (report.n_nan_zeroed > 0) add("NaN to zero", FormatCount(report.n_nan_zeroed));
   if (report.n_clamped > 0) add("clamped", FormatCount(report.n_clamped));
   add("time", fmt::format("{}, {}", FormatSeconds(report.elapsed_s), FormatRate(Rate(report))));
@@ -114,15 +164,18 @@ std::string FormatReport(const ConvertReport& report) {
 }
 
 Json ReportToJson(const ConvertReport& report) {
-  Json json = Summary(report.output);
-  json["source_bytes"] = report.source_bytes;
-  json["relative_rmse"] = report.relative_rmse;
-  json["n_nan_zeroed"] = report.n_nan_zeroed;
-  json["n_clamped"] = report.n_clamped;
-  json["elapsed_s"] = report.elapsed_s;
-  json["weights_per_second"] = Rate(report);
-  json["peak_memory_bytes"] = report.peak_memory_bytes;
-  return json;
+  std::vector<Json> outputs;
+  for (std::size_t i = 0; i < report.planned.outputs.size(); ++i) {
+    Json& json = outputs.emplace_back(Summary(report.planned.outputs[i]));
+    json["relative_rmse"] = report.relative_rmse[i];
+  }
+  return Join(std::move(outputs), {{"threads", report.planned.threads},
+                                   {"source_bytes", report.source_bytes},
+                                   {"n_nan_zeroed", report.n_nan_zeroed},
+                                   {"n_clamped", report.n_clamped},
+                                   {"elapsed_s", report.elapsed_s},
+                                   {"weights_per_second", Rate(report)},
+                                   {"peak_memory_bytes", report.peak_memory_bytes}});
 }
 
 }  // namespace phiq::cli

@@ -8,8 +8,8 @@
 
 namespace phiq::cli {
 
-std::string FormatPlan(const OutputPlan& output);
-Json PlanToJson(const OutputPlan& output);
+std::string FormatPlan(const ConversionPlan& conversion);
+Json PlanToJson(const ConversionPlan& conversion);
 
 std::string FormatReport(const ConvertReport& report);
 Json ReportToJson(const ConvertReport& report);

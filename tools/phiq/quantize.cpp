@@ -21,10 +21,13 @@ constexpr const char* kExamples = R"(Examples:
   phiq quantize microsoft/phi-4 --type Q4_K_M --tensor-type 'lm_head=Q8_0'
   phiq quantize phi-4 --type Q8_0 --split-max-size 4G -o out/phi-4.gguf --mkdir
   phiq quantize Phi-4-mini-instruct --type F16 -o - | ssh board 'cat > phi.gguf'
+  phiq quantize Phi-3.5-mini-instruct --profile mobile -o phi-onnx
+  phiq quantize phi-4 --format gguf,onnx --precision int8 -o out
 
 Without -o the output is named after the model and the type, in this folder:
-phi-3.5-mini-instruct-Q4_K_M.gguf. It gets its name when all of it is written and
-on the disk; until then, and on any failure, nothing is there.)";
+phi-3.5-mini-instruct-Q4_K_M.gguf, a file, or phi-3.5-mini-instruct-onnx-int4, a folder
+for onnxruntime-genai. It gets its name when all of it is written and on the disk;
+until then, and on any failure, nothing is there.)";
 
 int Quantize(const ConvertFlags& flags) {
   if (flags.dry_run) return ShowPlan(flags);

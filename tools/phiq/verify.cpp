@@ -20,6 +20,7 @@ namespace {
 
 constexpr const char* kExamples = R"(Examples:
   phiq verify phi-3.5-mini-instruct-Q4_K_M.gguf --against Phi-3.5-mini-instruct
+  phiq verify phi-onnx --against Phi-3.5-mini-instruct
   phiq verify --quiet phi.gguf --against microsoft/phi-4 || echo "do not ship it")";
 
 struct VerifyFlags {
@@ -87,7 +88,10 @@ void AddVerify(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand(
       "verify", "Decode every tensor of an output and compare it with its checkpoint");
   const auto flags = std::make_shared<VerifyFlags>();
-  command->add_option("OUT", flags->output, "What quantize wrote (of a split file: its first part)")
+  command
+      ->add_option("OUT", flags->output,
+                   "A GGUF file (of a split one: its first part) or an ONNX folder,\n"
+                   "phiq's or that of onnxruntime-genai's builder")
       ->required()
       ->option_text(" ");
   command->add_option("--against", flags->model, "The checkpoint that it was made from")

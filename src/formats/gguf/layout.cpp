@@ -70,7 +70,7 @@ PlacedFile PlaceFile(const Plan& plan, std::vector<OrderedTensor> tensors,
   std::uint64_t offset_bytes = 0;
   for (const OrderedTensor& tensor : tensors) {
     const PlanLine& line = plan.lines[tensor.line];
-    infos.push_back({tensor.name, line.shape, line.type, offset_bytes});
+    infos.push_back({tensor.name, line.shape, std::get<GgmlType>(line.encoding), offset_bytes});
     offset_bytes += PaddedBytes(line);
   }
   file.header = EncodeHeader(metadata, infos);
@@ -85,9 +85,9 @@ PlacedFile PlaceFile(const Plan& plan, std::vector<OrderedTensor> tensors,
 }  // namespace
 
 std::string TensorName(const PlanLine& line) {
-  if (!line.source) {
-    if (line.name == "config:long_factor") return "rope_factors_long.weight";
-    if (line.name == "config:short_factor") return "rope_factors_short.weight";
+  if (line.table) {
+    if (*line.table == ConfigTable::kLongFactor) return "rope_factors_long.weight";
+    if (*line.table == ConfigTable::kShortFactor) return "rope_factors_short.weight";
     throw Error(ErrorCode::kInternal, fmt::format("no GGUF name for plan line '{}'", line.name));
   }
   switch (line.role) {

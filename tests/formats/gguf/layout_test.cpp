@@ -20,7 +20,7 @@ PlanLine Line(TensorRole role, std::int32_t layer, std::vector<std::uint64_t> sh
   line.layer = layer;
   line.shape = std::move(shape);
   line.source = 0;
-  line.type = type;
+  line.encoding = type;
   line.size_bytes = size_bytes;
   return line;
 }
@@ -29,6 +29,8 @@ PlanLine FactorLine(std::string name) {
   PlanLine line = Line(TensorRole::kTokenEmbedding, -1, {2}, GgmlType::kF32, 8);
   line.name = std::move(name);
   line.source = std::nullopt;
+  line.table =
+      line.name == "config:long_factor" ? ConfigTable::kLongFactor : ConfigTable::kShortFactor;
   return line;
 }
 

@@ -1,0 +1,144 @@
+#include "convert/compare_weights.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "convert/rows.h"
+#include "io/parallel.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+constexpr std::uint64_t kVerifyElements = 1ULL << 19;  // weights compared at once by a thread
+
+ErrorBound BoundOf(const PlanLine& line) {
+  ErrorBound bound = BoundOf(line.encoding, line.row_elements());
+  // A frequency that another tool rounds otherwise, by 2^-24 of itself, moves the last position's
+  // angle by as many times that as there are positions. Values reach 1.2 or so.
+  if (line.table) bound.slack += static_cast<double>(line.n_rows()) * 0x1p-23;
+  return bound;
+}
+
+struct ErrorSum {
+  double squared_error = 0, squared_weight = 0, max_error = 0;
+  double worst_block =
+      0;  // largest error of a weight, less the slack / largest weight of its block
+  std::uint64_t n_weights = 0;
+  bool is_finite = true;
+
+  void Add(const ErrorSum& other) {
+    squared_error += other.squared_error;
+    squared_weight += other.squared_weight;
+    max_error = std::max(max_error, other.max_error);
+    worst_block = std::max(worst_block, other.worst_block);
+    n_weights += other.n_weights;
+    is_finite = is_finite && other.is_finite;
+  }
+};
+
+// One row, block by block.
+ErrorSum CompareRow(const ErrorBound& bound, std::span<const float> weights,
+                    std::span<const float> decoded) {
+  ErrorSum total;
+  total.n_weights = weights.size();
+  for (std::size_t first = 0; first < weights.size(); first += bound.block_size) {
+    const std::size_t end = std::min(first + bound.block_size, weights.size());
+    double amax = 0;
+    double worst = 0;
+    for (std::size_t i = first; i < end; ++i) {
+      const double error = std::abs(static_cast<double>(weights[i]) - decoded[i]);
+      if (!std::isfinite(error)) total.is_finite = false;
+      amax = std::max(amax, std::abs(static_cast<double>(weights[i])));
+      worst = std::max(worst, error);
+      total.squared_error += error * error;
+      total.squared_weight += static_cast<double>(weights[i]) * weights[i];
+    }
+    total.max_error = std::max(total.max_error, worst);
+    // An error in a block of zeros is infinitely large.
+    if (worst > bound.slack)
+      total.worst_block = std::max(total.worst_block, (worst - bound.slack) / amax);
+  }
+  return total;
+}
+
+VerifiedTensor Judge(const StoredWeight& weight, const ErrorSum& error,
+                     std::vector<std::string>& problems) {
+  const ErrorBound bound = BoundOf(weight.line);
+  VerifiedTensor tensor;
+  tensor.name = weight.name;
+  tensor.type = EncodingName(weight.line.encoding);
+  tensor.max_error = error.max_error;
+  tensor.relative_rmse = error.squared_weight > 0
+                             ? std::sqrt(error.squared_error / error.squared_weight)
+                             : std::sqrt(error.squared_error);
+  tensor.bound = bound.relative_rmse;
+  const auto n = static_cast<double>(error.n_weights);
+  const double allowed_rms =
+      bound.relative_rmse * std::sqrt(error.squared_weight / n) + bound.slack;
+  tensor.ok = error.is_finite && std::sqrt(error.squared_error / n) <= allowed_rms &&
+              error.worst_block <= bound.block_error;
+  if (!error.is_finite) {
+    problems.push_back(
+        fmt::format("tensor '{}': NaN or Inf where the source is finite", Escape(weight.name)));
+  } else if (!tensor.ok) {
+    problems.push_back(fmt::format(
+        "tensor '{}': {} decodes with relative RMSE {:.3g} (at most {:.3g}) and an error of {:.3g} "
+        "of a block's largest weight (at most {:.3g})",
+        Escape(weight.name), tensor.type, tensor.relative_rmse, bound.relative_rmse,
+        error.worst_block, bound.block_error));
+  }
+  return tensor;
+}
+
+}  // namespace
+
+void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
+                    const ReadRowsFn& read_rows, const CompareOptions& options, const Hooks& hooks,
+                    Verification& verification) {
+  Plan plan;
+  std::vector<std::size_t> order;
+  for (const StoredWeight& weight : weights) {
+    order.push_back(plan.lines.size());
+    plan.lines.push_back(weight.line);
+  }
+  struct Worker {
+    RowReader reader;
+    RowCodec codec;
+    std::vector<float> decoded;
+  };
+  std::vector<Worker> workers(options.threads,
+                              Worker{RowReader(source.checkpoint, source.model.config), {}, {}});
+  const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, kVerifyElements);
+  std::vector<ErrorSum> of_chunk(chunks.size());
+  ParallelChunks(
+      options.threads, chunks.size(),
+      [&](std::size_t item, unsigned i) {
+        const RowChunk& chunk = chunks[item];
+        const PlanLine& line = plan.lines[chunk.line];
+        Worker& worker = workers[i];
+        const std::span<float> x = worker.reader.Read(line, chunk);
+        if (options.nan_was_zeroed)
+          std::ranges::replace_if(
+              x, [](float w) { return std::isnan(w); }, 0.0F);
+        worker.decoded.resize(x.size());
+        read_rows(chunk.line, chunk.first_row, chunk.n_rows, worker.codec, worker.decoded);
+        const ErrorBound bound = BoundOf(line);
+        const std::size_t n = line.row_elements();
+        for (std::size_t r = 0; r < chunk.n_rows; ++r)
+          of_chunk[item].Add(
+              CompareRow(bound, x.subspan(r * n, n), std::span(worker.decoded).subspan(r * n, n)));
+      },
+      {{}, hooks.stop_requested, {}});
+  source.checkpoint.CheckUnchanged();
+
+  std::vector<ErrorSum> of_weight(weights.size());
+  for (std::size_t item = 0; item < chunks.size(); ++item)
+    of_weight[chunks[item].line].Add(of_chunk[item]);
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    verification.tensors.push_back(Judge(weights[i], of_weight[i], verification.problems));
+}
+
+}  // namespace phiq

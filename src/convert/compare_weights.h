@@ -1,0 +1,40 @@
+// Decoded weights against their source, in parallel: the numbers of `phiq verify`.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "convert/source.h"
+#include "phiq/convert.h"
+#include "phiq/encoding.h"
+#include "phiq/inspect.h"
+#include "phiq/plan.h"
+
+namespace phiq {
+
+// A weight of an output: the rows of the source that it holds, and its stored encoding.
+struct StoredWeight {
+  std::string name;  // the output's own
+  PlanLine line;     // name, source or table, first_row, shape, encoding
+};
+
+// Reads decoded rows of stored weight `index`. Called from several threads at once, each with its
+// own codec.
+using ReadRowsFn = std::function<void(std::size_t index, std::uint64_t first_row,
+                                      std::uint64_t n_rows, RowCodec& codec, std::span<float> out)>;
+
+struct CompareOptions {
+  bool nan_was_zeroed = false;  // NaN in the source is 0 in the output
+  unsigned threads = 1;
+};
+
+// Fills `verification.tensors`, and adds a problem for each weight that is not within its
+// encoding's bounds.
+void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
+                    const ReadRowsFn& read_rows, const CompareOptions& options, const Hooks& hooks,
+                    Verification& verification);
+
+}  // namespace phiq

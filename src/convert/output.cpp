@@ -1,0 +1,125 @@
+// The one place that asks which format an output has.
+#include "convert/output.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "formats/gguf/layout.h"
+#include "formats/onnx/layout.h"
+#include "phiq/error.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+namespace fs = std::filesystem;
+
+// "out.gguf" and "-00001-of-00003" give "out-00001-of-00003.gguf".
+fs::path PartPath(const fs::path& output, std::string_view suffix) {
+  if (suffix.empty()) return output;
+  fs::path part = output;
+  part.replace_filename(output.stem().string() + std::string(suffix) + ".gguf");
+  return part;
+}
+
+void LayOutGguf(const Source& source, const ConvertOptions& options, const WarningFn& warn,
+                Output& output) {
+  gguf::Metadata extra;
+  if (options.nan == NanPolicy::kZero) extra.emplace_back("phiq.nan_policy", std::string("zero"));
+  const gguf::Metadata metadata = gguf::BuildMetadata(source.model, output.plan, extra, warn);
+  gguf::Layout layout = gguf::MakeLayout(output.plan, metadata, options.split_max_bytes);
+  for (std::size_t f = 0; f < layout.files.size(); ++f) {
+    gguf::PlacedFile& file = layout.files[f];
+    for (std::size_t i = 0; i < file.tensors.size(); ++i) {
+      const gguf::PlacedTensor& tensor = file.tensors[i];
+      const std::uint64_t end = tensor.offset_bytes + output.plan.lines[tensor.line].size_bytes;
+      const std::uint64_t next =
+          i + 1 < file.tensors.size() ? file.tensors[i + 1].offset_bytes : file.size_bytes;
+      output.layout.arrays.push_back(
+          {tensor.line, 0, f, tensor.offset_bytes, next - end, /*transposed=*/false});
+    }
+    output.files.push_back(PartPath(output.path, file.name_suffix));
+    output.layout.files.push_back(
+        {output.files.back().filename().string(), std::move(file.header), file.size_bytes});
+  }
+}
+
+void LayOutOnnx(const Source& source, const ConvertOptions& options, Output& output) {
+  output.layout =
+      onnx::MakeLayout(source.folder, source.model, output.plan, options.nan == NanPolicy::kZero);
+  output.owned = onnx::OwnedFiles();
+  for (const PlacedFile& file : output.layout.files)
+    output.files.push_back(output.path / file.name);
+}
+
+}  // namespace
+
+std::uint64_t Output::size_bytes() const noexcept {
+  std::uint64_t sum = 0;
+  for (const PlacedFile& file : layout.files) sum += file.size_bytes;
+  return sum;
+}
+
+std::uint64_t Output::head_bytes() const noexcept {
+  std::uint64_t sum = 0;
+  for (const PlacedFile& file : layout.files) sum += file.head.size();
+  return sum;
+}
+
+std::string DefaultName(const std::string& model_name, const PlanOptions& options) {
+  std::string name = LowerAscii(model_name);
+  if (options.format == Format::kGguf) return fmt::format("{}-{}.gguf", name, options.type);
+  name += fmt::format("-{}-{}", FormatName(options.format), options.type);
+  if (options.onnx.activations == Activations::kDynamic) name += "-dynamic";
+  if (options.onnx.ep != ExecutionProvider::kCpu)
+    name += fmt::format("-{}", ExecutionProviderName(options.onnx.ep));
+  return name;
+}
+
+Output LayOut(const Source& source, Plan plan, const ConvertOptions& options, fs::path path,
+              const WarningFn& warn) {
+  Output output;
+  output.plan = std::move(plan);
+  output.path = std::move(path);
+  switch (output.plan.format) {
+    case Format::kGguf:
+      LayOutGguf(source, options, warn, output);
+      break;
+    case Format::kOnnx:
+      LayOutOnnx(source, options, output);
+      break;
+    default:
+      throw Error(ErrorCode::kInternal, "a plan of a format without a layout");
+  }
+  return output;
+}
+
+OutputWriter::OutputWriter(const Output& output, const OutputOptions& options) : output_(output) {
+  const OutputLayout& layout = output.layout;
+  if (layout.is_folder)
+    folder_ = std::make_unique<StagedFolder>(output.path, output.owned, options);
+  plain_.reserve(layout.files.size());  // files_ points into it
+  for (std::size_t i = 0; i < layout.files.size(); ++i) {
+    const PlacedFile& placed = layout.files[i];
+    OutputFile& file = folder_ ? folder_->Create(placed.name, placed.size_bytes)
+                               : plain_.emplace_back(output.files[i], placed.size_bytes, options);
+    file.WriteAt(0, placed.head);
+    files_.push_back(&file);
+  }
+}
+
+StreamTarget OutputWriter::stream() const { return {&output_.plan, &output_.layout, files_}; }
+
+void OutputWriter::Commit() {
+  if (folder_) {
+    folder_->Commit();
+  } else if (plain_.size() == 1) {
+    plain_[0].Commit();
+  } else {
+    CommitTogether(plain_, output_.layout.root);
+  }
+}
+
+}  // namespace phiq

@@ -1,0 +1,149 @@
+// `phiq verify` of an ONNX folder: phiq's own, or one of onnxruntime-genai's builder (whose weights
+// alone are then compared).
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <utility>
+#include <variant>
+
+#include "convert/compare_weights.h"
+#include "convert/verify_formats.h"
+#include "formats/onnx/compare.h"
+#include "formats/onnx/data_type.h"
+#include "formats/onnx/reader.h"
+#include "formats/onnx/weight_names.h"
+#include "phiq/text.h"
+#include "plan/lines.h"
+
+namespace phiq {
+namespace {
+
+struct Found {
+  std::vector<StoredWeight> weights;
+  // Beside `weights`: what each was read from.
+  std::vector<std::variant<const onnx::Weight*, const onnx::Table*>> stored;
+};
+
+// The two families of names that codes have say which method made them.
+void RecordMethod(const onnx::Folder& folder, const onnx::Weight& weight, Encoding& encoding) {
+  auto* integer = std::get_if<IntegerEncoding>(&encoding);
+  if (integer == nullptr || !weight.arrays[1]) return;
+  const std::string& scales = folder.initializers()[*weight.arrays[1]].name;
+  integer->spec.method = scales.ends_with("_scales") ? IntegerMethod::kMlas : IntegerMethod::kRtn;
+}
+
+// Finds the counterpart of every weight, and says which have none.
+Found MatchWeights(const onnx::Folder& folder, const Source& source,
+                   std::vector<std::string>& problems) {
+  std::map<std::string, onnx::NamedRows> possible;
+  for (onnx::NamedRows& rows : onnx::PossibleWeights(source.model))
+    possible.emplace(rows.name, std::move(rows));
+  Found found;
+  std::vector<std::uint64_t> n_rows_found(source.model.tensors.size());
+  for (const onnx::Weight& weight : folder.weights()) {
+    const auto match = possible.find(weight.name);
+    if (match == possible.end()) {
+      problems.push_back(
+          fmt::format("weight '{}' has no counterpart in the source", Escape(weight.name)));
+      continue;
+    }
+    const onnx::NamedRows& rows = match->second;
+    PlanLine line = LineOf(source.model.tensors[rows.tensor], source.checkpoint.tensors());
+    n_rows_found[rows.tensor] += rows.n_rows;
+    line.part = rows.part;
+    line.first_row = rows.first_row;
+    line.role = rows.role;
+    // One tensor for embedding and head stands for both.
+    if (!weight.shared_name.empty()) line.role = TensorRole::kTokenEmbedding;
+    if (line.shape.size() == 2) line.shape[0] = rows.n_rows;
+    if (weight.n_rows != line.n_rows() || weight.row_elements != line.row_elements()) {
+      problems.push_back(fmt::format("weight '{}' is {} x {}, wanted {} x {}", weight.name,
+                                     weight.n_rows, weight.row_elements, line.n_rows(),
+                                     line.row_elements()));
+      continue;
+    }
+    line.encoding = weight.encoding;
+    RecordMethod(folder, weight, line.encoding);
+    found.weights.push_back({weight.name, std::move(line)});
+    found.stored.push_back(&weight);
+  }
+  for (std::size_t i = 0; i < n_rows_found.size(); ++i) {
+    const SourceTensor& tensor = source.checkpoint.tensors()[source.model.tensors[i].source];
+    const std::uint64_t wanted = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
+    if (n_rows_found[i] < wanted)
+      problems.push_back(fmt::format("weight '{}' is missing, or part of it", tensor.name));
+  }
+  return found;
+}
+
+// The rotary tables, as weights whose source is config.json.
+void MatchTables(const onnx::Folder& folder, const Source& source, Found& found,
+                 std::vector<std::string>& problems) {
+  for (const onnx::Table& table : folder.tables()) {
+    const std::uint64_t n_rows = table.dims.empty() ? 0 : table.dims[0];
+    const std::optional<ConfigTable> which =
+        onnx::FindTable(source.model.config, table.name, n_rows);
+    const std::optional<GgmlType> type = onnx::FloatTypeOf(table.data_type);
+    if (!which || !type) {
+      problems.push_back(
+          fmt::format("table '{}' has no counterpart in the source", Escape(table.name)));
+      continue;
+    }
+    PlanLine line = LineOf(source.model.config, *which, "");
+    line.encoding = *type;
+    SetSize(line);
+    if (table.dims != line.shape || table.size_bytes != line.size_bytes) {
+      problems.push_back(
+          fmt::format("table '{}' has another shape than the source gives", Escape(table.name)));
+      continue;
+    }
+    found.weights.push_back({table.name, std::move(line)});
+    found.stored.emplace_back(&table);
+  }
+}
+
+void ReadTableRows(const onnx::Folder& folder, const onnx::Table& table, const PlanLine& line,
+                   std::uint64_t first_row, RowCodec& codec, std::span<float> out) {
+  const std::size_t row_bytes = EncodedRowBytes(line.encoding, line.row_elements());
+  const std::size_t n_rows = out.size() / line.row_elements();
+  std::vector<std::byte> bytes(n_rows * row_bytes);
+  folder.Read(table, first_row * row_bytes, bytes);
+  const std::array<std::span<const std::byte>, 1> all = {bytes};
+  codec.Decode(line.encoding, all, out);  // floats: rows stand one behind the other
+}
+
+}  // namespace
+
+Verification VerifyOnnx(const VerifyOptions& options, unsigned threads, const Hooks& hooks) {
+  const WarningFn warn = WarnOrIgnore(hooks.warn);
+  const onnx::Folder folder = onnx::Folder::Open(options.output, warn);
+  const Source source =
+      OpenSource(LocateCheckpoint(options.model, warn), options.ignore_extra, warn);
+  Verification result;
+  result.problems = folder.FindGraphProblems();
+  Found found = MatchWeights(folder, source, result.problems);
+  if (onnx::IsOurs(folder)) {
+    std::vector<PlanLine> lines;
+    for (const StoredWeight& weight : found.weights) lines.push_back(weight.line);
+    for (std::string& problem : onnx::FindDifferences(
+             folder, source.folder, source.model, source.checkpoint.tensors(), std::move(lines)))
+      result.problems.push_back(std::move(problem));
+  }
+  MatchTables(folder, source, found, result.problems);
+  const auto read_rows = [&](std::size_t index, std::uint64_t first_row, std::uint64_t n_rows,
+                             RowCodec& codec, std::span<float> out) {
+    if (const auto* table = std::get_if<const onnx::Table*>(&found.stored[index])) {
+      ReadTableRows(folder, **table, found.weights[index].line, first_row, codec, out);
+    } else {
+      folder.ReadRows(*std::get<const onnx::Weight*>(found.stored[index]), first_row, n_rows, codec,
+                      out);
+    }
+  };
+  const bool nan_was_zeroed = !onnx::Property(folder, "phiq.nan_policy").empty();
+  CompareWeights(source, found.weights, read_rows, {nan_was_zeroed, threads}, hooks, result);
+  return result;
+}
+
+}  // namespace phiq

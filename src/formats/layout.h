@@ -1,0 +1,36 @@
+// What every format's layout is made of: files of known size, and where each plan line's arrays go.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace phiq {
+
+// One array of one plan line (codes, scales, ...), see ArrayCount.
+struct PlacedArray {
+  std::size_t line = 0;  // index into Plan::lines
+  std::size_t array = 0;
+  std::size_t file = 0;  // index into OutputLayout::files
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t padding_bytes = 0;  // zeros after the array
+  // Stored as [row_elements, n_rows]: of encodings whose array has a whole number of bytes a
+  // weight.
+  bool transposed = false;
+};
+
+struct PlacedFile {
+  std::string name;             // a plain file name: in the output folder, or beside the output
+  std::vector<std::byte> head;  // its first bytes; all of it when no array lies in it
+  std::uint64_t size_bytes = 0;
+};
+
+struct OutputLayout {
+  bool is_folder = false;  // the files stand in a folder of their own
+  std::size_t root = 0;    // the file that the others hang on: renamed last
+  std::vector<PlacedFile> files;
+  std::vector<PlacedArray> arrays;  // in the order of file and offset
+};
+
+}  // namespace phiq

@@ -1,0 +1,175 @@
+// The expected graph is built anew, from the encodings that were found, and compared node by node.
+#include "formats/onnx/compare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <optional>
+
+#include "base/json.h"
+#include "base/limits.h"
+#include "formats/onnx/graph.h"
+#include "formats/onnx/layout.h"
+#include "formats/onnx/model_graph.h"
+#include "formats/onnx/side_files.h"
+#include "phiq/text.h"
+#include "plan/lines.h"
+
+namespace phiq::onnx {
+namespace {
+
+// What the graph says of the choices that it was built from.
+OnnxGraphPlan ChoicesOf(const Folder& folder) {
+  const ::onnx::GraphProto& graph = folder.proto().graph();
+  OnnxGraphPlan choices;
+  choices.ep = ParseExecutionProvider(Property(folder, "phiq.execution_provider"));
+  choices.accuracy_level = 0;
+  for (const ::onnx::NodeProto& node : graph.node()) {
+    if (node.op_type() == "MatMulInteger") choices.activations = Activations::kDynamic;
+    if (node.op_type() != "MatMulNBits") continue;
+    for (const ::onnx::AttributeProto& attribute : node.attribute())
+      if (attribute.name() == "accuracy_level")
+        choices.accuracy_level = static_cast<int>(attribute.i());
+  }
+  for (const ::onnx::ValueInfoProto& output : graph.output()) {
+    if (output.name() == "logits" && output.type().tensor_type().elem_type() == kFloat16)
+      choices.float_type = FloatType::kF16;
+  }
+  return choices;
+}
+
+template <typename Message>
+std::map<std::string, const Message*> ByName(
+    const google::protobuf::RepeatedPtrField<Message>& list) {
+  std::map<std::string, const Message*> map;
+  for (const Message& message : list) map.emplace(message.name(), &message);
+  return map;
+}
+
+// Messages of the same kind and name that do not serialize alike, are missing or have no
+// counterpart.
+template <typename Message>
+void CompareLists(std::string_view what,
+                  const google::protobuf::RepeatedPtrField<Message>& expected,
+                  const google::protobuf::RepeatedPtrField<Message>& found,
+                  std::vector<std::string>& problems) {
+  const auto theirs = ByName(found);
+  const auto ours = ByName(expected);
+  for (const auto& [name, message] : ours) {
+    const auto same = theirs.find(name);
+    if (same == theirs.end()) {
+      problems.push_back(fmt::format("{} '{}' is missing", what, name));
+    } else if (same->second->SerializeAsString() != message->SerializeAsString()) {
+      problems.push_back(fmt::format("{} '{}' differs from what the source gives", what, name));
+    }
+  }
+  for (const auto& [name, message] : theirs) {
+    if (!ours.contains(name))
+      problems.push_back(
+          fmt::format("{} '{}' has no counterpart in the source", what, Escape(name)));
+  }
+}
+
+// Where the bytes stand is the layout's business: names, types and shapes must agree.
+void CompareInitializers(const ::onnx::GraphProto& expected, const Folder& folder,
+                         std::vector<std::string>& problems) {
+  for (const ::onnx::TensorProto& tensor : expected.initializer()) {
+    const Initializer* found = folder.Find(tensor.name());
+    if (found == nullptr) {
+      problems.push_back(fmt::format("initializer '{}' is missing", tensor.name()));
+      continue;
+    }
+    const bool same_dims = std::equal(
+        found->dims.begin(), found->dims.end(), tensor.dims().begin(), tensor.dims().end(),
+        [](std::uint64_t a, std::int64_t b) { return std::cmp_equal(a, b); });
+    if (found->data_type != tensor.data_type() || !same_dims)
+      problems.push_back(fmt::format(
+          "initializer '{}' has another type or shape than the source gives", tensor.name()));
+  }
+}
+
+void CompareSideFile(const SideFile& expected, const std::filesystem::path& path,
+                     std::vector<std::string>& problems) {
+  std::error_code failed;
+  if (!std::filesystem::exists(path, failed)) {
+    problems.push_back(fmt::format("{} is missing", expected.name));
+    return;
+  }
+  const std::string found = ReadWholeFile(path, limits::kTokenizerJsonBytes);
+  const std::string_view wanted(reinterpret_cast<const char*>(expected.content.data()),
+                                expected.content.size());
+  if (expected.name != kConfigFile) {
+    if (found != wanted)
+      problems.push_back(fmt::format("{} differs from what the source gives", expected.name));
+    return;
+  }
+  const auto model_of = [&](std::string_view text) {
+    Json json = ParseJson(text, path.string(), limits::kJsonDepth);
+    if (!json.is_object() || !json.contains("model") || !json["model"].is_object()) return Json();
+    Json model = json["model"];
+    if (model.contains("decoder") && model["decoder"].is_object())
+      model["decoder"].erase("session_options");
+    return model;
+  };
+  const Json ours = model_of(wanted), theirs = model_of(found);
+  for (const auto& [key, value] : ours.items()) {
+    if (!theirs.is_object() || !theirs.contains(key) || theirs[key] != value)
+      problems.push_back(
+          fmt::format("{}: model.{} differs from what the source gives", expected.name, key));
+  }
+  for (const auto& [key, value] : theirs.items()) {
+    if (!ours.contains(key))
+      problems.push_back(
+          fmt::format("{}: model.{} has no counterpart in the source", expected.name, Escape(key)));
+  }
+}
+
+}  // namespace
+
+std::string Property(const Folder& folder, std::string_view key) {
+  for (const ::onnx::StringStringEntryProto& property : folder.proto().metadata_props())
+    if (property.key() == key) return property.value();
+  return "";
+}
+
+bool IsOurs(const Folder& folder) { return folder.proto().producer_name() == "phiq"; }
+
+std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointFolder& checkpoint,
+                                         const phiq::Model& model,
+                                         std::span<const SourceTensor> tensors,
+                                         std::vector<PlanLine> lines) {
+  std::vector<std::string> problems;
+  Plan plan;
+  ::onnx::GraphProto expected;
+  std::vector<SideFile> side_files;
+  try {
+    PlanOptions options;
+    options.format = Format::kOnnx;
+    options.type = Property(folder, "phiq.type");
+    options.onnx.ep = ParseExecutionProvider(Property(folder, "phiq.execution_provider"));
+    plan = MakeOnnxPlan(model, tensors, options, {});
+    std::erase_if(plan.lines, [](const PlanLine& line) { return !line.table; });
+    plan.lines.insert(plan.lines.begin(), lines.begin(), lines.end());
+    const std::uint32_t max_length = plan.onnx.max_length;
+    plan.onnx = ChoicesOf(folder);
+    plan.onnx.max_length = max_length;
+    BuildModelGraph(model.config, plan, expected);
+    side_files = MakeSideFiles(checkpoint, model, plan);
+  } catch (const Error& error) {
+    // It says of itself what cannot be, or lacks a weight.
+    problems.push_back(fmt::format("the graph cannot be compared: {}", error.what()));
+    return problems;
+  }
+  const ::onnx::GraphProto& found = folder.proto().graph();
+  CompareLists("node", expected.node(), found.node(), problems);
+  CompareLists("graph input", expected.input(), found.input(), problems);
+  CompareLists("graph output", expected.output(), found.output(), problems);
+  CompareInitializers(expected, folder, problems);
+  const std::filesystem::path parent = folder.files()[0].path().parent_path();
+  for (const SideFile& file : side_files) CompareSideFile(file, parent / file.name, problems);
+  return problems;
+}
+
+}  // namespace phiq::onnx

@@ -1,0 +1,481 @@
+// Nodes as onnxruntime-genai's model builder makes them, with the exceptions that
+// docs/formats/onnx.md lists. A function for each part of the model; values go between them by
+// name.
+#include "formats/onnx/model_graph.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
+#include <tuple>
+
+#include "phiq/error.h"
+
+namespace phiq::onnx {
+namespace {
+
+// What a norm passes on: its output, and the sum of the residual stream and the branch it read.
+struct Normed {
+  std::string output, residual;
+};
+
+// "/model/layers.0/attn/o_proj/MatMul" -> "model.layers.0.attn.o_proj.MatMul".
+std::string WeightPath(std::string_view node_path) {
+  std::string path(node_path.substr(1));
+  std::ranges::replace(path, '/', '.');
+  return path;
+}
+
+class ModelGraph {
+ public:
+  ModelGraph(const ModelConfig& config, const Plan& plan, ::onnx::GraphProto& graph)
+      : config_(config), plan_(plan), choices_(plan.onnx), graph_(graph), builder_(graph) {
+    for (std::size_t i = 0; i < plan.lines.size(); ++i) {
+      const PlanLine& line = plan.lines[i];
+      if (line.table) {
+        tables_[*line.table] = i;
+      } else {
+        lines_[{line.role, line.layer, line.part}] = i;
+      }
+    }
+  }
+
+  std::vector<StoredTensor> Build() {
+    AddInputs();
+    AddMask();
+    AddRotaryTables();
+    residual_ = branch_ = AddEmbedding();
+    for (std::uint32_t i = 0; i < config_.n_layers; ++i) {
+      const auto layer = static_cast<std::int32_t>(i);
+      const std::string path = fmt::format("/model/layers.{}", layer);
+      branch_ = AddAttention(layer, path + "/attn",
+                             AddNorm(TensorRole::kAttentionNorm, layer, path + "/input_layernorm"));
+      branch_ = AddMlp(layer, path + "/mlp",
+                       AddNorm(TensorRole::kMlpNorm, layer, path + "/post_attention_layernorm"));
+    }
+    AddHead();
+    AddOutputs();
+    return builder_.stored();
+  }
+
+ private:
+  bool OnDml() const { return choices_.ep == ExecutionProvider::kDml; }
+  DataType FloatDataType() const {
+    return choices_.float_type == FloatType::kF16 ? kFloat16 : kFloat;
+  }
+
+  std::optional<std::size_t> FindLine(TensorRole role, std::int32_t layer,
+                                      TensorPart part = TensorPart::kWhole) const {
+    const auto found = lines_.find({role, layer, part});
+    if (found == lines_.end()) return std::nullopt;
+    return found->second;
+  }
+  std::size_t LineOf(TensorRole role, std::int32_t layer,
+                     TensorPart part = TensorPart::kWhole) const {
+    if (const std::optional<std::size_t> line = FindLine(role, layer, part)) return *line;
+    throw Error(ErrorCode::kInternal,
+                fmt::format("no weight for {} of layer {}", RoleName(role), layer));
+  }
+
+  // --- inputs and outputs ---------------------------------------------------------------------
+
+  std::vector<Dim> CacheDims(std::string length) const {
+    return {"batch_size", std::int64_t{config_.n_kv_heads}, std::move(length),
+            std::int64_t{config_.head_dim}};
+  }
+
+  void AddInputs() {
+    builder_.AddInput("input_ids", kInt64, {"batch_size", "sequence_length"});
+    builder_.AddInput("attention_mask", kInt64, {"batch_size", "total_sequence_length"});
+    if (OnDml()) builder_.AddInput("position_ids", kInt64, {"batch_size", "sequence_length"});
+    for (const std::string_view kind : {"key", "value"})
+      for (std::uint32_t i = 0; i < config_.n_layers; ++i)
+        builder_.AddInput(fmt::format("past_key_values.{}.{}", i, kind), FloatDataType(),
+                          CacheDims("past_sequence_length"));
+  }
+
+  void AddOutputs() {
+    builder_.AddOutput("logits", FloatDataType(),
+                       {"batch_size", "sequence_length", std::int64_t{config_.vocab_size}});
+    for (const std::string_view kind : {"key", "value"})
+      for (std::uint32_t i = 0; i < config_.n_layers; ++i)
+        builder_.AddOutput(fmt::format("present.{}.{}", i, kind), FloatDataType(),
+                           CacheDims("total_sequence_length"));
+  }
+
+  // --- mask and positions ---------------------------------------------------------------------
+
+  // From the mask: how many tokens each row has (less one), and how many columns there are.
+  void AddMask() {
+    const std::string path = "/model/attn_mask_reformat/attn_mask_subgraph";
+    const std::string one = builder_.Constant(std::vector<std::int64_t>{1});
+    const std::string lengths =
+        builder_.Add("ReduceSum", path + "/ReduceSum", {"attention_mask", one}, {{"keepdims", 0L}});
+    const std::string last = builder_.Add("Sub", path + "/Sub", {lengths, one});
+    last_positions_ = builder_.Add("Cast", path + "/Sub/Cast", {last}, {{"to", 6L}});
+    const std::string shape = builder_.Add("Shape", path + "/Shape", {"attention_mask"});
+    total_length_ =
+        builder_.Add("Gather", path + "/Gather", {shape, builder_.Constant(1)}, {{"axis", 0L}});
+    total_length_int32_ =
+        builder_.Add("Cast", path + "/Gather/Cast", {total_length_}, {{"to", 6L}});
+  }
+
+  std::string AddTable(const std::string& name, ConfigTable table) {
+    const std::size_t line = tables_.at(table);
+    return builder_.AddStored(name, FloatDataType(), plan_.lines[line].shape, line);
+  }
+
+  void AddRotaryTables() {
+    using enum ConfigTable;
+    if (tables_.contains(kCosLong)) {
+      AddTableChoice();
+    } else {
+      const bool is_both = tables_.contains(kCosShortLong);
+      AddTable("cos_cache", is_both ? kCosShortLong : kCos);
+      AddTable("sin_cache", is_both ? kSinShortLong : kSin);
+    }
+    if (OnDml()) AddPositions();
+  }
+
+  // Long factors for every token once the text is longer than the original context.
+  void AddTableChoice() {
+    using enum ConfigTable;
+    const std::string path = "/model/rope_caches_subgraph";
+    const std::string is_long =
+        builder_.Add("Greater", path + "/Greater",
+                     {total_length_, builder_.Constant(config_.original_max_position_embeddings)});
+    AddTable(TableName("cos", "large"), kCosLong);
+    AddTable(TableName("sin", "large"), kSinLong);
+    AddTable(TableName("cos", "small"), kCosShort);
+    AddTable(TableName("sin", "small"), kSinShort);
+    ::onnx::NodeProto& node =
+        builder_.AddNode("If", "", path + "/If", {is_long}, {"cos_cache", "sin_cache"});
+    AddTableBranch(node, "else_branch", "small", tables_.at(kCosShort));
+    AddTableBranch(node, "then_branch", "large", tables_.at(kCosLong));
+  }
+
+  static std::string TableName(std::string_view kind, std::string_view size) {
+    return fmt::format("model.rope.{}_cache_{}", kind, size);
+  }
+
+  // A branch that passes on two tables of the main graph: constants inside of a branch would stand
+  // in the .onnx file itself, 52 MB of them for Phi-3.5-mini.
+  void AddTableBranch(::onnx::NodeProto& node, const std::string& branch, std::string_view size,
+                      std::size_t line) {
+    ::onnx::AttributeProto& attribute = *node.add_attribute();
+    attribute.set_name(branch);
+    attribute.set_type(::onnx::AttributeProto::GRAPH);
+    ::onnx::GraphProto& graph = *attribute.mutable_g();
+    graph.set_name(fmt::format("{}_rope_caches_graph", size));
+    GraphBuilder builder(graph);
+    const std::vector<std::uint64_t>& shape = plan_.lines[line].shape;
+    for (const std::string_view kind : {"cos", "sin"}) {
+      const std::string output = fmt::format("{}_cache_{}", kind, size);
+      builder.AddNode("Identity", "", fmt::format("/{}/{}_cache/Identity", size, kind),
+                      {TableName(kind, size)}, {output});
+      builder.AddOutput(output, FloatDataType(),
+                        {static_cast<std::int64_t>(shape[0]), static_cast<std::int64_t>(shape[1])});
+    }
+  }
+
+  // On dml rotation has nodes of its own; with two tables in one, positions of a long text point
+  // into the second.
+  void AddPositions() {
+    positions_ = "position_ids";
+    if (!tables_.contains(ConfigTable::kCosShortLong)) return;
+    const std::string path = "/model/pos_ids_reformat";
+    const std::string limit = builder_.Constant(config_.original_max_position_embeddings);
+    const std::string last =
+        builder_.Add("ReduceMax", path + "/ReduceMax", {positions_}, {{"keepdims", 0L}});
+    const std::string is_long =
+        builder_.Add("GreaterOrEqual", path + "/GreaterOrEqual", {last, limit});
+    const std::string as_number = builder_.Add("Cast", path + "/Cast", {is_long}, {{"to", 7L}});
+    const std::string shift = builder_.Add("Mul", path + "/Mul", {as_number, limit});
+    positions_ = builder_.Add("Add", path + "/Add_1", {shift, positions_});
+  }
+
+  // --- embedding and head ---------------------------------------------------------------------
+
+  std::string AddEmbedding() {
+    const std::string path = "/model/embed_tokens";
+    const std::size_t line = LineOf(TensorRole::kTokenEmbedding, -1);
+    const std::vector<std::uint64_t>& shape = plan_.lines[line].shape;
+    const auto* integer = std::get_if<IntegerEncoding>(&plan_.lines[line].encoding);
+    const bool is_shared = !FindLine(TensorRole::kOutputHead, -1);
+    if (integer == nullptr) {
+      std::string table =
+          is_shared ? builder_.Add("Transpose", path + "/Transpose", {HeadWeight()},
+                                   {{"perm", std::vector<std::int64_t>{1, 0}}})
+                    : builder_.AddStored("model.embed_tokens.weight", FloatDataType(), shape, line);
+      return builder_.Add("Gather", path + "/Gather", {std::move(table), "input_ids"});
+    }
+    const auto group_size = static_cast<std::int64_t>(integer->spec.group_size);
+    std::vector<Attribute> attributes = {
+        {"block_size", group_size}, {"gather_axis", 0L}, {"quantize_axis", 1L}};
+    const Attribute bits = {"bits", std::int64_t{integer->spec.bits}};
+    if (is_shared) {
+      // The head's codes, as rows of bytes.
+      std::vector<std::string> arrays = IntegerArrays("lm_head.MatMul.weight", line);
+      const auto row_bytes = shape[1] * static_cast<unsigned>(integer->spec.bits) / 8;
+      std::vector<std::string> inputs = {
+          builder_.Add("Reshape", path + "/Reshape",
+                       {arrays[0], builder_.Constant({static_cast<std::int64_t>(shape[0]),
+                                                      static_cast<std::int64_t>(row_bytes)})}),
+          "input_ids"};
+      inputs.insert(inputs.end(), arrays.begin() + 1, arrays.end());
+      attributes.insert(attributes.begin(), bits);
+      const std::string name = path + "/GatherBlockQuantized";
+      builder_.AddNode("GatherBlockQuantized", kContribDomain, name, inputs, {name + "/output_0"},
+                       attributes);
+      return name + "/output_0";
+    }
+    const bool is_nibbles = integer->spec.bits == 4;
+    // INT4 and UINT4 have no `bits`: runtimes older than the attribute know them.
+    const DataType type = !is_nibbles ? kUint8 : integer->signed_codes ? kInt4 : kUint4;
+    if (!is_nibbles) attributes.insert(attributes.begin(), bits);
+    const std::string weight = "model.embed_tokens.weight";
+    const std::uint64_t n_groups = GroupCount(integer->spec, shape[1]);
+    std::vector<std::string> inputs = {
+        builder_.AddStored(fmt::format("{}_Q{}", weight, integer->spec.bits), type, shape, line, 0),
+        "input_ids",
+        builder_.AddStored(weight + "_scales", FloatDataType(), {shape[0], n_groups}, line, 1)};
+    if (HasZeroPoints(integer->spec))
+      inputs.push_back(
+          builder_.AddStored(weight + "_zero_points", type, {shape[0], n_groups}, line, 2));
+    builder_.AddNode("GatherBlockQuantized", kContribDomain,
+                     fmt::format("{}/Gather_Q{}", path, integer->spec.bits), inputs,
+                     {path + "/Gather/output_0"}, attributes);
+    return path + "/Gather/output_0";
+  }
+
+  std::size_t HeadLine() const {
+    const std::optional<std::size_t> own = FindLine(TensorRole::kOutputHead, -1);
+    return own ? *own : LineOf(TensorRole::kTokenEmbedding, -1);
+  }
+
+  // The float weight of the head, stored once.
+  std::string HeadWeight() {
+    const std::size_t line = HeadLine();
+    const std::vector<std::uint64_t>& shape = plan_.lines[line].shape;
+    if (!head_is_stored_)
+      builder_.AddStored("lm_head.MatMul.weight", FloatDataType(), {shape[1], shape[0]}, line, 0,
+                         /*transposed=*/true);
+    head_is_stored_ = true;
+    return "lm_head.MatMul.weight";
+  }
+
+  void AddHead() {
+    const auto end = static_cast<std::int32_t>(config_.n_layers);
+    const std::string normed =
+        AddNorm(TensorRole::kOutputNorm, -1,
+                fmt::format("/model/layers.{}/final_norm_layernorm", end), /*is_last=*/true);
+    AddLinear("/lm_head", HeadLine(), normed, "logits");
+  }
+
+  // --- the parts of a layer -------------------------------------------------------------------
+
+  // Normalizes the sum of residual stream and branch, which becomes the new residual stream.
+  std::string AddNorm(TensorRole role, std::int32_t layer, const std::string& path,
+                      bool is_last = false) {
+    const std::size_t line = LineOf(role, layer);
+    const std::string weight = builder_.AddStored(WeightPath(path) + ".weight", FloatDataType(),
+                                                  plan_.lines[line].shape, line);
+    const std::string output = path + "/output_0";
+    const Attribute epsilon = {"epsilon", config_.rms_norm_eps};
+    if (residual_ == branch_) {  // the embedding: nothing to add yet
+      builder_.AddNode("SimplifiedLayerNormalization", "", path + "/LayerNorm", {residual_, weight},
+                       {output}, {epsilon, {"axis", -1L}, {"stash_type", 1L}});
+      return output;
+    }
+    const std::string sum = path + "/output_3";
+    builder_.AddNode(
+        "SkipSimplifiedLayerNormalization", kContribDomain, path + "/SkipLayerNorm",
+        {residual_, branch_, weight},
+        is_last ? std::vector<std::string>{output} : std::vector<std::string>{output, "", "", sum},
+        {epsilon});
+    residual_ = sum;
+    return output;
+  }
+
+  std::string AddAttention(std::int32_t layer, const std::string& path, const std::string& x) {
+    std::vector<std::string> inputs;
+    if (OnDml()) {
+      inputs = AddSplitQkv(layer, path, x);
+    } else {
+      inputs = {AddLinear(path + "/qkv_proj", LineOf(TensorRole::kAttentionQkv, layer), x), "", ""};
+    }
+    inputs.insert(inputs.end(), {fmt::format("past_key_values.{}.key", layer),
+                                 fmt::format("past_key_values.{}.value", layer), last_positions_,
+                                 total_length_int32_});
+    // No empty inputs at the end: older runtimes refuse more inputs than they know.
+    if (!OnDml()) inputs.insert(inputs.end(), {"cos_cache", "sin_cache"});
+    std::vector<Attribute> attributes = {
+        {"num_heads", std::int64_t{config_.n_heads}},
+        {"kv_num_heads", std::int64_t{config_.n_kv_heads}},
+        {"scale", static_cast<float>(1.0 / std::sqrt(config_.head_dim))},
+        {"softcap", 0.0F},
+        {"do_rotary", std::int64_t{OnDml() ? 0 : 1}},
+        {"rotary_interleaved", 0L}};
+    if (config_.sliding_window > 0 && config_.sliding_window < config_.max_position_embeddings)
+      attributes.emplace_back("local_window_size", std::int64_t{config_.sliding_window});
+    const std::string name = path + "/GroupQueryAttention";
+    const std::string output = name + "/output_0";
+    builder_.AddNode(
+        "GroupQueryAttention", kContribDomain, name, inputs,
+        {output, fmt::format("present.{}.key", layer), fmt::format("present.{}.value", layer)},
+        attributes);
+    return AddLinear(path + "/o_proj", LineOf(TensorRole::kAttentionOutput, layer), output);
+  }
+
+  // Query, key and value, the first two rotated.
+  std::vector<std::string> AddSplitQkv(std::int32_t layer, const std::string& path,
+                                       const std::string& x) {
+    const auto linear = [&](std::string_view letter, TensorPart part) {
+      return AddLinear(fmt::format("{}/{}_proj", path, letter),
+                       LineOf(TensorRole::kAttentionQkv, layer, part), x);
+    };
+    const auto rotate = [&](std::string_view letter, std::uint32_t n_heads, std::string value) {
+      const std::string name = fmt::format("{}/{}_rotary/RotaryEmbedding", path, letter);
+      const bool is_partial = config_.rope_dim < config_.head_dim;
+      builder_.AddNode("RotaryEmbedding", kContribDomain, name,
+                       {std::move(value), positions_, "cos_cache", "sin_cache"},
+                       {name + "/output_0"},
+                       {{"interleaved", 0L},
+                        {"num_heads", std::int64_t{is_partial ? n_heads : 0}},
+                        {"rotary_embedding_dim", std::int64_t{is_partial ? config_.rope_dim : 0}}});
+      return name + "/output_0";
+    };
+    const std::string query = linear("q", TensorPart::kQuery);
+    const std::string key = linear("k", TensorPart::kKey);
+    const std::string value = linear("v", TensorPart::kValue);
+    return {rotate("q", config_.n_heads, query), rotate("k", config_.n_kv_heads, key), value};
+  }
+
+  std::string AddMlp(std::int32_t layer, const std::string& path, const std::string& x) {
+    const auto linear = [&](std::string_view name, TensorRole role, TensorPart part,
+                            const std::string& input) {
+      return AddLinear(fmt::format("{}/{}", path, name), LineOf(role, layer, part), input);
+    };
+    const std::string gate = linear("gate_proj", TensorRole::kMlpGateUp, TensorPart::kGate, x);
+    const std::string up = linear("up_proj", TensorRole::kMlpGateUp, TensorPart::kUp, x);
+    const std::string sigmoid = builder_.Add("Sigmoid", path + "/act_fn/Sigmoid", {gate});
+    const std::string silu = builder_.Add("Mul", path + "/act_fn/Mul", {gate, sigmoid});
+    const std::string product = builder_.Add("Mul", path + "/Mul", {silu, up});
+    return linear("down_proj", TensorRole::kMlpDown, TensorPart::kWhole, product);
+  }
+
+  // --- matrix products ------------------------------------------------------------------------
+
+  // x times the transposed weight, in the form that the weight's encoding asks for.
+  std::string AddLinear(const std::string& path, std::size_t line, const std::string& x,
+                        std::string output = "") {
+    const PlanLine& plan_line = plan_.lines[line];
+    const std::string node = path + "/MatMul";
+    if (output.empty()) output = node + "/output_0";
+    const auto* integer = std::get_if<IntegerEncoding>(&plan_line.encoding);
+    if (integer == nullptr) {
+      const std::string weight =
+          path == "/lm_head" ? HeadWeight()
+                             : builder_.AddStored(WeightPath(node) + ".weight", FloatDataType(),
+                                                  {plan_line.shape[1], plan_line.shape[0]}, line, 0,
+                                                  /*transposed=*/true);
+      builder_.AddNode("MatMul", "", node, {x, weight}, {output});
+    } else if (choices_.activations == Activations::kDynamic) {
+      AddDynamicLinear(path, line, x, output);
+    } else {
+      AddBlockLinear(node, line, *integer, x, output);
+    }
+    return output;
+  }
+
+  // MatMulNBits: the weight stays in blocks of codes.
+  void AddBlockLinear(const std::string& node, std::size_t line, const IntegerEncoding& integer,
+                      const std::string& x, const std::string& output) {
+    const PlanLine& plan_line = plan_.lines[line];
+    std::vector<std::string> inputs = IntegerArrays(WeightPath(node) + ".weight", line);
+    inputs.insert(inputs.begin(), x);
+    std::vector<Attribute> attributes = {
+        {"K", static_cast<std::int64_t>(plan_line.shape[1])},
+        {"N", static_cast<std::int64_t>(plan_line.shape[0])},
+        {"bits", std::int64_t{integer.spec.bits}},
+        {"block_size", static_cast<std::int64_t>(integer.spec.group_size)}};
+    if (choices_.accuracy_level != 0)
+      attributes.emplace_back("accuracy_level", std::int64_t{choices_.accuracy_level});
+    builder_.AddNode("MatMulNBits", kContribDomain, fmt::format("{}_Q{}", node, integer.spec.bits),
+                     inputs, {output}, attributes);
+  }
+
+  // Codes, scales and zero points of MatMulNBits; a shared tensor is stored once.
+  std::vector<std::string> IntegerArrays(const std::string& weight, std::size_t line) {
+    if (const auto found = integer_arrays_.find(line); found != integer_arrays_.end())
+      return found->second;
+    const PlanLine& plan_line = plan_.lines[line];
+    const IntegerSpec& spec = std::get<IntegerEncoding>(plan_line.encoding).spec;
+    const std::uint64_t n_rows = plan_line.shape[0];
+    const std::uint64_t n_groups = GroupCount(spec, plan_line.shape[1]);
+    const auto bits = static_cast<unsigned>(spec.bits);
+    // The builder's two families of names.
+    const bool is_mlas = spec.method == IntegerMethod::kMlas;
+    const std::string codes = is_mlas ? fmt::format("{}_Q{}", weight, bits)
+                                      : fmt::format("{}_Q{}G{}", weight, bits, spec.group_size);
+    std::vector<std::string> names = {
+        builder_.AddStored(codes, kUint8, {n_rows, n_groups, spec.group_size * bits / 8}, line, 0),
+        builder_.AddStored(weight + (is_mlas ? "_scales" : "_scale"), FloatDataType(),
+                           {n_rows, n_groups}, line, 1)};
+    if (HasZeroPoints(spec))
+      names.push_back(builder_.AddStored(weight + (is_mlas ? "_zero_points" : "_zp"), kUint8,
+                                         {n_rows, (n_groups * bits + 7) / 8}, line, 2));
+    return integer_arrays_[line] = names;
+  }
+
+  // Plain ONNX operators on 8-bit integers; activations that several products read are quantized
+  // once.
+  void AddDynamicLinear(const std::string& path, std::size_t line, const std::string& x,
+                        const std::string& output) {
+    const PlanLine& plan_line = plan_.lines[line];
+    const std::string node = path + "/MatMul";
+    const std::string weight = WeightPath(node) + ".weight";
+    const auto [found, is_new] = quantized_.try_emplace(x, path + "/DynamicQuantizeLinear");
+    const std::string& quantize = found->second;
+    const std::string codes = quantize + "/output_0", scale = quantize + "/output_1",
+                      zero_point = quantize + "/output_2";
+    if (is_new)
+      builder_.AddNode("DynamicQuantizeLinear", "", quantize, {x}, {codes, scale, zero_point});
+    const std::string weight_codes =
+        builder_.AddStored(weight + "_quantized", kInt8, {plan_line.shape[1], plan_line.shape[0]},
+                           line, 0, /*transposed=*/true);
+    const std::string weight_scale =
+        builder_.AddStored(weight + "_scale", kFloat, {plan_line.shape[0]}, line, 1);
+    const std::string sums =
+        builder_.Add("MatMulInteger", path + "/MatMulInteger", {codes, weight_codes, zero_point});
+    const std::string floats = builder_.Add("Cast", path + "/Cast", {sums}, {{"to", 1L}});
+    const std::string scales = builder_.Add("Mul", path + "/scales/Mul", {scale, weight_scale});
+    builder_.AddNode("Mul", "", node, {floats, scales}, {output});
+  }
+
+  const ModelConfig& config_;
+  const Plan& plan_;
+  const OnnxGraphPlan& choices_;
+  ::onnx::GraphProto& graph_;
+  GraphBuilder builder_;
+  std::map<std::tuple<TensorRole, std::int32_t, TensorPart>, std::size_t> lines_;
+  std::map<ConfigTable, std::size_t> tables_;
+
+  // Names of values.
+  std::string residual_, branch_;
+  std::string last_positions_, total_length_, total_length_int32_, positions_;
+  std::map<std::size_t, std::vector<std::string>> integer_arrays_;  // by line
+  std::map<std::string, std::string> quantized_;                    // value -> node
+  bool head_is_stored_ = false;
+};
+
+}  // namespace
+
+std::vector<StoredTensor> BuildModelGraph(const ModelConfig& config, const Plan& plan,
+                                          ::onnx::GraphProto& graph) {
+  return ModelGraph(config, plan, graph).Build();
+}
+
+}  // namespace phiq::onnx

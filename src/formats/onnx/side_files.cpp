@@ -1,0 +1,202 @@
+#include "formats/onnx/side_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "base/json.h"
+#include "base/limits.h"
+#include "formats/onnx/layout.h"
+#include "model/generation.h"
+#include "phiq/error.h"
+#include "phiq/text.h"
+
+namespace phiq::onnx {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+
+// The first two are needed; the others are for other tools.
+constexpr std::string_view kTokenizerJson = "tokenizer.json";
+constexpr std::string_view kTokenizerConfig = "tokenizer_config.json";
+constexpr std::array<std::string_view, 9> kTokenizerFiles = {
+    kTokenizerJson,      kTokenizerConfig,      "tokenizer.model",    "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "chat_template.json", "vocab.json",
+    "merges.txt"};
+
+// Classes of byte-pair tokenizers that every version of onnxruntime-genai knows (with "Fast" behind
+// or not).
+constexpr std::array<std::string_view, 6> kKnownClasses = {
+    "LlamaTokenizer",   "GPT2Tokenizer",  "CodeLlamaTokenizer",
+    "CodeGenTokenizer", "Qwen2Tokenizer", "GPTNeoXTokenizer"};
+
+std::vector<std::byte> Bytes(std::string_view text) {
+  const std::span<const std::byte> view = std::as_bytes(std::span(text));
+  return {view.begin(), view.end()};
+}
+
+std::uint64_t LimitOf(std::string_view name) {
+  if (name == kTokenizerJson || name == "vocab.json" || name == "merges.txt")
+    return limits::kTokenizerJsonBytes;
+  return name == "tokenizer.model" ? limits::kTokenizerModelBytes : limits::kConfigBytes;
+}
+
+bool IsKnownClass(std::string_view name) {
+  if (name.ends_with("Fast")) name.remove_suffix(4);
+  return std::ranges::find(kKnownClasses, name) != kKnownClasses.end();
+}
+
+// The runtime wants a number that fits; transformers writes 1e30 for "no limit".
+bool IsLength(const OrderedJson& value) {
+  return value.is_number() && value.get<double>() >= 1 && value.get<double>() < 0x1p31;
+}
+
+// tokenizer_config.json with what the runtime cannot read replaced; nullopt when nothing is.
+std::optional<std::string> PatchTokenizerConfig(const std::string& text, const std::string& path,
+                                                const Model& model, Plan& plan) {
+  if (!ParseJson(text, path, limits::kJsonDepth).is_object())
+    throw Error(ErrorCode::kBadData, "is not a JSON object").In(path);
+  OrderedJson json = OrderedJson::parse(text);  // strictly checked above; this keeps the order
+  bool changed = false;
+  const auto set = [&](const char* key, OrderedJson value, std::string reason) {
+    std::string shown = value.is_string() && value.get_ref<const std::string&>().size() < 40
+                            ? value.get<std::string>()
+                        : value.is_string() ? "a string"
+                                            : value.dump();
+    json[key] = std::move(value);
+    plan.decisions.push_back(
+        {fmt::format("{}: {}", kTokenizerConfig, key), std::move(shown), std::move(reason)});
+    changed = true;
+  };
+  const auto name = json.find("tokenizer_class");
+  if (name == json.end() || !name->is_string() ||
+      !IsKnownClass(name->get_ref<const std::string&>())) {
+    set("tokenizer_class",
+        model.tokenizer.kind == TokenizerKind::kSentencePiece ? "LlamaTokenizer" : "GPT2Tokenizer",
+        name == json.end() || !name->is_string()
+            ? "the runtime chooses the tokenizer by it"
+            : fmt::format("not every onnxruntime-genai knows {}",
+                          Escape(name->get_ref<const std::string&>())));
+  }
+  const auto length = json.find("model_max_length");
+  if (length != json.end() && !IsLength(*length))
+    set("model_max_length", model.config.max_position_embeddings, "the context; it was no length");
+  const auto chat = json.find("chat_template");
+  if (!model.tokenizer.chat_template.empty() && (chat == json.end() || !chat->is_string()))
+    set("chat_template", model.tokenizer.chat_template,
+        chat == json.end() ? "it stands in a file of its own in the checkpoint"
+                           : "the runtime reads one template, not a list");
+  if (!changed) return std::nullopt;
+  return json.dump(2) + "\n";
+}
+
+OrderedJson ProviderOptions(ExecutionProvider ep) {
+  switch (ep) {
+    case ExecutionProvider::kCpu:
+      break;
+    case ExecutionProvider::kCuda:
+      return OrderedJson::array({{{"cuda", {{"enable_cuda_graph", "0"}}}}});
+    case ExecutionProvider::kDml:
+      return OrderedJson::array({{{"dml", {{"enable_graph_capture", "1"}}}}});
+    case ExecutionProvider::kWebGpu:
+      return OrderedJson::array(
+          {{{"webgpu", {{"enableGraphCapture", "0"}, {"validationMode", "basic"}}}}});
+  }
+  return OrderedJson::array();
+}
+
+// Only keys that every version of the runtime takes: unknown ones are fatal there.
+std::string GenaiConfig(const GenerationConfig& generation, const ModelConfig& config,
+                        const OnnxGraphPlan& graph) {
+  OrderedJson inputs = {{"input_ids", "input_ids"}, {"attention_mask", "attention_mask"}};
+  if (graph.ep == ExecutionProvider::kDml) inputs["position_ids"] = "position_ids";
+  inputs["past_key_names"] = "past_key_values.%d.key";
+  inputs["past_value_names"] = "past_key_values.%d.value";
+  OrderedJson decoder;
+  decoder["session_options"] = {{"log_id", "onnxruntime-genai"},
+                                {"provider_options", ProviderOptions(graph.ep)}};
+  decoder["filename"] = kModelFile;
+  decoder["head_size"] = config.head_dim;
+  decoder["hidden_size"] = config.hidden_size;
+  decoder["inputs"] = std::move(inputs);
+  decoder["outputs"] = {{"logits", "logits"},
+                        {"present_key_names", "present.%d.key"},
+                        {"present_value_names", "present.%d.value"}};
+  decoder["num_attention_heads"] = config.n_heads;
+  decoder["num_hidden_layers"] = config.n_layers;
+  decoder["num_key_value_heads"] = config.n_kv_heads;
+
+  OrderedJson model;
+  model["bos_token_id"] = generation.bos_token_id.value_or(1);
+  model["context_length"] = config.max_position_embeddings;
+  model["decoder"] = std::move(decoder);
+  if (generation.eos_token_ids.size() == 1) {
+    model["eos_token_id"] = generation.eos_token_ids.front();
+  } else {
+    model["eos_token_id"] = generation.eos_token_ids;
+  }
+  model["pad_token_id"] = generation.pad_token_id;
+  model["type"] = "phi3";
+  model["vocab_size"] = config.vocab_size;
+
+  OrderedJson search;
+  search["diversity_penalty"] = 0.0;
+  search["do_sample"] = generation.do_sample;
+  search["early_stopping"] = true;
+  search["length_penalty"] = 1.0;
+  search["max_length"] = graph.max_length;
+  search["min_length"] = 0;
+  search["no_repeat_ngram_size"] = 0;
+  search["num_beams"] = 1;
+  search["num_return_sequences"] = 1;
+  search["past_present_share_buffer"] = true;
+  search["repetition_penalty"] = 1.0;
+  search["temperature"] = generation.temperature;
+  search["top_k"] = generation.top_k;
+  search["top_p"] = generation.top_p;
+
+  OrderedJson root;
+  root["model"] = std::move(model);
+  root["search"] = std::move(search);
+  return root.dump(4) + "\n";
+}
+
+}  // namespace
+
+std::span<const std::string_view> TokenizerFileNames() noexcept { return kTokenizerFiles; }
+
+std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model& model,
+                                    Plan& plan) {
+  std::vector<SideFile> files;
+  for (const std::string_view name : kTokenizerFiles) {
+    std::optional<std::string> content = folder.ReadFile(name, LimitOf(name));
+    const std::string path = folder.PathOf(name).string();
+    if (!content) {
+      if (name != kTokenizerJson && name != kTokenizerConfig) continue;
+      throw Error(ErrorCode::kInput, "not found, and onnxruntime-genai needs it")
+          .In(path)
+          .Hint("save the tokenizer with transformers, or fetch the file");
+    }
+    if (name == kTokenizerConfig) {
+      if (std::optional<std::string> patched = PatchTokenizerConfig(*content, path, model, plan))
+        content = std::move(patched);
+    }
+    files.push_back({std::string(name), Bytes(*content)});
+  }
+  const GenerationConfig generation = ReadGenerationConfig(folder, model);
+  for (const auto& [id, text] : generation.added_eos) {
+    plan.decisions.push_back({fmt::format("{}: eos_token_id", kConfigFile), fmt::format("+{}", id),
+                              fmt::format("{} ends a turn of the chat template, and "
+                                          "generation_config.json leaves it out",
+                                          Escape(text))});
+  }
+  files.push_back(
+      {std::string(kConfigFile), Bytes(GenaiConfig(generation, model.config, plan.onnx))});
+  return files;
+}
+
+}  // namespace phiq::onnx

@@ -1,0 +1,31 @@
+// The small files beside the graph: genai_config.json and the tokenizer's.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "phiq/checkpoint.h"
+#include "phiq/model.h"
+#include "phiq/plan.h"
+
+namespace phiq::onnx {
+
+struct SideFile {
+  std::string name;
+  std::vector<std::byte> content;
+};
+
+// What of a tokenizer is copied, when it is there.
+std::span<const std::string_view> TokenizerFileNames() noexcept;
+
+// genai_config.json, and the tokenizer's files, copied but for the keys of tokenizer_config.json
+// that onnxruntime-genai cannot read; each change is a decision of the plan.
+//
+// Throws   kInput: no tokenizer.json or tokenizer_config.json. kBadData: special ids that cannot
+// be. Source   docs/formats/onnx.md "The folder".
+std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model& model, Plan& plan);
+
+}  // namespace phiq::onnx

@@ -1,0 +1,120 @@
+// Plans a GGUF file: recipe, then rules, then what the shapes allow.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "phiq/error.h"
+#include "phiq/text.h"
+#include "plan/gguf_recipe.h"
+#include "plan/lines.h"
+
+namespace phiq {
+namespace {
+
+GgmlType ParseTensorType(const TensorRule& rule) {
+  if (const std::optional<GgmlType> type = FindGgmlType(rule.type)) return *type;
+  std::vector<std::string> names;
+  for (const GgmlTypeInfo& info : GgmlTypes()) names.emplace_back(info.name);
+  throw UnknownTensorType(rule, names);
+}
+
+// The type nearest in bits whose blocks are smaller; llama-quantize's choice.
+GgmlType SmallerBlocks(GgmlType type) {
+  switch (type) {
+    case GgmlType::kQ2_K:
+    case GgmlType::kQ3_K:
+      return GgmlType::kQ4_0;
+    case GgmlType::kQ4_K:
+      return GgmlType::kQ5_0;
+    case GgmlType::kQ5_K:
+      return GgmlType::kQ5_1;
+    case GgmlType::kQ6_K:
+      return GgmlType::kQ8_0;
+    case GgmlType::kIQ4_XS:
+      return GgmlType::kIQ4_NL;
+    default:
+      return GgmlType::kF16;  // whose block is one weight
+  }
+}
+
+// The wanted type, or one whose blocks fit the row.
+void FitToShape(PlanLine& line, GgmlType wanted, bool strict, const WarningFn& warn) {
+  const auto block_size = [](GgmlType type) { return GetGgmlTypeInfo(type).block_size; };
+  GgmlType type = wanted;
+  while (line.row_elements() % block_size(type) != 0) type = SmallerBlocks(type);
+  line.encoding = type;
+  if (type == wanted) return;
+  line.is_fallback = true;
+  line.reason =
+      fmt::format("row of {} is not a multiple of {}: {} -> {}", line.row_elements(),
+                  block_size(wanted), GetGgmlTypeInfo(wanted).name, GetGgmlTypeInfo(type).name);
+  if (strict) {
+    throw Error(ErrorCode::kUnsupported, line.reason)
+        .Tensor(line.name)
+        .Hint("--strict-types forbids fallbacks");
+  }
+  if (warn)
+    warn({ErrorCode::kBadData, fmt::format("tensor '{}': {}", Escape(line.name), line.reason)});
+}
+
+void WarnOfWindow(const ModelConfig& config, const WarningFn& warn) {
+  if (config.sliding_window == 0 || config.sliding_window >= config.max_position_embeddings) return;
+  if (warn)
+    warn({ErrorCode::kBadData,
+          fmt::format("config.json: sliding_window {} is below the context of {}, and llama.cpp "
+                      "ignores it: texts longer than the window differ from the model's",
+                      config.sliding_window, config.max_position_embeddings)});
+}
+
+}  // namespace
+
+Plan MakeGgufPlan(const Model& model, std::span<const SourceTensor> tensors,
+                  const PlanOptions& options, const WarningFn& warn) {
+  const GgufRecipe& recipe = FindGgufRecipe(options.type);
+  std::vector<GgmlType> rule_types;
+  for (const TensorRule& rule : options.tensor_rules) rule_types.push_back(ParseTensorType(rule));
+
+  const bool tied = IsTied(model);
+  std::vector<RuleSubject> subjects;
+  for (const ModelTensor& tensor : model.tensors) {
+    RuleSubject subject{{tensors[tensor.source].name}, IsNorm(tensor.role)};
+    if (tied && tensor.role == TensorRole::kTokenEmbedding)
+      subject.names.push_back("lm_head.weight");
+    subjects.push_back(std::move(subject));
+  }
+  const std::vector<std::optional<std::size_t>> deciding =
+      MatchRules(options.tensor_rules, subjects);
+
+  WarnOfWindow(model.config, warn);
+  Plan plan;
+  plan.format = Format::kGguf;
+  plan.type = recipe.name;
+  for (std::size_t i = 0; i < model.tensors.size(); ++i) {
+    const ModelTensor& tensor = model.tensors[i];
+    PlanLine line = LineOf(tensor, tensors);
+    GgmlType wanted = GgmlType::kF32;
+    if (IsNorm(tensor.role)) {
+      line.reason = "norm";
+    } else if (deciding[i]) {
+      const TensorRule& rule = options.tensor_rules[*deciding[i]];
+      const bool is_shared = tied && tensor.role == TensorRole::kTokenEmbedding;
+      wanted = rule_types[*deciding[i]];
+      line.reason = RuleReason(rule) + (is_shared ? ", tied: the output head too" : "");
+    } else {
+      TypeChoice choice = ChooseType(recipe, model.config, tensor.role, tensor.layer, tied);
+      wanted = choice.type;
+      line.reason = std::move(choice.reason);
+    }
+    FitToShape(line, wanted, options.strict_types, warn);
+    plan.lines.push_back(std::move(line));
+  }
+  if (!model.config.long_factor.empty()) {
+    for (const ConfigTable table : {ConfigTable::kLongFactor, ConfigTable::kShortFactor})
+      plan.lines.push_back(LineOf(model.config, table, "longrope factors of config.json"));
+  }
+  for (PlanLine& line : plan.lines) SetSize(line);
+  return plan;
+}
+
+}  // namespace phiq

@@ -1,0 +1,38 @@
+// What the planners of all formats do alike: lines, rules, sizes.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "phiq/plan.h"
+#include "plan/tensor_rules.h"
+
+namespace phiq {
+
+// The line of a whole tensor; encoding, size and reason are still to come.
+PlanLine LineOf(const ModelTensor& tensor, std::span<const SourceTensor> tensors);
+
+// The line of a table, in float32.
+PlanLine LineOf(const ModelConfig& config, ConfigTable table, std::string_view reason);
+
+void SetSize(PlanLine& line);
+
+// True when the model has no output head of its own: the embedding serves.
+bool IsTied(const Model& model) noexcept;
+
+// "rule 'down_proj=Q6_K'".
+std::string RuleReason(const TensorRule& rule);
+
+// Error for a rule whose type no tensor can have.
+Error UnknownTensorType(const TensorRule& rule, std::span<const std::string> known);
+
+// The planners, one a format.
+Plan MakeGgufPlan(const Model& model, std::span<const SourceTensor> tensors,
+                  const PlanOptions& options, const WarningFn& warn);
+Plan MakeOnnxPlan(const Model& model, std::span<const SourceTensor> tensors,
+                  const PlanOptions& options, const WarningFn& warn);
+
+}  // namespace phiq

@@ -1,0 +1,460 @@
+// Plans an ONNX folder: options that fit together, an encoding for every tensor, and the oldest
+// onnxruntime that runs the result.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "phiq/error.h"
+#include "phiq/text.h"
+#include "plan/lines.h"
+#include "plan/onnx_recipe.h"
+
+namespace phiq {
+namespace {
+
+constexpr std::uint32_t kDefaultGroup = 32;  // the builder's
+constexpr std::array<std::uint32_t, 5> kGroups = {16, 32, 64, 128, 256};
+// onnxruntime-genai reserves the cache for this many tokens at once: 131072 of Phi-3.5-mini are 103
+// GB.
+constexpr std::uint32_t kDefaultMaxLength = 4096;
+
+Error Usage(std::string message) { return {ErrorCode::kUsage, std::move(message)}; }
+
+// What a tensor was asked to be: 0 bits are floats.
+struct Wanted {
+  int bits = 0;
+  std::string reason;
+  bool by_rule = false;
+};
+
+class Planner {
+ public:
+  Planner(const Model& model, std::span<const SourceTensor> tensors, const PlanOptions& options,
+          const WarningFn& warn)
+      : model_(model),
+        tensors_(tensors),
+        options_(options),
+        warn_(warn),
+        recipe_(FindOnnxRecipe(options.type)) {
+    plan_.format = Format::kOnnx;
+    plan_.type = recipe_.name;
+    ChooseGraph();
+    CheckModel();
+  }
+
+  Plan Make() {
+    DecideWanted();
+    for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
+      const ModelTensor& tensor = model_.tensors[i];
+      if (IsNorm(tensor.role)) {
+        AddFloats(LineOf(tensor, tensors_), "norm");
+      } else if (tensor.role == TensorRole::kTokenEmbedding) {
+        AddEmbedding(i);
+      } else {
+        AddMatrix(LineOf(tensor, tensors_), wanted_[i]);
+      }
+    }
+    if (tied_ && !shared_) {
+      PlanLine head = LineOf(model_.tensors[embedding_], tensors_);
+      head.name = "lm_head.weight";
+      head.role = TensorRole::kOutputHead;
+      AddMatrix(std::move(head), wanted_.back());
+    }
+    AddTables();
+    for (PlanLine& line : plan_.lines) SetSize(line);
+    AddDecisions();
+    return std::move(plan_);
+  }
+
+ private:
+  bool IsDynamic() const { return options_.onnx.activations == Activations::kDynamic; }
+
+  // Provider, float type, method and their contradictions.
+  void ChooseGraph() {
+    const OnnxOptions& onnx = options_.onnx;
+    OnnxGraphPlan& graph = plan_.onnx;
+    graph.ep = onnx.ep;
+    graph.activations = onnx.activations;
+    const bool on_cpu = graph.ep == ExecutionProvider::kCpu;
+    const bool floats32 = recipe_.name == "fp32" || (recipe_.bits > 0 && on_cpu);
+    graph.float_type = floats32 ? FloatType::kF32 : FloatType::kF16;
+    if (floats32 && (graph.ep == ExecutionProvider::kCuda || graph.ep == ExecutionProvider::kDml)) {
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("fp32 for --ep {} is not written: no onnxruntime has the attention "
+                              "operator for it",
+                              ExecutionProviderName(graph.ep)))
+          .Hint("use fp16, int8 or int4");
+    }
+    const auto refuse_knob = [&](bool given, std::string_view option, std::string_view why) {
+      if (given) throw Usage(fmt::format("{}: {}", option, why));
+    };
+    if (recipe_.bits == 0) {
+      const std::string why = fmt::format("type {} has no integer codes", recipe_.name);
+      refuse_knob(options_.group_size.has_value(), "--group-size", why);
+      refuse_knob(options_.symmetric.has_value(), "--sym, --asym", why);
+      refuse_knob(onnx.accuracy_level.has_value(), "--accuracy-level", why);
+      refuse_knob(options_.method != "reference", "--method", why);
+    }
+    if (IsDynamic()) {
+      constexpr std::string_view kWhy =
+          "with --activations dynamic there is one scale for each output, symmetric";
+      refuse_knob(recipe_.name != "int8", "--activations dynamic", "needs int8");
+      refuse_knob(!on_cpu, "--activations dynamic", "is for --ep cpu");
+      refuse_knob(options_.group_size.has_value(), "--group-size", kWhy);
+      refuse_knob(options_.symmetric == false, "--asym", kWhy);
+      refuse_knob(onnx.accuracy_level.has_value(), "--accuracy-level", kWhy);
+      refuse_knob(options_.method != "reference", "--method", kWhy);
+    }
+    const bool has_default_level = on_cpu || graph.ep == ExecutionProvider::kWebGpu;
+    graph.accuracy_level = onnx.accuracy_level.value_or(has_default_level ? 4 : 0);
+    graph.max_length = onnx.max_length.value_or(
+        std::min(model_.config.max_position_embeddings, kDefaultMaxLength));
+    if (graph.max_length > model_.config.max_position_embeddings) {
+      throw Usage(fmt::format("--max-length {}: the model's context is {}", graph.max_length,
+                              model_.config.max_position_embeddings));
+    }
+    ChooseSpec();
+  }
+
+  void ChooseSpec() {
+    spec_.float_type = plan_.onnx.float_type;
+    spec_.group_size = options_.group_size.value_or(kDefaultGroup);
+    if (std::ranges::find(kGroups, spec_.group_size) == kGroups.end()) {
+      throw Usage(
+          fmt::format("--group-size {}: ONNX has {}", spec_.group_size, fmt::join(kGroups, ", ")));
+    }
+    spec_.method = IntegerMethod::kMlas;
+    if (options_.method == "rtn") spec_.method = IntegerMethod::kRtn;
+    if (options_.method == "k_quant") spec_.method = IntegerMethod::kKQuant;
+    if (recipe_.method) {
+      if (options_.method != "reference" && spec_.method != *recipe_.method) {
+        throw Usage(fmt::format("--method {} contradicts type {}", options_.method, recipe_.name));
+      }
+      spec_.method = *recipe_.method;
+    }
+    spec_.symmetric = options_.symmetric.value_or(spec_.method != IntegerMethod::kKQuant);
+    if (spec_.method == IntegerMethod::kKQuant && spec_.symmetric) {
+      throw Usage("--sym: k_quant always has zero points");
+    }
+  }
+
+  // What GroupQueryAttention can compute.
+  void CheckModel() const {
+    const ModelConfig& config = model_.config;
+    const auto refuse = [](std::string message) {
+      throw Error(ErrorCode::kUnsupported, std::move(message)).In("config.json");
+    };
+    if (config.rope_scaling == RopeScalingType::kYarn)
+      refuse("rope type yarn is not written to ONNX");
+    if (config.head_dim % 16 != 0) {
+      refuse(
+          fmt::format("head size {} is not a multiple of 16, which onnxruntime's rotary "
+                      "attention needs",
+                      config.head_dim));
+    }
+    if (config.rope_dim % 16 != 0) {
+      refuse(
+          fmt::format("{} rotated dimensions are not a multiple of 16, which onnxruntime's "
+                      "rotary attention needs",
+                      config.rope_dim));
+    }
+  }
+
+  int BitsOfRule(const TensorRule& rule) const {
+    const bool is_half = plan_.onnx.float_type == FloatType::kF16;
+    const std::string type = LowerAscii(rule.type);
+    if (type == "float" || type == (is_half ? "fp16" : "fp32")) return 0;
+    if (type == "int8") return 8;
+    if (type == "int4" && !IsDynamic()) return 4;
+    if (type == "fp16" || type == "fp32") {
+      throw Usage(fmt::format("{}: this graph computes in {}", RuleReason(rule),
+                              is_half ? "float16" : "float32"))
+          .Hint("'float' is what it has");
+    }
+    std::vector<std::string> known = {"float", "int8"};
+    if (!IsDynamic()) known.emplace_back("int4");
+    throw UnknownTensorType(rule, known);
+  }
+
+  // By recipe and rules, one for each model tensor; for the head of a tied model one more.
+  void DecideWanted() {
+    tied_ = IsTied(model_);
+    std::vector<RuleSubject> subjects;
+    std::vector<TensorRole> roles;
+    std::vector<std::int32_t> layers;
+    for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
+      const ModelTensor& tensor = model_.tensors[i];
+      subjects.push_back({{tensors_[tensor.source].name}, IsNorm(tensor.role)});
+      roles.push_back(tensor.role);
+      layers.push_back(tensor.layer);
+      if (tensor.role == TensorRole::kTokenEmbedding) embedding_ = i;
+    }
+    if (tied_) {
+      subjects.push_back({{"lm_head.weight"}, false});
+      roles.push_back(TensorRole::kOutputHead);
+      layers.push_back(-1);
+    }
+    std::vector<int> bits_of_rule;
+    for (const TensorRule& rule : options_.tensor_rules) bits_of_rule.push_back(BitsOfRule(rule));
+    const std::vector<std::optional<std::size_t>> deciding =
+        MatchRules(options_.tensor_rules, subjects);
+    wanted_.resize(subjects.size());
+    for (std::size_t i = 0; i < subjects.size(); ++i) {
+      if (deciding[i]) {
+        wanted_[i] = {bits_of_rule[*deciding[i]], RuleReason(options_.tensor_rules[*deciding[i]]),
+                      true};
+      } else if (roles[i] == TensorRole::kOutputHead && recipe_.head_bits != recipe_.bits) {
+        wanted_[i] = {recipe_.head_bits, fmt::format("{}: more bits in the head", recipe_.name),
+                      false};
+      } else if (roles[i] != TensorRole::kTokenEmbedding) {
+        wanted_[i] = {recipe_.bits, fmt::format("{}: default", recipe_.name), false};
+      }
+    }
+    if (!wanted_[embedding_].by_rule) DecideEmbedding();
+  }
+
+  // Without a rule: floats, or what a tied head is.
+  void DecideEmbedding() {
+    Wanted& embedding = wanted_[embedding_];
+    embedding = {0, "embedding: kept, as the runtime's own builder does", false};
+    if (!tied_) return;
+    const Wanted& head = wanted_.back();
+    if (head.bits > 0 && !recipe_.shares_tied_embedding) {
+      embedding.reason += IsDynamic() ? ""
+                                      : fmt::format(
+                                            " (--tensor-type embed_tokens=int{} shares the "
+                                            "head's tensor)",
+                                            head.bits);
+      return;
+    }
+    if (head.bits == 8 && !Runs(OnnxRuntime::k1_24)) {
+      embedding.reason = fmt::format("an 8-bit embedding needs onnxruntime 1.24, not {}",
+                                     OnnxRuntimeName(*options_.onnx.min_onnxruntime));
+      return;
+    }
+    embedding = {head.bits, "tied: the output head too", false};
+  }
+
+  // True when the output may need `version`.
+  bool Runs(OnnxRuntime version) const {
+    return !options_.onnx.min_onnxruntime || *options_.onnx.min_onnxruntime >= version;
+  }
+
+  void Need(OnnxRuntime version, std::string_view tensor, std::string_view why) {
+    if (!Runs(version)) {
+      throw Error(
+          ErrorCode::kUnsupported,
+          fmt::format("{} onnxruntime {}, --min-onnxruntime says {}", why, OnnxRuntimeName(version),
+                      OnnxRuntimeName(*options_.onnx.min_onnxruntime)))
+          .Tensor(tensor)
+          .Hint("choose other types, or a newer --min-onnxruntime");
+    }
+    if (version > plan_.onnx.min_onnxruntime) {
+      plan_.onnx.min_onnxruntime = version;
+      needed_by_ = why;
+    }
+  }
+
+  void AddFloats(PlanLine line, std::string reason) {
+    line.encoding = plan_.onnx.float_type == FloatType::kF16 ? GgmlType::kF16 : GgmlType::kF32;
+    line.reason = std::move(reason);
+    plan_.lines.push_back(std::move(line));
+  }
+
+  // A matrix product's weight; gate and up (and on dml q, k and v) are products of their own.
+  void AddMatrix(PlanLine line, const Wanted& wanted) {
+    const ModelConfig& config = model_.config;
+    std::vector<std::pair<TensorPart, std::uint64_t>> parts = {{TensorPart::kWhole, line.n_rows()}};
+    if (line.role == TensorRole::kMlpGateUp) {
+      parts = {{TensorPart::kGate, config.intermediate_size},
+               {TensorPart::kUp, config.intermediate_size}};
+    } else if (line.role == TensorRole::kAttentionQkv && plan_.onnx.ep == ExecutionProvider::kDml) {
+      const std::uint64_t kv = std::uint64_t{config.n_kv_heads} * config.head_dim;
+      parts = {{TensorPart::kQuery, std::uint64_t{config.n_heads} * config.head_dim},
+               {TensorPart::kKey, kv},
+               {TensorPart::kValue, kv}};
+    }
+    for (const auto& [part, n_rows] : parts) {
+      PlanLine piece = line;
+      piece.part = part;
+      piece.shape[0] = n_rows;
+      int bits = wanted.bits;
+      std::string reason = wanted.reason;
+      if (recipe_.more_bits_in_some_layers && !wanted.by_rule &&
+          HasMoreBits(config, line.role, part, line.layer)) {
+        bits = 8;
+        reason = fmt::format("{}: more bits in the outer eighths and every third layer between",
+                             recipe_.name);
+      }
+      line.first_row += n_rows;
+      if (bits == 0) {
+        AddFloats(std::move(piece), std::move(reason));
+        continue;
+      }
+      if (!IsDynamic() && bits == 8) NeedEightBits(piece.name);
+      piece.encoding = MatrixEncoding(bits);
+      piece.reason = std::move(reason);
+      plan_.lines.push_back(std::move(piece));
+    }
+  }
+
+  void NeedEightBits(std::string_view tensor) {
+    // 1.22's CPU kernel loads such a model at any level, and fails when it runs it at another
+    // than 4.
+    if (plan_.onnx.ep == ExecutionProvider::kCpu && plan_.onnx.accuracy_level != 4) {
+      Need(OnnxRuntime::k1_24, tensor, "8-bit MatMulNBits at another accuracy_level than 4 needs");
+    } else {
+      Need(OnnxRuntime::k1_22, tensor, "8-bit MatMulNBits needs");
+    }
+  }
+
+  IntegerEncoding MatrixEncoding(int bits) const {
+    IntegerEncoding encoding{spec_, false};
+    if (IsDynamic()) {
+      encoding = {{.bits = 8, .symmetric = true, .group_size = 0}, true};
+    }
+    encoding.spec.bits = bits;
+    return encoding;
+  }
+
+  // Why an embedding with rows of n weights cannot be looked up in blocks; empty when it can.
+  std::string WhyNoBlocks(std::uint64_t n, int bits) const {
+    if (bits == 0) return "";
+    if (n % spec_.group_size != 0)
+      return fmt::format("row of {} is not a multiple of {}", n, spec_.group_size);
+    // Two 4-bit zero points share a byte, and in UINT4 tensors a row may begin in the middle of
+    // one.
+    if (bits == 4 && !spec_.symmetric && !shared_ && n / spec_.group_size % 2 != 0)
+      return fmt::format("row of {} has an odd number of zero points", n);
+    return "";
+  }
+
+  // One tensor for embedding and head: floats in every runtime, codes since 1.24.
+  bool CanShare(int bits) const {
+    return tied_ && bits == wanted_.back().bits &&
+           (bits == 0 || (!IsDynamic() && Runs(OnnxRuntime::k1_24)));
+  }
+
+  // Floats instead of blocks.
+  void FallBack(PlanLine& line, Wanted& wanted, const std::string& why) {
+    line.is_fallback = true;
+    wanted = {0, fmt::format("{}: int{} -> float", why, wanted.bits), wanted.by_rule};
+    shared_ = false;
+    if (options_.strict_types) {
+      throw Error(ErrorCode::kUnsupported, wanted.reason)
+          .Tensor(line.name)
+          .Hint("--strict-types forbids fallbacks");
+    }
+    if (warn_)
+      warn_(
+          {ErrorCode::kBadData, fmt::format("tensor '{}': {}", Escape(line.name), wanted.reason)});
+  }
+
+  void AddEmbedding(std::size_t i) {
+    Wanted& wanted = wanted_[i];
+    PlanLine line = LineOf(model_.tensors[i], tensors_);
+    shared_ = CanShare(wanted.bits);
+    if (const std::string why = WhyNoBlocks(line.row_elements(), wanted.bits); !why.empty())
+      FallBack(line, wanted, why);
+    if (wanted.bits == 0) return AddFloats(std::move(line), wanted.reason);
+    if (shared_) {
+      Need(OnnxRuntime::k1_24, line.name, "a UINT8 embedding needs");
+      line.encoding = MatrixEncoding(wanted.bits);
+      line.reason = wanted.by_rule ? wanted.reason + ", tied: the output head too" : wanted.reason;
+    } else {
+      IntegerEncoding encoding{spec_, false};
+      encoding.spec.bits = wanted.bits;
+      encoding.spec.method = IntegerMethod::kGather;
+      // INT4 tensors are older than UINT8 ones, but need zero points to be unsigned.
+      encoding.signed_codes = wanted.bits == 4 && spec_.symmetric;
+      if (wanted.bits == 8) Need(OnnxRuntime::k1_24, line.name, "a UINT8 embedding needs");
+      line.encoding = encoding;
+      line.reason = wanted.by_rule || !tied_
+                        ? wanted.reason
+                        : fmt::format(
+                              "of its own: one tensor for embedding and head needs "
+                              "onnxruntime 1.24, not {}",
+                              OnnxRuntimeName(*options_.onnx.min_onnxruntime));
+    }
+    plan_.lines.push_back(std::move(line));
+  }
+
+  void AddTables() {
+    using enum ConfigTable;
+    const ModelConfig& config = model_.config;
+    const bool is_long = !config.long_factor.empty() &&
+                         config.original_max_position_embeddings < config.max_position_embeddings;
+    std::vector<ConfigTable> tables = {kCos, kSin};
+    if (is_long && plan_.onnx.ep == ExecutionProvider::kDml) {
+      tables = {kCosShortLong, kSinShortLong};
+    } else if (is_long) {
+      tables = {kCosLong, kSinLong, kCosShort, kSinShort};
+    }
+    for (const ConfigTable table : tables)
+      AddFloats(LineOf(config, table, ""), "rotary angles of every position");
+  }
+
+  // What an older runtime would get instead of one tensor for embedding and head.
+  std::string_view HintOfSharing() const {
+    const int bits = wanted_[embedding_].bits;
+    if (!shared_ || bits == 0) return "";
+    return bits == 4 ? " (--min-onnxruntime 1.20 gives the embedding an INT4 tensor of its own)"
+                     : " (--min-onnxruntime 1.22 keeps the embedding in floats)";
+  }
+
+  void AddDecisions() {
+    const auto add = [&](std::string_view subject, std::string value, std::string reason) {
+      plan_.decisions.push_back({std::string(subject), std::move(value), std::move(reason)});
+    };
+    const OnnxGraphPlan& graph = plan_.onnx;
+    add("execution provider", std::string(ExecutionProviderName(graph.ep)),
+        fmt::format("activations, caches and scales are {}",
+                    graph.float_type == FloatType::kF16 ? "float16" : "float32"));
+    add("onnxruntime", fmt::format("{} or newer", OnnxRuntimeName(graph.min_onnxruntime)),
+        needed_by_.empty() ? "the oldest that runs opset 21"
+                           : fmt::format("{} it{}", needed_by_, HintOfSharing()));
+    if (graph.activations == Activations::kDynamic) {
+      add("activations", "uint8",
+          "--activations dynamic: plain ONNX operators, quantized for each product");
+    } else if (recipe_.bits > 0) {
+      add("accuracy_level", fmt::format("{}", graph.accuracy_level),
+          graph.accuracy_level == 4 ? "activations become int8 in blocks as the model runs"
+                                    : "of MatMulNBits");
+    }
+    const ModelConfig& config = model_.config;
+    if (config.sliding_window > 0 && config.sliding_window < config.max_position_embeddings) {
+      add("local_window_size", fmt::format("{}", config.sliding_window),
+          "the model attends to so many tokens");
+    }
+    add("search.max_length", fmt::format("{}", graph.max_length),
+        options_.onnx.max_length
+            ? "--max-length"
+            : fmt::format("the runtime reserves the cache for it at once; the context is {}",
+                          config.max_position_embeddings));
+  }
+
+  const Model& model_;
+  std::span<const SourceTensor> tensors_;
+  const PlanOptions& options_;
+  const WarningFn& warn_;
+  const OnnxRecipe& recipe_;
+  Plan plan_;
+  IntegerSpec spec_;  // of the integer matrices, but for the bits
+  std::vector<Wanted> wanted_;
+  std::size_t embedding_ = 0;
+  bool tied_ = false;
+  bool shared_ = false;  // one tensor serves embedding and head
+  std::string needed_by_;
+};
+
+}  // namespace
+
+Plan MakeOnnxPlan(const Model& model, std::span<const SourceTensor> tensors,
+                  const PlanOptions& options, const WarningFn& warn) {
+  return Planner(model, tensors, options, warn).Make();
+}
+
+}  // namespace phiq

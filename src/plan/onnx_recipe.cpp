@@ -1,0 +1,68 @@
+// The recipes as a table.
+#include "plan/onnx_recipe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "phiq/error.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+using enum IntegerMethod;
+
+// clang-format off
+constexpr OnnxRecipe kRecipes[] = {
+    {"fp32", "32.00 bits, exact", 0, 0, false, true, std::nullopt},
+    {"fp16", "16.00 bits, half floats", 0, 0, false, true, std::nullopt},
+    {"int8", "8 bits in blocks of 32, nearly lossless", 8, 8, false, false, std::nullopt},
+    {"k_quant_mixed", "4 bits by k_quant, 8 in the head and sensitive layers", 4, 8, true, true, kKQuant},
+    {"k_quant_last", "4 bits by k_quant, 8 in the head", 4, 8, false, true, kKQuant},
+    {"rtn_last", "4 bits by rtn, 8 in the head", 4, 8, false, true, kRtn},
+    {"int4", "4 bits in blocks of 32: the usual choice", 4, 4, false, true, std::nullopt},
+};
+// clang-format on
+
+}  // namespace
+
+std::span<const OnnxRecipe> OnnxRecipes() noexcept { return kRecipes; }
+
+const OnnxRecipe& FindOnnxRecipe(std::string_view name) {
+  const std::string lower = LowerAscii(name);
+  const auto* found = std::ranges::find(kRecipes, lower, &OnnxRecipe::name);
+  if (found != std::end(kRecipes)) return *found;
+  if (lower == "bf16") {
+    throw Error(ErrorCode::kUnsupported,
+                "type bf16 is not written: onnxruntime's CPU provider does not run it");
+  }
+  std::vector<std::string> known;
+  for (const OnnxRecipe& recipe : kRecipes) known.emplace_back(recipe.name);
+  const std::string suggestion = DidYouMean(name, known);
+  throw Error(ErrorCode::kUsage, fmt::format("unknown type '{}'{}{}", Escape(name),
+                                             suggestion.empty() ? "" : ", ", suggestion))
+      .Hint("`phiq profiles --types` lists the types");
+}
+
+std::string_view OnnxTypeOf(Precision precision) {
+  if (precision != Precision::kBf16) return PrecisionName(precision);  // the same words
+  throw Error(ErrorCode::kUsage, "onnx has no precision bf16")
+      .Hint("it has int4, int8, fp16, fp32");
+}
+
+bool HasMoreBits(const ModelConfig& config, TensorRole role, TensorPart part, std::int32_t layer) {
+  const bool is_attention = role == TensorRole::kAttentionQkv &&
+                            (part == TensorPart::kWhole || part == TensorPart::kValue);
+  if (!is_attention && role != TensorRole::kMlpDown) return false;
+  // The builder computes with fractions; its rounding is Python's, ties to even.
+  const double eighth = config.n_layers / 8.0;
+  const double distance = layer - std::nearbyint(eighth);
+  return layer < eighth || layer >= 7 * eighth ||
+         (distance >= 0 && std::fmod(distance, 3.0) == 2.0);
+}
+
+}  // namespace phiq

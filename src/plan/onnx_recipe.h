@@ -1,0 +1,38 @@
+// What --type, --method and the encoding options mean for ONNX.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "phiq/model.h"
+#include "phiq/plan.h"
+#include "phiq/profile.h"
+
+namespace phiq {
+
+struct OnnxRecipe {
+  std::string_view name;
+  std::string_view description;
+  int bits;                             // of the matrices; 0: floats
+  int head_bits;                        // of the output head
+  bool more_bits_in_some_layers;        // int8 as MoreBits says
+  bool shares_tied_embedding;           // one integer tensor for embedding and head
+  std::optional<IntegerMethod> method;  // set by the name; else --method decides
+};
+
+// The precisions and the onnxruntime-genai builder's named mixtures; largest first.
+std::span<const OnnxRecipe> OnnxRecipes() noexcept;
+
+// By name, any case. Throws kUsage (with a suggestion); kUnsupported: one that phiq does not write.
+const OnnxRecipe& FindOnnxRecipe(std::string_view name);
+
+// The recipe that a precision means. Throws kUsage for bf16.
+std::string_view OnnxTypeOf(Precision precision);
+
+// The layers whose qkv (or v alone) and down projections k_quant_mixed gives 8 bits: the outer
+// eighths and every third between.
+bool HasMoreBits(const ModelConfig& config, TensorRole role, TensorPart part, std::int32_t layer);
+
+}  // namespace phiq
