@@ -25,7 +25,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tests" / "peers"))
+sys.path += [str(ROOT / "tests" / "peers"), str(ROOT / "tests" / "peers" / "gguf")]
 import llama  # the programs that tools/setup builds
 
 # The converter knows BPE tokenizers by the digest of a probe text's ids. phi4mini-tiny's vocabulary

@@ -1,15 +1,8 @@
 """The files under test, each made once a run: phiq's, and llama-quantize's from phiq's F32 file."""
 import functools
-import os
-import pathlib
-import subprocess
 
 import llama
-
-SOURCE = pathlib.Path(__file__).resolve().parents[2]
-PHIQ = pathlib.Path(os.environ.get("PHIQ", SOURCE / "build" / "dev" / "phiq")).resolve()
-DATA = SOURCE / "tests" / "data"
-HELDOUT = DATA / "heldout.txt"
+from program import DATA, HELDOUT, quantize
 
 
 class Outputs:
@@ -19,11 +12,7 @@ class Outputs:
 
     def run_phiq(self, name, *options):
         """Quantizes the checkpoint into `name` and returns its path."""
-        out = self.folder / name
-        done = subprocess.run([PHIQ, "quantize", DATA / self.model, "-o", out, "--no-fsync", *options],
-                              capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return out
+        return quantize(DATA / self.model, self.folder / name, *options)
 
     @functools.cache
     def of_phiq(self, file_type):

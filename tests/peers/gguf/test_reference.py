@@ -10,7 +10,7 @@ import pytest
 
 import gguf_file
 import llama
-from outputs import DATA, HELDOUT
+from program import DATA, HELDOUT
 
 # llama.cpp sums in another order than torch: they differ by 7e-6 at most (relative), the mildest
 # fault below by 1.6e-4.

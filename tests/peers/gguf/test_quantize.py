@@ -1,13 +1,12 @@
 """The quantized files are llama-quantize's: the same types, the same bytes, the same divergence."""
 import json
 import re
-import subprocess
 
 import pytest
 
 import gguf_file
 import llama
-from outputs import DATA, PHIQ
+from program import DATA, run_phiq
 
 FIGURES = json.loads((DATA / "golden" / "divergence.json").read_text())
 FILE_TYPES = list(FIGURES["phi35-tiny"])
@@ -66,8 +65,8 @@ def test_precision_and_profile_choose_the_type(outputs, options, file_type):
 def test_a_split_file_is_the_whole_one_when_merged(outputs, tmp_path):
     """llama.cpp finds and accepts all parts."""
     whole = outputs.of_phiq("Q8_0")
-    done = subprocess.run([PHIQ, "quantize", DATA / outputs.model, "--type", "Q8_0", "--split-max-size", "1M",
-                           "-o", tmp_path / "part.gguf"], capture_output=True, text=True)
+    done = run_phiq("quantize", DATA / outputs.model, "--type", "Q8_0", "--split-max-size", "1M",
+                    "-o", tmp_path / "part.gguf")
     assert done.returncode == 0, done.stderr
     parts = sorted(tmp_path.glob("part-*-of-*.gguf"))
     assert len(parts) > 2

@@ -6,12 +6,12 @@ linger.so keeps a process alive until its log thread has printed everything.
 """
 import ast
 import os
-import pathlib
 import re
 import subprocess
 
-_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-FOLDER = _CACHE / "phiq" / "llama.cpp"
+from program import CACHE
+
+FOLDER = CACHE / "llama.cpp"
 
 
 def is_complete():

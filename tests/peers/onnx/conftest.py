@@ -1,0 +1,60 @@
+"""onnxruntime and onnxruntime-genai run the folders that phiq writes; the builder says what is in them.
+
+`run`, beside this file, starts pytest with the Python that has them. Expected values are Hugging
+Face's (tests/data/MODEL/reference) and the builder's (tests/data/golden/onnx, by tools/goldens).
+"""
+import importlib.util
+import json
+
+import pytest
+
+from program import DATA, PHIQ, stop_without_peer
+
+
+def pytest_configure():
+    for module in ("numpy", "onnx", "onnxruntime", "onnxruntime_genai"):
+        if importlib.util.find_spec(module) is None:
+            stop_without_peer(f"this Python has no {module} (tests/peers/onnx/run chooses one that has)")
+    if not PHIQ.is_file():
+        pytest.exit(f"{PHIQ} is not built (or set PHIQ)", 1)
+
+
+@pytest.fixture(scope="session")
+def outputs(model, tmp_path_factory):
+    from outputs import Outputs
+    return Outputs(model, tmp_path_factory.mktemp(model))
+
+
+@pytest.fixture(scope="session")
+def tied(model):
+    return json.loads((DATA / model / "config.json").read_text())["tie_word_embeddings"]
+
+
+@pytest.fixture(scope="session")
+def logit_cases(model):
+    """Hugging Face's logits: {case: (ids, positions, logits at these positions)}."""
+    import safetensors_file
+    tensors = safetensors_file.read(DATA / model / "reference" / "logits.safetensors")
+    return {name: tuple(tensors[f"{name}.{part}"] for part in ("ids", "positions", "logits"))
+            for name in ("short", "at_limit", "over_limit", "long")}
+
+
+@pytest.fixture(scope="session")
+def heldout_ids(outputs):
+    """The held-out text, without special tokens. The tokenizer is onnxruntime-genai's; the
+    perplexity of the FP32 folder shows that the ids are Hugging Face's."""
+    import genai
+    from program import HELDOUT
+    return genai.Tokenizer(outputs.of("--type", "fp32")).encode(HELDOUT.read_text())
+
+
+@pytest.fixture(scope="session")
+def fp32(outputs):
+    from runtime import Session
+    return Session(outputs.of("--type", "fp32"))
+
+
+@pytest.fixture(scope="session")
+def fp16(outputs):
+    from runtime import Session
+    return Session(outputs.of("--type", "fp16"))

@@ -1,0 +1,30 @@
+"""The program under test and the data that all peers' suites run it on."""
+import os
+import pathlib
+import subprocess
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+PHIQ = pathlib.Path(os.environ.get("PHIQ", SOURCE / "build" / "dev" / "phiq")).resolve()
+DATA = SOURCE / "tests" / "data"
+HELDOUT = DATA / "heldout.txt"
+MODELS = ("phi35-tiny", "phi4mini-tiny")
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "phiq"
+
+
+def stop_without_peer(reason):
+    """Skips the suite (ctest knows it by the 77), or fails it where that is demanded."""
+    import pytest  # tools/goldens, which uses this file too, has none
+    if os.environ.get("PHIQ_REQUIRE_PEERS", "") in ("", "0"):
+        pytest.exit(f"SKIPPED: {reason}", 77)
+    pytest.exit(reason, 1)
+
+
+def run_phiq(*arguments):
+    return subprocess.run([PHIQ, *map(str, arguments)], capture_output=True, text=True)
+
+
+def quantize(checkpoint, out, *options):
+    """Quantizes a checkpoint into `out` and returns it."""
+    done = run_phiq("quantize", checkpoint, "-o", out, "--no-fsync", *options)
+    assert done.returncode == 0, done.stderr
+    return out
