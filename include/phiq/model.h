@@ -40,6 +40,11 @@ struct ModelConfig {
   std::optional<std::uint32_t> bos_token_id, eos_token_id, pad_token_id;
 };
 
+// True when the model attends to fewer tokens than its context holds.
+inline bool HasSlidingWindow(const ModelConfig& config) noexcept {
+  return config.sliding_window > 0 && config.sliding_window < config.max_position_embeddings;
+}
+
 // Reads and checks config.json. Opens no shard.
 //
 // Throws   kInput: no config.json. kBadData: key, value found and allowed.

@@ -12,6 +12,7 @@
 namespace phiq {
 namespace {
 
+constexpr float kHalfMax = 65504.0F;
 constexpr std::uint64_t kVerifyElements = 1ULL << 19;  // weights compared at once by a thread
 
 ErrorBound BoundOf(const PlanLine& line) {
@@ -123,6 +124,9 @@ void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
         if (options.nan_was_zeroed)
           std::ranges::replace_if(
               x, [](float w) { return std::isnan(w); }, 0.0F);
+        if (options.was_clamped && HasHalfRange(line.encoding)) {
+          for (float& w : x) w = std::clamp(w, -kHalfMax, kHalfMax);
+        }
         worker.decoded.resize(x.size());
         read_rows(chunk.line, chunk.first_row, chunk.n_rows, worker.codec, worker.decoded);
         const ErrorBound bound = BoundOf(line);

@@ -28,6 +28,7 @@ using ReadRowsFn = std::function<void(std::size_t index, std::uint64_t first_row
 
 struct CompareOptions {
   bool nan_was_zeroed = false;  // NaN in the source is 0 in the output
+  bool was_clamped = false;     // weights beyond a half's range are its largest value
   unsigned threads = 1;
 };
 

@@ -90,8 +90,8 @@ void CheckOutput(const fs::path& output, const PlanOptions& target, const Conver
                  const CheckpointFolder& folder) {
   if (output == kStandardOutput) return;
   RefuseInputAsOutput(output, folder);
-  if (target.format == Format::kGguf && !options.split_max_bytes)
-    CheckOutputPath(output, 0, OutputOptionsOf(options));
+  if (options.split_max_bytes) return;  // the parts' names are not known yet
+  CheckOutputName(target, output, OutputOptionsOf(options));
 }
 
 // Everything that is final before the first byte is written.
@@ -133,8 +133,12 @@ Prepared Prepare(const ConvertOptions& options, const Hooks& hooks, bool will_wr
   CheckOptions(options);
   CheckpointFolder folder = LocateCheckpoint(options.model, warn);
   const std::vector<fs::path> paths = OutputPaths(options, folder);
-  if (will_write && options.targets.size() == 1)
-    CheckOutput(paths[0], options.targets[0], options, folder);
+  // A common folder that is still to be made (or cannot be) holds nothing to look at.
+  std::error_code ignored;
+  const bool is_new = options.targets.size() > 1 && !options.output.empty() &&
+                      !fs::is_directory(options.output, ignored);
+  for (std::size_t i = 0; will_write && !is_new && i < paths.size(); ++i)
+    CheckOutput(paths[i], options.targets[i], options, folder);
 
   Source source = OpenSource(std::move(folder), options.ignore_extra, warn);
   std::vector<Plan> plans;
@@ -245,8 +249,6 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   std::deque<OutputWriter> writers;
   std::vector<StreamTarget> streams;
   for (std::size_t i = 0; i < prepared.targets.size(); ++i) {
-    if (prepared.targets.size() > 1)
-      CheckOutput(prepared.targets[i].path, options.targets[i], options, prepared.source.folder);
     writers.emplace_back(prepared.targets[i], OutputOptionsOf(options));
     streams.push_back(writers.back().stream());
   }

@@ -24,10 +24,19 @@ fs::path PartPath(const fs::path& output, std::string_view suffix) {
   return part;
 }
 
+// What an output records of how it treated odd weights, so that `phiq verify` can do the same.
+std::vector<std::pair<std::string, std::string>> PoliciesOf(const ConvertOptions& options) {
+  std::vector<std::pair<std::string, std::string>> policies;
+  if (options.nan == NanPolicy::kZero) policies.emplace_back("phiq.nan_policy", "zero");
+  if (options.overflow == OverflowPolicy::kClamp)
+    policies.emplace_back("phiq.overflow_policy", "clamp");
+  return policies;
+}
+
 void LayOutGguf(const Source& source, const ConvertOptions& options, const WarningFn& warn,
                 Output& output) {
   gguf::Metadata extra;
-  if (options.nan == NanPolicy::kZero) extra.emplace_back("phiq.nan_policy", std::string("zero"));
+  for (auto& [key, value] : PoliciesOf(options)) extra.emplace_back(key, value);
   const gguf::Metadata metadata = gguf::BuildMetadata(source.model, output.plan, extra, warn);
   gguf::Layout layout = gguf::MakeLayout(output.plan, metadata, options.split_max_bytes);
   for (std::size_t f = 0; f < layout.files.size(); ++f) {
@@ -47,8 +56,7 @@ void LayOutGguf(const Source& source, const ConvertOptions& options, const Warni
 }
 
 void LayOutOnnx(const Source& source, const ConvertOptions& options, Output& output) {
-  output.layout =
-      onnx::MakeLayout(source.folder, source.model, output.plan, options.nan == NanPolicy::kZero);
+  output.layout = onnx::MakeLayout(source.folder, source.model, output.plan, PoliciesOf(options));
   output.owned = onnx::OwnedFiles();
   for (const PlacedFile& file : output.layout.files)
     output.files.push_back(output.path / file.name);
@@ -76,6 +84,15 @@ std::string DefaultName(const std::string& model_name, const PlanOptions& option
   if (options.onnx.ep != ExecutionProvider::kCpu)
     name += fmt::format("-{}", ExecutionProviderName(options.onnx.ep));
   return name;
+}
+
+void CheckOutputName(const PlanOptions& target, const fs::path& path,
+                     const OutputOptions& options) {
+  if (target.format == Format::kGguf) {
+    CheckOutputPath(path, 0, options);
+  } else {
+    StagedFolder::Check(path, onnx::OwnedFiles(), options);
+  }
 }
 
 Output LayOut(const Source& source, Plan plan, const ConvertOptions& options, fs::path path,

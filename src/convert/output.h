@@ -28,6 +28,11 @@ struct Output {
 // What the output is called without -o: the model's name in lower case and the type.
 std::string DefaultName(const std::string& model_name, const PlanOptions& options);
 
+// Before any work: what stands at the output's name may be replaced.
+// Throws   as CheckOutputPath and StagedFolder::Check.
+void CheckOutputName(const PlanOptions& target, const std::filesystem::path& path,
+                     const OutputOptions& options);
+
 // Lays out `plan`. From here on every offset is final.
 Output LayOut(const Source& source, Plan plan, const ConvertOptions& options,
               std::filesystem::path path, const WarningFn& warn);

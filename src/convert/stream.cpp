@@ -278,7 +278,9 @@ class Worker {
                              is_half ? "F16 value 65504" : "F32 value"))
         .In(ShardOf(line))
         .Tensor(line.name)
-        .Hint("weights this large fit BF16 or F32");
+        .Hint(targets_.front().plan->format == Format::kGguf
+                  ? "weights this large fit BF16 or F32"
+                  : "weights this large need floats, where the provider computes in float32");
   }
 
   std::string ShardOf(const PlanLine& line) const {

@@ -106,7 +106,8 @@ Verification VerifyGguf(const VerifyOptions& options, unsigned threads, const Ho
     }
   };
   const bool nan_was_zeroed = gguf::Find(file.metadata(), "phiq.nan_policy") != nullptr;
-  CompareWeights(source, weights, read_rows, {nan_was_zeroed, threads}, hooks, result);
+  const bool was_clamped = gguf::Find(file.metadata(), "phiq.overflow_policy") != nullptr;
+  CompareWeights(source, weights, read_rows, {nan_was_zeroed, was_clamped, threads}, hooks, result);
   return result;
 }
 

@@ -69,6 +69,16 @@ Found MatchWeights(const onnx::Folder& folder, const Source& source,
     found.weights.push_back({weight.name, std::move(line)});
     found.stored.push_back(&weight);
   }
+  // A tied embedding is looked up and multiplied with, by one tensor or two.
+  const auto has = [&](TensorRole role) {
+    return std::ranges::any_of(found.weights,
+                               [&](const StoredWeight& w) { return w.line.role == role; });
+  };
+  const bool is_shared = std::ranges::any_of(
+      folder.weights(), [](const onnx::Weight& weight) { return !weight.shared_name.empty(); });
+  if (IsTied(source.model) && !is_shared &&
+      !(has(TensorRole::kTokenEmbedding) && has(TensorRole::kOutputHead)))
+    problems.emplace_back("the embedding or the output head is missing");
   for (std::size_t i = 0; i < n_rows_found.size(); ++i) {
     const SourceTensor& tensor = source.checkpoint.tensors()[source.model.tensors[i].source];
     const std::uint64_t wanted = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
@@ -142,7 +152,9 @@ Verification VerifyOnnx(const VerifyOptions& options, unsigned threads, const Ho
     }
   };
   const bool nan_was_zeroed = !onnx::Property(folder, "phiq.nan_policy").empty();
-  CompareWeights(source, found.weights, read_rows, {nan_was_zeroed, threads}, hooks, result);
+  const bool was_clamped = !onnx::Property(folder, "phiq.overflow_policy").empty();
+  CompareWeights(source, found.weights, read_rows, {nan_was_zeroed, was_clamped, threads}, hooks,
+                 result);
   return result;
 }
 

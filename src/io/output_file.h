@@ -13,9 +13,9 @@
 namespace phiq {
 
 struct OutputOptions {
-  bool force = false;        // replace what exists
-  bool mkdir = false;        // create missing parent folders
-  bool space_check = true;   // refuse before any work when the disk is too full
+  bool force = false;       // replace what exists
+  bool mkdir = false;       // create missing parent folders
+  bool space_check = true;  // refuse before any work when the disk is too full
   bool fsync = true;
 };
 
@@ -23,22 +23,25 @@ struct OutputOptions {
 //
 // Throws   kOutput: exists without force, no folder, no permission, not enough space (needed and
 //          free bytes named). kUsage: a folder stands there.
-void CheckOutputPath(const std::filesystem::path& path, std::uint64_t size_bytes, const OutputOptions& options);
+void CheckOutputPath(const std::filesystem::path& path, std::uint64_t size_bytes,
+                     const OutputOptions& options);
 
 class OutputFile {
  public:
-  // A regular file of exactly `size_bytes`, or the pipe or device that `path` is; "-" is standard output.
+  // A regular file of exactly `size_bytes`, or the pipe or device that `path` is; "-" is standard
+  // output.
   //
   // Throws   kOutput: exists without force, disk full, no permission, ...
   //          kTryAgain: another live run writes the same name. kUsage: "-" and standard output is a
   //          terminal.
-  OutputFile(const std::filesystem::path& path, std::uint64_t size_bytes, const OutputOptions& options);
+  OutputFile(const std::filesystem::path& path, std::uint64_t size_bytes,
+             const OutputOptions& options);
   ~OutputFile();  // without Commit: the temporary is removed and the final name is untouched
   OutputFile(OutputFile&&) noexcept;
   OutputFile& operator=(OutputFile&&) noexcept;
 
-  // Writes at a position. Ranges must be disjoint and must cover the file, but for zero bytes, which
-  // need not be written to a regular file.
+  // Writes at a position. Ranges must be disjoint and must cover the file, but for zero bytes,
+  // which need not be written to a regular file.
   //
   // Threads  safe. On a pipe a call waits until all bytes before its range have been written, so
   //          ranges must be handed out in order (as ParallelChunks does).
@@ -64,18 +67,22 @@ class OutputFile {
 };
 
 // Commits several files of one output into an existing folder: all are synced first, then renamed,
-// files[root] last (and, when replacing, the old root is removed first), so that a root never points at
-// files of another generation.
+// files[root] last (and, when replacing, the old root is removed first), so that a root never
+// points at files of another generation.
 void CommitTogether(std::vector<OutputFile>& files, std::size_t root);
 
 // A folder as output: files are written into a hidden sibling folder, which Commit renames.
 class StagedFolder {
  public:
   // `owned`: file names that phiq itself writes into such a folder; with force, an old folder that
-  // holds any other file is refused (kOutput, naming up to five). kUsage: "." or "..", which no rename
-  // can replace.
-  StagedFolder(const std::filesystem::path& path, std::vector<std::string> owned, const OutputOptions& options);
+  // holds any other file is refused (kOutput, naming up to five). kUsage: "." or "..", which no
+  // rename can replace.
+  StagedFolder(const std::filesystem::path& path, std::vector<std::string> owned,
+               const OutputOptions& options);
   ~StagedFolder();
+  // What the constructor would refuse about the name and what stands there, before any work.
+  static void Check(const std::filesystem::path& path, std::vector<std::string> owned,
+                    const OutputOptions& options);
   StagedFolder(const StagedFolder&) = delete;
   StagedFolder& operator=(const StagedFolder&) = delete;
 

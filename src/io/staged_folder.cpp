@@ -48,6 +48,8 @@ struct StagedFolder::Impl {
 
   // The folder or link that stands at the final name; throws when it may not be replaced.
   bool Replaces() const;
+  // The name, and what stands there.
+  void Check() const;
   void Exchange();
 
   fs::path path;
@@ -106,16 +108,25 @@ void StagedFolder::Impl::Exchange() {
   }
 }
 
-StagedFolder::StagedFolder(const fs::path& path, std::vector<std::string> owned,
-                           const OutputOptions& options)
-    : impl_(std::make_unique<Impl>(path.has_filename() ? path : path.parent_path(),
-                                   std::move(owned), options)) {
-  if (const fs::path name = impl_->path.filename(); name == "." || name == "..") {
+void StagedFolder::Impl::Check() const {
+  if (const fs::path name = path.filename(); name == "." || name == "..") {
     throw Error(ErrorCode::kUsage, "a folder that is renamed into place needs a name of its own")
         .In(path.native())
         .Hint("give -o the name of a new folder");
   }
-  impl_->Replaces();
+  Replaces();
+}
+
+void StagedFolder::Check(const fs::path& path, std::vector<std::string> owned,
+                         const OutputOptions& options) {
+  Impl(path.has_filename() ? path : path.parent_path(), std::move(owned), options).Check();
+}
+
+StagedFolder::StagedFolder(const fs::path& path, std::vector<std::string> owned,
+                           const OutputOptions& options)
+    : impl_(std::make_unique<Impl>(path.has_filename() ? path : path.parent_path(),
+                                   std::move(owned), options)) {
+  impl_->Check();
   PrepareFolder(impl_->path, options);
   LockedFolder locked(ParentFolder(impl_->path));
   locked.RemoveStale(impl_->path, impl_->owned);

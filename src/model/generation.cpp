@@ -21,10 +21,11 @@ class IdReader {
   IdReader(const Json& object, std::string path, std::uint32_t vocab_size)
       : object_(object), path_(std::move(path)), vocab_size_(vocab_size) {}
 
-  // A number or a list of them; empty when the key is missing or null.
+  // A number or a list of them, each once; empty when the key is missing, null or -1 (which some
+  // tools write for none).
   std::vector<std::uint32_t> Ids(std::string_view key) const {
     const Json* value = FindMember(object_, key);
-    if (value == nullptr) return {};
+    if (value == nullptr || *value == -1) return {};
     std::vector<std::uint32_t> ids;
     for (const Json& item : value->is_array() ? *value : Json::array({*value})) {
       if (!item.is_number_unsigned() || item.get<std::uint64_t>() >= vocab_size_) {
@@ -32,7 +33,8 @@ class IdReader {
                                                      key, Show(*value), vocab_size_))
             .In(path_);
       }
-      ids.push_back(item.get<std::uint32_t>());
+      const auto id = item.get<std::uint32_t>();
+      if (std::ranges::find(ids, id) == ids.end()) ids.push_back(id);
     }
     return ids;
   }
@@ -42,6 +44,17 @@ class IdReader {
   std::string path_;
   std::uint32_t vocab_size_;
 };
+
+// What no runtime takes.
+void CheckSampling(const GenerationConfig& config, const std::string& path) {
+  const auto refuse = [&](std::string_view key, auto value, std::string_view allowed) {
+    throw Error(ErrorCode::kBadData, fmt::format("'{}' is {}, allowed is {}", key, value, allowed))
+        .In(path);
+  };
+  if (config.top_k > 0x7FFFFFFF) refuse("top_k", config.top_k, "0 to 2147483647");
+  if (!(config.temperature >= 0)) refuse("temperature", config.temperature, "0 or more");
+  if (!(config.top_p >= 0 && config.top_p <= 1)) refuse("top_p", config.top_p, "0 to 1");
+}
 
 void AddTurnEnds(const Tokenizer& tokenizer, GenerationConfig& config) {
   for (const std::string_view text : kTurnEnds) {
@@ -82,6 +95,7 @@ GenerationConfig ReadGenerationConfig(const CheckpointFolder& folder, const Mode
     config.temperature = JsonNumber(*json, "temperature", path).value_or(config.temperature);
     config.top_k = JsonUnsigned(*json, "top_k", path).value_or(config.top_k);
     config.top_p = JsonNumber(*json, "top_p", path).value_or(config.top_p);
+    CheckSampling(config, path);
   }
   if (config.eos_token_ids.empty() && model.tokenizer.eos_id)
     config.eos_token_ids.push_back(*model.tokenizer.eos_id);

@@ -100,7 +100,18 @@ ConfigTables::ConfigTables(const ModelConfig& config)
     : config_(config),
       attention_factor_(RopeAttentionFactor(config)),
       short_frequencies_(Frequencies(config, config.short_factor)),
-      long_frequencies_(Frequencies(config, config.long_factor)) {}
+      long_frequencies_(Frequencies(config, config.long_factor)) {
+  const auto last_position = static_cast<float>(config.max_position_embeddings);
+  for (const std::vector<float>* frequencies : {&short_frequencies_, &long_frequencies_}) {
+    const auto bad = std::ranges::find_if(
+        *frequencies, [&](float f) { return !std::isfinite(f * last_position); });
+    if (bad == frequencies->end()) continue;
+    throw Error(ErrorCode::kBadData,
+                fmt::format("rotary frequency {} is {}: theta or a rope factor is too small",
+                            bad - frequencies->begin(), *bad))
+        .In("config.json");
+  }
+}
 
 void ConfigTables::ReadRows(ConfigTable table, std::uint64_t first_row,
                             std::span<float> out) const {

@@ -31,6 +31,7 @@ TableShape ShapeOf(const ModelConfig& config, ConfigTable table) noexcept;
 // Source    docs/formats/onnx.md "Rotary tables"; transformers modeling_rope_utils.py.
 class ConfigTables {
  public:
+  // Throws   kBadData: theta and factors that give no finite angles.
   explicit ConfigTables(const ModelConfig& config);
 
   // Rows [first_row, first_row + out.size() / n_columns). Threads: safe.

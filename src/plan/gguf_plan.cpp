@@ -8,6 +8,7 @@
 #include "phiq/text.h"
 #include "plan/gguf_recipe.h"
 #include "plan/lines.h"
+#include "plan/planners.h"
 
 namespace phiq {
 namespace {
@@ -59,8 +60,7 @@ void FitToShape(PlanLine& line, GgmlType wanted, bool strict, const WarningFn& w
 }
 
 void WarnOfWindow(const ModelConfig& config, const WarningFn& warn) {
-  if (config.sliding_window == 0 || config.sliding_window >= config.max_position_embeddings) return;
-  if (warn)
+  if (HasSlidingWindow(config) && warn)
     warn({ErrorCode::kBadData,
           fmt::format("config.json: sliding_window {} is below the context of {}, and llama.cpp "
                       "ignores it: texts longer than the window differ from the model's",

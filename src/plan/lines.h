@@ -29,10 +29,4 @@ std::string RuleReason(const TensorRule& rule);
 // Error for a rule whose type no tensor can have.
 Error UnknownTensorType(const TensorRule& rule, std::span<const std::string> known);
 
-// The planners, one a format.
-Plan MakeGgufPlan(const Model& model, std::span<const SourceTensor> tensors,
-                  const PlanOptions& options, const WarningFn& warn);
-Plan MakeOnnxPlan(const Model& model, std::span<const SourceTensor> tensors,
-                  const PlanOptions& options, const WarningFn& warn);
-
 }  // namespace phiq

@@ -11,6 +11,7 @@
 #include "phiq/text.h"
 #include "plan/lines.h"
 #include "plan/onnx_recipe.h"
+#include "plan/planners.h"
 
 namespace phiq {
 namespace {
@@ -70,6 +71,13 @@ class Planner {
   }
 
  private:
+  // By its recipe or by a rule some tensor may become integers.
+  bool HasCodes() const {
+    return recipe_.bits > 0 || std::ranges::any_of(options_.tensor_rules, [](const auto& rule) {
+             return LowerAscii(rule.type).starts_with("int");
+           });
+  }
+
   bool IsDynamic() const { return options_.onnx.activations == Activations::kDynamic; }
 
   // Provider, float type, method and their contradictions.
@@ -91,7 +99,7 @@ class Planner {
     const auto refuse_knob = [&](bool given, std::string_view option, std::string_view why) {
       if (given) throw Usage(fmt::format("{}: {}", option, why));
     };
-    if (recipe_.bits == 0) {
+    if (!HasCodes()) {
       const std::string why = fmt::format("type {} has no integer codes", recipe_.name);
       refuse_knob(options_.group_size.has_value(), "--group-size", why);
       refuse_knob(options_.symmetric.has_value(), "--sym, --asym", why);
@@ -400,7 +408,9 @@ class Planner {
   // What an older runtime would get instead of one tensor for embedding and head.
   std::string_view HintOfSharing() const {
     const int bits = wanted_[embedding_].bits;
-    if (!shared_ || bits == 0) return "";
+    // A rule holds in older runtimes too, and some 8-bit products need 1.24 anyway.
+    if (!shared_ || bits == 0 || wanted_[embedding_].by_rule) return "";
+    if (bits == 8 && plan_.onnx.accuracy_level != 4) return "";
     return bits == 4 ? " (--min-onnxruntime 1.20 gives the embedding an INT4 tensor of its own)"
                      : " (--min-onnxruntime 1.22 keeps the embedding in floats)";
   }
@@ -419,13 +429,15 @@ class Planner {
     if (graph.activations == Activations::kDynamic) {
       add("activations", "uint8",
           "--activations dynamic: plain ONNX operators, quantized for each product");
-    } else if (recipe_.bits > 0) {
+    } else if (std::ranges::any_of(plan_.lines, [](const PlanLine& line) {
+                 return std::holds_alternative<IntegerEncoding>(line.encoding);
+               })) {
       add("accuracy_level", fmt::format("{}", graph.accuracy_level),
           graph.accuracy_level == 4 ? "activations become int8 in blocks as the model runs"
                                     : "of MatMulNBits");
     }
     const ModelConfig& config = model_.config;
-    if (config.sliding_window > 0 && config.sliding_window < config.max_position_embeddings) {
+    if (HasSlidingWindow(config)) {
       add("local_window_size", fmt::format("{}", config.sliding_window),
           "the model attends to so many tokens");
     }

@@ -17,7 +17,7 @@ struct OnnxRecipe {
   std::string_view description;
   int bits;                             // of the matrices; 0: floats
   int head_bits;                        // of the output head
-  bool more_bits_in_some_layers;        // int8 as MoreBits says
+  bool more_bits_in_some_layers;        // int8 as HasMoreBits says
   bool shares_tied_embedding;           // one integer tensor for embedding and head
   std::optional<IntegerMethod> method;  // set by the name; else --method decides
 };

@@ -14,6 +14,7 @@
 #include "plan/gguf_recipe.h"
 #include "plan/lines.h"
 #include "plan/onnx_recipe.h"
+#include "plan/planners.h"
 
 namespace phiq {
 namespace {

@@ -107,7 +107,7 @@ def test_a_folder_needs_a_name(work, out, options):
     (work / "here").mkdir()
     before = snapshot(work)
     line = refused(quantize("--format", "onnx", "-o", out, *options, cwd=work / "here"), 2, before=before, folder=work)
-    assert line == f"{out}: a folder that is renamed into place needs a name of its own (give -o the name of a new " \
+    assert line == f"{out.removesuffix('/')}: a folder that is renamed into place needs a name of its own (give -o the name of a new " \
                    "folder)"
 
 

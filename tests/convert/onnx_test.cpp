@@ -356,6 +356,8 @@ TEST(ConvertOnnx, StopsAtHalfOverflowOrClamps) {
   const std::string bytes =
       BytesOf(temp.path() / "out", "model.layers.0.mlp.down_proj.MatMul.weight");
   EXPECT_EQ(bytes.substr(2 * kStored, 2), "\xFF\xFB");  // 0xFBFF: -65504
+  const std::string source = (temp.path() / "model").string();
+  EXPECT_THAT(Verify({(temp.path() / "out").string(), source, {}, 0}, {}).problems, IsEmpty());
 
   // Other floats have no such limit.
   options = Options(temp.path() / "model", temp.path() / "wide", {Onnx("fp32")});
@@ -463,10 +465,13 @@ class BrokenFolder : public ::testing::Test {
     edit(json);
     Write(name, json.dump(4));
   }
-  void EditGraph(const std::function<void(::onnx::GraphProto&)>& edit) const {
+  void EditModel(const std::function<void(::onnx::ModelProto&)>& edit) const {
     ::onnx::ModelProto proto = Proto(out());
-    edit(*proto.mutable_graph());
+    edit(proto);
     Write("model.onnx", proto.SerializeAsString());
+  }
+  void EditGraph(const std::function<void(::onnx::GraphProto&)>& edit) const {
+    EditModel([&](::onnx::ModelProto& proto) { edit(*proto.mutable_graph()); });
   }
   void EditData(const std::function<void(std::string&)>& edit) const {
     std::string data = ReadBytes(out() / "model.onnx.data");
@@ -591,6 +596,31 @@ TEST_F(BrokenFolder, NamesAMissingNode) {
     }
   });
   EXPECT_THAT(Found(), ::testing::Contains("node '/model/layers.0/mlp/act_fn/Mul' is missing"));
+}
+
+TEST_F(BrokenFolder, NamesWhatStandsAroundTheGraph) {
+  Make(Onnx("int4"));
+  EditModel([](::onnx::ModelProto& model) {
+    model.set_ir_version(14);
+    model.mutable_opset_import(0)->set_version(26);
+    model.add_functions()->set_name("MatMulNBits");
+    ::onnx::TensorProto& extra = *model.mutable_graph()->add_initializer();
+    extra.set_name("extra");
+    extra.set_data_type(1);
+    extra.add_dims(1);
+    extra.set_raw_data(std::string(4, '\0'));
+  });
+  const std::vector<std::string> found = Found();
+  EXPECT_THAT(found, ::testing::Contains("ir_version is 14, wanted 10"));
+  EXPECT_THAT(found, ::testing::Contains("the operator sets are not those that phiq writes"));
+  EXPECT_THAT(found, ::testing::Contains("1 local functions, wanted none"));
+  EXPECT_THAT(found, ::testing::Contains("57 initializers, wanted 56"));
+}
+
+TEST_F(BrokenFolder, NamesATokenizerFileThatTheSourceLacks) {
+  Make(Onnx("int4"));
+  Write("chat_template.jinja", "{{ other }}");
+  EXPECT_THAT(Found(), ::testing::Contains("chat_template.jinja has no counterpart in the source"));
 }
 
 TEST_F(BrokenFolder, NamesNodesOutputsAndInputsThatAreTooMany) {

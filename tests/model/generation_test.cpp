@@ -146,6 +146,31 @@ TEST_F(Generation, PadsWithTheFirstEndWhenNoPadIsGiven) {
   EXPECT_EQ(Read().pad_token_id, 2055U);
 }
 
+TEST_F(Generation, TakesMinusOneForNoneAndAnIdOnce) {
+  EditGeneration([](nlohmann::json& json) {
+    json["pad_token_id"] = -1;
+    json["eos_token_id"] = {2048, 2048, 2055};
+  });
+  EditConfig([](nlohmann::json& json) { json.erase("pad_token_id"); });
+  EXPECT_THAT(Read().eos_token_ids, ElementsAre(2048, 2055));
+  EXPECT_EQ(Read().pad_token_id, 2048U);
+}
+
+TEST_F(Generation, RefusesSamplingThatNoRuntimeTakes) {
+  const auto refusal = [&](const char* key, const nlohmann::json& value) {
+    EditGeneration([&](nlohmann::json& json) {
+      for (const char* other : {"top_k", "top_p", "temperature"}) json.erase(other);
+      json[key] = value;
+    });
+    return Refusal();
+  };
+  EXPECT_EQ(refusal("top_k", 2147483648U),
+            "generation_config.json: 'top_k' is 2147483648, allowed is 0 to 2147483647");
+  EXPECT_EQ(refusal("temperature", -5),
+            "generation_config.json: 'temperature' is -5, allowed is 0 or more");
+  EXPECT_EQ(refusal("top_p", 7), "generation_config.json: 'top_p' is 7, allowed is 0 to 1");
+}
+
 TEST_F(Generation, RefusesAModelThatNeverStops) {
   without_tokenizer_eos = true;
   for (const char* name : {"config.json", "generation_config.json"})
@@ -172,11 +197,11 @@ TEST_F(Generation, RefusesIdsOutsideOfTheVocabulary) {
 
 TEST_F(Generation, RefusesIdsThatAreNone) {
   for (const auto& [value, shown] : std::vector<std::pair<nlohmann::json, std::string>>{
-           {-1, "-1"},
+           {-2, "-2"},
            {1.5, "1.5"},
            {"2048", "\"2048\""},
            {true, "true"},
-           {nlohmann::json::array({1, -1}), "[1,-1]"}}) {
+           {nlohmann::json::array({1, -2}), "[1,-2]"}}) {
     EditGeneration([&](nlohmann::json& json) { json["bos_token_id"] = value; });
     EXPECT_EQ(Refusal(), "generation_config.json: 'bos_token_id' is " + shown +
                              ", allowed are token ids below 2112");

@@ -97,6 +97,21 @@ TEST(RopeAttentionFactor, RefusesALengthWithoutALogarithm) {
   }
 }
 
+// 1 / (1e-45 * 1) is Inf, and 0 times that is no angle.
+TEST(RopeTables, RefuseFactorsWithoutFiniteAngles) {
+  ModelConfig config = Config(96, 4096, 4096);
+  config.short_factor.assign(48, 1.0F);
+  config.short_factor[1] = 1e-45F;
+  try {
+    const ConfigTables tables(config);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kBadData);
+    EXPECT_STREQ(error.what(),
+                 "config.json: rotary frequency 1 is inf: theta or a rope factor is too small");
+  }
+}
+
 TEST(RopeTables, HaveARowForEveryPosition) {
   const ModelConfig config = LongConfig();
   const auto rows = [&](ConfigTable table) {

@@ -89,7 +89,7 @@ std::string FormatOutput(const OutputPlan& output) {
   if (!plan.decisions.empty()) {
     std::vector<std::vector<std::string>> decided = {{"DECISION", "VALUE", "WHY"}};
     for (const Decision& decision : plan.decisions)
-      decided.push_back({decision.subject, decision.value, decision.reason});
+      decided.push_back({Escape(decision.subject), Escape(decision.value), decision.reason});
     text.push_back('\n');
     text += FormatTable("lll", decided);
   }

@@ -15,7 +15,7 @@
 #include "formats/onnx/model_graph.h"
 #include "formats/onnx/side_files.h"
 #include "phiq/text.h"
-#include "plan/lines.h"
+#include "plan/planners.h"
 
 namespace phiq::onnx {
 namespace {
@@ -55,6 +55,8 @@ void CompareLists(std::string_view what,
                   const google::protobuf::RepeatedPtrField<Message>& expected,
                   const google::protobuf::RepeatedPtrField<Message>& found,
                   std::vector<std::string>& problems) {
+  if (expected.size() != found.size())
+    problems.push_back(fmt::format("{} {}s, wanted {}", found.size(), what, expected.size()));
   const auto theirs = ByName(found);
   const auto ours = ByName(expected);
   for (const auto& [name, message] : ours) {
@@ -72,9 +74,31 @@ void CompareLists(std::string_view what,
   }
 }
 
+// What stands around the graph.
+void CompareHeader(const ::onnx::ModelProto& found, std::vector<std::string>& problems) {
+  ::onnx::ModelProto expected;
+  SetVersions(expected);
+  if (found.ir_version() != expected.ir_version())
+    problems.push_back(
+        fmt::format("ir_version is {}, wanted {}", found.ir_version(), expected.ir_version()));
+  const auto versions = [](const ::onnx::ModelProto& model) {
+    std::map<std::string, std::int64_t> map;
+    for (const ::onnx::OperatorSetIdProto& opset : model.opset_import())
+      map[opset.domain()] = opset.version();
+    return map;
+  };
+  if (versions(found) != versions(expected))
+    problems.emplace_back("the operator sets are not those that phiq writes");
+  if (found.functions_size() > 0)
+    problems.push_back(fmt::format("{} local functions, wanted none", found.functions_size()));
+}
+
 // Where the bytes stand is the layout's business: names, types and shapes must agree.
 void CompareInitializers(const ::onnx::GraphProto& expected, const Folder& folder,
                          std::vector<std::string>& problems) {
+  if (static_cast<std::size_t>(expected.initializer_size()) != folder.initializers().size())
+    problems.push_back(fmt::format("{} initializers, wanted {}", folder.initializers().size(),
+                                   expected.initializer_size()));
   for (const ::onnx::TensorProto& tensor : expected.initializer()) {
     const Initializer* found = folder.Find(tensor.name());
     if (found == nullptr) {
@@ -163,12 +187,19 @@ std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointF
     return problems;
   }
   const ::onnx::GraphProto& found = folder.proto().graph();
+  CompareHeader(folder.proto(), problems);
   CompareLists("node", expected.node(), found.node(), problems);
   CompareLists("graph input", expected.input(), found.input(), problems);
   CompareLists("graph output", expected.output(), found.output(), problems);
   CompareInitializers(expected, folder, problems);
   const std::filesystem::path parent = folder.files()[0].path().parent_path();
   for (const SideFile& file : side_files) CompareSideFile(file, parent / file.name, problems);
+  for (const std::string_view name : TokenizerFileNames()) {
+    std::error_code failed;
+    if (std::ranges::find(side_files, name, &SideFile::name) == side_files.end() &&
+        std::filesystem::exists(parent / name, failed))
+      problems.push_back(fmt::format("{} has no counterpart in the source", name));
+  }
   return problems;
 }
 

@@ -31,20 +31,15 @@ void AddProperty(::onnx::ModelProto& model, std::string_view key, std::string_vi
   property.set_value(std::string(value));
 }
 
-void Describe(const Plan& plan, bool nan_zeroed, ::onnx::ModelProto& model) {
-  model.set_ir_version(kIrVersion);
+void Describe(const Plan& plan, const std::vector<std::pair<std::string, std::string>>& policies,
+              ::onnx::ModelProto& model) {
+  SetVersions(model);
   model.set_producer_name("phiq");
   model.set_producer_version(PHIQ_VERSION);
-  for (const auto& [domain, version] :
-       {std::pair<std::string_view, std::int64_t>{"", kOpset}, {kContribDomain, 1}}) {
-    ::onnx::OperatorSetIdProto& opset = *model.add_opset_import();
-    opset.set_domain(std::string(domain));
-    opset.set_version(version);
-  }
   AddProperty(model, "phiq.type", plan.type);
   AddProperty(model, "phiq.execution_provider", ExecutionProviderName(plan.onnx.ep));
   AddProperty(model, "phiq.min_onnxruntime", OnnxRuntimeName(plan.onnx.min_onnxruntime));
-  if (nan_zeroed) AddProperty(model, "phiq.nan_policy", "zero");
+  for (const auto& [key, value] : policies) AddProperty(model, key, value);
 }
 
 void SetExternal(::onnx::TensorProto& tensor, std::uint64_t offset_bytes,
@@ -96,6 +91,16 @@ PlacedFile WholeFile(std::string name, std::vector<std::byte> content) {
 
 }  // namespace
 
+void SetVersions(::onnx::ModelProto& model) {
+  model.set_ir_version(kIrVersion);
+  for (const auto& [domain, version] :
+       {std::pair<std::string_view, std::int64_t>{"", kOpset}, {kContribDomain, 1}}) {
+    ::onnx::OperatorSetIdProto& opset = *model.add_opset_import();
+    opset.set_domain(std::string(domain));
+    opset.set_version(version);
+  }
+}
+
 std::vector<std::string> OwnedFiles() {
   std::vector<std::string> names = {std::string(kModelFile), std::string(kDataFile),
                                     std::string(kConfigFile)};
@@ -104,11 +109,11 @@ std::vector<std::string> OwnedFiles() {
 }
 
 OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan& plan,
-                        bool nan_zeroed) {
+                        const std::vector<std::pair<std::string, std::string>>& policies) {
   OutputLayout layout;
   layout.is_folder = true;
   ::onnx::ModelProto proto;
-  Describe(plan, nan_zeroed, proto);
+  Describe(plan, policies, proto);
   proto.mutable_graph()->set_name("main_graph");
   const std::vector<StoredTensor> stored =
       BuildModelGraph(model.config, plan, *proto.mutable_graph());

@@ -1,8 +1,11 @@
 // The folder that onnxruntime-genai loads, with every byte's place decided.
 #pragma once
 
+#include <onnx/onnx_pb.h>
+
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "formats/layout.h"
@@ -19,11 +22,14 @@ inline constexpr std::string_view kConfigFile = "genai_config.json";
 // Every name that phiq may give a file in such a folder.
 std::vector<std::string> OwnedFiles();
 
+// The version of the file format and the operator sets that every model of ours has.
+void SetVersions(::onnx::ModelProto& model);
+
 // `plan`        decisions about the tokenizer's files are added to it.
-// `nan_zeroed`  recorded in the model: --nan zero was given.
+// `policies`    recorded in the model: keys and values such as {"phiq.nan_policy", "zero"}.
 // Throws   kInput: no tokenizer.json or tokenizer_config.json. kBadData: what they or
 //          generation_config.json say cannot be.
 OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan& plan,
-                        bool nan_zeroed);
+                        const std::vector<std::pair<std::string, std::string>>& policies);
 
 }  // namespace phiq::onnx

@@ -318,7 +318,7 @@ class ModelGraph {
         {"softcap", 0.0F},
         {"do_rotary", std::int64_t{OnDml() ? 0 : 1}},
         {"rotary_interleaved", 0L}};
-    if (config_.sliding_window > 0 && config_.sliding_window < config_.max_position_embeddings)
+    if (HasSlidingWindow(config_))
       attributes.emplace_back("local_window_size", std::int64_t{config_.sliding_window});
     const std::string name = path + "/GroupQueryAttention";
     const std::string output = name + "/output_0";

@@ -51,45 +51,50 @@ bool IsKnownClass(std::string_view name) {
 }
 
 // The runtime wants a number that fits; transformers writes 1e30 for "no limit".
-bool IsLength(const OrderedJson& value) {
+bool IsLength(const Json& value) {
   return value.is_number() && value.get<double>() >= 1 && value.get<double>() < 0x1p31;
 }
 
 // tokenizer_config.json with what the runtime cannot read replaced; nullopt when nothing is.
 std::optional<std::string> PatchTokenizerConfig(const std::string& text, const std::string& path,
                                                 const Model& model, Plan& plan) {
-  if (!ParseJson(text, path, limits::kJsonDepth).is_object())
-    throw Error(ErrorCode::kBadData, "is not a JSON object").In(path);
-  OrderedJson json = OrderedJson::parse(text);  // strictly checked above; this keeps the order
+  Json json = ParseJson(text, path, limits::kJsonDepth);
+  if (!json.is_object()) throw Error(ErrorCode::kBadData, "is not a JSON object").In(path);
   bool changed = false;
-  const auto set = [&](const char* key, OrderedJson value, std::string reason) {
-    std::string shown = value.is_string() && value.get_ref<const std::string&>().size() < 40
-                            ? value.get<std::string>()
-                        : value.is_string() ? "a string"
-                                            : value.dump();
-    json[key] = std::move(value);
+  const auto decide = [&](const char* key, std::string shown, std::string reason) {
     plan.decisions.push_back(
         {fmt::format("{}: {}", kTokenizerConfig, key), std::move(shown), std::move(reason)});
     changed = true;
   };
   const auto name = json.find("tokenizer_class");
-  if (name == json.end() || !name->is_string() ||
-      !IsKnownClass(name->get_ref<const std::string&>())) {
-    set("tokenizer_class",
-        model.tokenizer.kind == TokenizerKind::kSentencePiece ? "LlamaTokenizer" : "GPT2Tokenizer",
-        name == json.end() || !name->is_string()
-            ? "the runtime chooses the tokenizer by it"
-            : fmt::format("not every onnxruntime-genai knows {}",
-                          Escape(name->get_ref<const std::string&>())));
+  const bool is_named = name != json.end() && name->is_string();
+  if (!is_named || !IsKnownClass(name->get_ref<const std::string&>())) {
+    const char* const wanted =
+        model.tokenizer.kind == TokenizerKind::kSentencePiece ? "LlamaTokenizer" : "GPT2Tokenizer";
+    decide("tokenizer_class", wanted,
+           is_named ? fmt::format("not every onnxruntime-genai knows {}",
+                                  Escape(name->get_ref<const std::string&>()))
+                    : "the runtime chooses the tokenizer by it");
+    json["tokenizer_class"] = wanted;
   }
   const auto length = json.find("model_max_length");
-  if (length != json.end() && !IsLength(*length))
-    set("model_max_length", model.config.max_position_embeddings, "the context; it was no length");
+  if (length != json.end() && !IsLength(*length)) {
+    decide("model_max_length", fmt::format("{}", model.config.max_position_embeddings),
+           "the context; it was no length");
+    *length = model.config.max_position_embeddings;
+  }
+  const std::string& wanted = model.tokenizer.chat_template;
   const auto chat = json.find("chat_template");
-  if (!model.tokenizer.chat_template.empty() && (chat == json.end() || !chat->is_string()))
-    set("chat_template", model.tokenizer.chat_template,
-        chat == json.end() ? "it stands in a file of its own in the checkpoint"
-                           : "the runtime reads one template, not a list");
+  const bool is_list = chat != json.end() && chat->is_array();
+  if (wanted.empty() && is_list) {
+    decide("chat_template", "removed", "the runtime reads one template, and none is the default");
+    json.erase(chat);
+  } else if (!wanted.empty() && (chat == json.end() || *chat != wanted)) {
+    decide("chat_template", fmt::format("{} bytes", wanted.size()),
+           is_list ? "the runtime reads one template, not a list"
+                   : "it stands in a file of its own in the checkpoint");
+    json["chat_template"] = wanted;
+  }
   if (!changed) return std::nullopt;
   return json.dump(2) + "\n";
 }

@@ -59,12 +59,13 @@ PlanOptions Options(std::string type, ExecutionProvider ep = ExecutionProvider::
   return options;
 }
 
-Written Write(const CheckpointFolder& folder, const PlanOptions& options, bool nan_zeroed = false) {
+Written Write(const CheckpointFolder& folder, const PlanOptions& options,
+              const std::vector<std::pair<std::string, std::string>>& policies = {}) {
   Written written;
   const Checkpoint checkpoint = OpenCheckpoint(folder, nullptr);
   written.model = DescribeModel(folder, ReadModelConfig(folder, nullptr), checkpoint, {}, nullptr);
   written.plan = MakePlan(written.model, checkpoint, options, nullptr);
-  written.layout = MakeLayout(folder, written.model, written.plan, nan_zeroed);
+  written.layout = MakeLayout(folder, written.model, written.plan, policies);
   if (!written.proto.ParseFromString(written.Text("model.onnx")))
     throw std::runtime_error("no model");
   return written;
@@ -319,7 +320,9 @@ TEST(OnnxWriter, SaysWhatItIs) {
                                     {"phiq.min_onnxruntime", "1.24"}}));
   const CheckpointFolder folder =
       LocateCheckpoint((phiq::testing::TestData() / "phi35-tiny").string(), nullptr);
-  EXPECT_EQ(properties(Write(folder, Options("fp16", ExecutionProvider::kDml), true).proto),
+  EXPECT_EQ(properties(Write(folder, Options("fp16", ExecutionProvider::kDml),
+                             {{"phiq.nan_policy", "zero"}})
+                           .proto),
             (Map{{"phiq.type", "fp16"},
                  {"phiq.execution_provider", "dml"},
                  {"phiq.min_onnxruntime", "1.20"},
@@ -612,9 +615,8 @@ TEST(TokenizerFiles, HaveOneChatTemplate) {
                              {{"name", "default"}, {"template", "{{ messages }}"}}};
   });
   EXPECT_EQ(patched.config["chat_template"], "{{ messages }}");
-  EXPECT_THAT(
-      patched.decisions,
-      ElementsAre("chat_template: {{ messages }} (the runtime reads one template, not a list)"));
+  EXPECT_THAT(patched.decisions,
+              ElementsAre("chat_template: 14 bytes (the runtime reads one template, not a list)"));
 }
 
 TEST(TokenizerFiles, TakeAChatTemplateFromItsOwnFile) {
@@ -626,9 +628,27 @@ TEST(TokenizerFiles, TakeAChatTemplateFromItsOwnFile) {
             "{{ 'a template that is longer than forty characters' }}");
   EXPECT_THAT(
       patched.decisions,
-      ElementsAre("chat_template: a string (it stands in a file of its own in the checkpoint)"));
+      ElementsAre("chat_template: 55 bytes (it stands in a file of its own in the checkpoint)"));
   EXPECT_EQ(Write(files.Folder(), Options("int4")).Text("chat_template.jinja"),
             "{{ 'a template that is longer than forty characters' }}");
+}
+
+// The file of its own wins, as it does for GGUF and in transformers.
+TEST(TokenizerFiles, HaveTheTemplateOfTheFileWhereTwoDiffer) {
+  const SideFiles files("phi35-tiny");
+  files.WriteText("chat_template.jinja", "{{ other }}");
+  EXPECT_EQ(Patch(files).config["chat_template"], "{{ other }}");
+}
+
+// A list without a default is nothing that the runtime can read.
+TEST(TokenizerFiles, DropAListWithoutADefault) {
+  const Patched patched = Patch("phi35-tiny", [](Json& json) {
+    json["chat_template"] = Json::array({{{"name", "tool_use"}, {"template", "{{ tools }}"}}});
+  });
+  EXPECT_FALSE(patched.config.contains("chat_template"));
+  EXPECT_THAT(patched.decisions,
+              ElementsAre("chat_template: removed (the runtime reads one template, and none is "
+                          "the default)"));
 }
 
 TEST(TokenizerFiles, NeedNoChatTemplate) {
@@ -637,15 +657,14 @@ TEST(TokenizerFiles, NeedNoChatTemplate) {
   EXPECT_THAT(patched.decisions, IsEmpty());
 }
 
-// Keys that are not patched keep their order and values.
+// Keys that are not patched keep their values (their order means nothing in JSON).
 TEST(TokenizerFiles, KeepTheOtherKeysWhenOneIsPatched) {
   const SideFiles files("phi35-tiny");
-  const auto before = nlohmann::ordered_json::parse(FileText(files.path("tokenizer_config.json")));
+  const Json before = Json::parse(FileText(files.path("tokenizer_config.json")));
   std::string text = FileText(files.path("tokenizer_config.json"));
   text.replace(text.find("LlamaTokenizer"), 14, "SomeTokenizer!");
   files.WriteText("tokenizer_config.json", text);
-  const auto after = nlohmann::ordered_json::parse(Patch(files).text);
-  EXPECT_EQ(after.dump(), before.dump());
+  EXPECT_EQ(Json::parse(Patch(files).text), before);
 }
 
 std::string Refusal(const SideFiles& files, ErrorCode code) {
