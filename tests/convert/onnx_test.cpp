@@ -89,10 +89,9 @@ std::pair<ErrorCode, std::string> Thrown(const std::function<void()>& call) {
 
 TEST(ConvertSeveral, GivesTheBytesOfSingleRuns) {
   for (const std::string model : {"phi35-tiny", "phi4mini-tiny"}) {
-    for (const auto& [gguf, onnx] : {std::pair(Gguf("Q4_K_M"), Onnx("int4")),
+    for (const auto& [gguf, onnx] : {std::pair(Gguf("Q4_0"), Onnx("int4")),
                                      {Gguf("F16"), Onnx("fp32")},
-                                     {Gguf("Q8_0"), Dynamic()},
-                                     {Gguf("BF16"), Onnx("k_quant_mixed")}}) {
+                                     {Gguf("Q8_0"), Dynamic()}}) {
       SCOPED_TRACE(model + " " + onnx.type);
       const TempFolder temp;
       const ConvertReport of_gguf =
@@ -418,25 +417,35 @@ std::vector<std::string> Problems(const fs::path& folder, const std::string& mod
   return Verify({folder.string(), (kData / model).string(), {}, 2}, {}).problems;
 }
 
+// Providers, an old runtime, other encodings and rules.
+std::vector<PlanOptions> Variants() {
+  std::vector<PlanOptions> targets;
+  for (const ExecutionProvider ep :
+       {ExecutionProvider::kCuda, ExecutionProvider::kDml, ExecutionProvider::kWebGpu}) {
+    targets.push_back(Onnx("int4"));
+    targets.back().onnx.ep = ep;
+  }
+  targets.push_back(Onnx("int4"));
+  targets.back().onnx.min_onnxruntime = OnnxRuntime::k1_20;
+  targets.push_back(Onnx("int4"));
+  targets.back().symmetric = false;
+  targets.back().group_size = 16;
+  targets.back().onnx.accuracy_level = 1;
+  targets.back().onnx.max_length = 77;
+  targets.push_back(Onnx("int8"));
+  targets.back().tensor_rules = {{"embed", "int4"}, {"layers.2", "float"}};
+  return targets;
+}
+
 TEST(VerifyOnnx, AcceptsWhatConvertWrote) {
   for (const std::string model : {"phi35-tiny", "phi4mini-tiny"}) {
     std::vector<PlanOptions> targets = {Dynamic()};
     for (const TypeName& type : TypeNames(Format::kOnnx))
       targets.push_back(Onnx(std::string(type.name)));
-    for (const ExecutionProvider ep :
-         {ExecutionProvider::kCuda, ExecutionProvider::kDml, ExecutionProvider::kWebGpu}) {
-      targets.push_back(Onnx("int4"));
-      targets.back().onnx.ep = ep;
-    }
-    targets.push_back(Onnx("int4"));
-    targets.back().onnx.min_onnxruntime = OnnxRuntime::k1_20;
-    targets.push_back(Onnx("int4"));
-    targets.back().symmetric = false;
-    targets.back().group_size = 16;
-    targets.back().onnx.accuracy_level = 1;
-    targets.back().onnx.max_length = 77;
-    targets.push_back(Onnx("int8"));
-    targets.back().tensor_rules = {{"embed", "int4"}, {"layers.2", "float"}};
+    // Sanitizers make this slow: what follows is tried on the tied model, which has more forms.
+    const bool is_tied = model == "phi4mini-tiny";
+    for (const PlanOptions& target : is_tied ? Variants() : std::vector<PlanOptions>())
+      targets.push_back(target);
     for (const PlanOptions& target : targets) {
       SCOPED_TRACE(model + " " + target.type);
       const TempFolder temp;
