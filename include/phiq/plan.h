@@ -123,10 +123,10 @@ std::string TypeOfPrecision(Format format, Precision precision);
 // Decides the type of every tensor.
 //
 // `tensors`  Checkpoint::tensors().
-// Throws     kUsage: unknown type (with a suggestion), a rule that matches no tensor, a bad
-// pattern.
-//            kUnsupported: a type of the format that phiq does not write, saying why;
-//            a shape fallback under strict_types.
+// Throws     kUsage: unknown type (with a suggestion), options that contradict each other, a rule
+//            that matches no tensor, a bad pattern. kUnsupported: a type of the format that phiq
+//            does not write or the wanted runtime does not run, saying why; a shape fallback under
+//            strict_types.
 // Warns      a shape fallback.
 Plan MakePlan(const Model& model, std::span<const SourceTensor> tensors, const PlanOptions& options,
               const WarningFn& warn);

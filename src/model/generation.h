@@ -26,9 +26,8 @@ struct GenerationConfig {
   double top_p = 1.0;
 };
 
-// Throws   kBadData: a value of the wrong kind, an id outside of the vocabulary, no end-of-text id
-// at
-//          all. kInput: a file that cannot be read.
+// Throws   kBadData: a value of the wrong kind or that no runtime takes, an id outside of the
+//          vocabulary, no end-of-text id at all. kInput: a file that cannot be read.
 GenerationConfig ReadGenerationConfig(const CheckpointFolder& folder, const Model& model);
 
 }  // namespace phiq

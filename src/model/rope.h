@@ -10,8 +10,10 @@
 namespace phiq {
 
 // By what cosines and sines are multiplied; 1 without rope scaling, and without a longer context
-// than the original one. longrope: sqrt(1 + ln(s) / ln(original length)); yarn: 0.1 ln(s) + 1; s =
-// length / original length. Throws   kBadData: not finite (an original length of 1).
+// than the original one. With s = length / original length, longrope has
+// sqrt(1 + ln(s) / ln(original length)) and yarn 0.1 ln(s) + 1.
+//
+// Throws   kBadData: not finite (an original length of 1).
 float RopeAttentionFactor(const ModelConfig& config);
 
 // Rows and columns of a table (rows 1 for the factors).
@@ -22,12 +24,11 @@ TableShape ShapeOf(const ModelConfig& config, ConfigTable table) noexcept;
 
 // Values of the tables, computed when asked for.
 //
-// Values    angle = float(position) * frequency, with frequency = 1 / (factor * theta^(2i /
-// rope_dim)); every
-//           operation in float32, as transformers has it (the power alone in double, then rounded):
-//           at position 131071 a last bit of the frequency is an error of 0.01 in the angle. Cosine
-//           and sine are those of the float32 angle, rounded to float32, times RopeAttentionFactor
-//           in float32.
+// Values    angle = float(position) * frequency,
+//           frequency = 1 / (factor * theta^(2i / rope_dim)); every operation in float32, as
+//           transformers has it (the power alone in double, then rounded): at position 131071 a
+//           last bit of the frequency is an error of 0.01 in the angle. Cosine and sine are those
+//           of the float32 angle, rounded to float32, times RopeAttentionFactor in float32.
 // Source    docs/formats/onnx.md "Rotary tables"; transformers modeling_rope_utils.py.
 class ConfigTables {
  public:

@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::uint32_t kDefaultGroup = 32;  // the builder's
 constexpr std::array<std::uint32_t, 5> kGroups = {16, 32, 64, 128, 256};
-// onnxruntime-genai reserves the cache for this many tokens at once: 131072 of Phi-3.5-mini are 103
-// GB.
+// onnxruntime-genai reserves the cache for this many tokens at once: 131072 tokens of Phi-3.5-mini
+// are 103 GB.
 constexpr std::uint32_t kDefaultMaxLength = 4096;
 
 Error Usage(std::string message) { return {ErrorCode::kUsage, std::move(message)}; }

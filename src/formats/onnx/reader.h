@@ -25,8 +25,7 @@ namespace phiq::onnx {
 // An initializer of the main graph.
 struct Initializer {
   std::string name;
-  std::int32_t data_type =
-      0;  // TensorProto.DataType; newer types than the schema's are plain numbers
+  std::int32_t data_type = 0;  // TensorProto.DataType (data_type.h)
   std::vector<std::uint64_t> dims;
   std::size_t file = 0;  // index into files(); 0 is the .onnx itself
   std::uint64_t offset_bytes = 0, size_bytes = 0;
@@ -38,14 +37,14 @@ struct Weight {
   // "model.layers.0.attn.qkv_proj.MatMul.weight": the unquantized tensor's name, from the node that
   // uses it.
   std::string name;
-  std::string
-      shared_name;  // "model.embed_tokens.weight" when the head's weight is the embedding too
+  // "model.embed_tokens.weight" when the head's weight is the embedding too.
+  std::string shared_name;
   Encoding encoding;
-  std::uint64_t n_rows = 0,
-                row_elements = 0;  // as in the checkpoint: rows are out features, or the vocabulary
-  bool transposed = false;         // stored as [row_elements, n_rows]
-  std::array<std::optional<std::size_t>, 3>
-      arrays;  // initializers: codes or floats, scales, zero points
+  // As in the checkpoint: rows are out features, or the vocabulary.
+  std::uint64_t n_rows = 0, row_elements = 0;
+  bool transposed = false;  // stored as [row_elements, n_rows]
+  // Initializers: codes or floats, scales, zero points.
+  std::array<std::optional<std::size_t>, kMaxArrays> arrays;
 };
 
 // A table of the rotary embedding: an initializer, or a constant of the graph.
