@@ -99,6 +99,7 @@ struct Model {
 
 struct DescribeOptions {
   std::vector<std::string> ignore_extra;  // globs of tensors that need no role (--ignore-extra)
+  bool tokenizer = true;                  // false: Model::tokenizer stays empty
 };
 
 // Gives every tensor its role.

@@ -1,4 +1,5 @@
-// The facts of a checkpoint's tokenizer: tokens, merges, special ids, chat template. No encoding here.
+// The facts of a checkpoint's tokenizer: tokens, merges, special ids, chat template. Text is
+// encoded elsewhere (src/model/token_encoder.h).
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,12 @@ enum class PreTokenizer { kNone, kCl100k, kO200k };
 
 // On disk in SentencePiece and GGUF: never renumber.
 enum class PieceType : std::int32_t {
-  kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6,
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6,
 };
 
 // A piece of tokenizer.model; index = id.
@@ -38,8 +44,24 @@ struct AddedToken {
   std::uint32_t id = 0;
   std::string content;
   bool special = false;
-  bool lstrip = false;
-  bool rstrip = false;
+  bool lstrip = false;       // swallows the white space before it
+  bool rstrip = false;       // swallows the white space behind it
+  bool single_word = false;  // only where no letter stands beside it
+  bool normalized = false;   // looked for after the normalizer
+};
+
+// How text becomes tokens, besides the vocabulary and the merges. Only encoders need it.
+struct EncodingRules {
+  // The normalizer: `prepend` goes before a text that is not empty, then every `replaced` becomes
+  // `replacement`. Empty `prepend` or `replaced`: there is no such step.
+  std::string prepend, replaced, replacement;
+  // The file's own; empty: the one that Tokenizer::pre_tokenizer names.
+  std::string split_expression;
+  bool drop_unmatched = false;  // text between two matches of the expression
+  bool ignore_merges = false;   // a word that is a token stays whole
+  // Says which step of the file phiq does not do. Thrown when an encoder is made: such a tokenizer
+  // can still be converted.
+  std::optional<Error> refusal;
 };
 
 struct Tokenizer {
@@ -55,13 +77,14 @@ struct Tokenizer {
   std::vector<std::pair<std::string, std::string>> merges;
   // added_tokens.json: text and id, sorted by id.
   std::vector<std::pair<std::uint32_t, std::string>> added_tokens_file;
-  // added_tokens_decoder of tokenizer_config.json, then added_tokens of tokenizer.json; sorted by id.
+  // added_tokens_decoder of tokenizer_config.json, then added_tokens of tokenizer.json; by id.
   std::vector<AddedToken> added_tokens_decoder;
   std::vector<AddedToken> added_tokens;
+  EncodingRules encoding;
 
   std::optional<std::uint32_t> bos_id, eos_id, unk_id, sep_id, pad_id, cls_id, mask_id;
   std::optional<bool> add_bos, add_eos;
-  std::string chat_template;                                       // empty: none
+  std::string chat_template;                                              // empty: none
   std::vector<std::pair<std::string, std::string>> named_chat_templates;  // others than "default"
 };
 
@@ -74,7 +97,8 @@ struct Tokenizer {
 //          kUnsupported: a split expression phiq does not know.
 // Source   docs/formats/tokenizer.md.
 Tokenizer ReadTokenizer(const CheckpointFolder& folder, std::uint32_t vocab_size,
-                        std::optional<std::uint32_t> config_bos, std::optional<std::uint32_t> config_eos,
+                        std::optional<std::uint32_t> config_bos,
+                        std::optional<std::uint32_t> config_eos,
                         std::optional<std::uint32_t> config_pad, const WarningFn& warn);
 
 // True when the text is, byte for byte, the chat template of a model that phiq was tried with.

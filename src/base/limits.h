@@ -16,8 +16,19 @@ inline constexpr std::size_t kShards = 1'024;
 inline constexpr std::uint64_t kTokenizerJsonBytes = 256ULL << 20;
 inline constexpr std::uint64_t kTokenizerModelBytes = 64ULL << 20;
 inline constexpr std::uint32_t kVocab = 1'048'576;
+// Sizes of a model; far above every published one.
+inline constexpr std::uint32_t kHidden = 65'536;
+inline constexpr std::uint32_t kIntermediate = 1'048'576;
+inline constexpr std::uint32_t kLayers = 1'024;
+inline constexpr std::uint32_t kHeads = 1'024;
+inline constexpr std::uint32_t kPositions = 0x7FFFFFFF;
 inline constexpr std::size_t kTokenBytes = 65'536;
 inline constexpr std::size_t kMerges = 4'194'304;
+// Of what an encoder takes; the published tokenizers stay far below.
+inline constexpr std::size_t kPieceBytes = 256;  // of a piece with a score, and of an added token
+inline constexpr std::size_t kReplacementBytes = 4;  // of what a normalizer puts in
+inline constexpr std::size_t kSplitExpressionBytes = 16'384;
+inline constexpr std::size_t kEncodedTextBytes = 1'000'000'000;  // positions have 32 bits
 inline constexpr std::uint64_t kChatTemplateBytes = 1ULL << 20;
 inline constexpr std::size_t kRank = 8;
 inline constexpr std::size_t kNameBytes = 512;
@@ -37,7 +48,8 @@ inline constexpr std::uint64_t kOnnxParsedBytes = 192ULL << 20;
 inline constexpr int kOnnxExternalKeys = 64;  // of one tensor; five are known
 inline constexpr std::size_t kOnnxDataFiles = 1'024;
 inline constexpr std::uint64_t kOnnxBlockSize = 65'536;
-inline constexpr std::size_t kOnnxProblems = 100;  // listed; the rest is counted
+inline constexpr std::size_t kOnnxProblems = 100;            // listed; the rest is counted
+inline constexpr std::uint64_t kEvalTextBytes = 1ULL << 30;  // text, or token ids, of `phiq eval`
 inline constexpr unsigned kThreads = 1'024;
 
 }  // namespace phiq::limits

@@ -15,13 +15,6 @@
 namespace phiq {
 namespace {
 
-// What a lying configuration may at most ask for; far above every published model.
-constexpr std::uint32_t kMaxHidden = 65'536;
-constexpr std::uint32_t kMaxIntermediate = 1'048'576;
-constexpr std::uint32_t kMaxLayers = 1'024;
-constexpr std::uint32_t kMaxHeads = 1'024;
-constexpr std::uint32_t kMaxPositions = 0x7FFFFFFF;
-
 constexpr std::string_view kArchitecture = "Phi3ForCausalLM";
 
 class ConfigReader {
@@ -128,10 +121,10 @@ void CheckGraph(const ConfigReader& reader) {
 
 void ReadSizes(const ConfigReader& reader, ModelConfig& config) {
   config.vocab_size = reader.Count("vocab_size", 1, limits::kVocab);
-  config.hidden_size = reader.Count("hidden_size", 1, kMaxHidden);
-  config.intermediate_size = reader.Count("intermediate_size", 1, kMaxIntermediate);
-  config.n_layers = reader.Count("num_hidden_layers", 1, kMaxLayers);
-  config.n_heads = reader.Count("num_attention_heads", 1, kMaxHeads);
+  config.hidden_size = reader.Count("hidden_size", 1, limits::kHidden);
+  config.intermediate_size = reader.Count("intermediate_size", 1, limits::kIntermediate);
+  config.n_layers = reader.Count("num_hidden_layers", 1, limits::kLayers);
+  config.n_heads = reader.Count("num_attention_heads", 1, limits::kHeads);
   if (config.hidden_size % config.n_heads != 0) {
     throw reader.Bad("num_attention_heads", config.n_heads,
                      fmt::format("a divisor of hidden_size {}", config.hidden_size));
@@ -152,9 +145,9 @@ void ReadSizes(const ConfigReader& reader, ModelConfig& config) {
   const Json* epsilon = reader.Find("rms_norm_eps");
   if (epsilon == nullptr) throw reader.Missing("rms_norm_eps", "a number above 0");
   config.rms_norm_eps = reader.ToPositive("rms_norm_eps", *epsilon);
-  config.max_position_embeddings = reader.Count("max_position_embeddings", 2, kMaxPositions);
+  config.max_position_embeddings = reader.Count("max_position_embeddings", 2, limits::kPositions);
   if (reader.Find("sliding_window") != nullptr) {
-    config.sliding_window = reader.Count("sliding_window", 0, kMaxPositions);
+    config.sliding_window = reader.Count("sliding_window", 0, limits::kPositions);
   }
   config.tie_word_embeddings = reader.Flag("tie_word_embeddings");
 }
@@ -219,7 +212,7 @@ void ReadRope(const ConfigReader& reader, ModelConfig& config) {
   config.original_max_position_embeddings =
       original == nullptr
           ? config.max_position_embeddings
-          : reader.ToCount("original_max_position_embeddings", original, 2, kMaxPositions);
+          : reader.ToCount("original_max_position_embeddings", original, 2, limits::kPositions);
   config.rope_scaling = ReadRopeType(reader);
   if (config.rope_scaling == RopeScalingType::kNone) return;
   if (const Json* factor = reader.FindInRopeObjects("attention_factor")) {

@@ -9,6 +9,7 @@
 
 #include "base/endian.h"
 #include "base/half.h"
+#include "model/weights.h"
 #include "phiq/model.h"
 #include "phiq/text.h"
 
@@ -16,44 +17,37 @@ namespace phiq {
 namespace {
 
 struct ExpectedTensor {
-  TensorRole role = TensorRole::kTokenEmbedding;
-  std::int32_t layer = -1;
+  WeightId id;
   std::string name;
   std::vector<std::uint64_t> shape;
   std::string_view origin;  // the keys of config.json that say so
 };
 
+std::string_view OriginOf(TensorRole role) noexcept {
+  switch (role) {
+    case TensorRole::kTokenEmbedding:
+    case TensorRole::kOutputHead:
+      return "vocab_size, hidden_size";
+    case TensorRole::kAttentionQkv:
+      return "(num_attention_heads + 2 * num_key_value_heads) * head size, hidden_size";
+    case TensorRole::kMlpGateUp:
+      return "2 * intermediate_size, hidden_size";
+    case TensorRole::kMlpDown:
+      return "hidden_size, intermediate_size";
+    default:
+      return "hidden_size";
+  }
+}
+
 // In the order of Model::tensors.
 std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config) {
-  const std::uint64_t vocab = config.vocab_size;
-  const std::uint64_t hidden = config.hidden_size;
-  const std::uint64_t inner = config.intermediate_size;
-  const std::uint64_t qkv = hidden + 2ULL * config.n_kv_heads * config.head_dim;
   std::vector<ExpectedTensor> expected;
-  expected.push_back({TensorRole::kTokenEmbedding,
-                      -1,
-                      "model.embed_tokens.weight",
-                      {vocab, hidden},
-                      "vocab_size, hidden_size"});
-  for (std::uint32_t i = 0; i < config.n_layers; ++i) {
-    const auto add = [&](TensorRole role, std::string_view name, std::vector<std::uint64_t> shape,
-                         std::string_view origin) {
-      expected.push_back({role, static_cast<std::int32_t>(i),
-                          fmt::format("model.layers.{}.{}.weight", i, name), std::move(shape),
-                          origin});
-    };
-    add(TensorRole::kAttentionNorm, "input_layernorm", {hidden}, "hidden_size");
-    add(TensorRole::kAttentionQkv, "self_attn.qkv_proj", {qkv, hidden},
-        "(num_attention_heads + 2 * num_key_value_heads) * head size, hidden_size");
-    add(TensorRole::kAttentionOutput, "self_attn.o_proj", {hidden, hidden}, "hidden_size");
-    add(TensorRole::kMlpNorm, "post_attention_layernorm", {hidden}, "hidden_size");
-    add(TensorRole::kMlpGateUp, "mlp.gate_up_proj", {2 * inner, hidden},
-        "2 * intermediate_size, hidden_size");
-    add(TensorRole::kMlpDown, "mlp.down_proj", {hidden, inner}, "hidden_size, intermediate_size");
+  for (const WeightId& id : WeightsOf(config)) {
+    const WeightShape shape = ShapeOf(config, id.role);
+    std::vector<std::uint64_t> dims = {shape.row_elements};
+    if (!IsNorm(id.role)) dims.insert(dims.begin(), shape.n_rows);
+    expected.push_back({id, CheckpointName(id), std::move(dims), OriginOf(id.role)});
   }
-  expected.push_back({TensorRole::kOutputNorm, -1, "model.norm.weight", {hidden}, "hidden_size"});
-  expected.push_back(
-      {TensorRole::kOutputHead, -1, "lm_head.weight", {vocab, hidden}, "vocab_size, hidden_size"});
   return expected;
 }
 
@@ -206,7 +200,8 @@ Model DescribeModel(const CheckpointFolder& folder, ModelConfig config,
   std::vector<std::string> missing;
   const std::vector<ExpectedTensor> expected = ExpectedTensors(config);
   for (const ExpectedTensor& tensor : expected) {
-    const bool is_tied_head = tensor.role == TensorRole::kOutputHead && config.tie_word_embeddings;
+    const bool is_tied_head =
+        tensor.id.role == TensorRole::kOutputHead && config.tie_word_embeddings;
     const SourceTensor* found = checkpoint.Find(tensor.name);
     if (found == nullptr) {
       if (!is_tied_head) missing.push_back(tensor.name);
@@ -215,7 +210,7 @@ Model DescribeModel(const CheckpointFolder& folder, ModelConfig config,
     CheckTensor(*found, tensor, checkpoint);
     if (is_tied_head) continue;
     const auto source = static_cast<std::size_t>(found - checkpoint.tensors().data());
-    model.tensors.push_back({tensor.role, tensor.layer, source});
+    model.tensors.push_back({tensor.id.role, tensor.id.layer, source});
   }
   RefuseMissing(missing, config, folder);
   RefuseExtra(checkpoint, expected, options, config, folder);
@@ -225,8 +220,10 @@ Model DescribeModel(const CheckpointFolder& folder, ModelConfig config,
     CheckTiedHead(checkpoint, checkpoint.tensors()[model.tensors.front().source], *head);
   }
   model.name = folder.model_name();
-  model.tokenizer = ReadTokenizer(folder, config.vocab_size, config.bos_token_id,
-                                  config.eos_token_id, config.pad_token_id, warn);
+  if (options.tokenizer) {
+    model.tokenizer = ReadTokenizer(folder, config.vocab_size, config.bos_token_id,
+                                    config.eos_token_id, config.pad_token_id, warn);
+  }
   model.config = std::move(config);
   return model;
 }

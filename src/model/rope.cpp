@@ -96,9 +96,10 @@ TableShape ShapeOf(const ModelConfig& config, ConfigTable table) noexcept {
   return {};
 }
 
-ConfigTables::ConfigTables(const ModelConfig& config)
+ConfigTables::ConfigTables(const ModelConfig& config, float attention_factor,
+                           std::string_view origin)
     : config_(config),
-      attention_factor_(RopeAttentionFactor(config)),
+      attention_factor_(attention_factor),
       short_frequencies_(Frequencies(config, config.short_factor)),
       long_frequencies_(Frequencies(config, config.long_factor)) {
   const auto last_position = static_cast<float>(config.max_position_embeddings);
@@ -109,7 +110,7 @@ ConfigTables::ConfigTables(const ModelConfig& config)
     throw Error(ErrorCode::kBadData,
                 fmt::format("rotary frequency {} is {}: theta or a rope factor is too small",
                             bad - frequencies->begin(), *bad))
-        .In("config.json");
+        .In(origin);
   }
 }
 
@@ -137,6 +138,15 @@ void ConfigTables::ReadRows(ConfigTable table, std::uint64_t first_row,
       out[r * n_columns + i] = static_cast<float>(value) * attention_factor_;
     }
   }
+}
+
+void ConfigTables::ReadRotary(std::uint64_t n_positions, std::span<float> cosines,
+                              std::span<float> sines) const {
+  using enum ConfigTable;
+  const bool is_scaled = config_.rope_scaling != RopeScalingType::kNone;
+  const bool is_long = is_scaled && n_positions > config_.original_max_position_embeddings;
+  ReadRows(is_long ? kCosLong : kCos, 0, cosines);
+  ReadRows(is_long ? kSinLong : kSin, 0, sines);
 }
 
 }  // namespace phiq

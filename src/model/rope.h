@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "phiq/model.h"
@@ -33,10 +34,20 @@ TableShape ShapeOf(const ModelConfig& config, ConfigTable table) noexcept;
 class ConfigTables {
  public:
   // Throws   kBadData: theta and factors that give no finite angles.
-  explicit ConfigTables(const ModelConfig& config);
+  explicit ConfigTables(const ModelConfig& config)
+      : ConfigTables(config, RopeAttentionFactor(config), "config.json") {}
+  // Of a file that has its own attention factor; `origin` is its path, for messages.
+  ConfigTables(const ModelConfig& config, float attention_factor, std::string_view origin);
 
   // Rows [first_row, first_row + out.size() / n_columns). Threads: safe.
   void ReadRows(ConfigTable table, std::uint64_t first_row, std::span<float> out) const;
+
+  // What a text of n_positions is turned by: the short factors up to the original length, the long
+  // ones beyond.
+  //
+  // Shapes    cosines, sines: [n_positions, rope_dim / 2].
+  void ReadRotary(std::uint64_t n_positions, std::span<float> cosines,
+                  std::span<float> sines) const;
 
  private:
   const ModelConfig& config_;

@@ -5,7 +5,9 @@
 
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "base/limits.h"
 #include "base/utf8.h"
@@ -144,10 +146,78 @@ void CheckUnknownPiece(const std::vector<SentencePiece>& pieces, const Wire& wir
   }
 }
 
+// The settings that decide how text is cut; the others tell how the model was trained.
+class Settings {
+ public:
+  void ReadTrainer(Wire& wire) {
+    ReadMessage(wire, "trainer settings", [&](std::uint32_t tag, int) {
+      if (tag == Key(3, kVarint)) {
+        model_type_ = wire.Varint();
+      } else if (tag == Key(24, kVarint)) {
+        suffix_spaces_ = wire.Varint() != 0;
+      } else {
+        return false;
+      }
+      return true;
+    });
+  }
+
+  void ReadNormalizer(Wire& wire) {
+    ReadMessage(wire, "normalizer settings", [&](std::uint32_t tag, int end) {
+      if (tag == Key(2, kLengthDelimited)) {
+        has_character_map_ = !wire.Text(end).empty();
+      } else if (tag == Key(3, kVarint)) {
+        add_dummy_prefix_ = wire.Varint() != 0;
+      } else if (tag == Key(4, kVarint)) {
+        removes_spaces_ = wire.Varint() != 0;
+      } else if (tag == Key(5, kVarint)) {
+        escapes_spaces_ = wire.Varint() != 0;
+      } else {
+        return false;
+      }
+      return true;
+    });
+  }
+
+  bool add_dummy_prefix() const { return add_dummy_prefix_; }
+
+  std::string ForeignSetting() const {
+    constexpr std::uint64_t kBpe = 2;
+    if (model_type_ != kBpe) return fmt::format("model type {} is not BPE", model_type_);
+    if (has_character_map_) return "normalizer with a character map";
+    if (removes_spaces_) return "remove_extra_whitespaces";
+    if (!escapes_spaces_) return "escape_whitespaces false";
+    if (suffix_spaces_) return "treat_whitespace_as_suffix";
+    return {};
+  }
+
+ private:
+  // `read` reads the field behind its tag, in a message that ends at `end`, or gives false.
+  static void ReadMessage(Wire& wire, std::string_view what,
+                          const std::function<bool(std::uint32_t tag, int end)>& read) {
+    const int length = wire.Length(wire.end());
+    const int end = wire.position() + length;
+    while (!wire.IsAt(end)) {
+      const std::uint32_t tag = wire.Tag();
+      if (!read(tag, end)) wire.Skip(tag, end);
+      if (wire.position() > end) throw wire.Bad(fmt::format("the {} run past their end", what));
+    }
+  }
+
+  // As SentencePiece has them where the file says nothing.
+  std::uint64_t model_type_ = 1;  // unigram
+  bool suffix_spaces_ = false;
+  bool has_character_map_ = false;
+  bool add_dummy_prefix_ = true;
+  bool removes_spaces_ = true;
+  bool escapes_spaces_ = true;
+};
+
 }  // namespace
 
-std::vector<SentencePiece> ParseSentencePieceModel(std::string_view bytes, std::string_view path) {
+SentencePieceModel ParseSentencePieceModel(std::string_view bytes, std::string_view path) {
   std::vector<SentencePiece> pieces;
+  Settings settings;
   bool has_trainer = false;
   bool has_normalizer = false;
   Wire wire(bytes, path);
@@ -159,15 +229,21 @@ std::vector<SentencePiece> ParseSentencePieceModel(std::string_view bytes, std::
       pieces.push_back(ReadPiece(wire, pieces.size()));
       continue;
     }
-    has_trainer = has_trainer || tag == Key(2, kLengthDelimited);
-    has_normalizer = has_normalizer || tag == Key(3, kLengthDelimited);
-    wire.Skip(tag, wire.end());
+    if (tag == Key(2, kLengthDelimited)) {
+      settings.ReadTrainer(wire);
+      has_trainer = true;
+    } else if (tag == Key(3, kLengthDelimited)) {
+      settings.ReadNormalizer(wire);
+      has_normalizer = true;
+    } else {
+      wire.Skip(tag, wire.end());
+    }
   }
   if (!has_trainer || !has_normalizer) {
     throw wire.Bad("it ends before the settings that follow the pieces");
   }
   CheckUnknownPiece(pieces, wire);
-  return pieces;
+  return {std::move(pieces), settings.add_dummy_prefix(), settings.ForeignSetting()};
 }
 
 }  // namespace phiq

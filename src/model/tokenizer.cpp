@@ -11,6 +11,7 @@
 
 #include "base/limits.h"
 #include "model/chat_template.h"
+#include "model/encoding_rules.h"
 #include "model/sentencepiece.h"
 #include "model/side_file.h"
 #include "model/tokenizer_json.h"
@@ -89,6 +90,12 @@ class TokenizerReader {
   static constexpr std::string_view kAddedName = "added_tokens.json";
   static constexpr std::string_view kSpecialName = "special_tokens_map.json";
 
+  static Error CannotEncode(std::string_view what, std::string_view path) {
+    return Error(ErrorCode::kUnsupported, fmt::format("{}, phiq does not encode so", what))
+        .In(path)
+        .Hint("give the text as token ids with --ids");
+  }
+
   std::string Path(std::string_view name) const { return SidePath(folder_, name); }
 
   void ReadVocabularies() {
@@ -116,6 +123,11 @@ class TokenizerReader {
     out_.vocab = std::move(parsed.vocab);
     out_.merges = std::move(parsed.merges);
     out_.added_tokens = std::move(parsed.added_tokens);
+    out_.encoding = std::move(parsed.encoding);
+    if (model && !out_.vocab.empty() && !parsed.byte_fallback) {
+      out_.encoding.refusal = CannotEncode(
+          "model.byte_fallback is not true although there is a tokenizer.model", Path(kJsonName));
+    }
     first_special_ = std::move(parsed.first_special);
     last_special_ = std::move(parsed.last_special);
 
@@ -171,7 +183,13 @@ class TokenizerReader {
 
   void ReadPieces(const std::string& bytes) {
     const std::string path = Path(kModelName);
-    out_.pieces = ParseSentencePieceModel(bytes, path);
+    SentencePieceModel model = ParseSentencePieceModel(bytes, path);
+    out_.pieces = std::move(model.pieces);
+    if (out_.vocab.empty()) {  // tokenizer.json has the last word on encoding
+      out_.encoding = SentencePieceRules(model.add_dummy_prefix);
+      if (!model.foreign_setting.empty())
+        out_.encoding.refusal = CannotEncode(model.foreign_setting, path);
+    }
     if (out_.pieces.size() > vocab_size_) {
       throw Error(ErrorCode::kBadData,
                   fmt::format("holds {} pieces but the embedding has {} rows (vocab_size)",

@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 #include "base/sha256.h"
+#include "model/encoding_rules.h"
 #include "model/side_file.h"
 #include "phiq/text.h"
 
@@ -190,6 +191,8 @@ AddedToken ParseAddedToken(const Json& entry, std::optional<std::uint32_t> id,
   token.special = JsonBool(entry, "special", path).value_or(false);
   token.lstrip = JsonBool(entry, "lstrip", path).value_or(false);
   token.rstrip = JsonBool(entry, "rstrip", path).value_or(false);
+  token.single_word = JsonBool(entry, "single_word", path).value_or(false);
+  token.normalized = JsonBool(entry, "normalized", path).value_or(!token.special);
   return token;
 }
 
@@ -208,6 +211,7 @@ TokenizerJson ParseTokenizerJson(std::string_view text, std::string_view path,
   out.byte_level = HasByteLevel(FindMember(root, "decoder"), "decoders") ||
                    HasByteLevel(pre_tokenizer, "pretokenizers");
   if (pre_tokenizer != nullptr) out.pre_tokenizer = *pre_tokenizer;
+  out.encoding = ReadEncodingRules(root, path);
   ReadPostProcessor(root, out);
   return out;
 }

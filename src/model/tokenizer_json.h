@@ -20,6 +20,7 @@ struct TokenizerJson {
   bool byte_fallback = false;
   bool byte_level = false;  // a ByteLevel step in decoder or pre_tokenizer
   Json pre_tokenizer;       // as in the file; null: none
+  EncodingRules encoding;
   // The special token that the post-processor puts first or last, where it puts one.
   std::optional<std::string> first_special, last_special;
 };

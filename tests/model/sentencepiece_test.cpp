@@ -28,7 +28,7 @@ const std::string kUnknown = Piece("<unk>", 0, 2);
 const std::string kSettings = Field('\x12', "\x20\x05") + Field('\x1A', "");
 
 std::vector<SentencePiece> Parse(const std::string& bytes) {
-  return ParseSentencePieceModel(bytes, "tokenizer.model");
+  return ParseSentencePieceModel(bytes, "tokenizer.model").pieces;
 }
 
 void ExpectRefused(const std::string& bytes, const char* message) {

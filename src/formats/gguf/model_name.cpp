@@ -26,10 +26,6 @@ std::size_t FindAnyCase(std::string_view text, std::string_view lower_word) {
                              : static_cast<std::size_t>(found - text.begin());
 }
 
-bool SaysPhi3(std::string_view name) {
-  return FindAnyCase(name, "phi-3") != name.npos || FindAnyCase(name, "phi3") != name.npos;
-}
-
 // What llama.cpp does for a Phi-3 name is right when the role tokens swallow white space, and
 // possible when the tokens that it looks up exist.
 bool WantsPhi3(const Tokenizer& tokenizer, std::span<const std::string> tokens) {
@@ -89,6 +85,10 @@ std::string WithPhi3(std::string name) {
 }
 
 }  // namespace
+
+bool SaysPhi3(std::string_view name) {
+  return FindAnyCase(name, "phi-3") != name.npos || FindAnyCase(name, "phi3") != name.npos;
+}
 
 std::string GeneralName(const std::string& model_name, const Tokenizer& tokenizer,
                         std::span<const std::string> tokens, const WarningFn& warn) {

@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "phiq/error.h"
 #include "phiq/tokenizer.h"
@@ -18,5 +19,8 @@ namespace phiq::gguf {
 // Source   docs/formats/gguf.md "The name".
 std::string GeneralName(const std::string& model_name, const Tokenizer& tokenizer,
                         std::span<const std::string> tokens, const WarningFn& warn);
+
+// Whether llama.cpp takes a name for Phi-3's.
+bool SaysPhi3(std::string_view name);
 
 }  // namespace phiq::gguf

@@ -1,0 +1,58 @@
+// Text to token ids.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "model/added_token_splitter.h"
+#include "model/bpe_merger.h"
+#include "model/split_expression.h"
+#include "phiq/tokenizer.h"
+
+namespace phiq {
+
+// Gives the ids that the tokenizers library gives without special tokens: added tokens in the text
+// become their ids, and neither BOS nor EOS is put around it.
+//
+// Source   docs/formats/tokenizer.md "Encoding".
+class TokenEncoder {
+ public:
+  // Throws   kUnsupported: the tokenizer has a step that phiq does not do, or no token for some
+  //          byte. kBadData: a merge of something that is no token, an id that is not below
+  //          `vocab_size`.
+  TokenEncoder(const Tokenizer& tokenizer, std::uint32_t vocab_size);
+
+  // Time is nearly linear, with and without spaces; memory is about 25 bytes for each byte of the
+  // longest word, besides the text and the result. Without a split expression all that stands
+  // between two added tokens is one word.
+  //
+  // Throws   kBadData: not UTF-8. kUnsupported: a gigabyte of text or more, a split expression
+  //          that takes too long.
+  // Threads  safe.
+  std::vector<std::uint32_t> Encode(std::string_view text) const;
+
+ private:
+  // The ids of words that came before, for one text.
+  class WordCache;
+
+  void EncodeStretch(std::string_view text, WordCache& cache,
+                     std::vector<std::uint32_t>& ids) const;
+  void EncodeWord(std::string_view word, WordCache& cache, std::vector<std::uint32_t>& ids) const;
+  std::vector<std::uint32_t> Symbols(std::string_view word) const;
+
+  EncodingRules rules_;
+  AddedTokenSplitter added_, normalized_added_;  // looked for before and after the normalizer
+  std::optional<SplitExpression> split_;         // none: a stretch is one word
+  // Whole words that take no merging; empty unless the tokenizer ignores merges then.
+  std::unordered_map<std::string, std::uint32_t> whole_words_;
+  std::unordered_map<char32_t, std::uint32_t> character_ids_;  // empty for byte-level tokenizers
+  std::array<std::uint32_t, 256> byte_ids_{};
+  BpeMerger merger_;
+};
+
+}  // namespace phiq
