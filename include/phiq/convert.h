@@ -2,12 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "phiq/error.h"
+#include "phiq/evaluate.h"
+#include "phiq/hooks.h"
 #include "phiq/plan.h"
 #include "phiq/profile.h"
 
@@ -32,20 +33,10 @@ struct ConvertOptions {
   bool mkdir = false;
   bool space_check = true;
   bool fsync = true;
-};
-
-struct Progress {
-  std::uint64_t weights_done = 0;
-  std::uint64_t weights_total = 0;
-  std::uint64_t bytes_written = 0;
-  double elapsed_s = 0;
-};
-
-// What a caller may hook into a long job. All optional; called from the calling thread.
-struct Hooks {
-  std::function<void(const Progress&)> progress;  // about ten times a second
-  WarningFn warn;
-  std::function<bool()> stop_requested;  // true: throw kInterrupted soon, leaving nothing behind
+  // Evaluate the outputs against the checkpoint before they get their final names; a threshold that
+  // is not met is kNo, and nothing is left. `models` and `reference` are not looked at. Takes the
+  // memory that Evaluate takes.
+  std::optional<EvalOptions> evaluation;
 };
 
 struct PlannedFile {
@@ -77,6 +68,7 @@ struct ConvertReport {
   std::uint64_t peak_memory_bytes = 0;  // measured (VmHWM)
   // Of each target: sqrt(sum (w - decoded)^2 / sum w^2) over the quantized tensors.
   std::vector<double> relative_rmse;
+  std::optional<EvalReport> evaluation;
 };
 
 // Plans without writing. Opens headers only (with OverflowPolicy::kF32 and a 16-bit float type,

@@ -12,7 +12,7 @@ namespace phiq {
 
 // The classes of failure. Their values are the program's exit codes: never renumber.
 enum class ErrorCode : int {
-  kNo = 1,            // the tool worked and the answer is "no" (verify, inspect --check)
+  kNo = 1,            // the tool worked and the answer is "no" (verify, inspect --check, eval)
   kUsage = 2,         // bad option, missing operand, output equals input
   kBadData = 3,       // malformed, truncated, inconsistent or refused input content
   kInput = 4,         // input not found, not readable, not a regular file

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "phiq/convert.h"
 #include "phiq/error.h"
+#include "phiq/hooks.h"
 
 namespace phiq {
 

@@ -97,8 +97,8 @@ VerifiedTensor Judge(const StoredWeight& weight, const ErrorSum& error,
 }  // namespace
 
 void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
-                    const ReadRowsFn& read_rows, const CompareOptions& options, const Hooks& hooks,
-                    Verification& verification) {
+                    const ReadRowsFn& read_rows, const CompareWeightsOptions& options,
+                    const Hooks& hooks, Verification& verification) {
   Plan plan;
   std::vector<std::size_t> order;
   for (const StoredWeight& weight : weights) {

@@ -26,7 +26,7 @@ struct StoredWeight {
 using ReadRowsFn = std::function<void(std::size_t index, std::uint64_t first_row,
                                       std::uint64_t n_rows, RowCodec& codec, std::span<float> out)>;
 
-struct CompareOptions {
+struct CompareWeightsOptions {
   bool nan_was_zeroed = false;  // NaN in the source is 0 in the output
   bool was_clamped = false;     // weights beyond a half's range are its largest value
   unsigned threads = 1;
@@ -35,7 +35,7 @@ struct CompareOptions {
 // Fills `verification.tensors`, and adds a problem for each weight that is not within its
 // encoding's bounds.
 void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
-                    const ReadRowsFn& read_rows, const CompareOptions& options, const Hooks& hooks,
-                    Verification& verification);
+                    const ReadRowsFn& read_rows, const CompareWeightsOptions& options,
+                    const Hooks& hooks, Verification& verification);
 
 }  // namespace phiq

@@ -3,6 +3,7 @@
 #include "phiq/convert.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -11,6 +12,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "convert/evaluate.h"
 #include "convert/memory.h"
 #include "convert/output.h"
 #include "convert/source.h"
@@ -65,6 +67,17 @@ void CheckOptions(const ConvertOptions& options) {
     if (options.split_max_bytes)
       throw usage("--split-max-size needs files, not standard output (-o -)");
   }
+  if (!options.evaluation) return;
+  std::error_code ignored;
+  const fs::file_status status = fs::status(options.output, ignored);
+  const bool is_stream =
+      options.output == kStandardOutput ||
+      (fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status));
+  if (options.split_max_bytes || is_stream)
+    throw usage("--eval-text needs an output in one file or folder")
+        .Hint("phiq eval measures a split file when it is written");
+  if (options.nan != NanPolicy::kError)
+    throw usage("--eval-text cannot measure against a checkpoint that has NaN (--nan zero)");
 }
 
 // An output must not be one of the files it is made from, not even with --force.
@@ -140,7 +153,7 @@ Prepared Prepare(const ConvertOptions& options, const Hooks& hooks, bool will_wr
   for (std::size_t i = 0; will_write && !is_new && i < paths.size(); ++i)
     CheckOutput(paths[i], options.targets[i], options, folder);
 
-  Source source = OpenSource(std::move(folder), options.ignore_extra, warn);
+  Source source = OpenSource(std::move(folder), {options.ignore_extra}, warn);
   std::vector<Plan> plans;
   for (const PlanOptions& target : options.targets) {
     plans.push_back(MakePlan(source.model, source.checkpoint, target, warn));
@@ -233,6 +246,27 @@ void WarnOfReplacedWeights(const ConvertReport& report, const WarningFn& warn) {
   }
 }
 
+EvalOptions EvaluationOptions(const ConvertOptions& options) {
+  EvalOptions evaluation = *options.evaluation;
+  evaluation.ignore_extra = options.ignore_extra;
+  return evaluation;
+}
+
+// The outputs where they wait for their final names, against the checkpoint.
+EvalReport EvaluateOutputs(const ConvertOptions& options, const std::deque<OutputWriter>& writers,
+                           std::span<const Output> outputs, const Hooks& hooks) {
+  std::vector<EvalInput> inputs;
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    inputs.push_back({writers[i].staged_path().string(), outputs[i].path.string()});
+  const EvalInput reference{options.model, options.model};
+  // Planning has said what there is to warn of.
+  const Hooks silent = {hooks.progress, {}, hooks.stop_requested};
+  EvalReport report = EvaluateInputs(inputs, &reference, EvaluationOptions(options), silent);
+  if (report.unmet.empty()) return report;
+  throw Error(ErrorCode::kNo, fmt::format("{}", fmt::join(report.unmet, "; ")))
+      .Hint("the output was not kept");
+}
+
 }  // namespace
 
 ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks) {
@@ -244,6 +278,8 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   const Prepared prepared = Prepare(options, hooks, /*will_write=*/true);
   ConvertReport report;
   report.planned = Describe(prepared);
+  if (options.evaluation)  // a text that cannot be used, before any work
+    CheckEvaluation({options.model, options.model}, EvaluationOptions(options));
 
   CommonFolder common(options);
   std::deque<OutputWriter> writers;
@@ -264,6 +300,8 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
     report.relative_rmse.push_back(target.relative_rmse);
   }
   WarnOfReplacedWeights(report, WarnOrIgnore(hooks.warn));
+  if (options.evaluation)
+    report.evaluation = EvaluateOutputs(options, writers, prepared.targets, hooks);
   for (OutputWriter& writer : writers) writer.Commit();
   common.Keep();
 

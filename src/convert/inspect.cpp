@@ -9,12 +9,13 @@
 #include <filesystem>
 #include <functional>
 #include <span>
-#include <type_traits>
 #include <utility>
 
+#include "base/finite.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/sha256.h"
+#include "convert/open_model.h"
 #include "convert/rows.h"
 #include "convert/source.h"
 #include "formats/gguf/reader.h"
@@ -30,40 +31,6 @@ namespace phiq {
 namespace {
 
 constexpr std::uint64_t kCheckElements = 1ULL << 20;  // weights read at once by a thread
-constexpr std::size_t kShownItems = 6;                // of an array
-
-template <typename T>
-struct IsVector : std::false_type {};
-template <typename T>
-struct IsVector<std::vector<T>> : std::true_type {};
-
-std::string RenderItem(const std::string& text) { return fmt::format("'{}'", Escape(text)); }
-std::string RenderItem(bool value) { return value ? "true" : "false"; }
-template <typename T>
-std::string RenderItem(T value) {
-  return fmt::format("{}", value);
-}
-
-// A scalar as it is; an array as its length and first items.
-std::string Render(const gguf::Value& value) {
-  return std::visit(
-      [](const auto& v) -> std::string {
-        using T = std::decay_t<decltype(v)>;
-        if constexpr (std::is_same_v<T, std::string>) {
-          return Escape(v);
-        } else if constexpr (IsVector<T>::value) {
-          std::string items;
-          for (std::size_t i = 0; i < std::min(v.size(), kShownItems); ++i) {
-            items += (i == 0 ? "" : ", ") + RenderItem(static_cast<typename T::value_type>(v[i]));
-          }
-          return fmt::format("[{}{}] ({} items)", items, v.size() > kShownItems ? ", ..." : "",
-                             v.size());
-        } else {
-          return RenderItem(v);
-        }
-      },
-      value);
-}
 
 void NoteChatTemplate(const std::string& chat_template, Inspection& inspection) {
   if (chat_template.empty()) {
@@ -151,7 +118,7 @@ Inspection InspectGguf(const std::string& path, const InspectOptions& options, c
   inspection.kind = "gguf";
   inspection.path = path;
   for (const auto& [key, value] : file.metadata())
-    inspection.metadata.emplace_back(Escape(key), Render(value));
+    inspection.metadata.emplace_back(Escape(key), gguf::Show(value));
   for (const gguf::Tensor& tensor : file.tensors()) {
     inspection.tensors.push_back({tensor.name, std::string(GetGgmlTypeInfo(tensor.type).name),
                                   tensor.shape, tensor.size_bytes,
@@ -348,13 +315,10 @@ double Inspection::bits_per_weight() const noexcept {
 }
 
 Inspection Inspect(const std::string& path, const InspectOptions& options, const Hooks& hooks) {
-  std::error_code ignored;
-  const bool is_file =
-      std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored);
-  const bool is_weights = path.ends_with(".safetensors") || path.ends_with(".json");
-  Inspection inspection = onnx::LooksLikeOnnx(path) ? InspectOnnx(path, options, hooks)
-                          : is_file && !is_weights  ? InspectGguf(path, options, hooks)
-                                                    : InspectCheckpoint(path, options, hooks);
+  const InputKind kind = KindOf(path);
+  Inspection inspection = kind == InputKind::kOnnx   ? InspectOnnx(path, options, hooks)
+                          : kind == InputKind::kGguf ? InspectGguf(path, options, hooks)
+                                                     : InspectCheckpoint(path, options, hooks);
   for (const InspectedTensor& tensor : inspection.tensors) {
     if (!tensor.is_weight) continue;
     std::uint64_t n = 1;

@@ -129,6 +129,10 @@ OutputWriter::OutputWriter(const Output& output, const OutputOptions& options) :
 
 StreamTarget OutputWriter::stream() const { return {&output_.plan, &output_.layout, files_}; }
 
+fs::path OutputWriter::staged_path() const {
+  return folder_ ? folder_->staged_path() : plain_.front().staged_path();
+}
+
 void OutputWriter::Commit() {
   if (folder_) {
     folder_->Commit();

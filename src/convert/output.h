@@ -44,6 +44,8 @@ class OutputWriter {
   OutputWriter(const Output& output, const OutputOptions& options);
 
   StreamTarget stream() const;
+  // Where the output is until Commit. Not of a split file or a stream.
+  std::filesystem::path staged_path() const;
   void Commit();
 
  private:

@@ -3,17 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <string_view>
 
 #include "base/buffer.h"
 #include "base/endian.h"
+#include "base/finite.h"
 #include "phiq/text.h"
 
 namespace phiq {
-namespace {
 
-// DescribeModel has refused every other dtype.
 GgmlType TypeOfSource(DType dtype) {
   switch (dtype) {
     case DType::kF32:
@@ -28,12 +26,6 @@ GgmlType TypeOfSource(DType dtype) {
   throw Error(ErrorCode::kInternal,
               fmt::format("dtype {} reached the row reader", DTypeName(dtype)));
 }
-
-bool IsFinite(float x) noexcept {
-  return (std::bit_cast<std::uint32_t>(x) & 0x7F800000U) != 0x7F800000U;
-}
-
-}  // namespace
 
 std::vector<RowChunk> CutIntoChunks(const Plan& plan, std::span<const std::size_t> line_order,
                                     std::uint64_t max_elements) {
@@ -63,19 +55,6 @@ std::span<float> RowReader::Read(const PlanLine& line, const RowChunk& chunk) {
   checkpoint_.Read(tensor, first * element_bytes, bytes_);
   DequantizeGgmlRow(TypeOfSource(tensor.dtype), bytes_, floats_);
   return floats_;
-}
-
-std::size_t FirstNonFinite(std::span<const float> x) noexcept {
-  // Whole blocks first: a reduction without an early exit is one that compilers vectorize.
-  constexpr std::size_t kBlock = 256;
-  std::size_t i = 0;
-  for (; i + kBlock <= x.size(); i += kBlock) {
-    std::uint32_t any = 0;  // as wide as the weights: narrower flags would have to be repacked
-    for (std::size_t j = 0; j < kBlock; ++j) any |= IsFinite(x[i + j]) ? 0U : ~0U;
-    if (any != 0) break;
-  }
-  while (i < x.size() && IsFinite(x[i])) ++i;
-  return i;
 }
 
 Error NonFiniteWeights(const Checkpoint& checkpoint, const ModelConfig& config,

@@ -1,5 +1,4 @@
-// Weights as rows of floats: cut into chunks of whole rows, read from the checkpoint, checked for
-// NaN and Inf.
+// Weights as rows of floats: cut into chunks of whole rows, read from the checkpoint.
 #pragma once
 
 #include <cstddef>
@@ -8,9 +7,14 @@
 #include <vector>
 
 #include "model/rope.h"
+#include "phiq/checkpoint.h"
+#include "phiq/ggml_type.h"
 #include "phiq/plan.h"
 
 namespace phiq {
+
+// How a weight of a checkpoint is encoded; DescribeModel has refused every other dtype.
+GgmlType TypeOfSource(DType dtype);
 
 // Whole rows of one plan line; the unit of parallel work.
 struct RowChunk {
@@ -40,9 +44,6 @@ class RowReader {
   std::vector<std::byte> bytes_;
   std::vector<float> floats_;
 };
-
-// Index of the first NaN or Inf, or x.size().
-std::size_t FirstNonFinite(std::span<const float> x) noexcept;
 
 // The error for a tensor in which a NaN or Inf was met: reads all of it to name the first one and
 // the count.

@@ -4,11 +4,10 @@
 
 namespace phiq {
 
-Source OpenSource(CheckpointFolder folder, const std::vector<std::string>& ignore_extra,
-                  const WarningFn& warn) {
+Source OpenSource(CheckpointFolder folder, const DescribeOptions& options, const WarningFn& warn) {
   ModelConfig config = ReadModelConfig(folder, warn);
   Checkpoint checkpoint = OpenCheckpoint(folder, warn);
-  Model model = DescribeModel(folder, std::move(config), checkpoint, {ignore_extra}, warn);
+  Model model = DescribeModel(folder, std::move(config), checkpoint, options, warn);
   return {std::move(folder), std::move(checkpoint), std::move(model)};
 }
 

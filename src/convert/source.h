@@ -17,8 +17,7 @@ struct Source {
 
 // Headers only. Throws what the steps throw; the configuration is judged before any shard is
 // opened.
-Source OpenSource(CheckpointFolder folder, const std::vector<std::string>& ignore_extra,
-                  const WarningFn& warn);
+Source OpenSource(CheckpointFolder folder, const DescribeOptions& options, const WarningFn& warn);
 
 // hooks.warn, or a function that does nothing where the caller gave none.
 WarningFn WarnOrIgnore(const WarningFn& warn);

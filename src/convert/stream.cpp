@@ -15,8 +15,9 @@
 #include <tuple>
 
 #include "base/buffer.h"
-#include "convert/transpose.h"
+#include "base/finite.h"
 #include "io/parallel.h"
+#include "kernels/transpose.h"
 #include "phiq/encoding.h"
 #include "phiq/text.h"
 
@@ -356,7 +357,10 @@ StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& conf
   const auto tick = [&] {
     if (!hooks.progress) return;
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    hooks.progress({weights_done, weights_total, bytes_written, elapsed.count()});
+    hooks.progress({.done = weights_done,
+                    .total = weights_total,
+                    .bytes_written = bytes_written,
+                    .elapsed_s = elapsed.count()});
   };
   const auto abandon = [&] {
     for (const StreamTarget& target : targets)

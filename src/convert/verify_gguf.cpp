@@ -1,7 +1,6 @@
 // `phiq verify` of a GGUF file.
 #include <fmt/format.h>
 
-#include <array>
 #include <set>
 #include <utility>
 
@@ -59,7 +58,7 @@ Verification VerifyGguf(const VerifyOptions& options, unsigned threads, const Ho
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const gguf::File file = gguf::File::Open(options.output, warn);
   const Source source =
-      OpenSource(LocateCheckpoint(options.model, warn), options.ignore_extra, warn);
+      OpenSource(LocateCheckpoint(options.model, warn), {options.ignore_extra}, warn);
   PlanOptions plan_options;
   plan_options.type = TypeNameOf(file);
   // A tensor's type is the file's own: rules and fallbacks of the run that made it are not known
@@ -94,16 +93,7 @@ Verification VerifyGguf(const VerifyOptions& options, unsigned threads, const Ho
   }
   const auto read_rows = [&](std::size_t index, std::uint64_t first_row, std::uint64_t n_rows,
                              RowCodec& codec, std::span<float> out) {
-    const PlanLine& line = weights[index].line;
-    const std::size_t n = line.row_elements();
-    const std::size_t row_bytes = EncodedRowBytes(line.encoding, n);
-    std::vector<std::byte> encoded(n_rows * row_bytes);
-    file.Read(*tensors[index], first_row * row_bytes, encoded);
-    for (std::size_t r = 0; r < n_rows; ++r) {
-      const std::array<std::span<const std::byte>, 1> row = {
-          std::span(encoded).subspan(r * row_bytes, row_bytes)};
-      codec.Decode(line.encoding, row, out.subspan(r * n, n));
-    }
+    file.ReadRows(*tensors[index], first_row, n_rows, codec, out);
   };
   const bool nan_was_zeroed = gguf::Find(file.metadata(), "phiq.nan_policy") != nullptr;
   const bool was_clamped = gguf::Find(file.metadata(), "phiq.overflow_policy") != nullptr;

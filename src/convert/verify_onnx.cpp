@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <utility>
 #include <variant>
@@ -34,11 +33,22 @@ void RecordMethod(const onnx::Folder& folder, const onnx::Weight& weight, Encodi
   integer->spec.method = scales.ends_with("_scales") ? IntegerMethod::kMlas : IntegerMethod::kRtn;
 }
 
+// Index of the tensor that holds a weight; of a tied model's head: the embedding.
+std::size_t TensorOf(const Model& model, const WeightId& weight) {
+  const TensorRole role = weight.role == TensorRole::kOutputHead && IsTied(model)
+                              ? TensorRole::kTokenEmbedding
+                              : weight.role;
+  const auto found = std::ranges::find_if(model.tensors, [&](const ModelTensor& tensor) {
+    return tensor.role == role && tensor.layer == weight.layer;
+  });
+  return static_cast<std::size_t>(found - model.tensors.begin());
+}
+
 // Finds the counterpart of every weight, and says which have none.
 Found MatchWeights(const onnx::Folder& folder, const Source& source,
                    std::vector<std::string>& problems) {
   std::map<std::string, onnx::NamedRows> possible;
-  for (onnx::NamedRows& rows : onnx::PossibleWeights(source.model))
+  for (onnx::NamedRows& rows : onnx::PossibleWeights(source.model.config))
     possible.emplace(rows.name, std::move(rows));
   Found found;
   std::vector<std::uint64_t> n_rows_found(source.model.tensors.size());
@@ -50,11 +60,12 @@ Found MatchWeights(const onnx::Folder& folder, const Source& source,
       continue;
     }
     const onnx::NamedRows& rows = match->second;
-    PlanLine line = LineOf(source.model.tensors[rows.tensor], source.checkpoint.tensors());
-    n_rows_found[rows.tensor] += rows.n_rows;
+    const std::size_t tensor = TensorOf(source.model, rows.weight);
+    PlanLine line = LineOf(source.model.tensors[tensor], source.checkpoint.tensors());
+    n_rows_found[tensor] += rows.n_rows;
     line.part = rows.part;
     line.first_row = rows.first_row;
-    line.role = rows.role;
+    line.role = rows.weight.role;
     // One tensor for embedding and head stands for both.
     if (!weight.shared_name.empty()) line.role = TensorRole::kTokenEmbedding;
     if (line.shape.size() == 2) line.shape[0] = rows.n_rows;
@@ -114,23 +125,13 @@ void MatchTables(const onnx::Folder& folder, const Source& source, Found& found,
   }
 }
 
-void ReadTableRows(const onnx::Folder& folder, const onnx::Table& table, const PlanLine& line,
-                   std::uint64_t first_row, RowCodec& codec, std::span<float> out) {
-  const std::size_t row_bytes = EncodedRowBytes(line.encoding, line.row_elements());
-  const std::size_t n_rows = out.size() / line.row_elements();
-  std::vector<std::byte> bytes(n_rows * row_bytes);
-  folder.Read(table, first_row * row_bytes, bytes);
-  const std::array<std::span<const std::byte>, 1> all = {bytes};
-  codec.Decode(line.encoding, all, out);  // floats: rows stand one behind the other
-}
-
 }  // namespace
 
 Verification VerifyOnnx(const VerifyOptions& options, unsigned threads, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const onnx::Folder folder = onnx::Folder::Open(options.output, warn);
   const Source source =
-      OpenSource(LocateCheckpoint(options.model, warn), options.ignore_extra, warn);
+      OpenSource(LocateCheckpoint(options.model, warn), {options.ignore_extra}, warn);
   Verification result;
   result.problems = folder.FindGraphProblems();
   Found found = MatchWeights(folder, source, result.problems);
@@ -145,7 +146,7 @@ Verification VerifyOnnx(const VerifyOptions& options, unsigned threads, const Ho
   const auto read_rows = [&](std::size_t index, std::uint64_t first_row, std::uint64_t n_rows,
                              RowCodec& codec, std::span<float> out) {
     if (const auto* table = std::get_if<const onnx::Table*>(&found.stored[index])) {
-      ReadTableRows(folder, **table, found.weights[index].line, first_row, codec, out);
+      folder.ReadRows(**table, first_row, out);
     } else {
       folder.ReadRows(*std::get<const onnx::Weight*>(found.stored[index]), first_row, n_rows, codec,
                       out);

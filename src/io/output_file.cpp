@@ -357,6 +357,8 @@ OutputFile& OutputFile::operator=(OutputFile&&) noexcept = default;
 
 bool OutputFile::is_stream() const noexcept { return impl_->is_stream; }
 
+fs::path OutputFile::staged_path() const { return ParentFolder(impl_->path) / impl_->file.name; }
+
 void OutputFile::WriteAt(std::uint64_t offset_bytes, std::span<const std::byte> bytes) {
   if (bytes.size() > impl_->size_bytes || offset_bytes > impl_->size_bytes - bytes.size()) {
     throw Error(ErrorCode::kInternal, fmt::format("{} bytes written past the end", bytes.size()))

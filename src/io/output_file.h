@@ -49,6 +49,8 @@ class OutputFile {
   void WriteAt(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
 
   bool is_stream() const noexcept;  // a pipe or device
+  // Where the bytes are until Commit. Not of a stream.
+  std::filesystem::path staged_path() const;
 
   // Wakes writers that wait on a pipe for bytes that will never come; they throw kOutput.
   void Abandon() noexcept;
@@ -88,6 +90,8 @@ class StagedFolder {
 
   // A new file in the folder. It lives in the staging folder until Commit.
   OutputFile& Create(const std::string& name, std::uint64_t size_bytes);
+  // Where the files are until Commit.
+  std::filesystem::path staged_path() const;
   void Commit();
 
  private:

@@ -146,6 +146,10 @@ OutputFile& StagedFolder::Create(const std::string& name, std::uint64_t size_byt
   return impl_->files.emplace_back(OutputFile(std::move(file)));
 }
 
+fs::path StagedFolder::staged_path() const {
+  return ParentFolder(impl_->path) / impl_->staging.name;
+}
+
 void StagedFolder::Commit() {
   for (OutputFile& file : impl_->files) file.Commit();
   if (impl_->options.fsync) SyncFolder(impl_->staging.fd.get(), impl_->path, "fsync failed");

@@ -9,6 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "formats/gguf/reader.h"
+#include "formats/gguf/tokenizer.h"
+#include "model/golden_token_ids.h"
 #include "phiq/inspect.h"
 #include "testing/header_only_checkpoint.h"
 
@@ -57,6 +60,21 @@ TEST(Convert, WritesExactlyThePlannedSize) {
   EXPECT_LT(report.relative_rmse.at(0), 0.3);
 }
 
+// What an evaluation of the file begins with.
+TEST(Convert, KeepsTheTokenIdsOfTheCheckpoint) {
+  const testing::TempFolder folder;
+  for (const std::string name : {"phi35-tiny", "phi4mini-tiny"}) {
+    ConvertOptions options = Options(folder.path() / (name + ".gguf"), "Q4_0");
+    options.model = std::string(PHIQ_TEST_DATA) + "/" + name;
+    Convert(options, {});
+    const gguf::File file =
+        gguf::File::Open(folder.path() / (name + ".gguf"), [](const Warning&) {});
+    const TokenEncoder encoder(gguf::ReadTokenizer(file.metadata(), name), 2112);
+    EXPECT_EQ(testing::DigestOfIds(encoder, {testing::HeldoutText()}),
+              testing::GoldenTokenIds(name).at("heldout"));
+  }
+}
+
 TEST(Convert, LeavesNothingWhenStopped) {
   const testing::TempFolder folder;
   Hooks hooks;
@@ -79,9 +97,8 @@ TEST(Convert, ReportsProgressUpToTheEnd) {
   hooks.progress = [&](const Progress& progress) { seen.push_back(progress); };
   Convert(Options(folder.path() / "out.gguf", "Q8_0"), hooks);
   ASSERT_FALSE(seen.empty());
-  EXPECT_EQ(seen.back().weights_done, seen.back().weights_total);
-  for (std::size_t i = 1; i < seen.size(); ++i)
-    EXPECT_GE(seen[i].weights_done, seen[i - 1].weights_done);
+  EXPECT_EQ(seen.back().done, seen.back().total);
+  for (std::size_t i = 1; i < seen.size(); ++i) EXPECT_GE(seen[i].done, seen[i - 1].done);
 }
 
 TEST(Verify, AcceptsWhatConvertWroteAndNamesWhatWasChanged) {

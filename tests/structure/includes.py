@@ -18,16 +18,20 @@ BELOW = {
     "formats/gguf": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/onnx": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats": {"plan", "model", "checkpoint", "io", "kernels", "base"},
-    "convert": {"formats/gguf", "formats/onnx", "formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "engine": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "convert": {"engine", "formats/gguf", "formats/onnx", "formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
 }
 
 ROOM_OF_PUBLIC_HEADER = {
-    "error.h": "base", "text.h": "base",
+    "error.h": "base", "text.h": "base", "hooks.h": "base",
+    "file.h": "io",
     "encoding.h": "kernels", "ggml_type.h": "kernels", "quantize.h": "kernels",
     "checkpoint.h": "checkpoint",
     "model.h": "model", "tokenizer.h": "model",
     "plan.h": "plan", "profile.h": "plan",
     "convert.h": "convert", "inspect.h": "convert",
+    "divergence.h": "engine",
+    "compare.h": "convert", "evaluate.h": "convert",
 }
 
 # Third parties that only the program may use; the library prints nothing.

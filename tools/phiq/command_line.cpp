@@ -24,6 +24,7 @@ constexpr const char* kExamples = R"(Examples:
   phiq quantize Phi-3.5-mini-instruct --profile mobile -o phi-onnx
   phiq plan Phi-3.5-mini-instruct --profile iot        sizes and memory, nothing written
   phiq verify phi.gguf --against microsoft/phi-4
+  phiq compare microsoft/phi-4 phi.gguf                the error of each tensor
 
 Exit codes:
   0  done                          6  well-formed, but unsupported
@@ -130,6 +131,8 @@ void DescribeProgram(CLI::App& app, Command& chosen) {
   AddPlan(app, chosen);
   AddInspect(app, chosen);
   AddVerify(app, chosen);
+  AddEval(app, chosen);
+  AddCompare(app, chosen);
   AddProfiles(app, chosen);
   AddCompletion(app, chosen);
   for (CLI::App* command : app.get_subcommands({})) command->group("Commands");

@@ -13,6 +13,8 @@ void AddQuantize(CLI::App& app, Command& chosen);
 void AddPlan(CLI::App& app, Command& chosen);
 void AddInspect(CLI::App& app, Command& chosen);
 void AddVerify(CLI::App& app, Command& chosen);
+void AddEval(CLI::App& app, Command& chosen);
+void AddCompare(CLI::App& app, Command& chosen);
 void AddProfiles(CLI::App& app, Command& chosen);
 void AddCompletion(CLI::App& app, Command& chosen);
 

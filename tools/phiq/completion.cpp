@@ -53,6 +53,7 @@ std::vector<ValueList> ValueLists() {
           {"--activations", {"float", "dynamic"}},
           {"--group-size", {"16", "32", "64", "128", "256"}},
           {"--accuracy-level", {"0", "1", "2", "3", "4"}},
+          {"--protocol", {"llama.cpp", "all"}},
           {"--nan", {"error", "zero"}},
           {"--overflow", {"error", "clamp", "f32"}},
           {"profiles", profiles},

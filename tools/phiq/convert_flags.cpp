@@ -7,57 +7,15 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <string_view>
 #include <utility>
 
+#include "option_values.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
 namespace phiq::cli {
 namespace {
-
-Error Wrong(std::string_view option, std::string_view what) {
-  return {ErrorCode::kUsage, fmt::format("{}: {}", option, what)};
-}
-
-// Calls `parse` on an option's value; its complaint then names the option. A complaint about a
-// file names that file already.
-template <typename Parse>
-auto ForOption(std::string_view option, const Parse& parse) {
-  try {
-    return parse();
-  } catch (const Error& error) {
-    if (!error.path().empty()) throw;
-    throw Error(error.code(), fmt::format("{}: {}", option, error.what()));
-  }
-}
-
-template <typename Value, std::size_t n>
-Value ParseChoice(std::string_view option, const std::optional<std::string>& text,
-                  const std::array<std::pair<std::string_view, Value>, n>& choices) {
-  if (!text) return choices.front().second;
-  std::vector<std::string> names;
-  for (const auto& [name, value] : choices) {
-    if (name == *text) return value;
-    names.emplace_back(name);
-  }
-  throw Wrong(option, fmt::format("'{}' is not one of {}", Escape(*text), fmt::join(names, ", ")))
-      .Hint(DidYouMean(*text, names));
-}
-
-// A whole number of an option.
-std::uint32_t ParseCount(std::string_view option, const std::string& text, std::uint32_t least,
-                         std::uint32_t most) {
-  std::uint32_t value = 0;
-  const char* const last = text.data() + text.size();
-  const auto [end, status] = std::from_chars(text.data(), last, value);
-  if (status != std::errc() || end != last || value < least || value > most) {
-    throw Wrong(option,
-                fmt::format("'{}' is not a whole number from {} to {}", Escape(text), least, most));
-  }
-  return value;
-}
 
 // "gguf,onnx"; empty without the option.
 std::vector<Format> ParseFormats(const std::optional<std::string>& text) {
@@ -178,16 +136,6 @@ std::vector<PlanOptions> ResolveTargets(const ConvertFlags& flags) {
 }
 
 }  // namespace
-
-unsigned ParseThreads(const std::optional<std::string>& text) {
-  if (!text) return 0;
-  constexpr unsigned kMost = 1024;
-  try {
-    return ParseCount("--threads", *text, 1, kMost);
-  } catch (Error& error) {
-    throw std::move(error).Hint("without the option: all cores");
-  }
-}
 
 ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   ConvertOptions options;

@@ -34,7 +34,4 @@ void LogDecisions(const ConvertOptions& options);
 // Plans and prints the plan: `phiq plan`, and `phiq quantize --dry-run`.
 int ShowPlan(const ConvertFlags& flags);
 
-// The value of --threads: 1 to 1024. Without the option 0: all cores.
-unsigned ParseThreads(const std::optional<std::string>& text);
-
 }  // namespace phiq::cli

@@ -11,7 +11,7 @@
 
 #include "commands.h"
 #include "console.h"
-#include "convert_flags.h"
+#include "option_values.h"
 #include "phiq/text.h"
 #include "report_flags.h"
 #include "table.h"

@@ -36,12 +36,11 @@ void Put(const std::string& text) {
 ProgressBar::ProgressBar(bool wanted) : shown_(wanted && IsCapableTerminal()) {}
 
 void ProgressBar::Draw(const Progress& progress) {
-  if (!shown_ || progress.weights_total == 0) return;
-  const double done =
-      static_cast<double>(progress.weights_done) / static_cast<double>(progress.weights_total);
+  if (!shown_ || progress.total == 0) return;
+  const double done = static_cast<double>(progress.done) / static_cast<double>(progress.total);
   const double rate =
-      progress.elapsed_s > 0 ? static_cast<double>(progress.weights_done) / progress.elapsed_s : 0;
-  std::string figures = fmt::format(" {:3.0f} %  {}", 100 * done, FormatRate(rate));
+      progress.elapsed_s > 0 ? static_cast<double>(progress.done) / progress.elapsed_s : 0;
+  std::string figures = fmt::format(" {:3.0f} %  {}", 100 * done, FormatRate(rate, progress.unit));
   if (done > 0)
     figures += fmt::format("  {} left", FormatSeconds(progress.elapsed_s * (1 / done - 1)));
 

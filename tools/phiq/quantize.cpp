@@ -3,10 +3,15 @@
 
 #include <cstdio>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "commands.h"
 #include "console.h"
 #include "convert_flags.h"
+#include "eval_flags.h"
+#include "eval_output.h"
+#include "option_values.h"
 #include "phiq/convert.h"
 #include "phiq/error.h"
 #include "plan_output.h"
@@ -23,15 +28,39 @@ constexpr const char* kExamples = R"(Examples:
   phiq quantize Phi-4-mini-instruct --type F16 -o - | ssh board 'cat > phi.gguf'
   phiq quantize Phi-3.5-mini-instruct --profile mobile -o phi-onnx
   phiq quantize phi-4 --format gguf,onnx --precision int8 -o out
+  phiq quantize phi-4 --eval-text wiki.test.raw --chunks 40 --max-kl 0.05
 
 Without -o the output is named after the model and the type, in this folder:
 phi-3.5-mini-instruct-Q4_K_M.gguf, a file, or phi-3.5-mini-instruct-onnx-int4, a folder
 for onnxruntime-genai. It gets its name when all of it is written and on the disk;
 until then, and on any failure, nothing is there.)";
 
-int Quantize(const ConvertFlags& flags) {
+struct QuantizeFlags {
+  ConvertFlags convert;
+  std::optional<std::string> eval_text;
+  EvalFlags eval;
+};
+
+// --eval-text and its options; nullopt without.
+std::optional<EvalOptions> ResolveEvaluation(const QuantizeFlags& flags) {
+  if (!flags.eval_text) {
+    if (flags.eval.any())
+      throw Error(ErrorCode::kUsage, "--ctx, --chunks, --protocol and the thresholds need a text")
+          .Hint("--eval-text FILE names it");
+    return std::nullopt;
+  }
+  EvalOptions evaluation;
+  evaluation.text = ValueOf("--eval-text", flags.eval_text);
+  ResolveEvalFlags(flags.eval, evaluation);
+  return evaluation;
+}
+
+int Quantize(const QuantizeFlags& all_flags) {
+  const ConvertFlags& flags = all_flags.convert;
+  ConvertOptions options = ResolveConvertFlags(flags);
+  options.evaluation = ResolveEvaluation(all_flags);
+  if (options.evaluation) options.evaluation->threads = options.threads;
   if (flags.dry_run) return ShowPlan(flags);
-  const ConvertOptions options = ResolveConvertFlags(flags);
   const bool to_stdout = options.output == "-";
   if (to_stdout && flags.report.json)
     throw Error(ErrorCode::kUsage, "--json: standard output already carries the model")
@@ -46,9 +75,13 @@ int Quantize(const ConvertFlags& flags) {
   DieOfStopSignal();  // asked too late: the output is complete, but the caller shall see it
 
   if (flags.report.json) {
-    PrintJson(stdout, ReportToJson(report));
+    Json json = ReportToJson(report);
+    if (report.evaluation) json["evaluation"] = EvaluationToJson(*report.evaluation);
+    PrintJson(stdout, json);
   } else if (!flags.report.quiet) {
-    Print(to_stdout ? stderr : stdout, FormatReport(report));
+    std::string text = FormatReport(report);
+    if (report.evaluation) text += "\n" + FormatEvaluation(*report.evaluation);
+    Print(to_stdout ? stderr : stdout, text);
   }
   return 0;
 }
@@ -57,10 +90,19 @@ int Quantize(const ConvertFlags& flags) {
 
 void AddQuantize(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand("quantize", "Convert a checkpoint: the main job");
-  const auto flags = std::make_shared<ConvertFlags>();
-  AddConvertFlags(*command, *flags);
-  AddSwitch(*command, "--dry-run", flags->dry_run, "Write nothing: same as phiq plan")
+  const auto flags = std::make_shared<QuantizeFlags>();
+  AddConvertFlags(*command, flags->convert);
+  AddSwitch(*command, "--dry-run", flags->convert.dry_run, "Write nothing: same as phiq plan")
       ->group("Output");
+  const std::string group = "Evaluation, before the output gets its name";
+  command
+      ->add_option(
+          "--eval-text", flags->eval_text,
+          "Text to measure the output on, against the checkpoint; with a\nthreshold that is "
+          "not met nothing is written (exit 1)")
+      ->option_text("FILE")
+      ->group(group);
+  AddEvalFlags(*command, group, group, flags->eval);
   command->footer(kExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return Quantize(*flags); }; });
 }

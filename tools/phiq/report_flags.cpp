@@ -15,6 +15,13 @@ CLI::Option* AddSwitch(CLI::App& command, const std::string& name, bool& value,
       ->disable_flag_override();
 }
 
+void AddIgnoreExtra(CLI::App& command, std::vector<std::string>& globs) {
+  command.add_option("--ignore-extra", globs, "Tensors that need no counterpart (repeatable)")
+      ->option_text("GLOB")
+      ->allow_extra_args(false)
+      ->take_all();
+}
+
 void AddReportFlags(CLI::App& command, ReportFlags& flags) {
   AddSwitch(command, "--json", flags.json, "Results and errors as one JSON object")
       ->group(kReportGroup);

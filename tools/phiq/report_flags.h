@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
+#include <vector>
 
 #include "phiq/convert.h"
 #include "progress.h"
@@ -21,6 +22,9 @@ constexpr const char* kReportGroup = "What is said";  // its heading in the help
 
 // Adds --json, --quiet, --werror and --no-progress.
 void AddReportFlags(CLI::App& command, ReportFlags& flags);
+
+// --ignore-extra of the commands that read what was written.
+void AddIgnoreExtra(CLI::App& command, std::vector<std::string>& globs);
 
 // An option without a value; given twice it is an error.
 CLI::Option* AddSwitch(CLI::App& command, const std::string& name, bool& value,

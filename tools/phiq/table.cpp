@@ -50,9 +50,10 @@ std::string FormatSeconds(double seconds) {
   return fmt::format("{} h {} min", whole / 3600, whole / 60 % 60);
 }
 
-std::string FormatRate(double weights_per_second) {
-  if (weights_per_second >= 1e9) return fmt::format("{:.2f} G weights/s", weights_per_second / 1e9);
-  return fmt::format("{:.1f} M weights/s", weights_per_second / 1e6);
+std::string FormatRate(double units_per_second, std::string_view unit) {
+  if (units_per_second >= 1e9) return fmt::format("{:.2f} G {}/s", units_per_second / 1e9, unit);
+  if (units_per_second >= 1e5) return fmt::format("{:.1f} M {}/s", units_per_second / 1e6, unit);
+  return fmt::format("{:.3g} {}/s", units_per_second, unit);
 }
 
 }  // namespace phiq::cli

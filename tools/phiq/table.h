@@ -15,6 +15,7 @@ std::string FormatTable(std::string_view alignment,
 
 std::string FormatShape(const std::vector<std::uint64_t>& shape);  // "[32064, 3072]"
 std::string FormatSeconds(double seconds);                         // "41.2 s", "3 min 12 s"
-std::string FormatRate(double weights_per_second);                 // "92.7 M weights/s"
+// "92.7 M weights/s", "310 tokens/s"
+std::string FormatRate(double units_per_second, std::string_view unit = "weights");
 
 }  // namespace phiq::cli

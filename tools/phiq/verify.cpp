@@ -9,7 +9,7 @@
 
 #include "commands.h"
 #include "console.h"
-#include "convert_flags.h"
+#include "option_values.h"
 #include "phiq/inspect.h"
 #include "phiq/text.h"
 #include "report_flags.h"
@@ -97,12 +97,7 @@ void AddVerify(CLI::App& app, Command& chosen) {
   command->add_option("--against", flags->model, "The checkpoint that it was made from")
       ->required()
       ->option_text("MODEL");
-  command
-      ->add_option("--ignore-extra", flags->ignore_extra,
-                   "Tensors that need no counterpart (repeatable)")
-      ->option_text("GLOB")
-      ->allow_extra_args(false)
-      ->take_all();
+  AddIgnoreExtra(*command, flags->ignore_extra);
   command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")
       ->option_text("N");
   AddReportFlags(*command, flags->report);

@@ -84,13 +84,8 @@ PlacedFile PlaceFile(const Plan& plan, std::vector<OrderedTensor> tensors,
 
 }  // namespace
 
-std::string TensorName(const PlanLine& line) {
-  if (line.table) {
-    if (*line.table == ConfigTable::kLongFactor) return "rope_factors_long.weight";
-    if (*line.table == ConfigTable::kShortFactor) return "rope_factors_short.weight";
-    throw Error(ErrorCode::kInternal, fmt::format("no GGUF name for plan line '{}'", line.name));
-  }
-  switch (line.role) {
+std::string TensorName(WeightId weight) {
+  switch (weight.role) {
     case TensorRole::kTokenEmbedding:
       return "token_embd.weight";
     case TensorRole::kOutputHead:
@@ -98,18 +93,25 @@ std::string TensorName(const PlanLine& line) {
     case TensorRole::kOutputNorm:
       return "output_norm.weight";
     case TensorRole::kAttentionNorm:
-      return fmt::format("blk.{}.attn_norm.weight", line.layer);
+      return fmt::format("blk.{}.attn_norm.weight", weight.layer);
     case TensorRole::kAttentionQkv:
-      return fmt::format("blk.{}.attn_qkv.weight", line.layer);
+      return fmt::format("blk.{}.attn_qkv.weight", weight.layer);
     case TensorRole::kAttentionOutput:
-      return fmt::format("blk.{}.attn_output.weight", line.layer);
+      return fmt::format("blk.{}.attn_output.weight", weight.layer);
     case TensorRole::kMlpNorm:
-      return fmt::format("blk.{}.ffn_norm.weight", line.layer);
+      return fmt::format("blk.{}.ffn_norm.weight", weight.layer);
     case TensorRole::kMlpGateUp:
-      return fmt::format("blk.{}.ffn_up.weight", line.layer);
+      return fmt::format("blk.{}.ffn_up.weight", weight.layer);
     case TensorRole::kMlpDown:
-      return fmt::format("blk.{}.ffn_down.weight", line.layer);
+      return fmt::format("blk.{}.ffn_down.weight", weight.layer);
   }
+  return "";
+}
+
+std::string TensorName(const PlanLine& line) {
+  if (!line.table) return TensorName(WeightId{line.role, line.layer});
+  if (*line.table == ConfigTable::kLongFactor) return std::string(kLongFactorsName);
+  if (*line.table == ConfigTable::kShortFactor) return std::string(kShortFactorsName);
   throw Error(ErrorCode::kInternal, fmt::format("no GGUF name for plan line '{}'", line.name));
 }
 

@@ -196,6 +196,16 @@ void File::Read(const Tensor& tensor, std::uint64_t offset_bytes, std::span<std:
   parts_[tensor.part].ReadAt(tensor.offset_bytes + offset_bytes, out);
 }
 
+void File::ReadRows(const Tensor& tensor, std::uint64_t first_row, std::uint64_t n_rows,
+                    RowCodec& codec, std::span<float> out) const {
+  const std::size_t row_bytes = GgmlRowBytes(tensor.type, tensor.shape.back());
+  std::vector<std::byte> encoded(n_rows * row_bytes);
+  Read(tensor, first_row * row_bytes, encoded);
+  // Rows are whole blocks and stand one behind the other.
+  const std::array<std::span<const std::byte>, 1> rows = {encoded};
+  codec.Decode(tensor.type, rows, out);
+}
+
 bool LooksLikeGguf(const std::filesystem::path& path) noexcept {
   try {
     const InputFile file(path);

@@ -10,6 +10,7 @@
 
 #include "formats/gguf/value.h"
 #include "io/input_file.h"
+#include "phiq/encoding.h"
 #include "phiq/error.h"
 #include "phiq/ggml_type.h"
 
@@ -39,6 +40,13 @@ class File {
 
   // Bytes [offset_bytes, offset_bytes + out.size()) of a tensor. Threads: safe.
   void Read(const Tensor& tensor, std::uint64_t offset_bytes, std::span<std::byte> out) const;
+
+  // Decodes rows [first_row, first_row + n_rows) of a tensor.
+  //
+  // Shapes    out: [n_rows * the last dimension].
+  // Threads   safe, with a codec for each.
+  void ReadRows(const Tensor& tensor, std::uint64_t first_row, std::uint64_t n_rows,
+                RowCodec& codec, std::span<float> out) const;
 
  private:
   Metadata metadata_;  // of the first part, without the split keys

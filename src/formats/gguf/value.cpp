@@ -1,11 +1,27 @@
-// Types and look-up of metadata values.
+// Types, look-up and text of metadata values.
 #include "formats/gguf/value.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 
+#include "phiq/text.h"
+
 namespace phiq::gguf {
+namespace {
+
+constexpr std::size_t kShownItems = 6;  // of an array
+
+std::string ShowItem(const std::string& text) { return fmt::format("'{}'", Escape(text)); }
+std::string ShowItem(bool value) { return value ? "true" : "false"; }
+template <typename T>
+std::string ShowItem(T value) {
+  return fmt::format("{}", value);
+}
+
+}  // namespace
 
 ValueType ElementTypeOf(const Value& value) noexcept {
   return std::visit(
@@ -29,6 +45,25 @@ std::string_view TypeName(ValueType type) noexcept {
                                                        "i32", "f32", "bool", "string", "array",
                                                        "u64", "i64", "f64"};
   return kNames[static_cast<std::size_t>(type)];
+}
+
+std::string Show(const Value& value) {
+  return std::visit(
+      []<typename T>(const T& v) -> std::string {
+        if constexpr (std::is_same_v<T, std::string>) {
+          return Escape(v);
+        } else if constexpr (kIsArray<T>) {
+          std::string items;
+          for (std::size_t i = 0; i < std::min(v.size(), kShownItems); ++i) {
+            items += (i == 0 ? "" : ", ") + ShowItem(static_cast<typename T::value_type>(v[i]));
+          }
+          return fmt::format("[{}{}] ({} items)", items, v.size() > kShownItems ? ", ..." : "",
+                             v.size());
+        } else {
+          return ShowItem(v);
+        }
+      },
+      value);
 }
 
 const Value* Find(const Metadata& metadata, std::string_view key) noexcept {

@@ -67,6 +67,9 @@ ValueType TypeOf(const Value& value) noexcept;         // kArray for arrays
 ValueType ElementTypeOf(const Value& value) noexcept;  // of a scalar: its own type
 std::string_view TypeName(ValueType type) noexcept;    // "u32"
 
+// For people: a scalar as it is, an array as its length and first items. Escaped.
+std::string Show(const Value& value);
+
 // nullptr: no such key.
 const Value* Find(const Metadata& metadata, std::string_view key) noexcept;
 

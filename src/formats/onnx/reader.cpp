@@ -18,6 +18,7 @@
 #include "formats/onnx/graph_problems.h"
 #include "formats/onnx/tensor_data.h"
 #include "formats/onnx/weights.h"
+#include "kernels/transpose.h"
 #include "phiq/text.h"
 
 namespace phiq::onnx {
@@ -294,15 +295,19 @@ void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64
     const auto stored_bytes = static_cast<std::size_t>(array.size_bytes / weight.n_rows);
     rows[a].resize(n * row_bytes[a]);
     if (weight.transposed && a == 0) {
+      // A column is a run of the file: of all rows they are one.
       const std::size_t element_bytes = stored_bytes / columns;
-      std::vector<std::byte> column(n * element_bytes);
-      for (std::size_t c = 0; c < columns; ++c) {
-        Read(array, (c * weight.n_rows + first_row) * element_bytes, column);
-        for (std::size_t r = 0; r < n; ++r) {
-          std::memcpy(&rows[a][r * row_bytes[a] + c * element_bytes], &column[r * element_bytes],
-                      element_bytes);
+      const std::size_t run_bytes = n * element_bytes;
+      std::vector<std::byte> stored(columns * run_bytes);
+      if (n == weight.n_rows) {
+        Read(array, 0, stored);
+      } else {
+        for (std::size_t c = 0; c < columns; ++c) {
+          Read(array, (c * weight.n_rows + first_row) * element_bytes,
+               std::span(stored).subspan(c * run_bytes, run_bytes));
         }
       }
+      Transpose(stored, columns, n, element_bytes, rows[a]);
     } else if (stored_bytes == row_bytes[a]) {
       Read(array, first_row * stored_bytes, rows[a]);
     } else {  // GatherBlockQuantized leaves out the padding of a row's last block
@@ -321,6 +326,14 @@ void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64
     codec.Decode(weight.encoding, std::span(arrays).first(n_arrays),
                  out.subspan(r * columns, columns));
   }
+}
+
+void Folder::ReadRows(const Table& table, std::uint64_t first_row, std::span<float> out) const {
+  const GgmlType type = FloatTypeOf(table.data_type).value();
+  const auto columns = static_cast<std::size_t>(table.dims.at(1));
+  std::vector<std::byte> bytes(GgmlRowBytes(type, out.size()));
+  Read(table, first_row * GgmlRowBytes(type, columns), bytes);
+  DequantizeGgmlRow(type, bytes, out);  // floats: rows stand one behind the other
 }
 
 bool LooksLikeOnnx(const fs::path& path) noexcept {

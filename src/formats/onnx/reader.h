@@ -94,6 +94,8 @@ class Folder {
   // Threads   safe, with a codec for each.
   void ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64_t n_rows,
                 RowCodec& codec, std::span<float> out) const;
+  // Rows of a table of floats with two dims, as many as `out` has room for. Threads: safe.
+  void ReadRows(const Table& table, std::uint64_t first_row, std::span<float> out) const;
 
  private:
   void AddInitializers(const std::vector<std::optional<ByteRange>>& raw_data);

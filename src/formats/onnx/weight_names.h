@@ -1,29 +1,30 @@
 // What the weights of the graph are called, and which rows of the checkpoint they hold.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "model/weights.h"
 #include "phiq/model.h"
 #include "phiq/plan.h"
 
 namespace phiq::onnx {
 
 struct NamedRows {
-  std::string name;        // "model.layers.0.mlp.up_proj.MatMul.weight"
-  std::size_t tensor = 0;  // index into Model::tensors
-  TensorRole role =
-      TensorRole::kTokenEmbedding;  // kOutputHead too where a tied embedding serves as one
+  std::string name;  // "model.layers.0.mlp.up_proj.MatMul.weight"
+  WeightId weight;   // the head, of tied models too
   TensorPart part = TensorPart::kWhole;
   std::uint64_t first_row = 0, n_rows = 0;
 };
 
-// Every name that a graph may use, whole tensors and parts of them alike.
-std::vector<NamedRows> PossibleWeights(const phiq::Model& model);
+// Every name that a graph may use, whole weights and parts of them alike.
+std::vector<NamedRows> PossibleWeights(const ModelConfig& config);
+
+// A table's name without the "model.rope." that ours have before it: "cos_cache_large".
+std::string_view TableKind(std::string_view name) noexcept;
 
 // The table that an initializer or constant holds ("cos_cache_large", with or without "model.rope."
 // before it); nullopt when it is none of the model's. `n_rows` tells "cos_cache" of one table from

@@ -11,7 +11,9 @@
 
 #include "base/checked.h"
 #include "base/limits.h"
+#include "formats/onnx/attributes.h"
 #include "formats/onnx/data_type.h"
+#include "formats/onnx/weight_names.h"
 #include "phiq/text.h"
 
 namespace phiq::onnx {
@@ -20,11 +22,9 @@ namespace {
 constexpr std::uint64_t kSmallBytes = 4096;  // constants and the like; nobody misses them
 constexpr std::size_t kCastsAndScales = 4;   // nodes between MatMulInteger and the weight's scale
 
-constexpr std::string_view kTablePrefix = "model.rope.";
-
-// "cos_cache", "sin_cache_small"; in the data file ours have a prefix.
+// "cos_cache", "sin_cache_small".
 bool IsTableName(std::string_view name) {
-  if (name.starts_with(kTablePrefix)) name.remove_prefix(kTablePrefix.size());
+  name = TableKind(name);
   return name.starts_with("cos_cache") || name.starts_with("sin_cache");
 }
 
@@ -70,36 +70,11 @@ class WeightFinder {
   }
 
  private:
-  static Error Bad(const ::onnx::NodeProto& node, std::string_view message,
-                   ErrorCode code = ErrorCode::kBadData) {
-    return Error(code, fmt::format("node '{}': {} {}", Escape(node.name()), Escape(node.op_type()),
-                                   message));
+  static Error Bad(const ::onnx::NodeProto& node, std::string_view message) {
+    return NodeError(node, message);
   }
   static Error Unsupported(const ::onnx::NodeProto& node, std::string_view message) {
-    return Bad(node, message, ErrorCode::kUnsupported);
-  }
-
-  static const ::onnx::AttributeProto* Attribute(const ::onnx::NodeProto& node,
-                                                 std::string_view name) {
-    const ::onnx::AttributeProto* found = nullptr;
-    for (const ::onnx::AttributeProto& attribute : node.attribute()) {
-      if (attribute.name() != name) continue;
-      if (found != nullptr) throw Bad(node, fmt::format("has two attributes '{}'", name));
-      found = &attribute;
-    }
-    return found;
-  }
-  static std::int64_t IntegerOf(const ::onnx::NodeProto& node, std::string_view name,
-                                std::optional<std::int64_t> otherwise) {
-    const ::onnx::AttributeProto* const attribute = Attribute(node, name);
-    if (attribute == nullptr) {
-      if (otherwise) return *otherwise;
-      throw Bad(node, fmt::format("has no attribute '{}'", name));
-    }
-    if (attribute->type() != ::onnx::AttributeProto::INT) {
-      throw Bad(node, fmt::format("attribute '{}' is not an integer", name));
-    }
-    return attribute->i();
+    return NodeError(node, message, ErrorCode::kUnsupported);
   }
 
   static std::string_view InputName(const ::onnx::NodeProto& node, int i) {
@@ -315,7 +290,7 @@ class WeightFinder {
 
   static bool SwapsTwoAxes(const ::onnx::NodeProto& node) {
     if (node.op_type() != "Transpose") return false;
-    const ::onnx::AttributeProto* const perm = Attribute(node, "perm");
+    const ::onnx::AttributeProto* const perm = FindAttribute(node, "perm");
     return perm == nullptr || (perm->ints_size() == 2 && perm->ints(0) == 1 && perm->ints(1) == 0);
   }
 

@@ -1,4 +1,4 @@
-#include "convert/transpose.h"
+#include "kernels/transpose.h"
 
 #include <algorithm>
 #include <cassert>

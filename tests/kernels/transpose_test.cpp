@@ -1,4 +1,4 @@
-#include "convert/transpose.h"
+#include "kernels/transpose.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,0 +1,429 @@
+// `phiq eval`. Reads from top to bottom: open, tokenize, run window by window, summarize, judge.
+#include "convert/evaluate.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "convert/eval_text.h"
+#include "convert/memory.h"
+#include "convert/open_model.h"
+#include "convert/source.h"
+#include "engine/forward.h"
+#include "engine/scoring.h"
+#include "engine/statistics.h"
+#include "io/parallel.h"
+#include "model/token_encoder.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+using engine::ForwardModel;
+using engine::ForwardPass;
+using engine::HeadInput;
+using engine::Matrix;
+using engine::PositionScores;
+
+// Tokens that run together: enough that decoding the weights costs little beside the products.
+constexpr std::size_t kBatchTokens = 2048;
+// At most this much for the activations of a batch, of which there is at least one window.
+constexpr std::size_t kActivationBytes = 1ULL << 30;
+
+// A model while it is evaluated.
+struct Candidate {
+  EvalInput input;
+  std::unique_ptr<StoredModel> stored;
+  std::unique_ptr<ForwardModel> forward;
+  Matrix hidden;  // of the batch, behind the layer that ran last
+  Matrix head_input;
+  // Of all scored positions so far.
+  std::vector<double> log_probs, kl, same_top;
+  std::vector<double> hidden_error;  // squared, by layer
+
+  // Runs work and tells errors where they arose.
+  template <typename Work>
+  auto Blame(const Work& work) const {
+    try {
+      return work();
+    } catch (Error& error) {
+      throw error.In(input.shown);
+    }
+  }
+};
+
+// Which positions of a window are scored: position i predicts token i + 1.
+struct ScoredRange {
+  std::size_t first = 0, end = 0;
+  std::size_t size() const noexcept { return end - first; }
+};
+
+ScoredRange ScoredPositions(const EvalOptions& options) {
+  const std::size_t n_ctx = options.n_ctx;
+  return {options.protocol == EvalProtocol::kLlamaCpp ? n_ctx / 2 : 0, n_ctx - 1};
+}
+
+Error Usage(std::string message) { return Error(ErrorCode::kUsage, std::move(message)); }
+
+void CheckOptions(const EvalOptions& options, bool has_reference) {
+  constexpr std::uint32_t kLeastContext = 4;
+  if (options.text.empty() == options.ids.empty())
+    throw options.text.empty() ? Usage("needs a text: --text FILE, or --ids FILE for its token ids")
+                               : Usage("--text and --ids exclude each other");
+  if (options.n_ctx < kLeastContext)
+    throw Usage(
+        fmt::format("--ctx {}: a window has at least {} tokens", options.n_ctx, kLeastContext));
+  if (options.max_windows == std::uint64_t{0}) throw Usage("--chunks 0: nothing to evaluate");
+  if (options.thresholds.any() && !has_reference)
+    throw Usage("a threshold needs a reference").Hint("--against MODEL names it");
+}
+
+Candidate OpenCandidate(EvalInput input, const EvalOptions& options, const WarningFn& warn) {
+  Candidate candidate;
+  candidate.input = std::move(input);
+  candidate.Blame([&] {
+    candidate.stored = OpenStoredModel(candidate.input.path, warn, options.ignore_extra);
+    const ModelConfig& config = candidate.stored->config();
+    if (options.n_ctx > config.max_position_embeddings) {
+      throw Usage(fmt::format("--ctx {}: the model's context has {} tokens", options.n_ctx,
+                              config.max_position_embeddings));
+    }
+    candidate.hidden_error.resize(config.n_layers);
+  });
+  return candidate;
+}
+
+// Models whose hidden states and distributions are to be compared.
+void CheckSameShape(const Candidate& a, const Candidate& b) {
+  const auto check = [&](std::string_view what, std::uint32_t of_a, std::uint32_t of_b) {
+    if (of_a == of_b) return;
+    throw Error(ErrorCode::kBadData,
+                fmt::format("has {} {}, {} has {}", what, of_b, Escape(a.input.shown), of_a))
+        .In(b.input.shown)
+        .Hint("only outputs of one model can be evaluated together");
+  };
+  const ModelConfig& first = a.stored->config();
+  const ModelConfig& second = b.stored->config();
+  check("vocab_size", first.vocab_size, second.vocab_size);
+  check("hidden_size", first.hidden_size, second.hidden_size);
+  check("layers", first.n_layers, second.n_layers);
+}
+
+std::vector<std::uint32_t> Encode(const Candidate& model, const std::string& text,
+                                  const WarningFn& warn) {
+  return model.Blame([&] {
+    const Tokenizer tokenizer = model.stored->ReadTokenizer(warn);
+    return TokenEncoder(tokenizer, model.stored->config().vocab_size).Encode(text);
+  });
+}
+
+// The text as the first model's tokenizer reads it; a warning where another model's own does not.
+std::vector<std::uint32_t> Tokenize(std::span<const Candidate> models, const std::string& path,
+                                    const WarningFn& warn) {
+  const std::string text = ReadText(path);
+  const std::vector<std::uint32_t> ids = Encode(models.front(), text, warn);
+  for (const Candidate& model : models.subspan(1)) {
+    const auto say = [&](const std::string& what) {
+      warn({ErrorCode::kBadData,
+            fmt::format("{}: {}; the ids of {} are used", Escape(model.input.shown), what,
+                        Escape(models.front().input.shown))});
+    };
+    std::vector<std::uint32_t> own;
+    try {
+      own = Encode(model, text, warn);
+    } catch (const Error& error) {
+      say(fmt::format("its own tokenizer cannot be used ({})", error.what()));
+      continue;
+    }
+    if (own != ids) {
+      say(fmt::format("its own tokenizer gives other ids, the first of them is number {}",
+                      std::ranges::mismatch(own, ids).in1 - own.begin()));
+    }
+  }
+  return ids;
+}
+
+std::vector<std::uint32_t> ReadTokens(std::span<const Candidate> models, const EvalOptions& options,
+                                      const WarningFn& warn) {
+  const std::string& path = options.text.empty() ? options.ids : options.text;
+  std::vector<std::uint32_t> ids =
+      options.text.empty() ? ReadIds(path) : Tokenize(models, path, warn);
+  const std::uint32_t vocab_size = models.front().stored->config().vocab_size;
+  const auto bad = std::ranges::find_if(ids, [&](std::uint32_t id) { return id >= vocab_size; });
+  if (bad != ids.end()) {
+    throw Error(ErrorCode::kBadData,
+                fmt::format("token id {} (number {}) but the model has {} tokens", *bad,
+                            bad - ids.begin(), vocab_size))
+        .In(path);
+  }
+  if (ids.size() < options.n_ctx) {
+    throw Error(ErrorCode::kBadData,
+                fmt::format("has {} tokens, one window needs {}", ids.size(), options.n_ctx))
+        .In(path)
+        .Hint("a longer text, or a smaller --ctx");
+  }
+  return ids;
+}
+
+std::size_t WindowsAtOnce(std::span<const Candidate> models, std::size_t n_ctx) {
+  std::size_t scratch = 0;
+  std::size_t hidden = 0;
+  for (const Candidate& model : models) {
+    scratch = std::max(scratch, ForwardPass::ScratchFloats(model.stored->config()));
+    hidden += std::size_t{2} * model.stored->config().hidden_size;
+  }
+  const std::size_t floats = scratch + hidden;
+  const std::size_t affordable = kActivationBytes / (floats * sizeof(float)) / n_ctx;
+  return std::max<std::size_t>(1, std::min(affordable, kBatchTokens / n_ctx));
+}
+
+// sum (h - h_ref)^2 / sum h_ref^2
+double RelativeSquaredError(const Matrix& reference, const Matrix& hidden) {
+  double squared_error = 0;
+  double squared_reference = 0;
+  for (std::size_t i = 0; i < hidden.values.size(); ++i) {
+    const double r = reference.values[i];
+    const double error = hidden.values[i] - r;
+    squared_error += error * error;
+    squared_reference += r * r;
+  }
+  return squared_reference > 0 ? squared_error / squared_reference : 0;
+}
+
+// Where the work stands, for the progress bar.
+class Meter {
+ public:
+  Meter(const Hooks& hooks, std::uint64_t n_tokens, std::size_t steps_per_token)
+      : hooks_(hooks), n_steps_(n_tokens * steps_per_token), steps_per_token_(steps_per_token) {}
+
+  void Advance(std::size_t n_tokens) { n_done_ += n_tokens; }
+  void Tell() const {
+    if (!hooks_.progress) return;
+    hooks_.progress({.done = n_done_ / steps_per_token_,
+                     .total = n_steps_ / steps_per_token_,
+                     .elapsed_s = elapsed_s(),
+                     .unit = "tokens"});
+  }
+  double elapsed_s() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  const Hooks& hooks_;
+  const std::uint64_t n_steps_;
+  const std::size_t steps_per_token_;
+  std::uint64_t n_done_ = 0;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+// Runs all models over one batch of windows, in lock step, and adds what it scores.
+void RunBatch(std::span<Candidate> models, bool has_reference, std::span<const std::uint32_t> ids,
+              const EvalOptions& options, ForwardPass& pass, Meter& meter) {
+  const std::size_t n_ctx = options.n_ctx;
+  const std::size_t n_windows = ids.size() / n_ctx;
+  for (Candidate& model : models)
+    model.Blame([&] { pass.Embed(*model.forward, ids, model.hidden); });
+  for (std::uint32_t layer = 0; layer < models.front().stored->config().n_layers; ++layer) {
+    for (Candidate& model : models) {
+      model.Blame(
+          [&] { pass.RunLayer(*model.forward, static_cast<std::int32_t>(layer), model.hidden); });
+      if (has_reference && &model != &models.front()) {
+        model.hidden_error[layer] += RelativeSquaredError(models.front().hidden, model.hidden) *
+                                     static_cast<double>(n_windows);
+      }
+      meter.Advance(ids.size());
+    }
+  }
+
+  const ScoredRange scored = ScoredPositions(options);
+  std::vector<std::size_t> positions;
+  std::vector<std::uint32_t> targets;
+  for (std::size_t window = 0; window < n_windows; ++window) {
+    for (std::size_t i = scored.first; i < scored.end; ++i) {
+      positions.push_back(window * n_ctx + i);
+      targets.push_back(ids[window * n_ctx + i + 1]);
+    }
+  }
+  std::vector<HeadInput> inputs;
+  for (Candidate& model : models) {
+    model.Blame(
+        [&] { pass.NormalizeOutput(*model.forward, model.hidden, positions, model.head_input); });
+    inputs.push_back({model.forward.get(), &model.head_input});
+  }
+  const auto add = [&](Candidate& model, const PositionScores& scores,
+                       const PositionScores& reference) {
+    model.log_probs.insert(model.log_probs.end(), scores.log_prob.begin(), scores.log_prob.end());
+    if (!has_reference) return;
+    model.kl.insert(model.kl.end(), scores.kl.begin(), scores.kl.end());
+    for (std::size_t i = 0; i < scores.best.size(); ++i)
+      model.same_top.push_back(scores.best[i] == reference.best[i] ? 1 : 0);
+  };
+  // Without a reference each model stands alone.
+  const std::size_t group = has_reference ? models.size() : 1;
+  for (std::size_t first = 0; first < models.size(); first += group) {
+    const std::vector<PositionScores> scores =
+        engine::ScorePositions(pass.runner(), std::span(inputs).subspan(first, group), targets);
+    for (std::size_t m = 0; m < group; ++m) add(models[first + m], scores[m], scores[0]);
+    meter.Advance(ids.size() * group);
+  }
+}
+
+// "Q4_K, Q6_K, F32": the type of most weights first.
+std::string TypesOf(std::span<const StoredPiece> pieces) {
+  std::map<std::string, std::uint64_t> weights_of;
+  for (const StoredPiece& piece : pieces)
+    weights_of[piece.type] += piece.n_rows * piece.row_elements;
+  std::vector<std::pair<std::uint64_t, std::string>> types;
+  for (const auto& [type, n] : weights_of) types.emplace_back(n, type);
+  std::ranges::stable_sort(types, [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::vector<std::string_view> names;
+  for (const auto& [n, type] : types) names.push_back(type);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+EvaluatedModel Summarize(const Candidate& model, const Candidate* reference,
+                         std::uint64_t n_windows) {
+  EvaluatedModel result;
+  result.path = model.input.shown;
+  result.kind = model.stored->kind();
+  const std::span<const StoredPiece> pieces = model.stored->pieces();
+  std::uint64_t n_weights = 0;
+  for (const StoredPiece& piece : pieces) {
+    n_weights += piece.n_rows * piece.row_elements;
+    result.data_bytes += piece.size_bytes;
+  }
+  result.types = TypesOf(pieces);
+  result.bits_per_weight =
+      8 * static_cast<double>(result.data_bytes) / static_cast<double>(n_weights);
+  result.perplexity = engine::PerplexityOf(model.log_probs);
+  if (reference == nullptr) return result;
+  result.divergence =
+      engine::DivergenceOf(reference->log_probs, model.log_probs, model.kl, model.same_top);
+  for (const double squared : model.hidden_error)
+    result.hidden_error.push_back(std::sqrt(squared / static_cast<double>(n_windows)));
+  return result;
+}
+
+void Judge(const EvalThresholds& thresholds, const EvaluatedModel& model,
+           std::vector<std::string>& unmet) {
+  const Divergence& divergence = *model.divergence;
+  const auto judge = [&](std::string_view option, const std::optional<double>& limit,
+                         std::string_view what, double value, bool is_least) {
+    // Written so that a NaN is never within a limit.
+    if (!limit || (is_least ? value >= *limit : value <= *limit)) return;
+    unmet.push_back(fmt::format("{}: {} {:.6g} is {} {} {:g}", Escape(model.path), what, value,
+                                is_least ? "below" : "above", option, *limit));
+  };
+  judge("--max-kl", thresholds.max_kl, "mean KL divergence", divergence.mean_kl.value, false);
+  judge("--max-kl-p999", thresholds.max_kl_p999, "99.9 % KL divergence", divergence.p999_kl, false);
+  judge("--max-ppl-ratio", thresholds.max_ppl_ratio, "perplexity ratio", divergence.ppl_ratio,
+        false);
+  judge("--min-same-top", thresholds.min_same_top, "same-top-token rate", divergence.same_top.value,
+        true);
+}
+
+EvalReport Run(std::span<const EvalInput> inputs, const EvalInput* reference,
+               const EvalOptions& options, const Hooks& hooks) {
+  const WarningFn warn = WarnOrIgnore(hooks.warn);
+  const bool has_reference = reference != nullptr;
+  CheckOptions(options, has_reference);
+  std::vector<Candidate> models;  // the reference first
+  if (has_reference) models.push_back(OpenCandidate(*reference, options, warn));
+  for (const EvalInput& input : inputs) {
+    models.push_back(OpenCandidate(input, options, warn));
+    CheckSameShape(models.front(), models.back());
+  }
+
+  const std::vector<std::uint32_t> ids = ReadTokens(models, options, warn);
+  EvalReport report;
+  report.n_ctx = options.n_ctx;
+  report.protocol = options.protocol;
+  report.n_tokens = ids.size();
+  report.n_windows =
+      std::min<std::uint64_t>(ids.size() / options.n_ctx, options.max_windows.value_or(ids.size()));
+  report.n_scored_per_window = static_cast<std::uint32_t>(ScoredPositions(options).size());
+  report.n_scored = report.n_windows * report.n_scored_per_window;
+
+  for (Candidate& model : models) {
+    model.Blame(
+        [&] { model.forward = std::make_unique<ForwardModel>(*model.stored, options.n_ctx); });
+  }
+  // From here on every number is final but for the models' answers.
+  const std::size_t n_run = report.n_windows * options.n_ctx;
+  Meter meter(hooks, n_run * models.size(), models.front().stored->config().n_layers + 1);
+  ForwardPass pass({.threads = options.threads == 0 ? AvailableThreads() : options.threads,
+                    .hooks = {[&] { meter.Tell(); }, hooks.stop_requested, {}}});
+  const std::size_t batch = WindowsAtOnce(models, options.n_ctx) * options.n_ctx;
+  for (std::size_t first = 0; first < n_run; first += batch) {
+    RunBatch(models, has_reference, std::span(ids).subspan(first, std::min(batch, n_run - first)),
+             options, pass, meter);
+  }
+  meter.Tell();
+  for (const Candidate& model : models) model.stored->CheckUnchanged();
+
+  for (const Candidate& model : models) {
+    const bool is_reference = has_reference && &model == &models.front();
+    EvaluatedModel result = Summarize(
+        model, has_reference && !is_reference ? &models.front() : nullptr, report.n_windows);
+    if (is_reference) {
+      report.reference = std::move(result);
+    } else {
+      if (has_reference) Judge(options.thresholds, result, report.unmet);
+      report.models.push_back(std::move(result));
+    }
+  }
+  report.elapsed_s = meter.elapsed_s();
+  report.tokens_per_second = static_cast<double>(n_run * models.size()) / report.elapsed_s;
+  report.peak_memory_bytes = PeakMemoryBytes();
+  return report;
+}
+
+// An output that waits for its final name has another one while it is read.
+Error WithShownNames(const Error& error, std::span<const EvalInput> inputs) {
+  std::string text = error.what();
+  for (const EvalInput& input : inputs) {
+    if (input.path == input.shown) continue;
+    for (std::size_t at = text.find(input.path); at != std::string::npos;
+         at = text.find(input.path, at + input.shown.size()))
+      text.replace(at, input.path.size(), input.shown);
+  }
+  return {error.code(), text};
+}
+
+}  // namespace
+
+EvalReport EvaluateInputs(std::span<const EvalInput> inputs, const EvalInput* reference,
+                          const EvalOptions& options, const Hooks& hooks) {
+  try {
+    return Run(inputs, reference, options, hooks);
+  } catch (const Error& error) {
+    const bool is_staged = std::ranges::any_of(
+        inputs, [](const EvalInput& input) { return input.path != input.shown; });
+    if (!is_staged) throw;
+    throw WithShownNames(error, inputs);
+  }
+}
+
+void CheckEvaluation(const EvalInput& reference, const EvalOptions& options) {
+  CheckOptions(options, /*has_reference=*/true);
+  const WarningFn silent = [](const Warning&) {};  // EvaluateInputs will say it
+  std::vector<Candidate> models;
+  models.push_back(OpenCandidate(reference, options, silent));
+  ReadTokens(models, options, silent);
+}
+
+EvalReport Evaluate(const EvalOptions& options, const Hooks& hooks) {
+  std::vector<EvalInput> models;
+  for (const std::string& path : options.models) models.push_back({path, path});
+  if (models.empty()) throw Error(ErrorCode::kInternal, "an evaluation without a model");
+  const EvalInput reference{options.reference, options.reference};
+  return EvaluateInputs(models, options.reference.empty() ? nullptr : &reference, options, hooks);
+}
+
+}  // namespace phiq

@@ -1,0 +1,25 @@
+// Evaluation with the names that messages use apart from the paths that are read: an output that
+// waits for its final name is evaluated where it is.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "phiq/evaluate.h"
+
+namespace phiq {
+
+struct EvalInput {
+  std::string path;
+  std::string shown;
+};
+
+// Evaluate of `models` against `reference` (null: none); options.models and options.reference are
+// not looked at.
+EvalReport EvaluateInputs(std::span<const EvalInput> models, const EvalInput* reference,
+                          const EvalOptions& options, const Hooks& hooks);
+
+// Throws what EvaluateInputs would throw before it runs anything.
+void CheckEvaluation(const EvalInput& reference, const EvalOptions& options);
+
+}  // namespace phiq

@@ -1,0 +1,39 @@
+#include "convert/open_model.h"
+
+#include <filesystem>
+#include <system_error>
+
+#include "convert/source.h"
+#include "convert/stored_checkpoint.h"
+#include "formats/gguf/stored_model.h"
+#include "formats/onnx/stored_model.h"
+
+namespace phiq {
+
+InputKind KindOf(const std::string& path) noexcept {
+  if (onnx::LooksLikeOnnx(path)) return InputKind::kOnnx;
+  std::error_code ignored;
+  const bool is_file =
+      std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored);
+  const bool is_weights = path.ends_with(".safetensors") || path.ends_with(".json");
+  return is_file && !is_weights ? InputKind::kGguf : InputKind::kCheckpoint;
+}
+
+std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const WarningFn& warn,
+                                             const std::vector<std::string>& ignore_extra) {
+  const WarningFn warn_or_not = WarnOrIgnore(warn);
+  switch (KindOf(path)) {
+    case InputKind::kOnnx:
+      return onnx::MakeStoredModel(onnx::Folder::Open(path, warn_or_not), path);
+    case InputKind::kGguf:
+      return gguf::MakeStoredModel(gguf::File::Open(path, warn_or_not));
+    case InputKind::kCheckpoint:
+      break;
+  }
+  DescribeOptions options;
+  options.tokenizer = false;
+  options.ignore_extra = ignore_extra;
+  return MakeStoredModel(OpenSource(LocateCheckpoint(path, warn_or_not), options, warn_or_not));
+}
+
+}  // namespace phiq

@@ -1,0 +1,26 @@
+// The way from a PATH to whatever stands there.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/stored_model.h"
+#include "phiq/error.h"
+
+namespace phiq {
+
+enum class InputKind { kCheckpoint, kGguf, kOnnx };
+
+// What `path` must be, by its name and what kind of file it is: a checkpoint also when nothing is
+// there (it may be in the hub cache).
+InputKind KindOf(const std::string& path) noexcept;
+
+// Opens a GGUF file (of a split one: any part), an ONNX folder or the .onnx in it, or a checkpoint.
+// Headers only.
+//
+// Throws   as the formats' readers and OpenCheckpoint do.
+std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const WarningFn& warn,
+                                             const std::vector<std::string>& ignore_extra = {});
+
+}  // namespace phiq

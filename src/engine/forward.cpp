@@ -1,0 +1,236 @@
+#include "engine/forward.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/buffer.h"
+#include "phiq/error.h"
+
+namespace phiq::engine {
+namespace {
+
+std::size_t QueryColumns(const ModelConfig& config) {
+  return std::size_t{config.n_heads} * config.head_dim;
+}
+
+std::size_t KeyColumns(const ModelConfig& config) {
+  return std::size_t{config.n_kv_heads} * config.head_dim;
+}
+
+std::size_t QkvColumns(const ModelConfig& config) {
+  return QueryColumns(config) + 2 * KeyColumns(config);
+}
+
+std::vector<float> ReadNorm(const ForwardModel& model, TensorRole role, std::int32_t layer) {
+  std::vector<float> weight(model.config().hidden_size);
+  RowCodec codec;
+  model.weights().ReadRows(role, layer, 0, 1, codec, weight);
+  return weight;
+}
+
+}  // namespace
+
+void Matrix::Resize(std::size_t rows, std::size_t columns) {
+  n_rows = rows;
+  n_columns = columns;
+  Renew(values, rows * columns);
+}
+
+void ForEachTile(const Runner& runner, const WeightIndex& weights, TensorRole role,
+                 std::int32_t layer, const WeightShape& shape,
+                 const std::function<void(std::size_t first_row, std::span<const float> rows,
+                                          unsigned worker)>& use) {
+  struct Worker {
+    RowCodec codec;
+    std::vector<float> rows;
+  };
+  std::vector<Worker> workers(runner.threads);
+  runner.ForEach((shape.n_rows + kTileRows - 1) / kTileRows, [&](std::size_t item, unsigned i) {
+    const std::size_t first_row = item * kTileRows;
+    const std::size_t n_rows = std::min<std::size_t>(kTileRows, shape.n_rows - first_row);
+    Worker& worker = workers[i];
+    worker.rows.resize(n_rows * shape.row_elements);
+    weights.ReadRows(role, layer, first_row, n_rows, worker.codec, worker.rows);
+    use(first_row, worker.rows, i);
+  });
+}
+
+ForwardModel::ForwardModel(const StoredModel& model, std::uint32_t n_ctx)
+    : model_(model), weights_(model) {
+  cosines_.Resize(n_ctx, config().rope_dim / 2);
+  sines_.Resize(n_ctx, config().rope_dim / 2);
+  model.ReadRotary(n_ctx, cosines_.values, sines_.values);
+}
+
+std::size_t ForwardPass::ScratchFloats(const ModelConfig& config) noexcept {
+  return std::max(std::size_t{config.hidden_size}, QueryColumns(config)) +
+         std::max<std::size_t>(QkvColumns(config), config.intermediate_size);
+}
+
+void ForwardPass::Embed(const ForwardModel& model, std::span<const std::uint32_t> ids,
+                        Matrix& hidden) {
+  hidden.Resize(ids.size(), model.config().hidden_size);
+  std::vector<RowCodec> codecs(runner_.threads);
+  runner_.ForEach(ids.size(), [&](std::size_t t, unsigned worker) {
+    model.weights().ReadRows(TensorRole::kTokenEmbedding, -1, ids[t], 1, codecs[worker],
+                             hidden.Row(t));
+  });
+}
+
+void ForwardPass::RunLayer(const ForwardModel& model, std::int32_t layer, Matrix& hidden) {
+  Normalize(model, TensorRole::kAttentionNorm, layer, hidden);
+  Multiply(model, TensorRole::kAttentionQkv, layer, wide_);
+  RotateQueriesAndKeys(model);
+  Attend(model);
+  AddProduct(model, TensorRole::kAttentionOutput, layer, input_, hidden);
+
+  Normalize(model, TensorRole::kMlpNorm, layer, hidden);
+  MultiplyGateUp(model, layer);
+  AddProduct(model, TensorRole::kMlpDown, layer, wide_, hidden);
+
+  runner_.ForEach(hidden.n_rows / model.n_ctx(), [&](std::size_t window, unsigned) {
+    const std::span<const float> rows =
+        std::span(hidden.values)
+            .subspan(window * model.n_ctx() * hidden.n_columns, model.n_ctx() * hidden.n_columns);
+    if (runner_.kernels->all_finite(rows.data(), rows.size())) return;
+    throw Error(ErrorCode::kNumeric,
+                fmt::format("the hidden state has a NaN or Inf behind layer {}", layer));
+  });
+}
+
+void ForwardPass::NormalizeOutput(const ForwardModel& model, const Matrix& hidden,
+                                  std::span<const std::size_t> positions, Matrix& out) const {
+  const std::vector<float> weight = ReadNorm(model, TensorRole::kOutputNorm, -1);
+  out.Resize(positions.size(), hidden.n_columns);
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    runner_.kernels->rms_norm(hidden.Row(positions[i]).data(), weight.data(),
+                              model.config().rms_norm_eps, hidden.n_columns, out.Row(i).data());
+  }
+}
+
+void ForwardPass::ForEachRow(std::size_t n_rows,
+                             const std::function<void(std::size_t)>& use) const {
+  constexpr std::size_t kRowsAtOnce = 128;
+  runner_.ForEach((n_rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](std::size_t item, unsigned) {
+    const std::size_t first = item * kRowsAtOnce;
+    for (std::size_t r = first; r < std::min(first + kRowsAtOnce, n_rows); ++r) use(r);
+  });
+}
+
+// input_ = rms_norm(hidden)
+void ForwardPass::Normalize(const ForwardModel& model, TensorRole role, std::int32_t layer,
+                            const Matrix& hidden) {
+  const std::vector<float> weight = ReadNorm(model, role, layer);
+  input_.Resize(hidden.n_rows, hidden.n_columns);
+  ForEachRow(hidden.n_rows, [&](std::size_t t) {
+    runner_.kernels->rms_norm(hidden.Row(t).data(), weight.data(), model.config().rms_norm_eps,
+                              hidden.n_columns, input_.Row(t).data());
+  });
+}
+
+// out = input_ * transposed(weight)
+void ForwardPass::Multiply(const ForwardModel& model, TensorRole role, std::int32_t layer,
+                           Matrix& out) const {
+  const WeightShape shape = ShapeOf(model.config(), role);
+  out.Resize(input_.n_rows, shape.n_rows);
+  ForEachTile(runner_, model.weights(), role, layer, shape,
+              [&](std::size_t first_row, std::span<const float> rows, unsigned) {
+                runner_.kernels->multiply(input_.values.data(), input_.n_rows, input_.n_columns,
+                                          rows.data(), rows.size() / input_.n_columns,
+                                          out.values.data() + first_row, out.n_columns);
+              });
+}
+
+// wide_ = silu(gate(input_)) * up(input_), tile by tile: neither factor is stored whole.
+void ForwardPass::MultiplyGateUp(const ForwardModel& model, std::int32_t layer) {
+  struct Worker {
+    RowCodec codec;
+    std::vector<float> rows, gate, up;
+  };
+  const std::size_t n_inner = model.config().intermediate_size;
+  const std::size_t n_tokens = input_.n_rows;
+  wide_.Resize(n_tokens, n_inner);
+  std::vector<Worker> workers(runner_.threads);
+  runner_.ForEach((n_inner + kTileRows - 1) / kTileRows, [&](std::size_t item, unsigned i) {
+    Worker& worker = workers[i];
+    const std::size_t first = item * kTileRows;
+    const std::size_t n = std::min(kTileRows, n_inner - first);
+    worker.rows.resize(n * input_.n_columns);
+    const auto multiply = [&](std::size_t first_row, std::vector<float>& out) {
+      out.resize(n_tokens * n);
+      model.weights().ReadRows(TensorRole::kMlpGateUp, layer, first_row, n, worker.codec,
+                               worker.rows);
+      runner_.kernels->multiply(input_.values.data(), n_tokens, input_.n_columns,
+                                worker.rows.data(), n, out.data(), n);
+    };
+    multiply(first, worker.gate);
+    multiply(n_inner + first, worker.up);
+    for (std::size_t t = 0; t < n_tokens; ++t) {
+      runner_.kernels->swiglu(&worker.gate[t * n], &worker.up[t * n], n,
+                              wide_.Row(t).data() + first);
+    }
+  });
+}
+
+// hidden += x * transposed(weight)
+void ForwardPass::AddProduct(const ForwardModel& model, TensorRole role, std::int32_t layer,
+                             const Matrix& x, Matrix& hidden) const {
+  struct Worker {
+    std::vector<float> product;
+  };
+  std::vector<Worker> workers(runner_.threads);
+  ForEachTile(runner_, model.weights(), role, layer, ShapeOf(model.config(), role),
+              [&](std::size_t first_row, std::span<const float> rows, unsigned i) {
+                const std::size_t n = rows.size() / x.n_columns;
+                std::vector<float>& product = workers[i].product;
+                product.resize(x.n_rows * n);
+                runner_.kernels->multiply(x.values.data(), x.n_rows, x.n_columns, rows.data(), n,
+                                          product.data(), n);
+                for (std::size_t t = 0; t < x.n_rows; ++t)
+                  runner_.kernels->add(hidden.Row(t).data() + first_row, &product[t * n], n);
+              });
+}
+
+void ForwardPass::RotateQueriesAndKeys(const ForwardModel& model) {
+  const ModelConfig& config = model.config();
+  const std::size_t n_rotated = std::size_t{config.n_heads} + config.n_kv_heads;  // K follows Q
+  ForEachRow(wide_.n_rows, [&](std::size_t t) {
+    const std::size_t position = t % model.n_ctx();
+    for (std::size_t head = 0; head < n_rotated; ++head) {
+      runner_.kernels->rotate(wide_.Row(t).data() + head * config.head_dim,
+                              model.cosines().Row(position).data(),
+                              model.sines().Row(position).data(), config.rope_dim / 2);
+    }
+  });
+}
+
+// input_ = attention over wide_; a query head shares its key and value with its neighbours.
+void ForwardPass::Attend(const ForwardModel& model) {
+  const ModelConfig& config = model.config();
+  const std::size_t n_ctx = model.n_ctx();
+  input_.Resize(wide_.n_rows, QueryColumns(config));
+  std::vector<std::vector<float>> scores(runner_.threads);
+  runner_.ForEach(wide_.n_rows / n_ctx * config.n_heads, [&](std::size_t item, unsigned worker) {
+    const std::size_t head = item % config.n_heads;
+    const std::size_t kv_head = head / (config.n_heads / config.n_kv_heads);
+    const std::size_t first = item / config.n_heads * n_ctx;
+    const float* const q = wide_.Row(first).data();
+    const float* const k = q + QueryColumns(config) + kv_head * config.head_dim;
+    scores[worker].resize(kQueryBlock * n_ctx);
+    runner_.kernels->attend(
+        {.q = q + head * config.head_dim,
+         .k = k,
+         .v = k + KeyColumns(config),
+         .stride = wide_.n_columns,
+         .out = input_.Row(first).data() + head * config.head_dim,
+         .out_stride = input_.n_columns,
+         .n_positions = n_ctx,
+         .head_dim = config.head_dim,
+         .window = config.sliding_window == 0 ? n_ctx : std::size_t{config.sliding_window}},
+        scores[worker].data());
+  });
+}
+
+}  // namespace phiq::engine

@@ -1,0 +1,115 @@
+// The forward pass of the Phi-3 family in float32, for evaluation: many texts of one length at
+// once, layer by layer, so that each weight is read and decoded once for all of them.
+//
+//   h = embedding[ids]
+//   each layer:  h += attention(rms_norm(h))
+//                h += down(silu(gate(x)) * up(x)),  x = rms_norm(h)
+//   logits = head(rms_norm(h))
+//
+// Memory is what the activations of a batch take and a few hundred rows of one weight a thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/kernels.h"
+#include "formats/stored_model.h"
+#include "io/parallel.h"
+
+namespace phiq::engine {
+
+// Rows of floats, one behind the other.
+struct Matrix {
+  std::size_t n_rows = 0, n_columns = 0;
+  std::vector<float> values;
+
+  void Resize(std::size_t rows, std::size_t columns);  // contents are lost
+  std::span<float> Row(std::size_t r) {
+    return std::span(values).subspan(r * n_columns, n_columns);
+  }
+  std::span<const float> Row(std::size_t r) const {
+    return std::span(values).subspan(r * n_columns, n_columns);
+  }
+};
+
+// Threads, what they are interrupted by, and the arithmetic.
+struct Runner {
+  unsigned threads = 1;
+  ParallelHooks hooks = {};
+  const Kernels* kernels = &BestKernels();
+
+  void ForEach(std::size_t n_items,
+               const std::function<void(std::size_t item, unsigned worker)>& work) const {
+    ParallelChunks(threads, n_items, work, hooks);
+  }
+};
+
+// Rows of a weight that a thread decodes at once. Fixed, since sums in another blocking round
+// differently: results must not depend on the number of threads.
+inline constexpr std::size_t kTileRows = 256;
+
+// Calls use(first_row, rows, worker) for each tile of a weight of that shape, on all threads.
+// Shapes    rows: [at most kTileRows, row_elements], finite.
+void ForEachTile(const Runner& runner, const WeightIndex& weights, TensorRole role,
+                 std::int32_t layer, const WeightShape& shape,
+                 const std::function<void(std::size_t first_row, std::span<const float> rows,
+                                          unsigned worker)>& use);
+
+// A model ready to run on texts of `n_ctx` tokens.
+class ForwardModel {
+ public:
+  // `model` must outlive this. Throws what WeightIndex and ReadRotary throw.
+  ForwardModel(const StoredModel& model, std::uint32_t n_ctx);
+
+  const std::string& path() const noexcept { return model_.path(); }
+  const ModelConfig& config() const noexcept { return model_.config(); }
+  const WeightIndex& weights() const noexcept { return weights_; }
+  std::size_t n_ctx() const noexcept { return cosines_.n_rows; }
+  // [n_ctx, rope_dim / 2]
+  const Matrix& cosines() const noexcept { return cosines_; }
+  const Matrix& sines() const noexcept { return sines_; }
+
+ private:
+  const StoredModel& model_;
+  WeightIndex weights_;
+  Matrix cosines_, sines_;
+};
+
+// Runs models; owns the activations that they can share.
+class ForwardPass {
+ public:
+  explicit ForwardPass(Runner runner) : runner_(std::move(runner)) {}
+
+  // hidden = the embedding's rows of the ids: windows of n_ctx tokens, one after the other.
+  void Embed(const ForwardModel& model, std::span<const std::uint32_t> ids, Matrix& hidden);
+  // Throws   kNumeric: the hidden state is not finite behind this layer.
+  void RunLayer(const ForwardModel& model, std::int32_t layer, Matrix& hidden);
+  // out = the output norm of the hidden state's rows at `positions`: what the head multiplies.
+  void NormalizeOutput(const ForwardModel& model, const Matrix& hidden,
+                       std::span<const std::size_t> positions, Matrix& out) const;
+
+  const Runner& runner() const noexcept { return runner_; }
+  // Floats of activations for each token, those of the hidden state not counted.
+  static std::size_t ScratchFloats(const ModelConfig& config) noexcept;
+
+ private:
+  void Normalize(const ForwardModel& model, TensorRole role, std::int32_t layer,
+                 const Matrix& hidden);
+  void Multiply(const ForwardModel& model, TensorRole role, std::int32_t layer, Matrix& out) const;
+  void MultiplyGateUp(const ForwardModel& model, std::int32_t layer);
+  void AddProduct(const ForwardModel& model, TensorRole role, std::int32_t layer, const Matrix& x,
+                  Matrix& hidden) const;
+  void ForEachRow(std::size_t n_rows, const std::function<void(std::size_t row)>& use) const;
+  void RotateQueriesAndKeys(const ForwardModel& model);
+  void Attend(const ForwardModel& model);
+
+  Runner runner_;
+  Matrix input_;  // of a product: normalized or attended
+  Matrix wide_;   // query, key and value; gated
+};
+
+}  // namespace phiq::engine

@@ -1,0 +1,304 @@
+// The keys are those of llama.cpp's converter (docs/formats/gguf.md "Metadata"), and so are their
+// meanings: what a file leaves out is what llama.cpp takes for it.
+#include "formats/gguf/stored_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/limits.h"
+#include "formats/gguf/layout.h"
+#include "formats/gguf/tokenizer.h"
+#include "model/rope.h"
+#include "phiq/text.h"
+
+namespace phiq::gguf {
+namespace {
+
+constexpr std::string_view kArchitecture = "phi3";
+
+class ConfigReader {
+ public:
+  explicit ConfigReader(const File& file) : file_(file), path_(file.parts()[0].path().string()) {}
+
+  ModelConfig Read() {
+    CheckArchitecture();
+    ReadSizes();
+    ReadRope();
+    config_.bos_token_id = SpecialId("tokenizer.ggml.bos_token_id");
+    config_.eos_token_id = SpecialId("tokenizer.ggml.eos_token_id");
+    config_.pad_token_id = SpecialId("tokenizer.ggml.padding_token_id");
+    return std::move(config_);
+  }
+
+  // By what llama.cpp multiplies cosines and sines: 1 when the file does not say.
+  float AttentionFactor() const { return Positive("phi3.rope.scaling.attn_factor", 1.0F); }
+
+ private:
+  const Value* FindKey(std::string_view key) const { return Find(file_.metadata(), key); }
+
+  Error Bad(std::string_view key, const Value& value, std::string_view wanted) const {
+    const ValueType type = TypeOf(value);
+    return Error(ErrorCode::kBadData,
+                 fmt::format("'{}' is {} {}, needs {}", key, TypeName(type), Show(value), wanted))
+        .In(path_);
+  }
+  Error Unsupported(std::string message) const {
+    return Error(ErrorCode::kUnsupported, std::move(message)).In(path_);
+  }
+  Error Missing(std::string_view key, std::string_view wanted) const {
+    return Error(ErrorCode::kBadData, fmt::format("'{}' is missing, needs {}", key, wanted))
+        .In(path_);
+  }
+
+  // A u32 in [least, most]; llama.cpp takes no other type.
+  std::uint32_t Count(std::string_view key, std::uint32_t least, std::uint32_t most,
+                      std::optional<std::uint32_t> otherwise = std::nullopt) const {
+    const std::string wanted = fmt::format("a u32 from {} to {}", least, most);
+    const Value* const value = FindKey(key);
+    if (value == nullptr) {
+      if (otherwise) return *otherwise;
+      throw Missing(key, wanted);
+    }
+    if (TypeOf(*value) == ValueType::kArray) {
+      throw Unsupported(fmt::format("'{}' is an array: layers that differ are not supported", key));
+    }
+    const auto* const number = std::get_if<std::uint32_t>(value);
+    if (number == nullptr || *number < least || *number > most) throw Bad(key, *value, wanted);
+    return *number;
+  }
+
+  float Positive(std::string_view key, std::optional<float> otherwise) const {
+    constexpr std::string_view kWanted = "a finite f32 above 0";
+    const Value* const value = FindKey(key);
+    if (value == nullptr) {
+      if (otherwise) return *otherwise;
+      throw Missing(key, kWanted);
+    }
+    const auto* const number = std::get_if<float>(value);
+    if (number == nullptr || !(*number > 0) || !std::isfinite(*number))
+      throw Bad(key, *value, kWanted);
+    return *number;
+  }
+
+  void CheckArchitecture() const {
+    const Value* const value = FindKey("general.architecture");
+    if (value == nullptr) throw Missing("general.architecture", "the string 'phi3'");
+    const auto* const name = std::get_if<std::string>(value);
+    if (name == nullptr) throw Bad("general.architecture", *value, "the string 'phi3'");
+    if (*name != kArchitecture) {
+      throw Unsupported(
+          fmt::format("architecture '{}' is not supported, only phi3", Escape(*name)));
+    }
+  }
+
+  void ReadSizes() {
+    config_.architecture = "Phi3ForCausalLM";
+    config_.hidden_size = Count("phi3.embedding_length", 1, limits::kHidden);
+    config_.intermediate_size = Count("phi3.feed_forward_length", 1, limits::kIntermediate);
+    config_.n_layers = Count("phi3.block_count", 1, limits::kLayers);
+    config_.n_heads = Count("phi3.attention.head_count", 1, limits::kHeads);
+    if (config_.hidden_size % config_.n_heads != 0) {
+      throw Bad("phi3.attention.head_count", config_.n_heads,
+                fmt::format("a divisor of embedding_length {}", config_.hidden_size));
+    }
+    config_.n_kv_heads = Count("phi3.attention.head_count_kv", 1, config_.n_heads, config_.n_heads);
+    if (config_.n_heads % config_.n_kv_heads != 0) {
+      throw Bad("phi3.attention.head_count_kv", config_.n_kv_heads,
+                fmt::format("a divisor of head_count {}", config_.n_heads));
+    }
+    config_.head_dim = config_.hidden_size / config_.n_heads;
+    for (const std::string_view key :
+         {"phi3.attention.key_length", "phi3.attention.value_length"}) {
+      const std::uint32_t length = Count(key, 1, limits::kHidden, config_.head_dim);
+      if (length == config_.head_dim) continue;
+      throw Unsupported(
+          fmt::format("'{}' is {}, only {} is supported (embedding_length / "
+                      "head_count)",
+                      key, length, config_.head_dim));
+    }
+    config_.rms_norm_eps = Positive("phi3.attention.layer_norm_rms_epsilon", std::nullopt);
+    config_.max_position_embeddings = Count("phi3.context_length", 2, limits::kPositions);
+    config_.sliding_window = Count("phi3.attention.sliding_window", 0, limits::kPositions, 0);
+    config_.vocab_size = ReadVocabSize();
+    config_.tie_word_embeddings =
+        file_.FindTensor(TensorName(WeightId{TensorRole::kOutputHead, -1})) == nullptr;
+  }
+
+  // There are as many tokens as the embedding has rows.
+  std::uint32_t ReadVocabSize() const {
+    const std::string name = TensorName(WeightId{TensorRole::kTokenEmbedding, -1});
+    const Tensor* const embedding = file_.FindTensor(name);
+    if (embedding == nullptr)
+      throw Error(ErrorCode::kBadData, fmt::format("tensor '{}' is missing", name)).In(path_);
+    const std::uint64_t n_rows = embedding->shape.size() == 2 ? embedding->shape[0] : 0;
+    if (n_rows == 0 || n_rows > limits::kVocab) {
+      throw Error(ErrorCode::kBadData,
+                  fmt::format("has {} dimensions and {} rows, needs two and 1 to {}",
+                              embedding->shape.size(), n_rows, limits::kVocab))
+          .In(path_)
+          .Tensor(name);
+    }
+    return static_cast<std::uint32_t>(n_rows);
+  }
+
+  void ReadRope() {
+    config_.rope_dim = Count("phi3.rope.dimension_count", 1, config_.head_dim, config_.head_dim);
+    if (config_.rope_dim % 2 != 0)
+      throw Bad("phi3.rope.dimension_count", config_.rope_dim, "an even number");
+    config_.partial_rotary_factor = static_cast<double>(config_.rope_dim) / config_.head_dim;
+    config_.rope_theta = Positive("phi3.rope.freq_base", 10000.0F);
+    config_.original_max_position_embeddings =
+        Count("phi3.rope.scaling.original_context_length", 2, limits::kPositions,
+              config_.max_position_embeddings);
+    RefuseOtherScaling();
+    const Tensor* const long_factors = file_.FindTensor(kLongFactorsName);
+    const Tensor* const short_factors = file_.FindTensor(kShortFactorsName);
+    if (long_factors == nullptr && short_factors == nullptr) return;
+    if (long_factors == nullptr || short_factors == nullptr) {
+      throw Error(ErrorCode::kBadData,
+                  fmt::format("tensor '{}' is missing, the other rope factors are there",
+                              long_factors == nullptr ? kLongFactorsName : kShortFactorsName))
+          .In(path_);
+    }
+    config_.rope_scaling = RopeScalingType::kLongRope;
+    config_.long_factor = ReadFactors(*long_factors);
+    config_.short_factor = ReadFactors(*short_factors);
+  }
+
+  // Ways to stretch a context that Phi models do not use, and that llama.cpp would follow.
+  void RefuseOtherScaling() const {
+    if (const Value* const value = FindKey("phi3.rope.scaling.type")) {
+      const auto* const type = std::get_if<std::string>(value);
+      if (type == nullptr) throw Bad("phi3.rope.scaling.type", *value, "a string");
+      if (*type != "none" && *type != "longrope") {
+        throw Unsupported(
+            fmt::format("'phi3.rope.scaling.type' '{}' is not supported, only none and longrope",
+                        Escape(*type)));
+      }
+    }
+    for (const std::string_view key : {"phi3.rope.scaling.factor", "phi3.rope.scale_linear"}) {
+      const Value* const value = FindKey(key);
+      const auto* const factor = value == nullptr ? nullptr : std::get_if<float>(value);
+      // 0 and 1: as it is.
+      if (value == nullptr || (factor != nullptr && (*factor == 0 || *factor == 1))) continue;
+      throw Unsupported(fmt::format("'{}' is {}, only 1 is supported", key, Show(*value)));
+    }
+  }
+
+  std::vector<float> ReadFactors(const Tensor& tensor) const {
+    const auto bad = [&](std::string message) {
+      return Error(ErrorCode::kBadData, std::move(message)).In(path_).Tensor(tensor.name);
+    };
+    std::vector<float> factors(config_.rope_dim / 2);
+    if (tensor.type != GgmlType::kF32 || tensor.shape.size() != 1 ||
+        tensor.shape[0] != factors.size()) {
+      throw bad(fmt::format("is {} of {} elements, needs F32 of {} (half the rotated dimensions)",
+                            GetGgmlTypeInfo(tensor.type).name, tensor.shape.back(),
+                            factors.size()));
+    }
+    file_.Read(tensor, 0, std::as_writable_bytes(std::span(factors)));
+    for (std::size_t i = 0; i < factors.size(); ++i) {
+      if (factors[i] > 0 && std::isfinite(factors[i])) continue;
+      throw bad(fmt::format("element {} is {}, needs a finite number above 0", i, factors[i]));
+    }
+    return factors;
+  }
+
+  std::optional<std::uint32_t> SpecialId(std::string_view key) const {
+    if (FindKey(key) == nullptr) return std::nullopt;
+    return Count(key, 0, config_.vocab_size - 1);
+  }
+
+  const File& file_;
+  const std::string path_;
+  ModelConfig config_;
+};
+
+class GgufModel final : public StoredModel {
+ public:
+  explicit GgufModel(File file)
+      : StoredModel(file.parts()[0].path().string()),
+        file_(std::move(file)),
+        config_(ConfigReader(file_).Read()),
+        tables_(config_, ConfigReader(file_).AttentionFactor(), path()) {
+    FindPieces();
+  }
+
+  std::string_view kind() const noexcept override { return "gguf"; }
+  const ModelConfig& config() const noexcept override { return config_; }
+  std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
+
+  void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
+                std::span<float> out) const override {
+    file_.ReadRows(file_.tensors()[tensors_[piece]], first_row, n_rows, codec, out);
+  }
+
+  void ReadRotary(std::uint64_t n_positions, std::span<float> cosines,
+                  std::span<float> sines) const override {
+    tables_.ReadRotary(n_positions, cosines, sines);
+  }
+
+  Tokenizer ReadTokenizer(const WarningFn&) const override {
+    return gguf::ReadTokenizer(file_.metadata(), path());
+  }
+
+  void CheckUnchanged() const override {
+    for (const InputFile& part : file_.parts()) part.CheckUnchanged();
+  }
+
+ private:
+  // Every tensor must have a role: one that phiq leaves out (a bias, say) would change the model.
+  void FindPieces() {
+    std::map<std::string, WeightId> roles;
+    for (const WeightId& id : WeightsOf(config_)) roles.emplace(TensorName(id), id);
+    for (std::size_t i = 0; i < file_.tensors().size(); ++i) {
+      const Tensor& tensor = file_.tensors()[i];
+      if (tensor.name == kLongFactorsName || tensor.name == kShortFactorsName) continue;
+      const auto role = roles.find(tensor.name);
+      if (role == roles.end()) {
+        throw Error(ErrorCode::kUnsupported,
+                    fmt::format("has no role in a phi3 model of {} layers", config_.n_layers))
+            .In(path())
+            .Tensor(tensor.name);
+      }
+      StoredPiece piece;
+      piece.name = tensor.name;
+      piece.role = role->second.role;
+      piece.layer = role->second.layer;
+      if (tensor.shape.size() != (IsNorm(piece.role) ? 1 : 2)) {
+        throw Error(ErrorCode::kBadData,
+                    fmt::format("has {} dimensions, needs {}", tensor.shape.size(),
+                                IsNorm(piece.role) ? 1 : 2))
+            .In(path())
+            .Tensor(tensor.name);
+      }
+      piece.n_rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
+      piece.row_elements = tensor.shape.back();
+      piece.type = GetGgmlTypeInfo(tensor.type).name;
+      piece.encoding = tensor.type;
+      piece.size_bytes = tensor.size_bytes;
+      pieces_.push_back(std::move(piece));
+      tensors_.push_back(i);
+    }
+  }
+
+  const File file_;
+  const ModelConfig config_;
+  const ConfigTables tables_;
+  std::vector<StoredPiece> pieces_;
+  std::vector<std::size_t> tensors_;  // of each piece: index into file_.tensors()
+};
+
+}  // namespace
+
+std::unique_ptr<StoredModel> MakeStoredModel(File file) {
+  return std::make_unique<GgufModel>(std::move(file));
+}
+
+}  // namespace phiq::gguf

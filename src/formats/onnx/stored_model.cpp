@@ -1,0 +1,490 @@
+// What a graph computes is taken from its nodes and tables, never from a checkpoint: a wrong table
+// in a folder has to show. Of other graphs than phiq's own only this is looked at.
+#include "formats/onnx/stored_model.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <map>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/finite.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "formats/onnx/attributes.h"
+#include "formats/onnx/data_type.h"
+#include "formats/onnx/layout.h"
+#include "formats/onnx/weight_names.h"
+#include "io/input_file.h"
+#include "model/side_file.h"
+#include "phiq/checkpoint.h"
+#include "phiq/text.h"
+
+namespace phiq::onnx {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kEmbeddingName = "model.embed_tokens.weight";
+
+fs::path FolderOf(const Folder& folder) {
+  const fs::path parent = folder.files()[0].path().parent_path();
+  return parent.empty() ? fs::path(".") : parent;
+}
+
+// Rows of a pair of tables that hold the cosines and sines of one set of factors.
+struct RotaryRows {
+  const Table* cosines = nullptr;
+  const Table* sines = nullptr;
+  std::uint64_t first_row = 0, n_rows = 0;
+};
+
+// Up to the original length `short_rows`, beyond it `long_rows`; without scaling they are the same.
+struct RotaryTables {
+  RotaryRows short_rows, long_rows;
+  std::uint64_t n_columns = 0;
+  std::uint64_t n_original = 0, n_positions = 0;  // lengths up to which they are for
+};
+
+// genai_config.json, where there is one.
+class GenaiConfig {
+ public:
+  explicit GenaiConfig(const fs::path& folder) : path_((folder / kConfigFile).string()) {
+    std::error_code ignored;
+    if (!fs::exists(path_, ignored)) return;
+    const Json root =
+        ParseJson(ReadWholeFile(path_, limits::kConfigBytes), path_, limits::kJsonDepth);
+    if (const Json* const model = FindMember(root, "model")) model_ = *model;
+    if (const Json* const decoder = FindMember(model_, "decoder")) decoder_ = *decoder;
+  }
+
+  // model.KEY and model.decoder.KEY: a whole number in [least, most], or nothing.
+  std::optional<std::uint32_t> OfModel(std::string_view key, std::uint32_t least,
+                                       std::uint32_t most) const {
+    return Count("model", model_, key, least, most);
+  }
+  std::optional<std::uint32_t> OfDecoder(std::string_view key, std::uint32_t least,
+                                         std::uint32_t most) const {
+    return Count("model.decoder", decoder_, key, least, most);
+  }
+
+  // Throws kBadData when a size of the graph is not what the file says.
+  void CheckModel(std::string_view key, std::uint32_t found) const {
+    Check("model", model_, key, found);
+  }
+  void CheckDecoder(std::string_view key, std::uint32_t found) const {
+    Check("model.decoder", decoder_, key, found);
+  }
+
+  // A special id; an array of them is ignored, as in config.json.
+  std::optional<std::uint32_t> SpecialId(std::string_view key, std::uint32_t vocab_size) const {
+    const Json* const value = FindMember(model_, key);
+    if (value == nullptr || value->is_array()) return std::nullopt;
+    return OfModel(key, 0, vocab_size - 1);
+  }
+
+ private:
+  std::optional<std::uint32_t> Count(std::string_view section, const Json& object,
+                                     std::string_view key, std::uint32_t least,
+                                     std::uint32_t most) const {
+    const Json* const value = FindMember(object, key);
+    if (value == nullptr) return std::nullopt;
+    if (!value->is_number_unsigned() || value->get<std::uint64_t>() < least ||
+        value->get<std::uint64_t>() > most) {
+      throw Error(ErrorCode::kBadData,
+                  fmt::format("'{}.{}' is {}, needs a whole number from {} to {}", section, key,
+                              Show(*value), least, most))
+          .In(path_);
+    }
+    return value->get<std::uint32_t>();
+  }
+  void Check(std::string_view section, const Json& object, std::string_view key,
+             std::uint32_t found) const {
+    const Json* const value = FindMember(object, key);
+    if (value == nullptr || *value == found) return;
+    throw Error(ErrorCode::kBadData, fmt::format("'{}.{}' is {}, but the graph has {}", section,
+                                                 key, Show(*value), found))
+        .In(path_);
+  }
+
+  const std::string path_;
+  Json model_, decoder_;
+};
+
+class ModelReader {
+ public:
+  explicit ModelReader(const Folder& folder) : folder_(folder), genai_(FolderOf(folder)) {
+    for (const Weight& weight : folder.weights()) {
+      weights_.emplace(weight.name, &weight);
+      if (!weight.shared_name.empty()) weights_.emplace(weight.shared_name, &weight);
+    }
+  }
+
+  ModelConfig ReadConfig() {
+    config_.architecture = "Phi3ForCausalLM";
+    ReadSizes();
+    ReadAttention();
+    ReadEpsilon();
+    tables_ = FindRotaryTables();
+    config_.rope_dim = static_cast<std::uint32_t>(2 * tables_.n_columns);
+    config_.partial_rotary_factor = static_cast<double>(config_.rope_dim) / config_.head_dim;
+    config_.max_position_embeddings = static_cast<std::uint32_t>(tables_.n_positions);
+    config_.original_max_position_embeddings = static_cast<std::uint32_t>(tables_.n_original);
+    if (config_.sliding_window >= config_.max_position_embeddings) config_.sliding_window = 0;
+    config_.bos_token_id = genai_.SpecialId("bos_token_id", config_.vocab_size);
+    config_.eos_token_id = genai_.SpecialId("eos_token_id", config_.vocab_size);
+    config_.pad_token_id = genai_.SpecialId("pad_token_id", config_.vocab_size);
+    return config_;
+  }
+  const RotaryTables& tables() const noexcept { return tables_; }
+
+ private:
+  Error Bad(std::string message) const { return Error(ErrorCode::kBadData, std::move(message)); }
+  Error Unsupported(std::string message) const {
+    return Error(ErrorCode::kUnsupported, std::move(message));
+  }
+
+  const Weight& WeightNamed(const std::string& name) const {
+    const auto found = weights_.find(name);
+    if (found != weights_.end()) return *found->second;
+    throw Unsupported(fmt::format("has no weight '{}'", name))
+        .Hint("phiq evaluates its own ONNX folders and those of onnxruntime-genai's builder");
+  }
+
+  static std::uint32_t Size(const Weight& weight, std::string_view what, std::uint64_t found,
+                            std::uint32_t most) {
+    if (found >= 1 && found <= most) return static_cast<std::uint32_t>(found);
+    throw Error(ErrorCode::kBadData,
+                fmt::format("has {} {}, allowed are 1 to {}", found, what, most))
+        .Tensor(weight.name);
+  }
+
+  // One more than the highest N of "model.layers.N.mlp.down_proj.MatMul.weight".
+  std::uint32_t CountLayers() const {
+    constexpr std::string_view kBegin = "model.layers.", kEnd = ".mlp.down_proj.MatMul.weight";
+    std::uint32_t n_layers = 0;
+    for (const Weight& weight : folder_.weights()) {
+      std::string_view name = weight.name;
+      if (!name.starts_with(kBegin) || !name.ends_with(kEnd) ||
+          name.size() <= kBegin.size() + kEnd.size())
+        continue;
+      name = name.substr(kBegin.size(), name.size() - kBegin.size() - kEnd.size());
+      std::uint32_t layer = 0;
+      const auto [end, problem] = std::from_chars(name.begin(), name.end(), layer);
+      if (problem != std::errc() || end != name.end() || layer >= limits::kLayers) {
+        throw Bad(fmt::format("layer '{}', allowed are 0 to {}", Escape(name), limits::kLayers - 1))
+            .Tensor(weight.name);
+      }
+      n_layers = std::max(n_layers, layer + 1);
+    }
+    return n_layers;
+  }
+
+  void ReadSizes() {
+    const Weight& embedding = WeightNamed(std::string(kEmbeddingName));
+    config_.vocab_size = Size(embedding, "rows", embedding.n_rows, limits::kVocab);
+    config_.hidden_size = Size(embedding, "columns", embedding.row_elements, limits::kHidden);
+    const Weight& gate = WeightNamed("model.layers.0.mlp.gate_proj.MatMul.weight");
+    config_.intermediate_size = Size(gate, "rows", gate.n_rows, limits::kIntermediate);
+    config_.n_layers = CountLayers();
+    config_.tie_word_embeddings = !embedding.shared_name.empty();
+    genai_.CheckModel("vocab_size", config_.vocab_size);
+    genai_.CheckDecoder("hidden_size", config_.hidden_size);
+    genai_.CheckDecoder("num_hidden_layers", config_.n_layers);
+  }
+
+  // --- attention ------------------------------------------------------------------------------
+
+  void ReadAttention() {
+    bool is_first = true;
+    for (const ::onnx::NodeProto& node : folder_.proto().graph().node()) {
+      if (node.op_type() != "GroupQueryAttention" && node.op_type() != "MultiHeadAttention")
+        continue;
+      const Heads heads = HeadsOf(node);
+      if (is_first) {
+        config_.n_heads = heads.n_heads;
+        config_.n_kv_heads = heads.n_kv_heads;
+        config_.head_dim = config_.hidden_size / heads.n_heads;
+        config_.sliding_window = heads.sliding_window;
+      } else if (heads.n_heads != config_.n_heads || heads.n_kv_heads != config_.n_kv_heads ||
+                 heads.sliding_window != config_.sliding_window) {
+        throw NodeError(node, "has other heads or another window than the layer before it",
+                        ErrorCode::kUnsupported);
+      }
+      is_first = false;
+      CheckFormula(node);
+    }
+    if (is_first) throw Unsupported("has no GroupQueryAttention or MultiHeadAttention");
+    genai_.CheckDecoder("num_attention_heads", config_.n_heads);
+    genai_.CheckDecoder("num_key_value_heads", config_.n_kv_heads);
+    genai_.CheckDecoder("head_size", config_.head_dim);
+  }
+
+  struct Heads {
+    std::uint32_t n_heads = 0, n_kv_heads = 0, sliding_window = 0;
+  };
+
+  Heads HeadsOf(const ::onnx::NodeProto& node) const {
+    const auto count = [&](std::string_view name, std::int64_t found, std::int64_t most) {
+      if (found < 1 || found > most)
+        throw NodeError(node, fmt::format("has {} {}, allowed are 1 to {}", name, found, most));
+      return static_cast<std::uint32_t>(found);
+    };
+    Heads heads;
+    heads.n_heads = count("num_heads", IntegerOf(node, "num_heads", std::nullopt), limits::kHeads);
+    if (config_.hidden_size % heads.n_heads != 0) {
+      throw NodeError(node, fmt::format("has num_heads {}, needs a divisor of hidden_size {}",
+                                        heads.n_heads, config_.hidden_size));
+    }
+    if (node.op_type() == "MultiHeadAttention") {
+      // The graph repeats keys and values for it.
+      heads.n_kv_heads =
+          genai_.OfDecoder("num_key_value_heads", 1, heads.n_heads).value_or(heads.n_heads);
+    } else {
+      heads.n_kv_heads = count("kv_num_heads", IntegerOf(node, "kv_num_heads", std::nullopt),
+                               std::int64_t{heads.n_heads});
+    }
+    if (heads.n_heads % heads.n_kv_heads != 0) {
+      throw NodeError(node, fmt::format("has kv_num_heads {}, needs a divisor of num_heads {}",
+                                        heads.n_kv_heads, heads.n_heads));
+    }
+    const std::int64_t window = IntegerOf(node, "local_window_size", -1);
+    if (window != -1) heads.sliding_window = count("local_window_size", window, limits::kPositions);
+    return heads;
+  }
+
+  // What would make attention another function than Phi's.
+  void CheckFormula(const ::onnx::NodeProto& node) const {
+    const auto wanted_scale = static_cast<float>(1.0 / std::sqrt(config_.head_dim));
+    const float scale = FloatOf(node, "scale", 0.0F);  // 0 stands for the usual one
+    // The builder rounds it otherwise, in the last digits.
+    if (scale != 0 && !(std::abs(scale - wanted_scale) <= 1e-6F * wanted_scale)) {
+      throw NodeError(node, fmt::format("has scale {}, only {} is supported", scale, wanted_scale),
+                      ErrorCode::kUnsupported);
+    }
+    if (const float softcap = FloatOf(node, "softcap", 0.0F); softcap != 0)
+      throw NodeError(node, fmt::format("has softcap {}", softcap), ErrorCode::kUnsupported);
+    for (const char* const name : {"rotary_interleaved", "smooth_softmax"}) {
+      if (const std::int64_t value = IntegerOf(node, name, 0); value != 0 && value != -1)
+        throw NodeError(node, fmt::format("has {} {}", name, value), ErrorCode::kUnsupported);
+    }
+  }
+
+  void ReadEpsilon() {
+    std::optional<float> epsilon;
+    for (const ::onnx::NodeProto& node : folder_.proto().graph().node()) {
+      if (node.op_type() != "SimplifiedLayerNormalization" &&
+          node.op_type() != "SkipSimplifiedLayerNormalization" &&
+          node.op_type() != "RMSNormalization")
+        continue;
+      const float found = FloatOf(node, "epsilon", std::nullopt);
+      if (!(found > 0) || !std::isfinite(found)) {
+        throw NodeError(node, fmt::format("has epsilon {}, needs a finite number above 0", found));
+      }
+      if (epsilon && *epsilon != found) {
+        throw NodeError(node,
+                        fmt::format("has epsilon {}, the norms before it {}", found, *epsilon),
+                        ErrorCode::kUnsupported);
+      }
+      epsilon = found;
+    }
+    if (!epsilon) throw Unsupported("has no norm");
+    config_.rms_norm_eps = *epsilon;
+  }
+
+  // --- rotary tables --------------------------------------------------------------------------
+
+  // nullptr: none of that name, with or without "model.rope." before it.
+  const Table* FindTable(std::string_view name) const {
+    for (const Table& table : folder_.tables()) {
+      if (TableKind(table.name) == name) return &table;
+    }
+    return nullptr;
+  }
+
+  RotaryRows FindRows(std::string_view suffix) const {
+    const std::string cos_name = fmt::format("cos_cache{}", suffix);
+    const std::string sin_name = fmt::format("sin_cache{}", suffix);
+    RotaryRows rows = {FindTable(cos_name), FindTable(sin_name), 0, 0};
+    if (rows.cosines == nullptr || rows.sines == nullptr) {
+      throw Unsupported(
+          fmt::format("has no rotary table '{}'", rows.cosines == nullptr ? cos_name : sin_name));
+    }
+    const std::uint64_t most_columns = config_.head_dim / 2;
+    for (const Table* const table : {rows.cosines, rows.sines}) {
+      const auto is_size = [](std::uint64_t n, std::uint64_t most) { return n >= 1 && n <= most; };
+      const std::vector<std::uint64_t>& dims = table->dims;
+      if (FloatTypeOf(table->data_type) && dims.size() == 2 &&
+          is_size(dims[0], limits::kPositions) && is_size(dims[1], most_columns) &&
+          dims == rows.cosines->dims)
+        continue;
+      throw Bad(fmt::format("rotary table is {} x [{}], needs floats of up to {} columns (half a "
+                            "head), cosines as many as sines",
+                            DataTypeName(table->data_type), fmt::join(dims, ", "), most_columns))
+          .Tensor(table->name);
+    }
+    rows.n_rows = rows.cosines->dims[0];
+    return rows;
+  }
+
+  // True when nodes of their own rotate, by positions that the graph computes.
+  bool ComputesPositions() const {
+    return std::ranges::any_of(folder_.proto().graph().node(), [](const ::onnx::NodeProto& node) {
+      return node.op_type() == "RotaryEmbedding" && node.input_size() > 1 &&
+             node.input(1) != "position_ids";
+    });
+  }
+
+  RotaryTables FindRotaryTables() const {
+    const std::optional<std::uint32_t> context =
+        genai_.OfModel("context_length", 2, limits::kPositions);
+    RotaryTables tables;
+    if (FindTable("cos_cache_large") != nullptr) {
+      tables.short_rows = FindRows("_small");
+      tables.long_rows = FindRows("_large");
+      if (tables.short_rows.cosines->dims[1] != tables.long_rows.cosines->dims[1]) {
+        throw Bad("has other columns than the long rotary table")
+            .Tensor(tables.short_rows.cosines->name);
+      }
+      tables.n_original = tables.short_rows.n_rows;
+      tables.n_positions = context.value_or(static_cast<std::uint32_t>(tables.long_rows.n_rows));
+    } else {
+      const RotaryRows all = FindRows("");
+      tables.short_rows = tables.long_rows = all;
+      if (ComputesPositions()) {
+        // Two tables in one: a row of the long one for every position, behind those of the short.
+        if (!context || *context >= all.n_rows) {
+          throw Unsupported(fmt::format(
+              "'{}' of {} rows holds two tables, and genai_config.json does not tell their lengths "
+              "(model.context_length)",
+              all.cosines->name, all.n_rows));
+        }
+        tables.n_original = all.n_rows - *context;
+        tables.short_rows.n_rows = tables.n_original;
+        tables.long_rows.first_row = tables.n_original;
+        tables.long_rows.n_rows = *context;
+      }
+      tables.n_positions = context.value_or(static_cast<std::uint32_t>(all.n_rows));
+      if (tables.n_original == 0) tables.n_original = tables.n_positions;
+    }
+    tables.n_columns = tables.long_rows.cosines->dims[1];
+    return tables;
+  }
+
+  const Folder& folder_;
+  const GenaiConfig genai_;
+  std::map<std::string, const Weight*> weights_;
+  ModelConfig config_;
+  RotaryTables tables_;
+};
+
+class OnnxModel final : public StoredModel {
+ public:
+  OnnxModel(Folder folder, std::string path)
+      : StoredModel(std::move(path)), folder_(std::move(folder)) {
+    try {
+      ModelReader reader(folder_);
+      config_ = reader.ReadConfig();
+      tables_ = reader.tables();
+      FindPieces();
+    } catch (Error& error) {
+      error.In(folder_.files()[0].path().native());
+      throw;
+    }
+  }
+
+  std::string_view kind() const noexcept override { return "onnx"; }
+  const ModelConfig& config() const noexcept override { return config_; }
+  std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
+
+  void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
+                std::span<float> out) const override {
+    folder_.ReadRows(folder_.weights()[piece], first_row, n_rows, codec, out);
+  }
+
+  void ReadRotary(std::uint64_t n_positions, std::span<float> cosines,
+                  std::span<float> sines) const override {
+    const RotaryRows& rows =
+        n_positions > tables_.n_original ? tables_.long_rows : tables_.short_rows;
+    if (n_positions > rows.n_rows) {
+      throw Error(ErrorCode::kBadData, fmt::format("has {} rows, a text of {} tokens needs as many",
+                                                   rows.n_rows, n_positions))
+          .In(path())
+          .Tensor(rows.cosines->name);
+    }
+    ReadTable(*rows.cosines, rows.first_row, cosines);
+    ReadTable(*rows.sines, rows.first_row, sines);
+  }
+
+  Tokenizer ReadTokenizer(const WarningFn& warn) const override {
+    // Its files stand in the folder as in a checkpoint.
+    return phiq::ReadTokenizer(LocateCheckpoint(FolderOf(folder_).native(), warn),
+                               config_.vocab_size, config_.bos_token_id, config_.eos_token_id,
+                               config_.pad_token_id, warn);
+  }
+
+  void CheckUnchanged() const override {
+    for (const InputFile& file : folder_.files()) file.CheckUnchanged();
+  }
+
+ private:
+  // Beside folder_.weights().
+  void FindPieces() {
+    std::map<std::string, NamedRows> possible;
+    for (NamedRows& rows : PossibleWeights(config_)) possible.emplace(rows.name, rows);
+    for (const Weight& weight : folder_.weights()) {
+      const auto match = possible.find(weight.name);
+      const bool is_known =
+          match != possible.end() &&
+          (weight.shared_name.empty() || (weight.shared_name == kEmbeddingName &&
+                                          match->second.weight.role == TensorRole::kOutputHead));
+      if (!is_known) {
+        throw Error(ErrorCode::kUnsupported,
+                    fmt::format("has no role in a Phi model of {} layers", config_.n_layers))
+            .Tensor(weight.name);
+      }
+      StoredPiece piece;
+      piece.name = weight.name;
+      // One tensor for embedding and head stands for both.
+      piece.role =
+          weight.shared_name.empty() ? match->second.weight.role : TensorRole::kTokenEmbedding;
+      piece.layer = match->second.weight.layer;
+      piece.first_row = match->second.first_row;
+      piece.n_rows = weight.n_rows;
+      piece.row_elements = weight.row_elements;
+      piece.type = EncodingName(weight.encoding);
+      piece.encoding = weight.encoding;
+      piece.size_bytes = folder_.SizeBytes(weight);
+      pieces_.push_back(std::move(piece));
+    }
+  }
+
+  void ReadTable(const Table& table, std::uint64_t first_row, std::span<float> out) const {
+    folder_.ReadRows(table, first_row, out);
+    const std::size_t bad = FirstNonFinite(out);
+    if (bad == out.size()) return;
+    throw Error(ErrorCode::kBadData,
+                fmt::format("row {}, column {} is {}", first_row + bad / tables_.n_columns,
+                            bad % tables_.n_columns, out[bad]))
+        .In(path())
+        .Tensor(table.name);
+  }
+
+  const Folder folder_;
+  ModelConfig config_;
+  RotaryTables tables_;
+  std::vector<StoredPiece> pieces_;
+};
+
+}  // namespace
+
+std::unique_ptr<StoredModel> MakeStoredModel(Folder folder, std::string path) {
+  return std::make_unique<OnnxModel>(std::move(folder), std::move(path));
+}
+
+}  // namespace phiq::onnx

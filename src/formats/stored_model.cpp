@@ -1,0 +1,137 @@
+// Which piece holds which rows of a weight; all of them are there before anybody reads one.
+#include "formats/stored_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "base/finite.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+constexpr std::size_t kOuterRoles = 3;  // embedding, head, output norm
+constexpr std::size_t kLayerRoles = 6;
+
+// The place of a weight in WeightIndex::parts_: the outer ones first.
+std::size_t SlotOf(WeightId weight) noexcept {
+  const auto role = static_cast<std::size_t>(weight.role);
+  return role < kOuterRoles ? role : role + kLayerRoles * static_cast<std::size_t>(weight.layer);
+}
+
+bool IsWeightOf(WeightId weight, const ModelConfig& config) noexcept {
+  if (static_cast<std::size_t>(weight.role) < kOuterRoles) return weight.layer == -1;
+  return weight.layer >= 0 && static_cast<std::uint32_t>(weight.layer) < config.n_layers;
+}
+
+Error BadPiece(const StoredModel& model, const StoredPiece& piece, std::string message) {
+  return Error(ErrorCode::kBadData, std::move(message)).In(model.path()).Tensor(piece.name);
+}
+
+// Weights of a block of the encoding; of floats: 1.
+std::uint64_t BlockSizeOf(const StoredPiece& piece) noexcept {
+  if (const GgmlType* type = std::get_if<GgmlType>(&piece.encoding))
+    return GetGgmlTypeInfo(*type).block_size;
+  const std::size_t group_size = std::get<IntegerEncoding>(piece.encoding).spec.group_size;
+  return group_size == 0 ? piece.row_elements : group_size;
+}
+
+Error NonFinite(const StoredModel& model, const StoredPiece& piece, std::uint64_t row,
+                std::uint64_t column, float value) {
+  const std::uint64_t block_size = BlockSizeOf(piece);
+  std::string place = fmt::format("row {}, column {}", row, column);
+  if (block_size > 1) {
+    const std::uint64_t row_blocks = (piece.row_elements + block_size - 1) / block_size;
+    place += fmt::format(", block {}", row * row_blocks + column / block_size);
+  }
+  return Error(ErrorCode::kNumeric, fmt::format("{} decodes to {} ({})", piece.type, value, place))
+      .In(model.path())
+      .Tensor(piece.name);
+}
+
+}  // namespace
+
+WeightIndex::WeightIndex(const StoredModel& model) : model_(model) {
+  const ModelConfig& config = model.config();
+  parts_.resize(kOuterRoles + kLayerRoles * config.n_layers);
+  const std::span<const StoredPiece> pieces = model.pieces();
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const StoredPiece& piece = pieces[i];
+    const WeightId id = {piece.role, piece.layer};
+    if (!IsWeightOf(id, config)) {
+      throw BadPiece(
+          model, piece,
+          fmt::format("layer {} of a model with {} layers", piece.layer, config.n_layers));
+    }
+    const WeightShape shape = ShapeOf(config, piece.role);
+    if (piece.row_elements != shape.row_elements || piece.n_rows > shape.n_rows ||
+        piece.first_row > shape.n_rows - piece.n_rows) {
+      throw BadPiece(model, piece,
+                     fmt::format("is {} x {}, from row {} of {}, which has {} x {}", piece.n_rows,
+                                 piece.row_elements, piece.first_row, CheckpointName(id),
+                                 shape.n_rows, shape.row_elements));
+    }
+    parts_[SlotOf(id)].push_back({i, piece.first_row, piece.n_rows});
+  }
+  for (const WeightId& id : WeightsOf(config)) {
+    std::vector<Part>& parts = parts_[SlotOf(id)];
+    if (id.role == TensorRole::kOutputHead && parts.empty() && config.tie_word_embeddings) {
+      parts = parts_[SlotOf({TensorRole::kTokenEmbedding, -1})];
+      continue;
+    }
+    std::ranges::stable_sort(parts, {}, &Part::first_row);
+    std::uint64_t row = 0;
+    for (const Part& part : parts) {
+      if (part.first_row < row) {
+        throw BadPiece(
+            model, pieces[part.piece],
+            fmt::format("row {} of {} is stored twice", part.first_row, CheckpointName(id)));
+      }
+      if (part.first_row > row) break;
+      row += part.n_rows;
+    }
+    const std::uint64_t n_rows = ShapeOf(config, id.role).n_rows;
+    if (row == n_rows) continue;
+    throw Error(ErrorCode::kBadData, row == 0 && parts.empty()
+                                         ? fmt::format("{} is missing", CheckpointName(id))
+                                         : fmt::format("{} is missing from row {} of {} on",
+                                                       CheckpointName(id), row, n_rows))
+        .In(model.path());
+  }
+}
+
+std::span<const WeightIndex::Part> WeightIndex::PartsOf(TensorRole role, std::int32_t layer) const {
+  const WeightId id = {role, layer};
+  if (!IsWeightOf(id, model_.config())) {
+    throw Error(ErrorCode::kInternal,
+                fmt::format("no weight {} in layer {}", RoleName(role), layer));
+  }
+  return parts_[SlotOf(id)];
+}
+
+void WeightIndex::ReadRows(TensorRole role, std::int32_t layer, std::uint64_t first_row,
+                           std::uint64_t n_rows, RowCodec& codec, std::span<float> out) const {
+  const std::uint64_t n = ShapeOf(model_.config(), role).row_elements;
+  std::uint64_t row = first_row;
+  const std::uint64_t end = first_row + n_rows;
+  for (const Part& part : PartsOf(role, layer)) {
+    const std::uint64_t part_end = part.first_row + part.n_rows;
+    if (row >= part_end || row >= end) continue;
+    const std::uint64_t n_here = std::min(part_end, end) - row;
+    const std::span<float> rows = out.subspan((row - first_row) * n, n_here * n);
+    model_.ReadRows(part.piece, row - part.first_row, n_here, codec, rows);
+    if (const std::size_t bad = FirstNonFinite(rows); bad < rows.size()) {
+      throw NonFinite(model_, model_.pieces()[part.piece], row - part.first_row + bad / n, bad % n,
+                      rows[bad]);
+    }
+    row += n_here;
+  }
+  if (row != end) {
+    throw Error(ErrorCode::kInternal,
+                fmt::format("rows {} to {} of {}", first_row, end, CheckpointName({role, layer})));
+  }
+}
+
+}  // namespace phiq

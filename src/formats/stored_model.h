@@ -1,0 +1,106 @@
+// A model as some file stores it: what comparing and evaluating read, whatever the format.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "model/weights.h"
+#include "phiq/encoding.h"
+#include "phiq/error.h"
+#include "phiq/model.h"
+#include "phiq/tokenizer.h"
+
+namespace phiq {
+
+// One stored tensor: rows of one of the model's weights.
+struct StoredPiece {
+  std::string name;  // the file's own, for messages
+  TensorRole role = TensorRole::kTokenEmbedding;
+  std::int32_t layer = -1;
+  // In the model's weight as a checkpoint has it (all of qkv, gate before up); 0 for norms.
+  std::uint64_t first_row = 0;
+  std::uint64_t n_rows = 0, row_elements = 0;  // norms: 1 x hidden_size
+  std::string type;                            // for people: "BF16", "Q4_K", "int4 g32"
+  Encoding encoding;
+  std::uint64_t size_bytes = 0;  // of all its arrays, as stored
+};
+
+class StoredModel {
+ public:
+  // `path`: what messages call it.
+  explicit StoredModel(std::string path = "") : path_(std::move(path)) {}
+  StoredModel(const StoredModel&) = delete;
+  StoredModel& operator=(const StoredModel&) = delete;
+  virtual ~StoredModel() = default;
+
+  const std::string& path() const noexcept { return path_; }
+  virtual std::string_view kind() const noexcept = 0;  // "checkpoint", "gguf", "onnx"
+
+  // Sizes, epsilon, context and sliding window are as the file says. How positions are rotated may
+  // stand there as tables only: ask ReadRotary.
+  virtual const ModelConfig& config() const noexcept = 0;
+
+  // Every weight of the model once; a tied embedding serves as the head where no piece is the head.
+  virtual std::span<const StoredPiece> pieces() const noexcept = 0;
+
+  // Decodes rows [first_row, first_row + n_rows) of a piece (counted in the piece).
+  //
+  // Shapes    out: [n_rows * row_elements].
+  // Threads   safe, with a codec for each.
+  virtual void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows,
+                        RowCodec& codec, std::span<float> out) const = 0;
+
+  // Cosines and sines for positions [0, n_positions) of a text of that length: longrope has other
+  // factors for texts longer than the original context.
+  //
+  // Shapes    cosines, sines: [n_positions, rope_dim / 2].
+  // Throws    kBadData: tables of the file that are too short or not finite.
+  virtual void ReadRotary(std::uint64_t n_positions, std::span<float> cosines,
+                          std::span<float> sines) const = 0;
+
+  // What the file says of its tokenizer.
+  // Throws    kBadData, kInput, kUnsupported: there is none that phiq can use.
+  virtual Tokenizer ReadTokenizer(const WarningFn& warn) const = 0;
+
+  // Throws kTryAgain when a file changed since it was opened.
+  virtual void CheckUnchanged() const = 0;
+
+ private:
+  std::string path_;
+};
+
+// Finds the pieces of a weight, and reads rows across them.
+class WeightIndex {
+ public:
+  // Throws   kBadData: a weight of the model is missing, stored twice, or of another shape than the
+  //          configuration asks for.
+  explicit WeightIndex(const StoredModel& model);
+
+  // Rows [first_row, first_row + n_rows) of a weight as a checkpoint has it (norms: 1 row). The
+  // head of a tied model is its embedding.
+  //
+  // Throws   kNumeric: NaN or Inf, with the piece, the block and its row.
+  // Threads  safe, with a codec for each.
+  void ReadRows(TensorRole role, std::int32_t layer, std::uint64_t first_row, std::uint64_t n_rows,
+                RowCodec& codec, std::span<float> out) const;
+
+  struct Part {
+    std::size_t piece = 0;
+    std::uint64_t first_row = 0, n_rows = 0;  // of the weight
+  };
+  // The pieces of a weight by their first rows.
+  std::span<const Part> PartsOf(TensorRole role, std::int32_t layer) const;
+
+ private:
+  const StoredModel& model_;
+  std::vector<std::vector<Part>> parts_;  // by weight
+};
+
+}  // namespace phiq
