@@ -27,9 +27,12 @@ import shutil
 import sys
 import tempfile
 
+from goldens_json import write_json
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tests" / "peers" / "onnx"))
+sys.path += [str(ROOT / "tests" / "peers" / "onnx"), str(ROOT / "tests" / "peers")]
 import listing  # lists and measures folders, the builder's here and ours in the tests
+from quality import Quality
 import runtime
 
 MODELS = ("phi35-tiny", "phi4mini-tiny")
@@ -119,20 +122,6 @@ def rope_tables_of(model):
     return tables
 
 
-def write_json(path, value, depth=2):
-    """One line for every value `depth` levels down: short files whose differences can be read."""
-    def lines(value, depth, indent):
-        if depth == 0 or not isinstance(value, (dict, list)) or not value:
-            return json.dumps(value)
-        inner = indent + " "
-        if isinstance(value, dict):
-            parts = [f"{inner}{json.dumps(str(key))}: {lines(item, depth - 1, inner)}" for key, item in value.items()]
-            return "{\n" + ",\n".join(parts) + "\n" + indent + "}"
-        return "[\n" + ",\n".join(inner + lines(item, depth - 1, inner) for item in value) + "\n" + indent + "]"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(lines(value, depth, "") + "\n")
-
-
 def list_builds(name, checkpoint, text, out, scratch):
     import onnx
     tied = json.loads((checkpoint / "config.json").read_text())["tie_word_embeddings"]
@@ -159,7 +148,7 @@ def list_builds(name, checkpoint, text, out, scratch):
                                    **({"failure": failure} if failure else {"initializers": listing.weights_of(model)})}
             if provider == "cpu" and not failure:
                 session = runtime.Session(folder)
-                base = base or runtime.Quality(ids_of(checkpoint, text), session)
+                base = base or Quality(ids_of(checkpoint, text), session)
                 quality[build_name] = {key: float(f"{value:.4g}") for key, value in base.measure(session).items()}
         if build_name in graphs:
             write_json(out / "graphs" / f"{name}-{build_name}.json", listing.listing_of(folder, model), 3)

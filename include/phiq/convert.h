@@ -61,7 +61,7 @@ struct ConversionPlan {
 
 struct ConvertReport {
   ConversionPlan planned;
-  std::uint64_t source_bytes = 0;  // weight bytes read
+  std::uint64_t source_bytes = 0;  // weight bytes read, twice where a ratio ranks them first
   std::uint64_t n_nan_zeroed = 0;
   std::uint64_t n_clamped = 0;  // over all targets
   double elapsed_s = 0;
@@ -71,8 +71,8 @@ struct ConvertReport {
   std::optional<EvalReport> evaluation;
 };
 
-// Plans without writing. Opens headers only (with OverflowPolicy::kF32 and a 16-bit float type,
-// the weights are scanned too).
+// Plans without writing. Opens headers only; reads weights too where the plan depends on them:
+// those that a ratio of OpenVINO ranks, and with OverflowPolicy::kF32 those of 16-bit float types.
 ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks);
 
 // Plans, writes, syncs and renames. On any exception the output names are as they were before.

@@ -21,7 +21,7 @@ struct InspectedTensor {
 };
 
 struct Inspection {
-  std::string kind;  // "checkpoint", "gguf" or "onnx"
+  std::string kind;  // "checkpoint", "gguf", "onnx" or "openvino"
   std::string path;
   std::vector<std::pair<std::string, std::string>>
       metadata;  // rendered and escaped; long values cut

@@ -41,13 +41,22 @@ struct OnnxOptions {
   std::optional<std::uint32_t> max_length;  // search.max_length; without it min(context, 4096)
 };
 
+// Options that only OpenVINO has.
+struct OpenVinoOptions {
+  // Share of the layers' weights that become 4-bit: above 0, at most 1; without it 0.6. The others
+  // keep 8 bits.
+  std::optional<double> ratio;
+};
+
 struct PlanOptions {
   Format format = Format::kGguf;
-  std::string type;                         // "Q4_K_M": the format's own type or recipe name
-  std::string method = "reference";         // ONNX: "rtn" and "k_quant" too
-  std::optional<std::uint32_t> group_size;  // weights that share a scale, where the format has them
-  std::optional<bool> symmetric;
+  std::string type;                  // "Q4_K_M": the format's own type or recipe name
+  std::string method = "reference";  // ONNX: "rtn" and "k_quant" too
+  // Weights that share a scale, where the format has them; 0: the whole row (OpenVINO).
+  std::optional<std::uint32_t> group_size;
+  std::optional<bool> symmetric;  // OpenVINO: must agree with the type, see OpenVinoTypeWith
   OnnxOptions onnx;
+  OpenVinoOptions openvino;
   std::vector<TensorRule> tensor_rules;  // the last match wins
   bool strict_types = false;             // a shape fallback is kUnsupported instead of a line
 };
@@ -93,12 +102,19 @@ struct OnnxGraphPlan {
   std::uint32_t max_length = 0;
 };
 
+// What an OpenVINO folder says of its weights, besides the lines.
+struct OpenVinoGraphPlan {
+  double ratio = 1.0;            // 1 unless some 4-bit layers keep 8 bits
+  std::uint32_t group_size = 0;  // of the 4-bit lines; 0: the whole row, or no such line
+};
+
 struct Plan {
   Format format = Format::kGguf;
   std::string type;             // as in PlanOptions, in its official spelling
   std::vector<PlanLine> lines;  // in the model's order; tables last
   std::vector<Decision> decisions;
-  OnnxGraphPlan onnx;  // ONNX only
+  OnnxGraphPlan onnx;          // ONNX only
+  OpenVinoGraphPlan openvino;  // OpenVINO only
 
   std::uint64_t n_weights() const noexcept;  // of the tensors; tables do not count
   std::uint64_t data_bytes() const noexcept;
@@ -120,20 +136,31 @@ std::string ParseType(Format format, std::string_view name);
 // Throws kUsage: the format lacks the precision (naming those it has).
 std::string TypeOfPrecision(Format format, Precision precision);
 
+// The OpenVINO type of as many bits that is symmetric or not ("INT8_ASYM", true: "INT8_SYM").
+// Throws kUsage: a type of floats; kUsage, kUnsupported as ParseType does.
+std::string OpenVinoTypeWith(std::string_view type, bool symmetric);
+
+// The tensors whose error at 8 bits the plan needs (OpenVINO, a ratio below 1; else none):
+// indices into `tensors`. Throws as MakePlan.
+std::vector<std::size_t> TensorsToRank(const Model& model, std::span<const SourceTensor> tensors,
+                                       const PlanOptions& options);
+
 // Decides the type of every tensor.
 //
 // `tensors`  Checkpoint::tensors().
+// `int8_errors`  of TensorsToRank, in its order: the largest mean squared error of a row in
+//            INT8_ASYM with float32 scales (MeasureInt8Errors).
 // Throws     kUsage: unknown type (with a suggestion), options that contradict each other, a rule
 //            that matches no tensor, a bad pattern. kUnsupported: a type of the format that phiq
 //            does not write or the wanted runtime does not run, saying why; a shape fallback under
 //            strict_types.
 // Warns      a shape fallback.
 Plan MakePlan(const Model& model, std::span<const SourceTensor> tensors, const PlanOptions& options,
-              const WarningFn& warn);
+              const WarningFn& warn, std::span<const float> int8_errors = {});
 
 inline Plan MakePlan(const Model& model, const Checkpoint& checkpoint, const PlanOptions& options,
-                     const WarningFn& warn) {
-  return MakePlan(model, checkpoint.tensors(), options, warn);
+                     const WarningFn& warn, std::span<const float> int8_errors = {}) {
+  return MakePlan(model, checkpoint.tensors(), options, warn, int8_errors);
 }
 
 }  // namespace phiq

@@ -17,6 +17,7 @@ enum class IntegerMethod : std::uint8_t {
   kRtn,      // onnxruntime's "rtn"
   kKQuant,   // onnxruntime's "k_quant", a search; always with zero points
   kGather,   // onnxruntime's quantizer of embeddings (GatherBlockQuantized)
+  kNncf,     // NNCF's INT4 and INT8 modes, what OpenVINO models have
 };
 
 struct IntegerSpec {
@@ -24,7 +25,8 @@ struct IntegerSpec {
   bool symmetric = true;       // zero point in the middle of the codes; else one for each group
   std::size_t group_size = 0;  // weights that share a scale; 0: the whole row
   IntegerMethod method = IntegerMethod::kNearest;
-  // Weights are rounded to this type first, and scales are values of it (kNearest: kF32 only).
+  // Scales are values of this type, and weights are rounded to it first (kNncf: only the stored
+  // scale is rounded; kNearest: kF32 only).
   FloatType float_type = FloatType::kF32;
 
   bool operator==(const IntegerSpec&) const = default;
@@ -55,6 +57,17 @@ std::size_t GroupCount(const IntegerSpec& spec, std::size_t n) noexcept;
 //           range of twice that): look for that afterwards (RowCodec, FindNonFinite).
 // Edges     no float is undefined behaviour. Groups whose scale is below 2^-126 or so decode to
 //           something as small as they are, as they do in onnxruntime.
+// Requires  every x finite.
+// Error     BoundOf in phiq/encoding.h.
+//
+// kNncf: bit for bit what NNCF stores; formulas in docs/quantization.md "NNCF's integer groups".
+//
+// Sizes     any group_size, and 0.
+// Scale     never 0: at least 2^-23 in magnitude. Symmetric: negative when the largest magnitude is
+//           positive, so that it is always the lowest code. Codes are computed with the float32
+//           scale, which only then becomes a half: Inf from 65520 on.
+// Edges     no float is undefined behaviour. Groups of less than 2^-23 or so decode to something as
+//           small as they are.
 // Requires  every x finite.
 // Error     BoundOf in phiq/encoding.h.
 //

@@ -48,7 +48,15 @@ inline constexpr std::uint64_t kOnnxParsedBytes = 192ULL << 20;
 inline constexpr int kOnnxExternalKeys = 64;  // of one tensor; five are known
 inline constexpr std::size_t kOnnxDataFiles = 1'024;
 inline constexpr std::uint64_t kOnnxBlockSize = 65'536;
-inline constexpr std::size_t kOnnxProblems = 100;            // listed; the rest is counted
+inline constexpr std::size_t kOnnxProblems = 100;  // listed; the rest is counted
+inline constexpr std::uint64_t kXmlBytes = 64ULL << 20;
+inline constexpr std::size_t kXmlDepth = 64;  // elements in elements; graphs of ours need 6
+// Parsed, an element takes about twelve times its shortest form, and an attribute five times.
+inline constexpr std::size_t kXmlElements = 1'000'000;
+inline constexpr std::size_t kXmlAttributes = 2'000'000;
+inline constexpr std::size_t kXmlElementAttributes = 1'024;
+inline constexpr std::size_t kIrLayers = 65'536;
+inline constexpr std::size_t kIrProblems = 100;  // listed; the rest is counted
 inline constexpr std::uint64_t kEvalTextBytes = 1ULL << 30;  // text, or token ids, of `phiq eval`
 inline constexpr unsigned kThreads = 1'024;
 

@@ -15,6 +15,7 @@
 #include "convert/evaluate.h"
 #include "convert/memory.h"
 #include "convert/output.h"
+#include "convert/score.h"
 #include "convert/source.h"
 #include "convert/stream.h"
 #include "io/output_file.h"
@@ -112,6 +113,7 @@ struct Prepared {
   Source source;
   std::vector<Output> targets;
   MemoryPlan memory;
+  std::uint64_t scored_bytes = 0;  // of weights, read to plan
 };
 
 // --overflow f32: tensors with a value that F16 cannot hold stay F32. Reads the weights of F16
@@ -155,8 +157,13 @@ Prepared Prepare(const ConvertOptions& options, const Hooks& hooks, bool will_wr
 
   Source source = OpenSource(std::move(folder), {options.ignore_extra}, warn);
   std::vector<Plan> plans;
+  std::uint64_t scored_bytes = 0;
   for (const PlanOptions& target : options.targets) {
-    plans.push_back(MakePlan(source.model, source.checkpoint, target, warn));
+    const Int8Errors scores =
+        MeasureInt8Errors(source, TensorsToRank(source.model, source.checkpoint.tensors(), target),
+                          options, threads, hooks);
+    scored_bytes += scores.bytes_read;
+    plans.push_back(MakePlan(source.model, source.checkpoint, target, warn, scores.errors));
     if (options.overflow == OverflowPolicy::kF32)
       WidenWhatOverflowsHalf(source, plans.back(), threads);
   }
@@ -173,7 +180,7 @@ Prepared Prepare(const ConvertOptions& options, const Hooks& hooks, bool will_wr
   }
   const MemoryPlan memory = PlanMemory(streams, source.checkpoint, source.folder, head_bytes,
                                        threads, options.memory_limit_bytes, options.overflow);
-  return {std::move(source), std::move(targets), memory};
+  return {std::move(source), std::move(targets), memory, scored_bytes};
 }
 
 ConversionPlan Describe(const Prepared& prepared) {
@@ -293,7 +300,7 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
                                      options.nan, options.overflow};
   const StreamResult streamed = StreamTensors(
       prepared.source.checkpoint, prepared.source.model.config, streams, stream_options, hooks);
-  report.source_bytes = streamed.bytes_read;
+  report.source_bytes = prepared.scored_bytes + streamed.bytes_read;
   report.n_nan_zeroed = streamed.n_nan_zeroed;
   for (const TargetResult& target : streamed.targets) {
     report.n_clamped += target.n_clamped;

@@ -21,6 +21,7 @@
 #include "formats/gguf/reader.h"
 #include "formats/onnx/data_type.h"
 #include "formats/onnx/reader.h"
+#include "formats/openvino/reader.h"
 #include "io/input_file.h"
 #include "io/parallel.h"
 #include "model/side_file.h"
@@ -235,6 +236,60 @@ Inspection InspectOnnx(const std::string& path, const InspectOptions& options, c
   return inspection;
 }
 
+// The leaves of rt_info: "phiq.type", "runtime_options.KV_CACHE_PRECISION".
+void DescribeInfo(const std::vector<openvino::Info>& info, const std::string& above,
+                  Inspection& inspection) {
+  for (const openvino::Info& item : info) {
+    const std::string name = above + Escape(item.name);
+    if (item.children.empty()) inspection.metadata.emplace_back(name, Escape(item.value));
+    DescribeInfo(item.children, name + ".", inspection);
+  }
+}
+
+// The scales of integer weights and all floats of others, and the graph.
+void CheckOpenVino(const openvino::Folder& folder, unsigned threads, const Hooks& hooks,
+                   Inspection& inspection) {
+  std::vector<BlockArray> arrays;
+  for (const openvino::Weight& weight : folder.weights()) {
+    const bool is_float = std::holds_alternative<GgmlType>(weight.encoding);
+    const openvino::StoredConst& floats = folder.constants()[*weight.arrays[is_float ? 0 : 1]];
+    const GgmlType type = is_float                        ? std::get<GgmlType>(weight.encoding)
+                          : HasHalfRange(weight.encoding) ? GgmlType::kF16
+                                                          : GgmlType::kF32;
+    arrays.push_back({weight.name, EncodingName(weight.encoding), type, floats.size_bytes,
+                      [&](std::uint64_t offset_bytes, std::span<std::byte> out) {
+                        folder.Read(floats, offset_bytes, out);
+                      }});
+  }
+  CheckBlocks(arrays, threads, hooks, inspection);
+  for (std::string& problem : folder.FindProblems())
+    inspection.problems.push_back(std::move(problem));
+}
+
+Inspection InspectOpenVino(const std::string& path, const InspectOptions& options,
+                           const Hooks& hooks) {
+  const openvino::Folder folder = openvino::Folder::Open(path);
+  Inspection inspection;
+  inspection.kind = "openvino";
+  inspection.path = path;
+  DescribeInfo(folder.ir().info, "", inspection);
+  for (const openvino::Weight& weight : folder.weights()) {
+    InspectedTensor tensor;
+    tensor.name = weight.name;
+    tensor.type = EncodingName(weight.encoding);
+    if (!IsNorm(weight.id.role)) tensor.shape.push_back(weight.n_rows);
+    tensor.shape.push_back(weight.row_elements);
+    tensor.size_bytes = folder.SizeBytes(weight);
+    tensor.file = folder.files()[1].path().string();
+    inspection.tensors.push_back(std::move(tensor));
+  }
+  if (options.check) {
+    CheckOpenVino(folder, options.threads == 0 ? AvailableThreads() : options.threads, hooks,
+                  inspection);
+  }
+  return inspection;
+}
+
 void DescribeConfig(const ModelConfig& config, Inspection& inspection) {
   const auto add = [&](std::string key, auto value) {
     inspection.metadata.emplace_back(std::move(key), fmt::format("{}", value));
@@ -316,9 +371,10 @@ double Inspection::bits_per_weight() const noexcept {
 
 Inspection Inspect(const std::string& path, const InspectOptions& options, const Hooks& hooks) {
   const InputKind kind = KindOf(path);
-  Inspection inspection = kind == InputKind::kOnnx   ? InspectOnnx(path, options, hooks)
-                          : kind == InputKind::kGguf ? InspectGguf(path, options, hooks)
-                                                     : InspectCheckpoint(path, options, hooks);
+  Inspection inspection = kind == InputKind::kOnnx       ? InspectOnnx(path, options, hooks)
+                          : kind == InputKind::kOpenVino ? InspectOpenVino(path, options, hooks)
+                          : kind == InputKind::kGguf     ? InspectGguf(path, options, hooks)
+                                                         : InspectCheckpoint(path, options, hooks);
   for (const InspectedTensor& tensor : inspection.tensors) {
     if (!tensor.is_weight) continue;
     std::uint64_t n = 1;

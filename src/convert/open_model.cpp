@@ -7,11 +7,13 @@
 #include "convert/stored_checkpoint.h"
 #include "formats/gguf/stored_model.h"
 #include "formats/onnx/stored_model.h"
+#include "formats/openvino/stored_model.h"
 
 namespace phiq {
 
 InputKind KindOf(const std::string& path) noexcept {
   if (onnx::LooksLikeOnnx(path)) return InputKind::kOnnx;
+  if (openvino::LooksLikeOpenVino(path)) return InputKind::kOpenVino;
   std::error_code ignored;
   const bool is_file =
       std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored);
@@ -25,6 +27,8 @@ std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const Warn
   switch (KindOf(path)) {
     case InputKind::kOnnx:
       return onnx::MakeStoredModel(onnx::Folder::Open(path, warn_or_not), path);
+    case InputKind::kOpenVino:
+      return openvino::MakeStoredModel(openvino::Folder::Open(path), path, warn_or_not);
     case InputKind::kGguf:
       return gguf::MakeStoredModel(gguf::File::Open(path, warn_or_not));
     case InputKind::kCheckpoint:

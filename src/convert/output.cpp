@@ -8,6 +8,7 @@
 
 #include "formats/gguf/layout.h"
 #include "formats/onnx/layout.h"
+#include "formats/openvino/layout.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
@@ -55,9 +56,14 @@ void LayOutGguf(const Source& source, const ConvertOptions& options, const Warni
   }
 }
 
-void LayOutOnnx(const Source& source, const ConvertOptions& options, Output& output) {
-  output.layout = onnx::MakeLayout(source.folder, source.model, output.plan, PoliciesOf(options));
-  output.owned = onnx::OwnedFiles();
+// Names that phiq may write into a folder of the format.
+std::vector<std::string> OwnedFiles(Format format) {
+  return format == Format::kOnnx ? onnx::OwnedFiles() : openvino::OwnedFiles();
+}
+
+void SetFolder(OutputLayout layout, Output& output) {
+  output.layout = std::move(layout);
+  output.owned = OwnedFiles(output.plan.format);
   for (const PlacedFile& file : output.layout.files)
     output.files.push_back(output.path / file.name);
 }
@@ -91,7 +97,7 @@ void CheckOutputName(const PlanOptions& target, const fs::path& path,
   if (target.format == Format::kGguf) {
     CheckOutputPath(path, 0, options);
   } else {
-    StagedFolder::Check(path, onnx::OwnedFiles(), options);
+    StagedFolder::Check(path, OwnedFiles(target.format), options);
   }
 }
 
@@ -105,7 +111,12 @@ Output LayOut(const Source& source, Plan plan, const ConvertOptions& options, fs
       LayOutGguf(source, options, warn, output);
       break;
     case Format::kOnnx:
-      LayOutOnnx(source, options, output);
+      SetFolder(onnx::MakeLayout(source.folder, source.model, output.plan, PoliciesOf(options)),
+                output);
+      break;
+    case Format::kOpenVino:
+      SetFolder(openvino::MakeLayout(source.folder, source.model, output.plan, PoliciesOf(options)),
+                output);
       break;
     default:
       throw Error(ErrorCode::kInternal, "a plan of a format without a layout");

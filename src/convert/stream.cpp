@@ -16,6 +16,7 @@
 
 #include "base/buffer.h"
 #include "base/finite.h"
+#include "formats/nibble_rows.h"
 #include "io/parallel.h"
 #include "kernels/transpose.h"
 #include "phiq/encoding.h"
@@ -32,6 +33,12 @@ struct Sink {
   std::size_t target = 0;
   const PlanLine* line = nullptr;
   std::array<const PlacedArray*, kMaxArrays> arrays{};
+
+  // Two of its rows may share a byte.
+  bool IsFlat() const noexcept {
+    return std::ranges::any_of(
+        arrays, [](const PlacedArray* array) { return array != nullptr && array->flat_nibbles; });
+  }
 };
 
 // A checkpoint tensor or a table, and all lines that take rows of it.
@@ -80,6 +87,16 @@ std::vector<Job> CollectJobs(std::span<const StreamTarget> targets) {
   return jobs;
 }
 
+void RefuseOddBorder(const Job& job, std::uint64_t row) {
+  if (row % 2 == 0) return;
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("another format cuts this weight before row {}, where two rows of 4-bit "
+                          "zero points share a byte",
+                          row))
+      .Tensor(job.sinks.front().line->name)
+      .Hint("write the formats one by one");
+}
+
 std::vector<Piece> CutIntoPieces(std::span<const Job> jobs, std::uint64_t max_elements) {
   std::vector<Piece> pieces;
   for (const Job& job : jobs) {
@@ -90,8 +107,13 @@ std::vector<Piece> CutIntoPieces(std::span<const Job> jobs, std::uint64_t max_el
     }
     std::ranges::sort(borders);
     borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
-    const std::uint64_t rows_at_once =
+    std::uint64_t rows_at_once =
         std::max<std::uint64_t>(1, max_elements / job.sinks.front().line->row_elements());
+    if (std::ranges::any_of(job.sinks, &Sink::IsFlat)) {
+      // Pieces then begin in rows that begin in a byte of their own.
+      rows_at_once += rows_at_once % 2;
+      for (std::size_t b = 0; b + 1 < borders.size(); ++b) RefuseOddBorder(job, borders[b]);
+    }
     for (std::size_t b = 0; b + 1 < borders.size(); ++b) {
       for (std::uint64_t row = borders[b]; row < borders[b + 1]; row += rows_at_once) {
         const Piece piece{&job, row, std::min(rows_at_once, borders[b + 1] - row)};
@@ -232,14 +254,22 @@ class Worker {
       // Column c of these rows is a run of the stored row c.
       const std::uint64_t n_columns = sink.line->row_elements();
       const std::size_t element_bytes = row_bytes_[a] / n_columns;
-      Renew(transposed_, bytes.size());
-      Transpose(bytes, rows.n_rows, n_columns, element_bytes, transposed_);
+      Renew(rearranged_, bytes.size());
+      Transpose(bytes, rows.n_rows, n_columns, element_bytes, rearranged_);
       const std::size_t run_bytes = rows.n_rows * element_bytes;
       for (std::uint64_t c = 0; c < n_columns; ++c) {
         file.WriteAt(place.offset_bytes + (c * n_line_rows + rows.first_row) * element_bytes,
-                     std::span(transposed_).subspan(c * run_bytes, run_bytes));
+                     std::span(rearranged_).subspan(c * run_bytes, run_bytes));
       }
       return bytes.size();
+    }
+    if (place.flat_nibbles) {
+      const std::size_t n_groups = GroupCount(std::get<IntegerEncoding>(sink.line->encoding).spec,
+                                              sink.line->row_elements());
+      Renew(rearranged_, (rows.n_rows * n_groups + 1) / 2);
+      JoinNibbleRows(bytes, rows.n_rows, n_groups, rearranged_);
+      file.WriteAt(place.offset_bytes + rows.first_row * n_groups / 2, rearranged_);
+      return rearranged_.size();
     }
     const std::uint64_t offset_bytes = place.offset_bytes + rows.first_row * row_bytes_[a];
     file.WriteAt(offset_bytes, bytes);
@@ -279,9 +309,9 @@ class Worker {
                              is_half ? "F16 value 65504" : "F32 value"))
         .In(ShardOf(line))
         .Tensor(line.name)
-        .Hint(targets_.front().plan->format == Format::kGguf
-                  ? "weights this large fit BF16 or F32"
-                  : "weights this large need floats, where the provider computes in float32");
+        .Hint(targets_.front().plan->format == Format::kOnnx
+                  ? "weights this large need floats, where the provider computes in float32"
+                  : "weights this large fit BF16 or F32");
   }
 
   std::string ShardOf(const PlanLine& line) const {
@@ -298,7 +328,7 @@ class Worker {
   // Of the line encoded last: bytes of its arrays, and of one row in each.
   std::array<std::vector<std::byte>, kMaxArrays> encoded_;
   std::array<std::size_t, kMaxArrays> row_bytes_{};
-  std::vector<std::byte> transposed_;
+  std::vector<std::byte> rearranged_;
   std::vector<float> clamped_, decoded_;
 };
 
@@ -308,7 +338,7 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets,
                                    const Checkpoint& checkpoint, std::uint64_t chunk_elements,
                                    OverflowPolicy overflow) {
   // Buffers keep the size of the largest chunk so far.
-  std::uint64_t most_read = 0, most_clamped = 0, most_encoded = 0, most_transposed = 0;
+  std::uint64_t most_read = 0, most_clamped = 0, most_encoded = 0, most_rearranged = 0;
   for (const StreamTarget& target : targets) {
     for (const PlacedArray& array : target.layout->arrays) {
       const PlanLine& line = target.plan->lines[array.line];
@@ -323,10 +353,11 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets,
       if (overflow == OverflowPolicy::kClamp && HasHalfRange(line.encoding))
         most_clamped = std::max(most_clamped, n_rows * row * sizeof(float));
       most_encoded = std::max(most_encoded, encoded);
-      if (array.transposed) most_transposed = std::max(most_transposed, encoded);
+      if (array.transposed || array.flat_nibbles)
+        most_rearranged = std::max(most_rearranged, encoded);
     }
   }
-  return most_read + most_clamped + most_encoded + most_transposed;
+  return most_read + most_clamped + most_encoded + most_rearranged;
 }
 
 StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& config,

@@ -7,5 +7,6 @@ namespace phiq {
 
 Verification VerifyGguf(const VerifyOptions& options, unsigned threads, const Hooks& hooks);
 Verification VerifyOnnx(const VerifyOptions& options, unsigned threads, const Hooks& hooks);
+Verification VerifyOpenVino(const VerifyOptions& options, unsigned threads, const Hooks& hooks);
 
 }  // namespace phiq

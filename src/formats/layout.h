@@ -18,6 +18,9 @@ struct PlacedArray {
   // Stored as [row_elements, n_rows]: of encodings whose array has a whole number of bytes a
   // weight.
   bool transposed = false;
+  // 4-bit zero points of which a row has an odd number: the next row begins in the row's last byte
+  // (nibble_rows.h).
+  bool flat_nibbles = false;
 };
 
 struct PlacedFile {

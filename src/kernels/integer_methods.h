@@ -21,11 +21,12 @@ struct GroupScale {
   std::uint8_t zero_point;
 };
 
-// Shapes    x: [group_size], values of spec.float_type; codes: as x.
-//           kNearest, kMlas and kGather take shorter groups too; the others want them padded with
-//           zeros, as onnxruntime does.
+// Shapes    x: [group_size], values of spec.float_type (kNncf: any); codes: as x.
+//           kNearest, kMlas, kGather and kNncf take shorter groups too; the others want them padded
+//           with zeros, as onnxruntime does.
 // Returns   a scale that is a value of spec.float_type.
-// Source    docs/quantization.md "Integer groups" and "onnxruntime's integer blocks".
+// Source    docs/quantization.md "Integer groups", "onnxruntime's integer blocks" and "NNCF's
+//           integer groups".
 GroupScale QuantizeNearest(const IntegerSpec& spec, std::span<const float> x,
                            std::span<std::uint8_t> codes) noexcept;
 GroupScale QuantizeMlas(const IntegerSpec& spec, std::span<const float> x,
@@ -36,6 +37,8 @@ GroupScale QuantizeKQuant(const IntegerSpec& spec, std::span<const float> x,
                           std::span<std::uint8_t> codes) noexcept;
 GroupScale QuantizeGather(const IntegerSpec& spec, std::span<const float> x,
                           std::span<std::uint8_t> codes) noexcept;
+GroupScale QuantizeNncf(const IntegerSpec& spec, std::span<const float> x,
+                        std::span<std::uint8_t> codes) noexcept;
 
 inline int MiddleCode(const IntegerSpec& spec) noexcept { return 1 << (spec.bits - 1); }
 inline int LastCode(const IntegerSpec& spec) noexcept { return (1 << spec.bits) - 1; }

@@ -23,6 +23,8 @@ GroupScale QuantizeGroup(const IntegerSpec& spec, std::span<const float> x,
       return QuantizeKQuant(spec, x, codes);
     case IntegerMethod::kGather:
       return QuantizeGather(spec, x, codes);
+    case IntegerMethod::kNncf:
+      return QuantizeNncf(spec, x, codes);
   }
   return {};
 }
@@ -32,11 +34,16 @@ bool SeesPadding(IntegerMethod method) noexcept {
   return method == IntegerMethod::kRtn || method == IntegerMethod::kKQuant;
 }
 
+// NNCF's codes are those of float32 scales and weights.
+bool RoundsWeights(const IntegerSpec& spec) noexcept {
+  return spec.float_type != FloatType::kF32 && spec.method != IntegerMethod::kNncf;
+}
+
 // A group as its method wants it: rounded to float_type and padded with zeros.
 GroupScale QuantizePreparedGroup(const IntegerSpec& spec, std::span<const float> x,
                                  std::span<std::uint8_t> codes) noexcept {
   const std::size_t size = SeesPadding(spec.method) ? spec.group_size : x.size();
-  if (spec.float_type == FloatType::kF32 && size == x.size()) return QuantizeGroup(spec, x, codes);
+  if (!RoundsWeights(spec) && size == x.size()) return QuantizeGroup(spec, x, codes);
   assert(size <= kMaxGroupSize);
   float prepared[kMaxGroupSize];
   std::uint8_t prepared_codes[kMaxGroupSize];
@@ -59,7 +66,7 @@ void QuantizeRow(const IntegerSpec& spec, std::span<const float> x, std::span<st
   assert(spec.bits == 4 || spec.bits == 8);
   assert(spec.method == IntegerMethod::kNearest ? spec.float_type == FloatType::kF32
                                                 : spec.float_type != FloatType::kBF16);
-  assert(spec.method == IntegerMethod::kNearest ||
+  assert(spec.method == IntegerMethod::kNearest || spec.method == IntegerMethod::kNncf ||
          (spec.group_size >= 16 && spec.group_size <= kMaxGroupSize));
   assert(!x.empty() && codes.size() == x.size());
   assert(scales.size() == GroupCount(spec, x.size()) && zero_points.size() == scales.size());

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "phiq/error.h"
 
@@ -98,10 +99,16 @@ TableShape ShapeOf(const ModelConfig& config, ConfigTable table) noexcept {
 
 ConfigTables::ConfigTables(const ModelConfig& config, float attention_factor,
                            std::string_view origin)
+    : ConfigTables(config, Frequencies(config, config.short_factor),
+                   Frequencies(config, config.long_factor), attention_factor, origin) {}
+
+ConfigTables::ConfigTables(const ModelConfig& config, std::vector<float> short_frequencies,
+                           std::vector<float> long_frequencies, float attention_factor,
+                           std::string_view origin)
     : config_(config),
       attention_factor_(attention_factor),
-      short_frequencies_(Frequencies(config, config.short_factor)),
-      long_frequencies_(Frequencies(config, config.long_factor)) {
+      short_frequencies_(std::move(short_frequencies)),
+      long_frequencies_(std::move(long_frequencies)) {
   const auto last_position = static_cast<float>(config.max_position_embeddings);
   for (const std::vector<float>* frequencies : {&short_frequencies_, &long_frequencies_}) {
     const auto bad = std::ranges::find_if(

@@ -38,9 +38,17 @@ class ConfigTables {
       : ConfigTables(config, RopeAttentionFactor(config), "config.json") {}
   // Of a file that has its own attention factor; `origin` is its path, for messages.
   ConfigTables(const ModelConfig& config, float attention_factor, std::string_view origin);
+  // Of a file that has frequencies, [rope_dim / 2], instead of factors.
+  ConfigTables(const ModelConfig& config, std::vector<float> short_frequencies,
+               std::vector<float> long_frequencies, float attention_factor,
+               std::string_view origin);
 
   // Rows [first_row, first_row + out.size() / n_columns). Threads: safe.
   void ReadRows(ConfigTable table, std::uint64_t first_row, std::span<float> out) const;
+
+  // Angles a position: [rope_dim / 2]; the same ones without rope scaling.
+  std::span<const float> short_frequencies() const noexcept { return short_frequencies_; }
+  std::span<const float> long_frequencies() const noexcept { return long_frequencies_; }
 
   // What a text of n_positions is turned by: the short factors up to the original length, the long
   // ones beyond.

@@ -131,8 +131,9 @@ class Planner {
     spec_.float_type = plan_.onnx.float_type;
     spec_.group_size = options_.group_size.value_or(kDefaultGroup);
     if (std::ranges::find(kGroups, spec_.group_size) == kGroups.end()) {
-      throw Usage(
-          fmt::format("--group-size {}: ONNX has {}", spec_.group_size, fmt::join(kGroups, ", ")));
+      throw Usage(fmt::format("--group-size {}: ONNX has {}",
+                              spec_.group_size == 0 ? "row" : fmt::format("{}", spec_.group_size),
+                              fmt::join(kGroups, ", ")));
     }
     spec_.method = IntegerMethod::kMlas;
     if (options_.method == "rtn") spec_.method = IntegerMethod::kRtn;

@@ -14,6 +14,7 @@
 #include "plan/gguf_recipe.h"
 #include "plan/lines.h"
 #include "plan/onnx_recipe.h"
+#include "plan/openvino_recipe.h"
 #include "plan/planners.h"
 
 namespace phiq {
@@ -150,6 +151,10 @@ std::vector<TypeName> TypeNames(Format format) {
       for (const OnnxRecipe& recipe : OnnxRecipes())
         names.push_back({recipe.name, recipe.description});
       return names;
+    case Format::kOpenVino:
+      for (const OpenVinoType& type : OpenVinoTypes())
+        names.push_back({type.name, type.description});
+      return names;
     default:
       throw NotWritten(format);
   }
@@ -161,6 +166,8 @@ std::string ParseType(Format format, std::string_view name) {
       return std::string(FindGgufRecipe(name).name);
     case Format::kOnnx:
       return std::string(FindOnnxRecipe(name).name);
+    case Format::kOpenVino:
+      return std::string(FindOpenVinoType(name).name);
     default:
       throw NotWritten(format);
   }
@@ -172,18 +179,28 @@ std::string TypeOfPrecision(Format format, Precision precision) {
       return std::string(GgufTypeOf(precision));
     case Format::kOnnx:
       return std::string(OnnxTypeOf(precision));
+    case Format::kOpenVino:
+      return std::string(OpenVinoTypeOf(precision));
     default:
       throw NotWritten(format);
   }
 }
 
+std::vector<std::size_t> TensorsToRank(const Model& model, std::span<const SourceTensor> tensors,
+                                       const PlanOptions& options) {
+  if (options.format != Format::kOpenVino) return {};
+  return OpenVinoTensorsToRank(model, tensors, options);
+}
+
 Plan MakePlan(const Model& model, std::span<const SourceTensor> tensors, const PlanOptions& options,
-              const WarningFn& warn) {
+              const WarningFn& warn, std::span<const float> int8_errors) {
   switch (options.format) {
     case Format::kGguf:
       return MakeGgufPlan(model, tensors, options, warn);
     case Format::kOnnx:
       return MakeOnnxPlan(model, tensors, options, warn);
+    case Format::kOpenVino:
+      return MakeOpenVinoPlan(model, tensors, options, warn, int8_errors);
     default:
       throw NotWritten(options.format);
   }

@@ -1,7 +1,9 @@
 // The planners, one a format; MakePlan calls the right one.
 #pragma once
 
+#include <cstddef>
 #include <span>
+#include <vector>
 
 #include "phiq/plan.h"
 
@@ -11,5 +13,13 @@ Plan MakeGgufPlan(const Model& model, std::span<const SourceTensor> tensors,
                   const PlanOptions& options, const WarningFn& warn);
 Plan MakeOnnxPlan(const Model& model, std::span<const SourceTensor> tensors,
                   const PlanOptions& options, const WarningFn& warn);
+Plan MakeOpenVinoPlan(const Model& model, std::span<const SourceTensor> tensors,
+                      const PlanOptions& options, const WarningFn& warn,
+                      std::span<const float> int8_errors);
+
+// See TensorsToRank.
+std::vector<std::size_t> OpenVinoTensorsToRank(const Model& model,
+                                               std::span<const SourceTensor> tensors,
+                                               const PlanOptions& options);
 
 }  // namespace phiq

@@ -30,7 +30,8 @@ constexpr std::array<FormatEntry, 4> kFormats = {{
     {Format::kOpenVino, "openvino"},
     {Format::kMlx, "mlx"},
 }};
-constexpr std::array<Format, 2> kAvailableFormats = {Format::kGguf, Format::kOnnx};
+constexpr std::array<Format, 3> kAvailableFormats = {Format::kGguf, Format::kOnnx,
+                                                     Format::kOpenVino};
 
 struct PrecisionEntry {
   Precision precision;

@@ -159,7 +159,7 @@ REFUSED = [
     (["--precision", "bf16"], 2, "onnx has no precision bf16 (it has int4, int8, fp16, fp32)"),
     (["--tensor-type", "lm_head=Q8_0"], 2, "rule 'lm_head=Q8_0': unknown tensor type (the tensor types are float, "
                                            "int8, int4)"),
-    (["--ratio", "0.5"], 2, "--ratio: not an option of onnx; openvino has it, in later versions"),
+    (["--ratio", "0.5"], 2, "--ratio: not an option of onnx; openvino has it"),
 ]
 
 
@@ -175,8 +175,9 @@ def test_refusals(work, options, code, message):
 def test_gguf_has_none_of_the_options(work, option):
     value = {"--ep": "cpu", "--min-onnxruntime": "1.24", "--activations": "float", "--accuracy-level": "4",
              "--max-length": "4096", "--group-size": "32"}[option]
+    owners = "onnx and openvino have" if option == "--group-size" else "onnx has"
     assert refused(quantize(option, value, cwd=work), 2, before={}, folder=work) == \
-        f"{option}: not an option of gguf; onnx has it (in GGUF --type decides it)"
+        f"{option}: not an option of gguf; {owners} it (in GGUF --type decides it)"
 
 
 def test_a_tokenizer_that_the_runtime_cannot_read(folder, work):
@@ -263,8 +264,8 @@ def test_several_formats_leave_nothing_when_one_fails(work, folder):
     (["-o", "-"], 2, "-o -: only one GGUF file can go to standard output"),
     (["--split-max-size", "1G"], 2, "--split-max-size: GGUF alone can be split"),
     (["--format", "gguf,gguf"], 2, "--format: 'gguf' is named twice"),
-    (["--format", "gguf,"], 2, "--format: unknown format '' (formats: gguf, onnx)"),
-    (["--format", "gguf,mlx"], 6, "--format: format 'mlx' is not written by this version (formats: gguf, onnx)"),
+    (["--format", "gguf,"], 2, "--format: unknown format '' (formats: gguf, onnx, openvino)"),
+    (["--format", "gguf,mlx"], 6, "--format: format 'mlx' is not written by this version (formats: gguf, onnx, openvino)"),
 ], ids=str)
 def test_refusals_of_several_formats(work, options, code, message):
     formats = [] if "--format" in options else ["--format", "gguf,onnx"]

@@ -79,8 +79,10 @@ inline std::vector<IntegerEncoding> IntegerEncodings() {
   for (const int bits : {4, 8}) {
     for (const bool symmetric : {true, false}) {
       all.push_back({{bits, symmetric, 0, kNearest}, true});
+      all.push_back({{bits, symmetric, 0, kNncf, FloatType::kF16}, symmetric});
       for (const std::size_t group_size : {16, 32, 64, 128, 256}) {
         all.push_back({{bits, symmetric, group_size, kNearest}, false});
+        all.push_back({{bits, symmetric, group_size, kNncf, FloatType::kF16}, symmetric});
         for (const IntegerMethod method : {kMlas, kRtn, kKQuant, kGather}) {
           for (const FloatType type : {FloatType::kF32, FloatType::kF16}) {
             if (method == kKQuant && symmetric) continue;  // the same as if it were not
@@ -95,7 +97,7 @@ inline std::vector<IntegerEncoding> IntegerEncodings() {
 
 // "Int4G32AsymRtnHalf"
 inline std::string TestName(const IntegerEncoding& encoding) {
-  constexpr std::string_view kMethods[] = {"Nearest", "Mlas", "Rtn", "KQuant", "Gather"};
+  constexpr std::string_view kMethods[] = {"Nearest", "Mlas", "Rtn", "KQuant", "Gather", "Nncf"};
   std::string name = EncodingName(encoding);
   name[0] = 'I';
   for (std::size_t i = 1; i < name.size(); ++i)

@@ -167,7 +167,7 @@ INSTANTIATE_TEST_SUITE_P(, IdempotentMethods,
                          })),
                          NameOf);
 
-// docs/quantization.md "onnxruntime's integer blocks" prints these.
+// docs/quantization.md "onnxruntime's integer blocks" and "NNCF's integer groups" print these.
 TEST(IntegerErrors, OfGaussianWeightsAreThoseOfTheDocumentation) {
   using enum IntegerMethod;
   struct Row {
@@ -188,7 +188,11 @@ TEST(IntegerErrors, OfGaussianWeightsAreThoseOfTheDocumentation) {
                                          {{4, true, 32, kGather}, 0.0862},
                                          {{4, false, 32, kGather}, 0.0807},
                                          {{4, true, 32, kNearest}, 0.0969},
-                                         {{8, true, 32, kNearest}, 0.0054}}) {
+                                         {{8, true, 32, kNearest}, 0.0054},
+                                         {{4, true, 128, kNncf, FloatType::kF16}, 0.1030},
+                                         {{4, false, 128, kNncf, FloatType::kF16}, 0.1000},
+                                         {{8, true, 4096, kNncf, FloatType::kF16}, 0.0087},
+                                         {{8, false, 4096, kNncf, FloatType::kF16}, 0.0083}}) {
     const IntegerEncoding encoding{row.spec};
     const double error = RelativeRmse(x, EncodedRow(encoding, x).Decoded());
     // Seeds differ by less than 0.5 %, and the figures have four decimals.

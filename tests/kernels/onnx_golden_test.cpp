@@ -4,26 +4,16 @@
 
 #include <array>
 #include <cstdint>
-#include <fstream>
-#include <iterator>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "base/endian.h"
+#include "kernels/golden_reader.h"
 #include "phiq/encoding.h"
 
 namespace phiq {
 namespace {
 
 using Bytes = std::vector<std::byte>;
-
-struct Matrix {
-  std::size_t n_rows;
-  std::vector<float> weights;
-
-  std::size_t n() const { return weights.size() / n_rows; }
-};
 
 struct Case {
   std::size_t matrix;
@@ -32,42 +22,14 @@ struct Case {
 };
 
 struct Goldens {
-  std::vector<Matrix> matrices;
+  std::vector<GoldenMatrix> matrices;
   std::vector<Case> cases;
 };
 
-class Reader {
- public:
-  explicit Reader(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(file), {}};
-    const auto bytes = std::as_bytes(std::span(text));
-    bytes_.assign(bytes.begin(), bytes.end());
-  }
-
-  std::uint32_t Number() { return LoadLe<std::uint32_t>(Take(4)); }
-  std::span<const std::byte> Take(std::size_t size_bytes) {
-    if (offset_ + size_bytes > bytes_.size()) throw std::runtime_error("kernels.bin is cut short");
-    const auto taken = std::span(bytes_).subspan(offset_, size_bytes);
-    offset_ += size_bytes;
-    return taken;
-  }
-  bool AtEnd() const { return offset_ == bytes_.size(); }
-
- private:
-  Bytes bytes_;
-  std::size_t offset_ = 0;
-};
-
 Goldens ReadGoldens() {
-  Reader reader(PHIQ_TEST_DATA "/golden/onnx/kernels.bin");
+  GoldenReader reader(PHIQ_TEST_DATA "/golden/onnx/kernels.bin");
   Goldens goldens;
-  goldens.matrices.resize(reader.Number());
-  for (Matrix& matrix : goldens.matrices) {
-    matrix.n_rows = reader.Number();
-    matrix.weights.resize(matrix.n_rows * reader.Number());
-    for (float& weight : matrix.weights) weight = LoadLe<float>(reader.Take(4));
-  }
+  goldens.matrices = reader.Matrices();
   goldens.cases.resize(reader.Number());
   for (Case& golden : goldens.cases) {
     constexpr IntegerMethod kMethods[] = {IntegerMethod::kMlas, IntegerMethod::kRtn,
@@ -80,10 +42,7 @@ Goldens ReadGoldens() {
     spec.group_size = reader.Number();
     spec.float_type = reader.Number() != 0 ? FloatType::kF16 : FloatType::kF32;
     golden.encoding.signed_codes = spec.method == IntegerMethod::kGather && spec.symmetric;
-    for (Bytes& array : golden.arrays) {
-      const auto bytes = reader.Take(reader.Number());
-      array.assign(bytes.begin(), bytes.end());
-    }
+    for (Bytes& array : golden.arrays) array = reader.Array();
   }
   EXPECT_TRUE(reader.AtEnd());
   return goldens;
@@ -95,7 +54,7 @@ const Goldens& AllGoldens() {
 }
 
 // What differs, row by row; empty when nothing does.
-std::string Differences(const Case& golden, const Matrix& matrix) {
+std::string Differences(const Case& golden, const GoldenMatrix& matrix) {
   const std::size_t n = matrix.n();
   const IntegerSpec& spec = golden.encoding.spec;
   const Encoding encoding = golden.encoding;
@@ -143,6 +102,8 @@ std::string_view NameOf(IntegerMethod method) {
       return "KQuant";
     case IntegerMethod::kGather:
       return "Gather";
+    case IntegerMethod::kNncf:
+      return "Nncf";
   }
   return "";
 }

@@ -19,3 +19,12 @@ def model(request):
 def reference(model):
     """Hugging Face's figures for this checkpoint."""
     return json.loads((program.DATA / model / "reference" / "reference.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def logit_cases(model):
+    """Hugging Face's logits: {case: (ids, positions, logits at these positions)}."""
+    import safetensors_file
+    tensors = safetensors_file.read(program.DATA / model / "reference" / "logits.safetensors")
+    return {name: tuple(tensors[f"{name}.{part}"] for part in ("ids", "positions", "logits"))
+            for name in ("short", "at_limit", "over_limit", "long")}

@@ -24,15 +24,16 @@ std::string TypeFor(const Profile* profile, std::optional<Precision> precision) 
 }
 
 TEST(Profiles, ListsThoseWhoseFormatExists) {
-  ASSERT_EQ(BuiltinProfiles().size(), 4U);
+  ASSERT_EQ(BuiltinProfiles().size(), 5U);
   const Profile& iot = BuiltinProfiles()[1];
   EXPECT_EQ(iot.name, "iot");
   EXPECT_EQ(iot.format, Format::kGguf);
   EXPECT_EQ(iot.default_precision, kInt4);
   EXPECT_THAT(iot.allowed, ElementsAre(kInt4, kInt8));
   EXPECT_EQ(iot.type, std::nullopt);
-  EXPECT_EQ(BuiltinProfiles()[3].name, "ai-pc-nvidia");
-  EXPECT_EQ(BuiltinProfiles()[3].ep, ExecutionProvider::kCuda);
+  EXPECT_EQ(BuiltinProfiles()[3].name, "ai-pc-intel");
+  EXPECT_EQ(BuiltinProfiles()[4].name, "ai-pc-nvidia");
+  EXPECT_EQ(BuiltinProfiles()[4].ep, ExecutionProvider::kCuda);
 }
 
 TEST(Profiles, WalksTheTable) {
@@ -47,7 +48,7 @@ TEST(Profiles, WalksTheTable) {
       {"mobile", true, kInt4, {kInt4, kInt8}, "int4, int8"},
       {"iot", true, kInt4, {kInt4, kInt8}, "int4, int8"},
       {"ai-pc", true, kInt8, {kInt8, kInt4, kFp16, kFp32}, "int8, int4, fp16, fp32"},
-      {"ai-pc-intel", false, kInt8, {}},
+      {"ai-pc-intel", true, kInt8, {kInt4, kInt8, kFp16, kFp32}, "int4, int8, fp16, fp32"},
       {"ai-pc-nvidia", true, kFp16, {kInt4, kInt8, kFp16}, "int4, int8, fp16"},
       {"apple", false, kInt4, {}},
   };
@@ -93,19 +94,18 @@ TEST(Profiles, SuggestsForMisspeltNames) {
 TEST(Formats, KnowsThoseToCome) {
   EXPECT_EQ(ParseFormat("gguf"), Format::kGguf);
   EXPECT_THAT(std::vector<Format>(AvailableFormats().begin(), AvailableFormats().end()),
-              ElementsAre(Format::kGguf, Format::kOnnx));
+              ElementsAre(Format::kGguf, Format::kOnnx, Format::kOpenVino));
   EXPECT_EQ(ParseFormat("onnx"), Format::kOnnx);
-  for (const char* name : {"openvino", "mlx"}) {
-    EXPECT_EQ(Thrown([&] { ParseFormat(name); }),
-              std::pair(ErrorCode::kUnsupported,
-                        "format '" + std::string(name) +
-                            "' is not written by this version (formats: gguf, onnx)"));
-  }
-  EXPECT_EQ(
-      Thrown([] { ParseFormat("guff"); }),
-      std::pair(ErrorCode::kUsage, std::string("unknown format 'guff' (formats: gguf, onnx)")));
+  EXPECT_EQ(ParseFormat("openvino"), Format::kOpenVino);
+  EXPECT_EQ(Thrown([] { ParseFormat("mlx"); }),
+            std::pair(ErrorCode::kUnsupported,
+                      std::string("format 'mlx' is not written by this version (formats: gguf, "
+                                  "onnx, openvino)")));
+  EXPECT_EQ(Thrown([] { ParseFormat("guff"); }),
+            std::pair(ErrorCode::kUsage,
+                      std::string("unknown format 'guff' (formats: gguf, onnx, openvino)")));
   EXPECT_EQ(Thrown([] { ParseFormat("ggu"); }).second,
-            "unknown format 'ggu', did you mean 'gguf'? (formats: gguf, onnx)");
+            "unknown format 'ggu', did you mean 'gguf'? (formats: gguf, onnx, openvino)");
   EXPECT_EQ(FormatName(Format::kOpenVino), "openvino");
 }
 

@@ -17,9 +17,11 @@ BELOW = {
     # What the formats share stands in src/formats itself.
     "formats/gguf": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/onnx": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "formats/openvino": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats": {"plan", "model", "checkpoint", "io", "kernels", "base"},
     "engine": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
-    "convert": {"engine", "formats/gguf", "formats/onnx", "formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "convert": {"engine", "formats/gguf", "formats/onnx", "formats/openvino",
+                "formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
 }
 
 ROOM_OF_PUBLIC_HEADER = {

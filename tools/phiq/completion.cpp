@@ -51,7 +51,7 @@ std::vector<ValueList> ValueLists() {
           {"--ep", {"cpu", "cuda", "dml", "webgpu"}},
           {"--min-onnxruntime", {"1.20", "1.22", "1.24", "current"}},
           {"--activations", {"float", "dynamic"}},
-          {"--group-size", {"16", "32", "64", "128", "256"}},
+          {"--group-size", {"16", "32", "64", "128", "256", "row"}},
           {"--accuracy-level", {"0", "1", "2", "3", "4"}},
           {"--protocol", {"llama.cpp", "all"}},
           {"--nan", {"error", "zero"}},

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <string_view>
 #include <utility>
 
@@ -16,6 +17,25 @@
 
 namespace phiq::cli {
 namespace {
+
+// The value of --ratio. NNCF takes 0 for 1, so 0 is refused.
+double ParseRatio(const std::string& text) {
+  double value = 0;
+  const char* const last = text.data() + text.size();
+  const auto [end, status] = std::from_chars(text.data(), last, value);
+  if (status != std::errc() || end != last || !(value > 0 && value <= 1)) {
+    throw Wrong("--ratio",
+                fmt::format("'{}' is not a number above 0 and at most 1", Escape(text)))
+        .Hint("--precision int8 is what 0 would be");
+  }
+  return value;
+}
+
+// 0 stands for a whole row, which NNCF's users know as -1.
+std::uint32_t ParseGroupSize(const std::string& text) {
+  if (text == "row" || text == "-1") return 0;
+  return ParseCount("--group-size", text, 1, 1U << 20);
+}
 
 // "gguf,onnx"; empty without the option.
 std::vector<Format> ParseFormats(const std::optional<std::string>& text) {
@@ -40,12 +60,14 @@ void RefuseForeignOptions(const ConvertFlags& flags, const std::vector<Target>& 
     std::vector<Format> formats;
   };
   const std::vector<Format> onnx = {Format::kOnnx};
+  const std::vector<Format> openvino = {Format::kOpenVino};
+  const std::vector<Format> both = {Format::kOnnx, Format::kOpenVino};
   const bool is_onnx_method = flags.method && *flags.method != "reference";
   for (const auto& [option, given, formats] : {
-           Knob{"--group-size", flags.group_size.has_value(), onnx},
-           Knob{"--sym", flags.sym, onnx},
-           Knob{"--asym", flags.asym, onnx},
-           Knob{"--ratio", flags.ratio.has_value(), {Format::kOpenVino}},
+           Knob{"--group-size", flags.group_size.has_value(), both},
+           Knob{"--sym", flags.sym, both},
+           Knob{"--asym", flags.asym, both},
+           Knob{"--ratio", flags.ratio.has_value(), openvino},
            Knob{"--method", is_onnx_method, onnx},
            Knob{"--ep", flags.ep.has_value(), onnx},
            Knob{"--min-onnxruntime", flags.min_onnxruntime.has_value(), onnx},
@@ -57,12 +79,11 @@ void RefuseForeignOptions(const ConvertFlags& flags, const std::vector<Target>& 
       return std::ranges::find(formats, target.format) != formats.end();
     });
     if (!given || has_it) continue;
-    const std::string_view owner = FormatName(formats.front());
-    const bool exists =
-        std::ranges::find(AvailableFormats(), formats.front()) != AvailableFormats().end();
+    std::vector<std::string_view> owners;
+    for (const Format format : formats) owners.push_back(FormatName(format));
     throw Wrong(option,
-                fmt::format("not an option of {}; {} has it{}", FormatName(targets.front().format),
-                            owner, exists ? "" : ", in later versions"))
+                fmt::format("not an option of {}; {} {} it", FormatName(targets.front().format),
+                            fmt::join(owners, " and "), owners.size() == 1 ? "has" : "have"))
         .Hint(targets.front().format == Format::kGguf ? "in GGUF --type decides it" : "");
   }
 }
@@ -87,6 +108,14 @@ OnnxOptions ResolveOnnx(const ConvertFlags& flags, const std::optional<Profile>&
   if (flags.max_length)
     onnx.max_length = ParseCount("--max-length", *flags.max_length, 1, 1U << 30);
   return onnx;
+}
+
+void ResolveOpenVino(const ConvertFlags& flags, PlanOptions& options) {
+  if (flags.ratio) options.openvino.ratio = ParseRatio(*flags.ratio);
+  // A type that the user names says itself whether it is symmetric: the planner compares.
+  if (!options.symmetric || flags.type) return;
+  options.type = ForOption(*options.symmetric ? "--sym" : "--asym",
+                           [&] { return OpenVinoTypeWith(options.type, *options.symmetric); });
 }
 
 std::vector<PlanOptions> ResolveTargets(const ConvertFlags& flags) {
@@ -125,12 +154,15 @@ std::vector<PlanOptions> ResolveTargets(const ConvertFlags& flags) {
     PlanOptions& one = options.emplace_back(shared);
     one.format = target.format;
     one.type = target.type;
-    if (target.format != Format::kOnnx) continue;
-    one.method = method;
-    if (flags.group_size)
-      one.group_size = ParseCount("--group-size", *flags.group_size, 1, 1U << 20);
+    if (target.format == Format::kGguf) continue;
+    if (flags.group_size) one.group_size = ParseGroupSize(*flags.group_size);
     if (flags.sym || flags.asym) one.symmetric = flags.sym;
-    one.onnx = ResolveOnnx(flags, profile);
+    if (target.format == Format::kOnnx) {
+      one.method = method;
+      one.onnx = ResolveOnnx(flags, profile);
+    } else {
+      ResolveOpenVino(flags, one);
+    }
   }
   return options;
 }
@@ -199,10 +231,10 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
         "Target device (phiq profiles), or a JSON file like one");
   value("--precision", flags.precision, "NAME", "int4 (default), int8, fp16, bf16, fp32");
   value("--format", flags.format, "NAME,...",
-        "gguf (default), onnx; several share one read of the weights");
+        "gguf (default), onnx, openvino; several share one read of the\nweights");
   value("--type", flags.type, "NAME",
-        "The format's own type instead of --precision, e.g. Q4_K_M,\nk_quant_mixed (phiq profiles "
-        "--types)");
+        "The format's own type instead of --precision, e.g. Q4_K_M,\nk_quant_mixed, INT4_ASYM "
+        "(phiq profiles --types)");
   list("--tensor-type", flags.tensor_types, "REGEX=TYPE",
        "Type of the tensors whose checkpoint name matches; repeatable,\nthe last match wins");
   value("--method", flags.method, "NAME",
@@ -210,20 +242,28 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   toggle("--strict-types", flags.strict_types,
          "A type that does not fit a tensor's shape is an error");
 
+  group = "ONNX and OpenVINO";
+  value("--group-size", flags.group_size, "N",
+        "Weights per scale. ONNX: 16, 32 (default), 64, 128, 256;\nOpenVINO, 4-bit types: 128 "
+        "(default), any even number, row");
+  toggle("--sym", flags.sym, "Symmetric codes (default, but for int8 in OpenVINO)");
+  toggle("--asym", flags.asym, "Codes with a zero point");
+
+  group = "OpenVINO";
+  value("--ratio", flags.ratio, "R",
+        "Share of the layers' weights in 4 bits, at most 1; default 0.6:\nthose that 8 bits serve "
+        "best keep them");
+
   group = "ONNX";
   value("--ep", flags.ep, "NAME", "Execution provider: cpu (default), cuda, dml, webgpu");
   value("--min-onnxruntime", flags.min_onnxruntime, "VERSION",
         "Oldest runtime to serve: 1.20, 1.22, 1.24, current");
-  value("--group-size", flags.group_size, "N", "Weights per scale: 16, 32 (default), 64, 128, 256");
-  toggle("--sym", flags.sym, "Symmetric codes (default)");
-  toggle("--asym", flags.asym, "Codes with a zero point");
   value("--accuracy-level", flags.accuracy_level, "N",
         "Of MatMulNBits: 4 computes on int8 activations, 1 on float32");
   value("--activations", flags.activations, "KIND",
         "float (default), or dynamic: int8 products in plain operators");
   value("--max-length", flags.max_length, "N",
         "Tokens that the runtime reserves memory for; default 4096");
-  value("--ratio", flags.ratio, "R", "Part of the layers in int4 (OpenVINO, later)");
 
   group = "Output";
   value("-o,--output", flags.output, "OUT",

@@ -20,30 +20,11 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
-// The first two are needed; the others are for other tools.
-constexpr std::string_view kTokenizerJson = "tokenizer.json";
-constexpr std::string_view kTokenizerConfig = "tokenizer_config.json";
-constexpr std::array<std::string_view, 9> kTokenizerFiles = {
-    kTokenizerJson,      kTokenizerConfig,      "tokenizer.model",    "special_tokens_map.json",
-    "added_tokens.json", "chat_template.jinja", "chat_template.json", "vocab.json",
-    "merges.txt"};
-
 // Classes of byte-pair tokenizers that every version of onnxruntime-genai knows (with "Fast" behind
 // or not).
 constexpr std::array<std::string_view, 6> kKnownClasses = {
     "LlamaTokenizer",   "GPT2Tokenizer",  "CodeLlamaTokenizer",
     "CodeGenTokenizer", "Qwen2Tokenizer", "GPTNeoXTokenizer"};
-
-std::vector<std::byte> Bytes(std::string_view text) {
-  const std::span<const std::byte> view = std::as_bytes(std::span(text));
-  return {view.begin(), view.end()};
-}
-
-std::uint64_t LimitOf(std::string_view name) {
-  if (name == kTokenizerJson || name == "vocab.json" || name == "merges.txt")
-    return limits::kTokenizerJsonBytes;
-  return name == "tokenizer.model" ? limits::kTokenizerModelBytes : limits::kConfigBytes;
-}
 
 bool IsKnownClass(std::string_view name) {
   if (name.ends_with("Fast")) name.remove_suffix(4);
@@ -172,25 +153,16 @@ std::string GenaiConfig(const GenerationConfig& generation, const ModelConfig& c
 
 }  // namespace
 
-std::span<const std::string_view> TokenizerFileNames() noexcept { return kTokenizerFiles; }
-
 std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model& model,
                                     Plan& plan) {
-  std::vector<SideFile> files;
-  for (const std::string_view name : kTokenizerFiles) {
-    std::optional<std::string> content = folder.ReadFile(name, LimitOf(name));
-    const std::string path = folder.PathOf(name).string();
-    if (!content) {
-      if (name != kTokenizerJson && name != kTokenizerConfig) continue;
-      throw Error(ErrorCode::kInput, "not found, and onnxruntime-genai needs it")
-          .In(path)
-          .Hint("save the tokenizer with transformers, or fetch the file");
-    }
-    if (name == kTokenizerConfig) {
-      if (std::optional<std::string> patched = PatchTokenizerConfig(*content, path, model, plan))
-        content = std::move(patched);
-    }
-    files.push_back({std::string(name), Bytes(*content)});
+  std::vector<SideFile> files =
+      ReadTokenizerFiles(folder, std::array{kTokenizerJson, kTokenizerConfig}, "onnxruntime-genai");
+  for (SideFile& file : files) {
+    if (file.name != kTokenizerConfig) continue;
+    const std::string text(TextOf(file));
+    if (const std::optional<std::string> patched =
+            PatchTokenizerConfig(text, folder.PathOf(file.name).string(), model, plan))
+      file.content = BytesOf(*patched);
   }
   const GenerationConfig generation = ReadGenerationConfig(folder, model);
   for (const auto& [id, text] : generation.added_eos) {
@@ -200,7 +172,7 @@ std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model&
                                           Escape(text))});
   }
   files.push_back(
-      {std::string(kConfigFile), Bytes(GenaiConfig(generation, model.config, plan.onnx))});
+      {std::string(kConfigFile), BytesOf(GenaiConfig(generation, model.config, plan.onnx))});
   return files;
 }
 

@@ -1,25 +1,14 @@
 // The small files beside the graph: genai_config.json and the tokenizer's.
 #pragma once
 
-#include <cstddef>
-#include <span>
-#include <string>
-#include <string_view>
 #include <vector>
 
+#include "formats/tokenizer_files.h"
 #include "phiq/checkpoint.h"
 #include "phiq/model.h"
 #include "phiq/plan.h"
 
 namespace phiq::onnx {
-
-struct SideFile {
-  std::string name;
-  std::vector<std::byte> content;
-};
-
-// What of a tokenizer is copied, when it is there.
-std::span<const std::string_view> TokenizerFileNames() noexcept;
 
 // genai_config.json, and the tokenizer's files, copied but for the keys of tokenizer_config.json
 // that onnxruntime-genai cannot read; each change is a decision of the plan.

@@ -31,15 +31,6 @@ def tied(model):
 
 
 @pytest.fixture(scope="session")
-def logit_cases(model):
-    """Hugging Face's logits: {case: (ids, positions, logits at these positions)}."""
-    import safetensors_file
-    tensors = safetensors_file.read(DATA / model / "reference" / "logits.safetensors")
-    return {name: tuple(tensors[f"{name}.{part}"] for part in ("ids", "positions", "logits"))
-            for name in ("short", "at_limit", "over_limit", "long")}
-
-
-@pytest.fixture(scope="session")
 def heldout_ids(outputs):
     """The held-out text, without special tokens. The tokenizer is onnxruntime-genai's; the
     perplexity of the FP32 folder shows that the ids are Hugging Face's."""

@@ -6,7 +6,8 @@ Most rows are held to the builder's figure for the same options. The table, for 
 import pytest
 
 from outputs import DYNAMIC, OPTIONS, SHARED_HEAD_OF_8_BITS, golden
-from runtime import Quality, Session
+from quality import Quality
+from runtime import Session
 
 # Perplexity of Hugging Face's float32 logits over the same windows.
 PERPLEXITY = {"phi35-tiny": 14.4212, "phi4mini-tiny": 16.9597}

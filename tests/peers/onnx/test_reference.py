@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import genai
-from runtime import Session, divergence
+from quality import divergence
+from runtime import Session
 
 FP32_BOUND, FP16_BOUND = 5e-4, 0.1
 # The same arithmetic in two groupings: sums of attention alone differ, by 2e-5.

@@ -13,7 +13,8 @@ import genai
 import safetensors_file
 from outputs import DYNAMIC, OPTIONS, SHARED_HEAD_OF_8_BITS
 from program import CACHE, DATA
-from runtime import Session, divergence
+from quality import divergence
+from runtime import Session
 
 OLDER = {"1.20": "1.20.1", "1.22": "1.22.1", "1.24": "1.24.1"}
 N_TOKENS = 256

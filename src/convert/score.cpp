@@ -1,0 +1,101 @@
+#include "convert/score.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+
+#include "base/finite.h"
+#include "convert/rows.h"
+#include "io/parallel.h"
+#include "kernels/nncf_error.h"
+
+namespace phiq {
+namespace {
+
+constexpr std::uint64_t kChunkElements = 1ULL << 16;
+constexpr std::uint64_t kBytesPerElement = 2 * sizeof(float) + 1;  // as read, as floats, as codes
+
+// One thread's buffers.
+class Worker {
+ public:
+  Worker(const Source& source, NanPolicy nan)
+      : source_(source), nan_(nan), reader_(source.checkpoint, source.model.config) {}
+
+  // The largest error of the chunk's rows.
+  float Run(const PlanLine& line, const RowChunk& chunk) {
+    const std::span<float> x = reader_.Read(line, chunk);
+    if (nan_ == NanPolicy::kZero) {
+      std::ranges::replace_if(
+          x, [](float w) { return std::isnan(w); }, 0.0F);
+    }
+    if (FirstNonFinite(x) < x.size())
+      throw NonFiniteWeights(source_.checkpoint, source_.model.config, line, kChunkElements);
+    const std::size_t n = line.row_elements();
+    codes_.resize(n);
+    float largest = 0;
+    for (std::size_t r = 0; r < chunk.n_rows; ++r)
+      largest = std::max(largest, Int8RowError(x.subspan(r * n, n), codes_));
+    return largest;
+  }
+
+ private:
+  const Source& source_;
+  NanPolicy nan_;
+  RowReader reader_;
+  std::vector<std::uint8_t> codes_;
+};
+
+}  // namespace
+
+Int8Errors MeasureInt8Errors(const Source& source, std::span<const std::size_t> tensors,
+                             const ConvertOptions& options, unsigned threads, const Hooks& hooks) {
+  Int8Errors result;
+  if (tensors.empty()) return result;
+  Plan plan;  // of whole tensors, for the chunks
+  std::vector<std::size_t> order;
+  std::uint64_t n_weights = 0;
+  std::uint64_t chunk_elements = kChunkElements;
+  for (const std::size_t index : tensors) {
+    const SourceTensor& tensor = source.checkpoint.tensors()[index];
+    order.push_back(plan.lines.size());
+    PlanLine& line = plan.lines.emplace_back();
+    line.name = tensor.name;
+    line.shape = tensor.shape;
+    line.source = index;
+    n_weights += line.n_elements();
+    chunk_elements = std::max(chunk_elements, line.row_elements());
+    result.bytes_read += line.n_elements() * DTypeBits(tensor.dtype) / 8;
+  }
+  const std::uint64_t most_threads =
+      options.memory_limit_bytes / 8 / (chunk_elements * kBytesPerElement);
+  threads = static_cast<unsigned>(std::clamp<std::uint64_t>(most_threads, 1, threads));
+
+  const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, kChunkElements);
+  std::vector<Worker> workers(threads, Worker(source, options.nan));
+  std::vector<float> of_chunk(chunks.size());
+  std::atomic<std::uint64_t> weights_done = 0;
+  const auto start = std::chrono::steady_clock::now();
+  const auto tick = [&] {
+    if (!hooks.progress) return;
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    hooks.progress({.done = weights_done, .total = n_weights, .elapsed_s = elapsed.count()});
+  };
+  ParallelChunks(threads, chunks.size(),
+                 [&](std::size_t item, unsigned worker) {
+                   const PlanLine& line = plan.lines[chunks[item].line];
+                   of_chunk[item] = workers[worker].Run(line, chunks[item]);
+                   weights_done += chunks[item].n_rows * line.row_elements();
+                 },
+                 {tick, hooks.stop_requested, {}});
+  source.checkpoint.CheckUnchanged();
+
+  result.errors.assign(tensors.size(), 0.0F);
+  for (std::size_t item = 0; item < chunks.size(); ++item) {
+    float& error = result.errors[chunks[item].line];
+    error = std::max(error, of_chunk[item]);
+  }
+  return result;
+}
+
+}  // namespace phiq

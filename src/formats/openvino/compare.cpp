@@ -1,0 +1,185 @@
+// The expected graph is built anew, from the encodings that were found, and compared layer by
+// layer.
+#include "formats/openvino/compare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <span>
+#include <system_error>
+#include <utility>
+
+#include "base/limits.h"
+#include "formats/openvino/side_files.h"
+#include "phiq/text.h"
+
+namespace phiq::openvino {
+namespace {
+
+using LayerIndex = std::map<std::string_view, std::size_t>;
+
+LayerIndex ByName(const Ir& ir) {
+  LayerIndex index;
+  for (std::size_t i = 0; i < ir.layers.size(); ++i) index.emplace(ir.layers[i].name, i);
+  return index;
+}
+
+// Where an input comes from, by name.
+std::string SourceOf(const Ir& ir, const Value& value) {
+  if (value.layer == kNoLayer) return "";
+  return fmt::format("{}:{}", ir.layers[value.layer].name, value.output);
+}
+
+std::map<std::string_view, std::string_view> AttributesOf(const Layer& layer) {
+  std::map<std::string_view, std::string_view> attributes;
+  for (const auto& [name, value] : layer.attributes) {
+    if (layer.type != "Const" || name != "offset") attributes[name] = value;
+  }
+  return attributes;
+}
+
+// What differs between two layers; empty: nothing.
+std::string DifferenceOf(const Ir& expected, const Layer& wanted, const Ir& found,
+                         const Layer& layer) {
+  if (layer.type != wanted.type || layer.version != wanted.version) return "type";
+  if (AttributesOf(layer) != AttributesOf(wanted)) return "attributes";
+  const bool same_inputs = std::ranges::equal(
+      wanted.inputs, layer.inputs,
+      [&](const Value& a, const Value& b) { return SourceOf(expected, a) == SourceOf(found, b); });
+  if (!same_inputs) return "inputs";
+  if (layer.outputs != wanted.outputs || layer.output_names != wanted.output_names)
+    return "outputs";
+  return layer.is_decompression == wanted.is_decompression ? "" : "mark of decompression";
+}
+
+// Bytes of a constant of the expected graph; nullopt: it is one of the weights.
+std::optional<std::span<const std::byte>> SmallConstant(const PlacedGraph& expected,
+                                                        const Layer& layer) {
+  const std::uint64_t offset_bytes = std::stoull(*layer.FindAttribute("offset"));
+  const std::uint64_t size_bytes = std::stoull(*layer.FindAttribute("size"));
+  if (offset_bytes + size_bytes > expected.small_constants.size()) return std::nullopt;
+  return std::span(expected.small_constants).subspan(offset_bytes, size_bytes);
+}
+
+bool HasBytes(const Folder& folder, std::string_view name, std::span<const std::byte> wanted) {
+  const StoredConst* constant = folder.FindConstant(name);
+  if (constant == nullptr || constant->size_bytes != wanted.size()) return false;
+  std::vector<std::byte> bytes(wanted.size());
+  folder.Read(*constant, 0, bytes);
+  return std::ranges::equal(bytes, wanted);
+}
+
+const Info* FindSection(const std::vector<Info>& info, std::string_view name) {
+  const auto found = std::ranges::find(info, name, &Info::name);
+  return found == info.end() ? nullptr : &*found;
+}
+
+void CompareInfo(const Ir& expected, const Ir& found, std::vector<std::string>& problems) {
+  constexpr std::string_view kSection = "runtime_options";
+  const auto values_of = [&](const Ir& ir) {
+    std::map<std::string_view, std::string_view> values;
+    if (const Info* section = FindSection(ir.info, kSection)) {
+      for (const Info& leaf : section->children) values[leaf.name] = leaf.value;
+    }
+    return values;
+  };
+  if (values_of(expected) != values_of(found))
+    problems.push_back(fmt::format("rt_info: {} are not those that phiq writes", kSection));
+}
+
+void CompareSideFile(const SideFile& expected, const std::filesystem::path& path,
+                     std::vector<std::string>& problems) {
+  std::error_code failed;
+  if (!std::filesystem::exists(path, failed)) {
+    problems.push_back(fmt::format("{} is missing", expected.name));
+  } else if (ReadWholeFile(path, limits::kTokenizerJsonBytes) != TextOf(expected)) {
+    problems.push_back(fmt::format("{} differs from what the source gives", expected.name));
+  }
+}
+
+// What the folder records of how odd weights were treated.
+Policies PoliciesOf(const Folder& folder) {
+  Policies policies;
+  for (const std::string_view name : {"nan_policy", "overflow_policy"}) {
+    if (const std::string* value = folder.FindInfo({"phiq", name}))
+      policies.emplace_back(fmt::format("phiq.{}", name), *value);
+  }
+  return policies;
+}
+
+}  // namespace
+
+PlanLine LineOf(const Weight& weight) {
+  PlanLine line;
+  line.name = CheckpointName(weight.id);
+  line.role = weight.id.role;
+  line.layer = weight.id.layer;
+  line.shape = IsNorm(weight.id.role)
+                   ? std::vector<std::uint64_t>{weight.row_elements}
+                   : std::vector<std::uint64_t>{weight.n_rows, weight.row_elements};
+  line.encoding = weight.encoding;
+  return line;
+}
+
+std::vector<std::string> CompareGraphs(const PlacedGraph& expected, const Folder& folder,
+                                       const std::function<bool(std::string_view)>& may_differ) {
+  std::vector<std::string> problems;
+  const LayerIndex wanted = ByName(expected.ir), found = ByName(folder.ir());
+  for (const Layer& layer : expected.ir.layers) {
+    const auto same = found.find(layer.name);
+    if (same == found.end()) {
+      problems.push_back(fmt::format("layer '{}' is missing", layer.name));
+      continue;
+    }
+    const std::string what =
+        DifferenceOf(expected.ir, layer, folder.ir(), folder.ir().layers[same->second]);
+    if (!what.empty()) {
+      problems.push_back(
+          fmt::format("layer '{}' has another {} than phiq writes", layer.name, what));
+    } else if (layer.type == "Const" && !may_differ(layer.name)) {
+      const auto bytes = SmallConstant(expected, layer);
+      if (bytes && !HasBytes(folder, layer.name, *bytes))
+        problems.push_back(
+            fmt::format("layer '{}' has other values than the source gives", layer.name));
+    }
+  }
+  for (const Layer& layer : folder.ir().layers) {
+    if (!wanted.contains(layer.name))
+      problems.push_back(
+          fmt::format("layer '{}' has no counterpart in the source", Escape(layer.name)));
+  }
+  return problems;
+}
+
+std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointFolder& checkpoint,
+                                         const Model& model) {
+  std::vector<std::string> problems;
+  PlacedGraph expected;
+  std::vector<SideFile> side_files;
+  try {
+    Plan plan;
+    plan.format = Format::kOpenVino;
+    for (const Weight& weight : folder.weights()) plan.lines.push_back(LineOf(weight));
+    expected = PlaceModel(model.config, plan, PoliciesOf(folder), /*file=*/0);
+    side_files = MakeSideFiles(checkpoint, model, plan);
+  } catch (const Error& error) {
+    // It lacks a weight.
+    problems.push_back(fmt::format("the graph cannot be compared: {}", error.what()));
+    return problems;
+  }
+  problems = CompareGraphs(expected, folder, [](std::string_view) { return false; });
+  CompareInfo(expected.ir, folder.ir(), problems);
+  for (const SideFile& file : side_files)
+    CompareSideFile(file, folder.parent() / file.name, problems);
+  for (const std::string_view name : TokenizerFileNames()) {
+    std::error_code failed;
+    if (std::ranges::find(side_files, name, &SideFile::name) == side_files.end() &&
+        std::filesystem::exists(folder.parent() / name, failed))
+      problems.push_back(fmt::format("{} has no counterpart in the source", name));
+  }
+  return problems;
+}
+
+}  // namespace phiq::openvino

@@ -1,0 +1,348 @@
+// The .xml first; then every constant against the size of the .bin; then the weights among them, by
+// their names.
+#include "formats/openvino/reader.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <utility>
+
+#include "base/checked.h"
+#include "base/limits.h"
+#include "formats/nibble_rows.h"
+#include "formats/openvino/layout.h"
+#include "phiq/text.h"
+
+namespace phiq::openvino {
+namespace {
+
+namespace fs = std::filesystem;
+
+enum Array : std::size_t { kCodes, kScales, kZeroPoints };
+
+template <typename Number>
+std::optional<Number> ParseNumber(std::string_view text) {
+  Number number{};
+  const auto [end, problem] = std::from_chars(text.begin(), text.end(), number);
+  if (problem != std::errc() || end != text.end() || text.empty()) return std::nullopt;
+  return number;
+}
+
+// "2, 3"; empty: a scalar.
+std::optional<std::vector<std::uint64_t>> ParseShape(std::string_view text) {
+  std::vector<std::uint64_t> dims;
+  while (!text.empty()) {
+    const std::size_t comma = std::min(text.find(','), text.size());
+    std::string_view word = text.substr(0, comma);
+    while (word.starts_with(' ')) word.remove_prefix(1);
+    const auto dim = ParseNumber<std::uint64_t>(word);
+    if (!dim || dims.size() == limits::kRank) return std::nullopt;
+    dims.push_back(*dim);
+    text.remove_prefix(std::min(comma + 1, text.size()));
+  }
+  return dims;
+}
+
+// The checkpoint's name of a weight: exports through PyTorch have "self." before it, and those of
+// bfloat16 models another ending.
+std::string CheckpointNameOf(std::string_view name) {
+  constexpr std::string_view kSelf = "self.", kOriginal = "._openvino_orig_weight";
+  if (name.starts_with(kSelf)) name.remove_prefix(kSelf.size());
+  if (!name.ends_with(kOriginal)) return std::string(name);
+  name.remove_suffix(kOriginal.size());
+  return std::string(name) + ".weight";
+}
+
+// "model.layers.3.mlp.down_proj.weight"; nullopt: no name of a weight.
+std::optional<WeightId> FindWeightId(const std::string& name) {
+  constexpr std::string_view kLayers = "model.layers.";
+  WeightId id;
+  std::string_view rest = name;
+  if (rest.starts_with(kLayers)) {
+    rest.remove_prefix(kLayers.size());
+    const auto [end, problem] = std::from_chars(rest.begin(), rest.end(), id.layer);
+    if (problem != std::errc() || id.layer < 0) return std::nullopt;
+  }
+  using enum TensorRole;
+  for (const TensorRole role : {kTokenEmbedding, kOutputHead, kOutputNorm, kAttentionNorm,
+                                kAttentionQkv, kAttentionOutput, kMlpNorm, kMlpGateUp, kMlpDown}) {
+    id.role = role;
+    if (CheckpointName(id) == name) return id;
+  }
+  return std::nullopt;
+}
+
+bool IsFloat(ElementType type) {
+  return type == ElementType::kF32 || type == ElementType::kF16 || type == ElementType::kBF16;
+}
+
+GgmlType FloatTypeOf(ElementType type) {
+  return type == ElementType::kF32   ? GgmlType::kF32
+         : type == ElementType::kF16 ? GgmlType::kF16
+                                     : GgmlType::kBF16;
+}
+
+bool IsFlat(const Weight& weight) {
+  const IntegerSpec& spec = std::get<IntegerEncoding>(weight.encoding).spec;
+  return spec.bits == 4 && GroupCount(spec, weight.row_elements) % 2 != 0;
+}
+
+}  // namespace
+
+Error Folder::Bad(const StoredConst& constant, std::string message) const {
+  return Error(ErrorCode::kBadData, fmt::format("layer {} '{}': {}", graph_.ids[constant.layer],
+                                                Escape(constant.name), message))
+      .In(files_[0].path().native());
+}
+
+Folder Folder::Open(const fs::path& path) {
+  std::error_code ignored;
+  const fs::path xml = fs::is_directory(path, ignored) ? path / kModelXml : path;
+  Folder folder;
+  folder.files_.emplace_back(xml);
+  const std::string text = ReadWholeFile(xml, limits::kXmlBytes);
+  folder.graph_ = ReadXml(text, xml.native(), folder.problems_);
+  folder.files_.emplace_back(fs::path(xml).replace_extension(".bin"));
+  folder.FindConstants();
+  folder.FindWeights();
+  return folder;
+}
+
+fs::path Folder::parent() const {
+  const fs::path parent = files_[0].path().parent_path();
+  return parent.empty() ? fs::path(".") : parent;
+}
+
+void Folder::FindConstants() {
+  for (std::size_t i = 0; i < graph_.ir.layers.size(); ++i) {
+    const Layer& layer = graph_.ir.layers[i];
+    if (layer.type != "Const") continue;
+    StoredConst constant;
+    constant.layer = i;
+    constant.name = layer.name;
+    const auto attribute = [&](std::string_view name) -> std::string_view {
+      if (const std::string* value = layer.FindAttribute(name)) return *value;
+      throw Bad(constant, fmt::format("has no attribute '{}'", name));
+    };
+    const auto number = [&](std::string_view name) {
+      const std::string_view text = attribute(name);
+      if (const auto value = ParseNumber<std::uint64_t>(text)) return *value;
+      throw Bad(constant,
+                fmt::format("{} is '{}', needs a whole number of bytes", name, Escape(text)));
+    };
+    constant.type_name = attribute("element_type");
+    constant.type = FindType(constant.type_name);
+    std::optional<std::vector<std::uint64_t>> dims = ParseShape(attribute("shape"));
+    if (!dims) {
+      throw Bad(constant, fmt::format("shape is '{}', needs up to {} whole numbers",
+                                      Escape(attribute("shape")), limits::kRank));
+    }
+    constant.dims = *std::move(dims);
+    constant.offset_bytes = number("offset");
+    constant.size_bytes = number("size");
+    const std::uint64_t bin_bytes = files_[1].size();
+    const auto end = CheckedAdd(constant.offset_bytes, constant.size_bytes);
+    if (!end || *end > bin_bytes) {
+      throw Bad(constant, fmt::format("offset {} and size {} are beyond the {} bytes of {}",
+                                      constant.offset_bytes, constant.size_bytes, bin_bytes,
+                                      Escape(files_[1].path().filename().native())));
+    }
+    if (constant.type && *constant.type != ElementType::kString) {
+      const auto n_elements = CheckedProduct(constant.dims);
+      const auto n_bits =
+          n_elements ? CheckedMul(*n_elements, BitsOf(*constant.type)) : std::nullopt;
+      // A constant without elements has a byte that means nothing.
+      const std::uint64_t wanted =
+          n_bits ? std::max<std::uint64_t>(1, *n_bits / 8 + (*n_bits % 8 != 0 ? 1 : 0)) : 0;
+      if (constant.size_bytes != wanted) {
+        throw Bad(constant,
+                  fmt::format("size {}, but [{}] of {} are {} bytes", constant.size_bytes,
+                              fmt::join(constant.dims, ", "), constant.type_name,
+                              n_bits ? fmt::format("{}", wanted) : "more than any file has"));
+      }
+    }
+    constants_.push_back(std::move(constant));
+  }
+  for (std::size_t i = 0; i < constants_.size(); ++i) index_.try_emplace(constants_[i].name, i);
+}
+
+const StoredConst* Folder::FindConstant(std::string_view name) const noexcept {
+  const auto found = index_.find(name);
+  return found == index_.end() ? nullptr : &constants_[found->second];
+}
+
+void Folder::FindWeights() {
+  const auto index_of = [&](const std::string& name) -> std::optional<std::size_t> {
+    const auto found = index_.find(name);
+    if (found == index_.end()) return std::nullopt;
+    return found->second;
+  };
+  for (std::size_t i = 0; i < constants_.size(); ++i) {
+    const StoredConst& codes = constants_[i];
+    const std::optional<WeightId> id = FindWeightId(CheckpointNameOf(codes.name));
+    if (!id) continue;
+    if (!codes.type || codes.dims.empty() ||
+        std::ranges::find(codes.dims, std::uint64_t{0}) != codes.dims.end()) {
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("layer {} '{}': weights of type {}, [{}] are not supported",
+                              graph_.ids[codes.layer], Escape(codes.name), Escape(codes.type_name),
+                              fmt::join(codes.dims, ", ")))
+          .In(files_[0].path().native());
+    }
+    Weight weight;
+    weight.name = codes.name;
+    weight.id = *id;
+    weight.arrays[kCodes] = i;
+    if (IsFloat(*codes.type)) {
+      weight.encoding = FloatTypeOf(*codes.type);
+      weight.row_elements = codes.dims.back();
+      weight.n_rows = CheckedProduct(codes.dims).value() / weight.row_elements;
+      weights_.push_back(std::move(weight));
+      continue;
+    }
+    IntegerEncoding encoding;
+    IntegerSpec& spec = encoding.spec;
+    spec.method = IntegerMethod::kNncf;
+    spec.bits = static_cast<int>(BitsOf(*codes.type));
+    encoding.signed_codes = *codes.type == ElementType::kI8 || *codes.type == ElementType::kI4;
+    weight.arrays[kScales] = index_of(codes.name + "/scale");
+    weight.arrays[kZeroPoints] = index_of(codes.name + "/zero_point");
+    spec.symmetric = !weight.arrays[kZeroPoints];
+    if (!weight.arrays[kScales]) throw Bad(codes, "has codes but no scales");
+    const StoredConst& scales = constants_[*weight.arrays[kScales]];
+    const bool is_grouped = codes.dims.size() == 3;
+    if (spec.bits > 8 || codes.dims.size() < 2 || codes.dims.size() > 3)
+      throw Bad(codes,
+                fmt::format("codes of type {} with {} dimensions, needs 4 or 8 bits and 2 or 3",
+                            codes.type_name, codes.dims.size()));
+    weight.n_rows = codes.dims[0];
+    weight.row_elements = codes.dims[1] * (is_grouped ? codes.dims[2] : 1);
+    spec.group_size = is_grouped ? codes.dims[2] : 0;
+    spec.float_type = scales.type == ElementType::kF32 ? FloatType::kF32 : FloatType::kF16;
+    if (!scales.type || (*scales.type != ElementType::kF16 && *scales.type != ElementType::kF32))
+      throw Bad(scales,
+                fmt::format("scales of type {}, needs f16 or f32", Escape(scales.type_name)));
+    std::vector<std::uint64_t> wanted = codes.dims;
+    wanted.back() = 1;
+    for (const Array array : {kScales, kZeroPoints}) {
+      if (!weight.arrays[array]) continue;
+      const StoredConst& constant = constants_[*weight.arrays[array]];
+      if (constant.dims == wanted && (array == kScales || constant.type == codes.type)) continue;
+      throw Bad(constant, fmt::format("is {} [{}], needs {} [{}]", Escape(constant.type_name),
+                                      fmt::join(constant.dims, ", "),
+                                      array == kScales ? constant.type_name : codes.type_name,
+                                      fmt::join(wanted, ", ")));
+    }
+    if (spec.bits == 4 && weight.row_elements % 2 != 0)
+      throw Bad(codes, fmt::format("4-bit rows of {}, needs an even number", weight.row_elements));
+    weight.encoding = encoding;
+    weights_.push_back(std::move(weight));
+  }
+}
+
+std::vector<std::string> Folder::FindProblems() const {
+  std::vector<std::string> problems = problems_;
+  for (std::string& problem : FindGraphProblems(graph_)) problems.push_back(std::move(problem));
+  std::map<std::string_view, std::size_t> names;
+  for (const Layer& layer : graph_.ir.layers) {
+    if (++names[layer.name] == 2)
+      problems.push_back(fmt::format("two layers are called '{}'", Escape(layer.name)));
+  }
+  std::uint64_t end = 0;
+  for (const StoredConst& constant : constants_)
+    end = std::max(end, constant.offset_bytes + constant.size_bytes);
+  if (end < files_[1].size()) {
+    problems.push_back(fmt::format("{} has {} bytes, but its last constant ends at {}",
+                                   Escape(files_[1].path().filename().native()), files_[1].size(),
+                                   end));
+  }
+  if (problems.size() > limits::kIrProblems) {
+    const std::size_t more = problems.size() - limits::kIrProblems;
+    problems.resize(limits::kIrProblems);
+    problems.push_back(fmt::format("{} more problems of the graph", more));
+  }
+  return problems;
+}
+
+const std::string* Folder::FindInfo(std::initializer_list<std::string_view> keys) const noexcept {
+  const std::vector<Info>* level = &graph_.ir.info;
+  const Info* found = nullptr;
+  for (const std::string_view key : keys) {
+    const auto next = std::ranges::find(*level, key, &Info::name);
+    if (next == level->end()) return nullptr;
+    found = &*next;
+    level = &next->children;
+  }
+  return found == nullptr ? nullptr : &found->value;
+}
+
+void Folder::Read(const StoredConst& constant, std::uint64_t offset_bytes,
+                  std::span<std::byte> out) const {
+  files_[1].ReadAt(constant.offset_bytes + offset_bytes, out);
+}
+
+void Folder::CheckNumbers(const StoredConst& constant, ElementType type, std::size_t n) const {
+  const auto found = CheckedProduct(constant.dims);
+  if (constant.type == type && found == n) return;
+  throw Bad(constant, fmt::format("is {} [{}], needs {} of type {}", Escape(constant.type_name),
+                                  fmt::join(constant.dims, ", "), n, TypeName(type)));
+}
+
+std::uint64_t Folder::SizeBytes(const Weight& weight) const noexcept {
+  std::uint64_t sum = 0;
+  for (const std::optional<std::size_t>& array : weight.arrays)
+    if (array) sum += constants_[*array].size_bytes;
+  return sum;
+}
+
+void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64_t n_rows,
+                      RowCodec& codec, std::span<float> out) const {
+  const std::size_t n_arrays = ArrayCount(weight.encoding);
+  std::array<std::vector<std::byte>, kMaxArrays> bytes;
+  std::array<std::size_t, kMaxArrays> row_bytes{};
+  for (std::size_t a = 0; a < n_arrays; ++a) {
+    const StoredConst& constant = constants_[*weight.arrays[a]];
+    row_bytes[a] = ArrayRowBytes(weight.encoding, a, weight.row_elements);
+    bytes[a].resize(n_rows * row_bytes[a]);
+    if (a == kZeroPoints && IsFlat(weight)) {
+      const std::size_t n_groups =
+          GroupCount(std::get<IntegerEncoding>(weight.encoding).spec, weight.row_elements);
+      const std::uint64_t first = first_row * n_groups, end = (first_row + n_rows) * n_groups;
+      std::vector<std::byte> flat((end + 1) / 2 - first / 2);
+      Read(constant, first / 2, flat);
+      for (std::uint64_t r = 0; r < n_rows; ++r) {
+        CutNibbleRow(flat, first % 2 + r * n_groups, n_groups,
+                     std::span(bytes[a]).subspan(r * row_bytes[a], row_bytes[a]));
+      }
+    } else {
+      Read(constant, first_row * row_bytes[a], bytes[a]);
+    }
+  }
+  std::array<std::span<const std::byte>, kMaxArrays> row;
+  for (std::uint64_t r = 0; r < n_rows; ++r) {
+    for (std::size_t a = 0; a < n_arrays; ++a)
+      row[a] = std::span(bytes[a]).subspan(r * row_bytes[a], row_bytes[a]);
+    codec.Decode(weight.encoding, std::span(row).first(n_arrays),
+                 out.subspan(r * weight.row_elements, weight.row_elements));
+  }
+}
+
+bool LooksLikeOpenVino(const fs::path& path) noexcept {
+  try {
+    if (!fs::is_directory(path)) return path.extension() == ".xml";
+    if (!fs::exists(path / kModelXml)) return false;
+    return std::none_of(fs::directory_iterator(path), fs::directory_iterator(),
+                        [](const fs::directory_entry& entry) {
+                          return entry.path().extension() == ".safetensors";
+                        });
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+bool IsOurs(const Folder& folder) noexcept { return folder.FindInfo({"phiq"}) != nullptr; }
+
+}  // namespace phiq::openvino

@@ -1,0 +1,122 @@
+#include "formats/openvino/side_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
+
+#include "base/json.h"
+#include "base/limits.h"
+#include "formats/openvino/tokenizer_graph.h"
+#include "model/generation.h"
+#include "model/side_file.h"
+#include "phiq/error.h"
+#include "phiq/text.h"
+
+namespace phiq::openvino {
+namespace {
+
+constexpr std::string_view kConfig = "config.json";
+constexpr std::string_view kGenerationConfig = "generation_config.json";
+constexpr std::string_view kTokenizerXml = "openvino_tokenizer.xml";
+constexpr std::string_view kTokenizerBin = "openvino_tokenizer.bin";
+constexpr std::string_view kDetokenizerXml = "openvino_detokenizer.xml";
+constexpr std::string_view kDetokenizerBin = "openvino_detokenizer.bin";
+
+// As it is, when it names every id that ends a text; else with those ids.
+SideFile MakeGenerationConfig(const CheckpointFolder& folder, const Model& model, Plan& plan) {
+  const GenerationConfig generation = ReadGenerationConfig(folder, model);
+  const std::optional<std::string> text = folder.ReadFile(kGenerationConfig, limits::kConfigBytes);
+  if (text && generation.added_eos.empty()) return {std::string(kGenerationConfig), BytesOf(*text)};
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  if (text) {
+    // Checked by ReadGenerationConfig; read once more for the order of its keys.
+    json = nlohmann::ordered_json::parse(*text);
+  } else {
+    plan.decisions.push_back({std::string(kGenerationConfig), "new",
+                              "the checkpoint has none, and config.json names one id at most"});
+    if (generation.bos_token_id) json["bos_token_id"] = *generation.bos_token_id;
+    json["pad_token_id"] = generation.pad_token_id;
+  }
+  json["eos_token_id"] = generation.eos_token_ids;
+  for (const auto& [id, content] : generation.added_eos) {
+    plan.decisions.push_back({fmt::format("{}: eos_token_id", kGenerationConfig),
+                              fmt::format("+{}", id),
+                              fmt::format("{} ends a turn of the chat template, and "
+                                          "generation_config.json leaves it out",
+                                          Escape(content))});
+  }
+  return {std::string(kGenerationConfig), BytesOf(json.dump(2) + "\n")};
+}
+
+// How long texts may be: what the tokenizer says, unless it is no length (transformers writes 1e30
+// for "no limit").
+std::uint64_t MaxLength(const CheckpointFolder& folder, const ModelConfig& config) {
+  const std::optional<Json> json = ReadJsonObject(folder, kTokenizerConfig, limits::kConfigBytes);
+  const Json* length = json ? FindMember(*json, "model_max_length") : nullptr;
+  if (length == nullptr || !length->is_number_unsigned()) return config.max_position_embeddings;
+  return length->get<std::uint64_t>();
+}
+
+// What the runtime wants to know of the tokenizer. Without the version it leaves the graph as it
+// is, and special tokens cannot be shown, nor texts be padded to a length.
+std::vector<Info> TokenizerInfo(const Tokenizer& tokenizer, std::uint32_t pad_id) {
+  std::vector<Info> info = {{"openvino_tokenizers_version", "phiq " PHIQ_VERSION, {}}};
+  const auto add_id = [&](const char* name, std::optional<std::uint32_t> id) {
+    if (id) info.push_back({name, fmt::format("{}", *id), {}});
+  };
+  add_id("bos_token_id", tokenizer.bos_id);
+  add_id("eos_token_id", tokenizer.eos_id);
+  add_id("pad_token_id", pad_id);
+  if (!tokenizer.chat_template.empty())
+    info.push_back({"chat_template", tokenizer.chat_template, {}});
+  return info;
+}
+
+void AddGraph(GraphBuilder graph, std::string_view xml, std::string_view bin,
+              std::vector<Info> info, std::vector<SideFile>& files) {
+  graph.ir().info = std::move(info);
+  files.push_back({std::string(bin), std::move(graph.data())});
+  files.push_back({std::string(xml), WriteXml(graph.ir())});
+}
+
+void AddTokenizerGraphs(const CheckpointFolder& folder, const Model& model, const SideFile& json,
+                        std::vector<SideFile>& files) {
+  const Tokenizer& tokenizer = model.tokenizer;
+  const TokenizerSteps steps =
+      ReadTokenizerSteps(TextOf(json), folder.PathOf(json.name).string(), tokenizer);
+  TokenizerOptions options;
+  options.pad_id = tokenizer.pad_id.value_or(tokenizer.eos_id.value_or(0));
+  options.max_length = MaxLength(folder, model.config);
+  const std::vector<Info> info = TokenizerInfo(tokenizer, options.pad_id);
+  AddGraph(BuildTokenizerGraph(steps, options), kTokenizerXml, kTokenizerBin, info, files);
+  AddGraph(BuildDetokenizerGraph(steps), kDetokenizerXml, kDetokenizerBin, info, files);
+}
+
+}  // namespace
+
+std::vector<std::string_view> SideFileNames() {
+  std::vector<std::string_view> names = {kConfig,       kGenerationConfig, kTokenizerXml,
+                                         kTokenizerBin, kDetokenizerXml,   kDetokenizerBin};
+  names.insert(names.end(), TokenizerFileNames().begin(), TokenizerFileNames().end());
+  return names;
+}
+
+std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model& model,
+                                    Plan& plan) {
+  std::vector<SideFile> files =
+      ReadTokenizerFiles(folder, std::array{kTokenizerJson}, "openvino-genai");
+  const std::optional<std::string> config = folder.ReadFile(kConfig, limits::kConfigBytes);
+  if (!config) {
+    throw Error(ErrorCode::kInput, "not found").In(folder.PathOf(kConfig).string());
+  }
+  files.push_back({std::string(kConfig), BytesOf(*config)});
+  files.push_back(MakeGenerationConfig(folder, model, plan));
+  const SideFile json = *std::ranges::find(files, kTokenizerJson, &SideFile::name);
+  AddTokenizerGraphs(folder, model, json, files);
+  return files;
+}
+
+}  // namespace phiq::openvino

@@ -1,0 +1,56 @@
+#include "formats/tokenizer_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "base/limits.h"
+#include "phiq/error.h"
+
+namespace phiq {
+namespace {
+
+constexpr std::array<std::string_view, 9> kTokenizerFiles = {
+    kTokenizerJson,      kTokenizerConfig,      "tokenizer.model",    "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "chat_template.json", "vocab.json",
+    "merges.txt"};
+
+std::uint64_t LimitOf(std::string_view name) {
+  if (name == kTokenizerJson || name == "vocab.json" || name == "merges.txt")
+    return limits::kTokenizerJsonBytes;
+  return name == "tokenizer.model" ? limits::kTokenizerModelBytes : limits::kConfigBytes;
+}
+
+}  // namespace
+
+std::vector<std::byte> BytesOf(std::string_view text) {
+  const std::span<const std::byte> view = std::as_bytes(std::span(text));
+  return {view.begin(), view.end()};
+}
+
+std::string_view TextOf(const SideFile& file) noexcept {
+  return {reinterpret_cast<const char*>(file.content.data()), file.content.size()};
+}
+
+std::span<const std::string_view> TokenizerFileNames() noexcept { return kTokenizerFiles; }
+
+std::vector<SideFile> ReadTokenizerFiles(const CheckpointFolder& folder,
+                                         std::span<const std::string_view> needed,
+                                         std::string_view runtime) {
+  std::vector<SideFile> files;
+  for (const std::string_view name : kTokenizerFiles) {
+    const std::optional<std::string> content = folder.ReadFile(name, LimitOf(name));
+    if (content) {
+      files.push_back({std::string(name), BytesOf(*content)});
+    } else if (std::ranges::find(needed, name) != needed.end()) {
+      throw Error(ErrorCode::kInput, fmt::format("not found, and {} needs it", runtime))
+          .In(folder.PathOf(name).string())
+          .Hint("save the tokenizer with transformers, or fetch the file");
+    }
+  }
+  return files;
+}
+
+}  // namespace phiq

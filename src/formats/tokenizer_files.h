@@ -1,0 +1,37 @@
+// The tokenizer's files of a checkpoint, which formats copy beside the model.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "phiq/checkpoint.h"
+
+namespace phiq {
+
+// A small file of an output, whole.
+struct SideFile {
+  std::string name;
+  std::vector<std::byte> content;
+};
+std::vector<std::byte> BytesOf(std::string_view text);
+std::string_view TextOf(const SideFile& file) noexcept;
+
+inline constexpr std::string_view kTokenizerJson = "tokenizer.json";
+inline constexpr std::string_view kTokenizerConfig = "tokenizer_config.json";
+
+// What of a tokenizer is copied, when it is there.
+std::span<const std::string_view> TokenizerFileNames() noexcept;
+
+// Reads those that are there.
+//
+// `needed`  names that `runtime` cannot do without.
+// Throws    kInput: one of them is missing, or a file cannot be read. kBadData: larger than its
+//           limit.
+std::vector<SideFile> ReadTokenizerFiles(const CheckpointFolder& folder,
+                                         std::span<const std::string_view> needed,
+                                         std::string_view runtime);
+
+}  // namespace phiq

@@ -1,0 +1,251 @@
+// Plans an OpenVINO folder: the type of every matrix as NNCF's weight compression decides it.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "phiq/error.h"
+#include "phiq/text.h"
+#include "plan/lines.h"
+#include "plan/openvino_recipe.h"
+#include "plan/planners.h"
+
+namespace phiq {
+namespace {
+
+// Those of the OpenVINO cookbook's command: --weight-format int4 --group-size 128 --ratio 0.6
+// --sym.
+constexpr std::uint32_t kDefaultGroup = 128;
+constexpr double kDefaultRatio = 0.6;
+constexpr std::string_view kBackup = "INT8_ASYM";  // NNCF's, for the symmetric types too
+
+Error Usage(std::string message) { return {ErrorCode::kUsage, std::move(message)}; }
+
+struct Wanted {
+  const OpenVinoType* type = nullptr;
+  std::string reason;
+};
+
+class Planner {
+ public:
+  Planner(const Model& model, std::span<const SourceTensor> tensors, const PlanOptions& options)
+      : model_(model),
+        tensors_(tensors),
+        options_(options),
+        type_(FindOpenVinoType(options.type)),
+        backup_(FindOpenVinoType(kBackup)),
+        ratio_(options.openvino.ratio.value_or(kDefaultRatio)),
+        group_size_(options.group_size.value_or(kDefaultGroup)) {
+    for (const TensorRule& rule : options.tensor_rules) rule_types_.push_back(&TypeOfRule(rule));
+    CheckKnobs();
+    DecideWanted();
+  }
+
+  // Indices into `tensors` of the matrices among which the ratio chooses by their errors.
+  std::vector<std::size_t> RankedSources() const {
+    std::vector<std::size_t> sources;
+    if (ratio_ >= 1.0) return sources;  // nothing to choose
+    for (const std::size_t i : ratio_defining_) sources.push_back(model_.tensors[i].source);
+    return sources;
+  }
+
+  Plan Make(std::span<const float> int8_errors, const WarningFn& warn) {
+    plan_.format = Format::kOpenVino;
+    plan_.type = type_.name;
+    ApplyRatio(int8_errors);
+    for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
+      PlanLine line = LineOf(model_.tensors[i], tensors_);
+      FitToShape(line, wanted_[i], warn);
+      SetExactSize(line);
+      if (const auto* integer = std::get_if<IntegerEncoding>(&line.encoding))
+        if (integer->spec.bits == 4) plan_.openvino.group_size = group_size_;
+      plan_.lines.push_back(std::move(line));
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  static const OpenVinoType& TypeOfRule(const TensorRule& rule) {
+    const auto types = OpenVinoTypes();
+    const auto found = std::ranges::find_if(types, [&](const OpenVinoType& type) {
+      return LowerAscii(type.name) == LowerAscii(rule.type);
+    });
+    if (found != types.end()) return *found;
+    std::vector<std::string> known;
+    for (const OpenVinoType& type : types) known.emplace_back(type.name);
+    throw UnknownTensorType(rule, known);
+  }
+
+  void CheckKnobs() const {
+    const bool has_four_bits =
+        type_.bits == 4 ||
+        std::ranges::any_of(rule_types_, [](const OpenVinoType* type) { return type->bits == 4; });
+    if (options_.group_size && !has_four_bits)
+      throw Usage(fmt::format("--group-size: type {} has no groups", type_.name));
+    // Two codes share a byte, and a group begins in a byte of its own. OpenVINO's CPU kernels
+    // want 4.
+    if (group_size_ != 0 && (group_size_ < 4 || group_size_ % 2 != 0))
+      throw Usage(
+          fmt::format("--group-size {}: OpenVINO has even numbers from 4, and 'row'", group_size_));
+    if (options_.openvino.ratio && type_.bits != 4)
+      throw Usage(fmt::format("--ratio: type {} has no 4-bit layers", type_.name));
+    if (!(ratio_ > 0.0 && ratio_ <= 1.0))
+      throw Usage(fmt::format("--ratio {}: needs a number above 0 and at most 1", ratio_));
+    if (options_.symmetric && type_.bits == 0)
+      throw Usage(fmt::format("--sym, --asym: type {} has no integer codes", type_.name));
+    if (options_.symmetric && *options_.symmetric != type_.symmetric) {
+      throw Usage(fmt::format("{} contradicts type {}", *options_.symmetric ? "--sym" : "--asym",
+                              type_.name));
+    }
+  }
+
+  // By recipe and rules, one for each model tensor.
+  void DecideWanted() {
+    const bool tied = IsTied(model_);
+    std::vector<RuleSubject> subjects;
+    for (const ModelTensor& tensor : model_.tensors) {
+      RuleSubject subject{{tensors_[tensor.source].name}, IsNorm(tensor.role)};
+      if (tied && tensor.role == TensorRole::kTokenEmbedding)
+        subject.names.push_back("lm_head.weight");
+      subjects.push_back(std::move(subject));
+    }
+    const std::vector<std::optional<std::size_t>> deciding =
+        MatchRules(options_.tensor_rules, subjects);
+    for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
+      const TensorRole role = model_.tensors[i].role;
+      const bool is_shared = tied && role == TensorRole::kTokenEmbedding;
+      const std::string_view shared = is_shared ? ", tied: the output head too" : "";
+      Wanted& wanted = wanted_.emplace_back();
+      if (IsNorm(role)) {
+        wanted = {&FindOpenVinoType("F32"), "norm"};
+      } else if (deciding[i]) {
+        wanted = {rule_types_[*deciding[i]],
+                  fmt::format("{}{}", RuleReason(options_.tensor_rules[*deciding[i]]), shared)};
+      } else if (type_.bits == 4 &&
+                 (role == TensorRole::kTokenEmbedding || role == TensorRole::kOutputHead)) {
+        wanted = {&backup_,
+                  fmt::format("{}: embedding and head keep 8 bits{}", type_.name, shared)};
+      } else {
+        wanted = {&type_, fmt::format("{}: default{}", type_.name, shared)};
+        if (type_.bits == 4) ratio_defining_.push_back(i);
+      }
+    }
+  }
+
+  // Below a ratio of 1 some matrices keep 8 bits: NNCF ranks all by their error in INT8_ASYM, and
+  // those that 8 bits serve worst become 4-bit groups first.
+  void ApplyRatio(std::span<const float> int8_errors) {
+    if (type_.bits != 4 || ratio_ >= 1.0) return;
+    plan_.openvino.ratio = ratio_;
+    if (int8_errors.size() != RankedSources().size())
+      throw Error(ErrorCode::kInternal, "a ratio without an error for each matrix");
+    std::uint64_t n_all = 0;
+    for (const std::size_t i : ratio_defining_) n_all += WeightsOf(i);
+    for (const std::size_t i : ratio_defining_)
+      wanted_[i] = {&backup_, fmt::format("ratio {}: 8 bits serve it better", ratio_)};
+    std::size_t n_layers = 0;
+    std::uint64_t n_chosen = 0;
+    for (const std::size_t rank : Ranking(int8_errors)) {
+      const std::size_t i = ratio_defining_[rank];
+      // The first that would reach the ratio ends it, even if a later one is small enough to fit.
+      if (static_cast<double>(n_chosen + WeightsOf(i)) / static_cast<double>(n_all) >= ratio_)
+        break;
+      wanted_[i] = {&type_, fmt::format("ratio {}: among those that 8 bits serve worst", ratio_)};
+      n_chosen += WeightsOf(i);
+      ++n_layers;
+    }
+    AddRatioDecision(
+        n_layers,
+        n_all == 0 ? 0.0 : 100.0 * static_cast<double>(n_chosen) / static_cast<double>(n_all));
+  }
+
+  std::uint64_t WeightsOf(std::size_t i) const {
+    return LineOf(model_.tensors[i], tensors_).n_elements();
+  }
+
+  // Positions in ratio_defining_, by NNCF's sensitivity: what is first gets 4 bits first. Ties keep
+  // the order of the model.
+  std::vector<std::size_t> Ranking(std::span<const float> int8_errors) const {
+    std::vector<double> scores;
+    for (std::size_t k = 0; k < int8_errors.size(); ++k) {
+      // What NNCF adds is the epsilon of the weights' own type, bfloat16 being a half to it.
+      const bool is_f32 = tensors_[model_.tensors[ratio_defining_[k]].source].dtype == DType::kF32;
+      scores.push_back(1.0 / (double{int8_errors[k]} + (is_f32 ? 0x1p-23 : 0x1p-10)));
+    }
+    std::vector<std::size_t> order(scores.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::ranges::stable_sort(order, {}, [&](std::size_t k) { return scores[k]; });
+    return order;
+  }
+
+  void AddRatioDecision(std::size_t n_layers, double percent) {
+    std::uint64_t n_bytes = 0;
+    for (const std::size_t source : RankedSources())
+      n_bytes += tensors_[source].n_elements() * DTypeBits(tensors_[source].dtype) / 8;
+    plan_.decisions.push_back(
+        {"ratio", fmt::format("{}", ratio_),
+         fmt::format("{} of {} matrices of the layers, {:.1f} % of their weights, in {}; ranked by "
+                     "their {} error, for which {} of weights were read",
+                     n_layers, ratio_defining_.size(), percent, type_.name, kBackup,
+                     FormatBytes(n_bytes))});
+  }
+
+  // The wanted type, or 8 bits where the groups do not fit the row.
+  void FitToShape(PlanLine& line, const Wanted& wanted, const WarningFn& warn) const {
+    line.encoding = EncodingOf(*wanted.type, group_size_);
+    line.reason = wanted.reason;
+    if (wanted.type->bits != 4) return;
+    const std::uint64_t multiple = group_size_ == 0 ? 2 : group_size_;
+    if (line.row_elements() % multiple == 0) return;
+    line.encoding = EncodingOf(backup_, 0);
+    line.is_fallback = true;
+    line.reason = fmt::format("row of {} is not a multiple of {}: {} -> {}", line.row_elements(),
+                              multiple, wanted.type->name, kBackup);
+    if (options_.strict_types) {
+      throw Error(ErrorCode::kUnsupported, line.reason)
+          .Tensor(line.name)
+          .Hint("--strict-types forbids fallbacks");
+    }
+    if (warn)
+      warn({ErrorCode::kBadData, fmt::format("tensor '{}': {}", Escape(line.name), line.reason)});
+  }
+
+  // OpenVINO's 4-bit zero points go on from row to row in the middle of a byte.
+  static void SetExactSize(PlanLine& line) {
+    SetSize(line);
+    const auto* integer = std::get_if<IntegerEncoding>(&line.encoding);
+    if (integer == nullptr || integer->spec.bits != 4 || integer->spec.symmetric) return;
+    const std::uint64_t n_groups = GroupCount(integer->spec, line.row_elements());
+    line.size_bytes -= line.n_rows() * ((n_groups + 1) / 2);
+    line.size_bytes += (line.n_rows() * n_groups + 1) / 2;
+  }
+
+  const Model& model_;
+  std::span<const SourceTensor> tensors_;
+  const PlanOptions& options_;
+  const OpenVinoType& type_;
+  const OpenVinoType& backup_;
+  double ratio_;
+  std::uint32_t group_size_;
+  std::vector<const OpenVinoType*> rule_types_;
+  std::vector<Wanted> wanted_;
+  std::vector<std::size_t> ratio_defining_;  // indices into model_.tensors
+  Plan plan_;
+};
+
+}  // namespace
+
+std::vector<std::size_t> OpenVinoTensorsToRank(const Model& model,
+                                               std::span<const SourceTensor> tensors,
+                                               const PlanOptions& options) {
+  return Planner(model, tensors, options).RankedSources();
+}
+
+Plan MakeOpenVinoPlan(const Model& model, std::span<const SourceTensor> tensors,
+                      const PlanOptions& options, const WarningFn& warn,
+                      std::span<const float> int8_errors) {
+  return Planner(model, tensors, options).Make(int8_errors, warn);
+}
+
+}  // namespace phiq

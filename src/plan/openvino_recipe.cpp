@@ -1,0 +1,104 @@
+// The types as a table.
+#include "plan/openvino_recipe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "phiq/error.h"
+#include "phiq/plan.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+using enum GgmlType;
+
+// clang-format off
+constexpr OpenVinoType kTypes[] = {
+    {"F32", "32.00 bits, exact", 0, true, kF32},
+    {"F16", "16.00 bits, half floats", 0, true, kF16},
+    {"BF16", "16.00 bits, exact for bfloat16 checkpoints", 0, true, kBF16},
+    {"INT8_ASYM", "8.01 bits, a scale and zero point for each row, nearly lossless", 8, false, kF32},
+    {"INT8_SYM", "8.01 bits, a scale for each row", 8, true, kF32},
+    {"INT4_ASYM", "5.83 bits, zero points, 8 bits where they serve best (--ratio)", 4, false, kF32},
+    {"INT4_SYM", "5.81 bits, 8 bits where they serve best (--ratio): the usual choice", 4, true, kF32},
+};
+// clang-format on
+
+// NNCF's other modes.
+constexpr std::string_view kNotWritten[] = {
+    "NF4",   "CB4",      "MXFP4",    "MXFP8_E4M3", "FP8_E4M3",         "FP4",
+    "NVFP4", "CODEBOOK", "INT2_SYM", "INT3_SYM",   "ADAPTIVE_CODEBOOK"};
+
+std::string UpperAscii(std::string_view text) {
+  std::string upper(text);
+  for (char& c : upper) {
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  }
+  return upper;
+}
+
+}  // namespace
+
+std::span<const OpenVinoType> OpenVinoTypes() noexcept { return kTypes; }
+
+const OpenVinoType& FindOpenVinoType(std::string_view name) {
+  const std::string upper = UpperAscii(name);
+  const auto* found = std::ranges::find(kTypes, upper, &OpenVinoType::name);
+  if (found != std::end(kTypes)) return *found;
+  if (std::ranges::find(kNotWritten, upper) != std::end(kNotWritten)) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("type {} is not written: of NNCF's modes this version has the integer "
+                            "ones of 8 and 4 bits",
+                            upper))
+        .Hint("`phiq profiles --types` lists the types");
+  }
+  std::vector<std::string> known;
+  for (const OpenVinoType& type : kTypes) known.emplace_back(type.name);
+  const std::string suggestion = DidYouMean(name, known);
+  throw Error(ErrorCode::kUsage, fmt::format("unknown type '{}'{}{}", Escape(name),
+                                             suggestion.empty() ? "" : ", ", suggestion))
+      .Hint("`phiq profiles --types` lists the types");
+}
+
+std::string_view OpenVinoTypeOf(Precision precision) noexcept {
+  switch (precision) {
+    case Precision::kInt4:
+      return "INT4_SYM";
+    case Precision::kInt8:
+      return "INT8_ASYM";
+    case Precision::kFp16:
+      return "F16";
+    case Precision::kBf16:
+      return "BF16";
+    case Precision::kFp32:
+      return "F32";
+  }
+  return "";
+}
+
+Encoding EncodingOf(const OpenVinoType& type, std::uint32_t group_size) noexcept {
+  if (type.bits == 0) return type.float_type;
+  IntegerEncoding encoding;
+  encoding.spec.bits = type.bits;
+  encoding.spec.symmetric = type.symmetric;
+  encoding.spec.group_size = type.bits == 4 ? group_size : 0;
+  encoding.spec.method = IntegerMethod::kNncf;
+  encoding.spec.float_type = FloatType::kF16;
+  encoding.signed_codes = type.symmetric;
+  return encoding;
+}
+
+std::string OpenVinoTypeWith(std::string_view type, bool symmetric) {
+  const OpenVinoType& named = FindOpenVinoType(type);
+  for (const OpenVinoType& other : kTypes) {
+    if (named.bits != 0 && other.bits == named.bits && other.symmetric == symmetric)
+      return std::string(other.name);
+  }
+  throw Error(ErrorCode::kUsage, fmt::format("type {} has no integer codes", named.name));
+}
+
+}  // namespace phiq

@@ -1,0 +1,94 @@
+"""OpenVINO folders as the program writes them: their files, exact sizes, the same bytes however they are made."""
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from harness import DATA, refused, run
+
+FILES = {"openvino_model.xml", "openvino_model.bin", "openvino_tokenizer.xml", "openvino_tokenizer.bin",
+         "openvino_detokenizer.xml", "openvino_detokenizer.bin", "config.json", "generation_config.json",
+         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+MORE = {"phi35-tiny": {"tokenizer.model"}, "phi4mini-tiny": {"vocab.json", "merges.txt"}}
+ROWS = ["--type", "INT4_ASYM", "--ratio", "1", "--group-size", "row"]  # zero points share bytes between rows
+
+
+def quantize(model, out, *options):
+    return run(["quantize", model, "--format", "openvino", "-o", out, "--no-fsync", *options])
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_the_folder_has_these_files(folder, name):
+    quantize(DATA / name, folder / "out").ok()
+    assert {path.name for path in (folder / "out").iterdir()} == FILES | MORE[name]
+    for copied in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert (folder / "out" / copied).read_bytes() == (DATA / name / copied).read_bytes()
+
+
+@pytest.mark.parametrize("options", [["--type", "F16"], ["--precision", "int8"], ["--precision", "int4"], ROWS])
+def test_plan_says_the_exact_size(folder, options):
+    plan = run(["plan", DATA / "phi4mini-tiny", "--format", "openvino", *options, "--json"]).ok().json()
+    quantize(DATA / "phi4mini-tiny", folder / "out", *options).ok()
+    sizes = sum(path.stat().st_size for path in (folder / "out").iterdir())
+    assert f'"output_bytes": {sizes}' in json.dumps(plan)
+
+
+@pytest.mark.parametrize("options", [["--precision", "int4"], ROWS])
+def test_bytes_hang_on_neither_threads_nor_memory(folder, options):
+    quantize(DATA / "phi35-tiny", folder / "one", "--threads", "1", *options).ok()
+    quantize(DATA / "phi35-tiny", folder / "eight", "--threads", "8", "--memory-limit", "64MiB", *options).ok()
+    assert digests(folder / "one") == digests(folder / "eight")
+
+
+def test_bytes_are_the_same_beside_another_format(folder):
+    """ONNX cuts gate and up apart: the weight is then read in other pieces."""
+    quantize(DATA / "phi35-tiny", folder / "alone", "--precision", "int8").ok()
+    run(["quantize", DATA / "phi35-tiny", "--format", "onnx,openvino", "--precision", "int8", "-o", folder / "both",
+         "--no-fsync"]).ok()
+    (beside,) = (folder / "both").glob("*openvino*")
+    assert digests(folder / "alone") == digests(beside)
+
+
+@pytest.fixture
+def checkpoint(folder):
+    return shutil.copytree(DATA / "phi35-tiny", folder / "checkpoint", ignore=shutil.ignore_patterns("reference"))
+
+
+def test_a_turns_end_that_generation_config_lacks_is_added(checkpoint, folder):
+    path = checkpoint / "generation_config.json"
+    text = json.loads(path.read_text())
+    path.write_text(json.dumps({**text, "eos_token_id": 2048}))
+    quantize(checkpoint, folder / "out").ok()
+    assert json.loads((folder / "out" / "generation_config.json").read_text()) == {**text, "eos_token_id": [2048, 2055]}
+    run(["verify", folder / "out", "--against", checkpoint]).ok()
+
+
+def test_a_missing_generation_config_is_made(checkpoint, folder):
+    (checkpoint / "generation_config.json").unlink()
+    quantize(checkpoint, folder / "out").ok()
+    assert 2055 in json.loads((folder / "out" / "generation_config.json").read_text())["eos_token_id"]
+
+
+def test_without_tokenizer_json_there_is_no_folder(checkpoint, folder):
+    (checkpoint / "tokenizer.json").unlink()
+    refused(quantize(checkpoint, folder / "out"), 4, "tokenizer.json", "openvino-genai needs it")
+    assert not (folder / "out").exists()
+
+
+def test_a_step_without_an_operator_is_named(checkpoint, folder):
+    path = checkpoint / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "normalizer": {"type": "NFKC"}}))
+    refused(quantize(checkpoint, folder / "out"), 6, "tokenizer.json", 'normalizer {"type":"NFKC"}')
+    assert not (folder / "out").exists()
+
+
+def test_what_was_clamped_is_recorded_for_verify(checkpoint, folder):
+    quantize(checkpoint, folder / "out", "--type", "F16", "--overflow", "clamp", "--nan", "zero").ok()
+    shown = run(["inspect", folder / "out"]).ok().text
+    assert "phiq.nan_policy" in shown and "phiq.overflow_policy" in shown
+    run(["verify", folder / "out", "--against", checkpoint]).ok()
