@@ -1,6 +1,9 @@
 """The program under test and the data that all peers' suites run it on."""
+import importlib.util
+import json
 import os
 import pathlib
+import shutil
 import subprocess
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -17,6 +20,28 @@ def stop_without_peer(reason):
     if os.environ.get("PHIQ_REQUIRE_PEERS", "") in ("", "0"):
         pytest.exit(f"SKIPPED: {reason}", 77)
     pytest.exit(reason, 1)
+
+
+def require(suite, *modules):
+    """For pytest_configure: stops when this Python has not what the suite runs folders in, or when
+    there is no program."""
+    import pytest
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            stop_without_peer(f"this Python has no {module} (tests/peers/{suite}/run chooses one that has)")
+    if not PHIQ.is_file():
+        pytest.exit(f"{PHIQ} is not built (or set PHIQ)", 1)
+
+
+def config_of(model):
+    return json.loads((DATA / model / "config.json").read_text())
+
+
+def copy_checkpoint(model, copy, config):
+    """A copy of a checkpoint of tests/data with this config.json."""
+    shutil.copytree(DATA / model, copy, ignore=shutil.ignore_patterns("reference"))
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
 
 
 def run_phiq(*arguments):

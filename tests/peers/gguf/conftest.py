@@ -6,7 +6,6 @@ PHIQ_REQUIRE_PEERS=1 demands it.
 import pytest
 
 import llama
-from outputs import Outputs
 from program import PHIQ, stop_without_peer
 
 
@@ -15,8 +14,3 @@ def pytest_configure():
         stop_without_peer(f"no llama.cpp in {llama.FOLDER} (tools/setup test builds it)")
     if not PHIQ.is_file():
         pytest.exit(f"{PHIQ} is not built (or set PHIQ)", 1)
-
-
-@pytest.fixture(scope="session")
-def outputs(model, tmp_path_factory):
-    return Outputs(model, tmp_path_factory.mktemp(model))

@@ -3,31 +3,18 @@
 `run`, beside this file, starts pytest with the Python that has them. Expected values are Hugging
 Face's (tests/data/MODEL/reference) and the builder's (tests/data/golden/onnx, by tools/goldens).
 """
-import importlib.util
-import json
-
 import pytest
 
-from program import DATA, PHIQ, stop_without_peer
+from program import config_of, require
 
 
 def pytest_configure():
-    for module in ("numpy", "onnx", "onnxruntime", "onnxruntime_genai"):
-        if importlib.util.find_spec(module) is None:
-            stop_without_peer(f"this Python has no {module} (tests/peers/onnx/run chooses one that has)")
-    if not PHIQ.is_file():
-        pytest.exit(f"{PHIQ} is not built (or set PHIQ)", 1)
-
-
-@pytest.fixture(scope="session")
-def outputs(model, tmp_path_factory):
-    from outputs import Outputs
-    return Outputs(model, tmp_path_factory.mktemp(model))
+    require("onnx", "numpy", "onnx", "onnxruntime", "onnxruntime_genai")
 
 
 @pytest.fixture(scope="session")
 def tied(model):
-    return json.loads((DATA / model / "config.json").read_text())["tie_word_embeddings"]
+    return config_of(model)["tie_word_embeddings"]
 
 
 @pytest.fixture(scope="session")

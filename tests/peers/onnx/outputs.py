@@ -1,9 +1,8 @@
 """The folders under test, each made once a run."""
 import functools
 import json
-import shutil
 
-from program import DATA, quantize, run_phiq
+from program import DATA, config_of, copy_checkpoint, quantize, run_phiq
 
 # The builds of tools/goldens_onnx.py: phiq's options for the same folder.
 OPTIONS = {
@@ -46,6 +45,8 @@ def golden(kind, name):
 
 
 class Outputs:
+    WEIGHTS = "model.onnx.data"
+
     def __init__(self, model, folder):
         self.model = model
         self.folder = folder
@@ -62,11 +63,7 @@ class Outputs:
 
     def checkpoint_with_config(self, **changes):
         name = "-".join(f"{key}-{value}" for key, value in changes.items())
-        copy = shutil.copytree(DATA / self.model, self.folder / "checkpoints" / name,
-                               ignore=shutil.ignore_patterns("reference"))
-        config = json.loads((copy / "config.json").read_text())
-        (copy / "config.json").write_text(json.dumps({**config, **changes}))
-        return copy
+        return copy_checkpoint(self.model, self.folder / "checkpoints" / name, {**config_of(self.model), **changes})
 
     def _quantize(self, checkpoint, options):
         out = self.folder / f"{len(list(self.folder.iterdir()))}{'-'.join(options).replace('--', '-')}"

@@ -6,49 +6,21 @@ Most rows are held to the builder's figure for the same options. The table, for 
 import pytest
 
 from outputs import DYNAMIC, OPTIONS, SHARED_HEAD_OF_8_BITS, golden
-from quality import Quality
-from runtime import Session
+from quality import PERPLEXITY
 
-# Perplexity of Hugging Face's float32 logits over the same windows.
-PERPLEXITY = {"phi35-tiny": 14.4212, "phi4mini-tiny": 16.9597}
 # On one processor the same weights and graph give the same figure to 4 digits. Other processors have
 # other kernels for int8 activations, where codes flip; the divergence of such a flip is a hundredth of
 # what 4 bits cost. (That the weights are the builder's is shown bit for bit in test_builder.py.)
 AS_THE_BUILDERS = 0.05
 
 
-@pytest.fixture(scope="session")
-def quality(fp32, heldout_ids):
-    return Quality(heldout_ids, fp32)
-
-
-@pytest.fixture(scope="session")
-def table(model):
-    """Collects the rows and prints them at the end (-s shows it)."""
-    rows = {}
-    yield rows
-    print(f"\n\n{model:24} mean KL   same top  perplexity  model.onnx.data")
-    for name, (figures, size) in rows.items():
-        print(f"{name:24} {figures['kl']:.6f}  {figures['same_top']:.4f}    {figures['perplexity']:.4f}     {size:>11,}")
-
-
-@pytest.fixture(scope="session")
-def measure(outputs, quality, table):
-    def measure(name, options, **arguments):
-        folder = outputs.of(*options)
-        figures = quality.measure(Session(folder), **arguments)
-        table[name] = figures, (folder / "model.onnx.data").stat().st_size
-        return figures
-    return measure
-
-
 def test_fp32_has_hugging_faces_perplexity(measure, model):
     """So these are Hugging Face's tokens, and the base of all that follows is right."""
-    assert measure("fp32", OPTIONS["fp32"])["perplexity"] == pytest.approx(PERPLEXITY[model], abs=1e-4)
+    assert measure("fp32", *OPTIONS["fp32"])["perplexity"] == pytest.approx(PERPLEXITY[model], abs=1e-4)
 
 
 def test_fp16_is_near_fp32(measure):
-    assert measure("fp16", ("--type", "fp16"))["kl"] < 1e-5
+    assert measure("fp16", "--type", "fp16")["kl"] < 1e-5
 
 
 BUILDS = ["int8", "int8-bs128", "int8-asym", "int8-rtn", "int8-k_quant",
@@ -62,7 +34,7 @@ TIED = ["int4-unshared", "int4-asym-unshared", "int4-gather-unshared"]
 def test_divergence_is_the_builders(measure, model, tied, build):
     if build in (UNTIED if tied else TIED):
         return  # that embedding is the default there
-    figures = measure(build, OPTIONS[build])
+    figures = measure(build, *OPTIONS[build])
     theirs = golden("quality", model).get(build)
     if theirs is None:  # the builder's folder does not load: as good as its neighbours
         assert build == "int4-asym"
@@ -73,22 +45,22 @@ def test_divergence_is_the_builders(measure, model, tied, build):
 
 
 def test_int8_hardly_costs_anything(measure):
-    figures = measure("int8", OPTIONS["int8"])
+    figures = measure("int8", *OPTIONS["int8"])
     assert figures["kl"] <= 0.002 and figures["same_top"] >= 0.98
 
 
 def test_a_head_of_8_bits_costs_less_than_one_of_4(measure, model):
-    figures = measure("int4-last-int8", OPTIONS["int4-last-int8"])
+    figures = measure("int4-last-int8", *OPTIONS["int4-last-int8"])
     assert figures["kl"] < golden("quality", model)["int4"]["kl"]
 
 
 def test_dynamic_activations_cost_less_than_int4(measure):
     # Ranges are taken over the whole tensor, so every window must be alone in its batch.
-    figures = measure("int8 --activations dynamic", DYNAMIC, batch=1)
+    figures = measure("int8 --activations dynamic", *DYNAMIC, batch=1)
     assert figures["kl"] <= 0.012
 
 
 def test_an_embedding_shared_with_a_head_of_8_bits_costs_little(measure, tied):
     if not tied:
         return
-    assert measure("int8 shared", SHARED_HEAD_OF_8_BITS)["kl"] <= 0.002
+    assert measure("int8 shared", *SHARED_HEAD_OF_8_BITS)["kl"] <= 0.002

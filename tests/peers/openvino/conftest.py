@@ -3,25 +3,13 @@
 `run`, beside this file, starts pytest with the Python that has them. Expected values are Hugging
 Face's (tests/data/MODEL/reference) and NNCF's (tests/data/golden/openvino, by tools/goldens).
 """
-import importlib.util
-
 import pytest
 
-from program import PHIQ, stop_without_peer
+from program import require
 
 
 def pytest_configure():
-    for module in ("numpy", "openvino", "openvino_genai", "openvino_tokenizers"):
-        if importlib.util.find_spec(module) is None:
-            stop_without_peer(f"this Python has no {module} (tests/peers/openvino/run chooses one that has)")
-    if not PHIQ.is_file():
-        pytest.exit(f"{PHIQ} is not built (or set PHIQ)", 1)
-
-
-@pytest.fixture(scope="session")
-def outputs(model, tmp_path_factory):
-    from outputs import Outputs
-    return Outputs(model, tmp_path_factory.mktemp(model))
+    require("openvino", "numpy", "openvino", "openvino_genai", "openvino_tokenizers")
 
 
 @pytest.fixture(scope="session")

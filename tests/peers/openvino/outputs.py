@@ -1,9 +1,7 @@
 """The folders under test, each made once a run."""
 import functools
-import json
-import shutil
 
-from program import DATA, quantize
+from program import DATA, config_of, copy_checkpoint, quantize
 
 # phiq's options for the builds of tools/goldens_openvino.py, and for floats.
 OPTIONS = {
@@ -29,6 +27,8 @@ FLOATS = ("fp32", "fp16", "bf16")
 
 
 class Outputs:
+    WEIGHTS = "openvino_model.bin"
+
     def __init__(self, model, folder):
         self.model = model
         self.folder = folder
@@ -42,10 +42,7 @@ class Outputs:
     def with_config(self, build, **changes):
         """The same for a copy of the checkpoint whose config.json has other values."""
         name = "-".join(f"{key}-{value}" for key, value in changes.items())
-        copy = shutil.copytree(DATA / self.model, self.folder / "checkpoints" / name,
-                               ignore=shutil.ignore_patterns("reference"))
-        config = json.loads((copy / "config.json").read_text())
-        (copy / "config.json").write_text(json.dumps({**config, **changes}))
+        copy = copy_checkpoint(self.model, self.folder / "checkpoints" / name, {**config_of(self.model), **changes})
         return self._quantize(copy, build)
 
     def _quantize(self, checkpoint, build):

@@ -4,42 +4,14 @@ in float32. The table, for quoting:
 """
 import pytest
 
-from quality import Quality
-from runtime import Session
+from quality import PERPLEXITY
 
-# Perplexity of Hugging Face's float32 logits over the same windows.
-PERPLEXITY = {"phi35-tiny": 14.4212, "phi4mini-tiny": 16.9597}
 # Largest mean divergence and least share of positions with the same best token. Seen with NNCF's bytes,
 # which ours are (test_weights.py), phi35 and phi4mini: INT8_ASYM 0.00020 and 0.00026, 0.991; INT8_SYM
 # 0.00023 and 0.00029, 0.990; the cookbook's INT4 0.0167 and 0.0170, 0.926 and 0.922; INT4_ASYM in full
 # 0.028 and 0.036, 0.903 and 0.891.
 BOUNDS = {"fp16": (1e-7, 0.9999), "bf16": (1e-7, 0.9999), "int8": (5e-4, 0.985), "int8-sym": (5e-4, 0.985),
           "int4": (0.025, 0.91), "int4-asym-r1": (0.045, 0.88)}
-
-
-@pytest.fixture(scope="session")
-def quality(fp32, heldout_ids):
-    return Quality(heldout_ids, fp32)
-
-
-@pytest.fixture(scope="session")
-def table(model):
-    """Collects the rows and prints them at the end (-s shows it)."""
-    rows = {}
-    yield rows
-    print(f"\n\n{model:16} mean KL   same top  perplexity  openvino_model.bin")
-    for name, (figures, size) in rows.items():
-        print(f"{name:16} {figures['kl']:.6f}  {figures['same_top']:.4f}    {figures['perplexity']:.4f}     {size:>11,}")
-
-
-@pytest.fixture(scope="session")
-def measure(outputs, quality, table):
-    def measure(build):
-        folder = outputs.of(build)
-        figures = quality.measure(Session(folder))
-        table[build] = figures, (folder / "openvino_model.bin").stat().st_size
-        return figures
-    return measure
 
 
 def test_fp32_has_hugging_faces_perplexity(measure, model):
