@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "base/limits.h"
-#include "phiq/error.h"
 
 namespace phiq {
 namespace {
@@ -51,6 +50,12 @@ std::vector<SideFile> ReadTokenizerFiles(const CheckpointFolder& folder,
     }
   }
   return files;
+}
+
+Tokenizer ReadTokenizerBeside(const std::filesystem::path& folder, const ModelConfig& config,
+                              const WarningFn& warn) {
+  return ReadTokenizer(LocateCheckpoint(folder.native(), warn), config.vocab_size,
+                       config.bos_token_id, config.eos_token_id, config.pad_token_id, warn);
 }
 
 }  // namespace phiq

@@ -1,13 +1,17 @@
-// The tokenizer's files of a checkpoint, which formats copy beside the model.
+// The tokenizer's files: read from a checkpoint, copied beside a model, read from there.
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "phiq/checkpoint.h"
+#include "phiq/error.h"
+#include "phiq/model.h"
+#include "phiq/tokenizer.h"
 
 namespace phiq {
 
@@ -33,5 +37,11 @@ std::span<const std::string_view> TokenizerFileNames() noexcept;
 std::vector<SideFile> ReadTokenizerFiles(const CheckpointFolder& folder,
                                          std::span<const std::string_view> needed,
                                          std::string_view runtime);
+
+// The tokenizer of a model folder that holds its files as a checkpoint does.
+//
+// Throws    as ReadTokenizer.
+Tokenizer ReadTokenizerBeside(const std::filesystem::path& folder, const ModelConfig& config,
+                              const WarningFn& warn);
 
 }  // namespace phiq

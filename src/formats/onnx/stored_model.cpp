@@ -20,9 +20,9 @@
 #include "formats/onnx/data_type.h"
 #include "formats/onnx/layout.h"
 #include "formats/onnx/weight_names.h"
+#include "formats/tokenizer_files.h"
 #include "io/input_file.h"
 #include "model/side_file.h"
-#include "phiq/checkpoint.h"
 #include "phiq/text.h"
 
 namespace phiq::onnx {
@@ -422,10 +422,7 @@ class OnnxModel final : public StoredModel {
   }
 
   Tokenizer ReadTokenizer(const WarningFn& warn) const override {
-    // Its files stand in the folder as in a checkpoint.
-    return phiq::ReadTokenizer(LocateCheckpoint(FolderOf(folder_).native(), warn),
-                               config_.vocab_size, config_.bos_token_id, config_.eos_token_id,
-                               config_.pad_token_id, warn);
+    return ReadTokenizerBeside(FolderOf(folder_), config_, warn);
   }
 
   void CheckUnchanged() const override {

@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "formats/openvino/compare.h"
 #include "formats/openvino/model_graph.h"
+#include "formats/tokenizer_files.h"
 #include "model/rope.h"
 #include "phiq/checkpoint.h"
 #include "phiq/text.h"
@@ -55,10 +56,7 @@ class OpenVinoModel final : public StoredModel {
   }
 
   Tokenizer ReadTokenizer(const WarningFn& warn) const override {
-    // Its files stand in the folder as in a checkpoint.
-    return phiq::ReadTokenizer(LocateCheckpoint(folder_.parent().native(), warn),
-                               config_.vocab_size, config_.bos_token_id, config_.eos_token_id,
-                               config_.pad_token_id, warn);
+    return ReadTokenizerBeside(folder_.parent(), config_, warn);
   }
 
   void CheckUnchanged() const override {
