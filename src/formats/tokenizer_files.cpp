@@ -24,15 +24,6 @@ std::uint64_t LimitOf(std::string_view name) {
 
 }  // namespace
 
-std::vector<std::byte> BytesOf(std::string_view text) {
-  const std::span<const std::byte> view = std::as_bytes(std::span(text));
-  return {view.begin(), view.end()};
-}
-
-std::string_view TextOf(const SideFile& file) noexcept {
-  return {reinterpret_cast<const char*>(file.content.data()), file.content.size()};
-}
-
 std::span<const std::string_view> TokenizerFileNames() noexcept { return kTokenizerFiles; }
 
 std::vector<SideFile> ReadTokenizerFiles(const CheckpointFolder& folder,

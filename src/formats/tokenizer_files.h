@@ -1,27 +1,18 @@
 // The tokenizer's files: read from a checkpoint, copied beside a model, read from there.
 #pragma once
 
-#include <cstddef>
 #include <filesystem>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
 
+#include "formats/side_files.h"
 #include "phiq/checkpoint.h"
 #include "phiq/error.h"
 #include "phiq/model.h"
 #include "phiq/tokenizer.h"
 
 namespace phiq {
-
-// A small file of an output, whole.
-struct SideFile {
-  std::string name;
-  std::vector<std::byte> content;
-};
-std::vector<std::byte> BytesOf(std::string_view text);
-std::string_view TextOf(const SideFile& file) noexcept;
 
 inline constexpr std::string_view kTokenizerJson = "tokenizer.json";
 inline constexpr std::string_view kTokenizerConfig = "tokenizer_config.json";

@@ -14,6 +14,8 @@
 #include "formats/onnx/layout.h"
 #include "formats/onnx/model_graph.h"
 #include "formats/onnx/side_files.h"
+#include "formats/side_files.h"
+#include "formats/tokenizer_files.h"
 #include "phiq/text.h"
 #include "plan/planners.h"
 
@@ -114,30 +116,21 @@ void CompareInitializers(const ::onnx::GraphProto& expected, const Folder& folde
   }
 }
 
-void CompareSideFile(const SideFile& expected, const std::filesystem::path& path,
-                     std::vector<std::string>& problems) {
-  std::error_code failed;
-  if (!std::filesystem::exists(path, failed)) {
-    problems.push_back(fmt::format("{} is missing", expected.name));
-    return;
-  }
-  const std::string found = ReadWholeFile(path, limits::kTokenizerJsonBytes);
-  const std::string_view wanted(reinterpret_cast<const char*>(expected.content.data()),
-                                expected.content.size());
-  if (expected.name != kConfigFile) {
-    if (found != wanted)
-      problems.push_back(fmt::format("{} differs from what the source gives", expected.name));
-    return;
-  }
+// Of genai_config.json only the model is compared, without its session options: search and how to
+// run are the user's to change.
+std::vector<std::string> CompareSideFile(const SideFile& expected, std::string_view found,
+                                         const std::filesystem::path& parent) {
+  if (expected.name != kConfigFile) return CompareBytes(expected, found);
   const auto model_of = [&](std::string_view text) {
-    Json json = ParseJson(text, path.string(), limits::kJsonDepth);
+    Json json = ParseJson(text, (parent / expected.name).string(), limits::kJsonDepth);
     if (!json.is_object() || !json.contains("model") || !json["model"].is_object()) return Json();
     Json model = json["model"];
     if (model.contains("decoder") && model["decoder"].is_object())
       model["decoder"].erase("session_options");
     return model;
   };
-  const Json ours = model_of(wanted), theirs = model_of(found);
+  std::vector<std::string> problems;
+  const Json ours = model_of(TextOf(expected)), theirs = model_of(found);
   for (const auto& [key, value] : ours.items()) {
     if (!theirs.is_object() || !theirs.contains(key) || theirs[key] != value)
       problems.push_back(
@@ -148,6 +141,7 @@ void CompareSideFile(const SideFile& expected, const std::filesystem::path& path
       problems.push_back(
           fmt::format("{}: model.{} has no counterpart in the source", expected.name, Escape(key)));
   }
+  return problems;
 }
 
 }  // namespace
@@ -193,13 +187,11 @@ std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointF
   CompareLists("graph output", expected.output(), found.output(), problems);
   CompareInitializers(expected, folder, problems);
   const std::filesystem::path parent = folder.files()[0].path().parent_path();
-  for (const SideFile& file : side_files) CompareSideFile(file, parent / file.name, problems);
-  for (const std::string_view name : TokenizerFileNames()) {
-    std::error_code failed;
-    if (std::ranges::find(side_files, name, &SideFile::name) == side_files.end() &&
-        std::filesystem::exists(parent / name, failed))
-      problems.push_back(fmt::format("{} has no counterpart in the source", name));
-  }
+  const std::vector<std::string> differences = CompareSideFiles(
+      side_files, TokenizerFileNames(), parent, [&](const SideFile& wanted, std::string_view text) {
+        return CompareSideFile(wanted, text, parent);
+      });
+  problems.insert(problems.end(), differences.begin(), differences.end());
   return problems;
 }
 

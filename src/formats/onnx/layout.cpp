@@ -12,6 +12,7 @@
 #include "base/checked.h"
 #include "formats/onnx/model_graph.h"
 #include "formats/onnx/side_files.h"
+#include "formats/tokenizer_files.h"
 #include "phiq/error.h"
 
 namespace phiq::onnx {

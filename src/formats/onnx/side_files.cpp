@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "formats/onnx/layout.h"
+#include "formats/tokenizer_files.h"
 #include "model/generation.h"
 #include "phiq/error.h"
 #include "phiq/text.h"

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "formats/tokenizer_files.h"
+#include "formats/side_files.h"
 #include "phiq/checkpoint.h"
 #include "phiq/model.h"
 #include "phiq/plan.h"

@@ -8,11 +8,11 @@
 #include <map>
 #include <optional>
 #include <span>
-#include <system_error>
 #include <utility>
 
-#include "base/limits.h"
 #include "formats/openvino/side_files.h"
+#include "formats/side_files.h"
+#include "formats/tokenizer_files.h"
 #include "phiq/text.h"
 
 namespace phiq::openvino {
@@ -89,16 +89,6 @@ void CompareInfo(const Ir& expected, const Ir& found, std::vector<std::string>& 
     problems.push_back(fmt::format("rt_info: {} are not those that phiq writes", kSection));
 }
 
-void CompareSideFile(const SideFile& expected, const std::filesystem::path& path,
-                     std::vector<std::string>& problems) {
-  std::error_code failed;
-  if (!std::filesystem::exists(path, failed)) {
-    problems.push_back(fmt::format("{} is missing", expected.name));
-  } else if (ReadWholeFile(path, limits::kTokenizerJsonBytes) != TextOf(expected)) {
-    problems.push_back(fmt::format("{} differs from what the source gives", expected.name));
-  }
-}
-
 // What the folder records of how odd weights were treated.
 Policies PoliciesOf(const Folder& folder) {
   Policies policies;
@@ -171,14 +161,9 @@ std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointF
   }
   problems = CompareGraphs(expected, folder, [](std::string_view) { return false; });
   CompareInfo(expected.ir, folder.ir(), problems);
-  for (const SideFile& file : side_files)
-    CompareSideFile(file, folder.parent() / file.name, problems);
-  for (const std::string_view name : TokenizerFileNames()) {
-    std::error_code failed;
-    if (std::ranges::find(side_files, name, &SideFile::name) == side_files.end() &&
-        std::filesystem::exists(folder.parent() / name, failed))
-      problems.push_back(fmt::format("{} has no counterpart in the source", name));
-  }
+  const std::vector<std::string> differences =
+      CompareSideFiles(side_files, TokenizerFileNames(), folder.parent());
+  problems.insert(problems.end(), differences.begin(), differences.end());
   return problems;
 }
 

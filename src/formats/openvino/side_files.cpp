@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "formats/openvino/tokenizer_graph.h"
+#include "formats/tokenizer_files.h"
 #include "model/generation.h"
 #include "model/side_file.h"
 #include "phiq/error.h"
