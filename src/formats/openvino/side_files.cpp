@@ -9,48 +9,20 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "formats/generation_file.h"
 #include "formats/openvino/tokenizer_graph.h"
 #include "formats/tokenizer_files.h"
-#include "model/generation.h"
 #include "model/side_file.h"
 #include "phiq/error.h"
-#include "phiq/text.h"
 
 namespace phiq::openvino {
 namespace {
 
 constexpr std::string_view kConfig = "config.json";
-constexpr std::string_view kGenerationConfig = "generation_config.json";
 constexpr std::string_view kTokenizerXml = "openvino_tokenizer.xml";
 constexpr std::string_view kTokenizerBin = "openvino_tokenizer.bin";
 constexpr std::string_view kDetokenizerXml = "openvino_detokenizer.xml";
 constexpr std::string_view kDetokenizerBin = "openvino_detokenizer.bin";
-
-// As it is, when it names every id that ends a text; else with those ids.
-SideFile MakeGenerationConfig(const CheckpointFolder& folder, const Model& model, Plan& plan) {
-  const GenerationConfig generation = ReadGenerationConfig(folder, model);
-  const std::optional<std::string> text = folder.ReadFile(kGenerationConfig, limits::kConfigBytes);
-  if (text && generation.added_eos.empty()) return {std::string(kGenerationConfig), BytesOf(*text)};
-  nlohmann::ordered_json json = nlohmann::ordered_json::object();
-  if (text) {
-    // Checked by ReadGenerationConfig; read once more for the order of its keys.
-    json = nlohmann::ordered_json::parse(*text);
-  } else {
-    plan.decisions.push_back({std::string(kGenerationConfig), "new",
-                              "the checkpoint has none, and config.json names one id at most"});
-    if (generation.bos_token_id) json["bos_token_id"] = *generation.bos_token_id;
-    json["pad_token_id"] = generation.pad_token_id;
-  }
-  json["eos_token_id"] = generation.eos_token_ids;
-  for (const auto& [id, content] : generation.added_eos) {
-    plan.decisions.push_back({fmt::format("{}: eos_token_id", kGenerationConfig),
-                              fmt::format("+{}", id),
-                              fmt::format("{} ends a turn of the chat template, and "
-                                          "generation_config.json leaves it out",
-                                          Escape(content))});
-  }
-  return {std::string(kGenerationConfig), BytesOf(json.dump(2) + "\n")};
-}
 
 // How long texts may be: what the tokenizer says, unless it is no length (transformers writes 1e30
 // for "no limit").

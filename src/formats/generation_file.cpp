@@ -1,0 +1,40 @@
+#include "formats/generation_file.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+#include <string>
+
+#include "base/json.h"
+#include "base/limits.h"
+#include "model/generation.h"
+#include "phiq/text.h"
+
+namespace phiq {
+
+SideFile MakeGenerationConfig(const CheckpointFolder& folder, const Model& model, Plan& plan) {
+  const GenerationConfig generation = ReadGenerationConfig(folder, model);
+  const std::optional<std::string> text = folder.ReadFile(kGenerationConfig, limits::kConfigBytes);
+  if (text && generation.added_eos.empty()) return {std::string(kGenerationConfig), BytesOf(*text)};
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  if (text) {
+    // Checked by ReadGenerationConfig; read once more for the order of its keys.
+    json = nlohmann::ordered_json::parse(*text);
+  } else {
+    plan.decisions.push_back({std::string(kGenerationConfig), "new",
+                              "the checkpoint has none, and config.json names one id at most"});
+    if (generation.bos_token_id) json["bos_token_id"] = *generation.bos_token_id;
+    json["pad_token_id"] = generation.pad_token_id;
+  }
+  json["eos_token_id"] = generation.eos_token_ids;
+  for (const auto& [id, content] : generation.added_eos) {
+    plan.decisions.push_back({fmt::format("{}: eos_token_id", kGenerationConfig),
+                              fmt::format("+{}", id),
+                              fmt::format("{} ends a turn of the chat template, and "
+                                          "generation_config.json leaves it out",
+                                          Escape(content))});
+  }
+  return {std::string(kGenerationConfig), BytesOf(json.dump(2) + "\n")};
+}
+
+}  // namespace phiq
