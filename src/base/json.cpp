@@ -100,14 +100,23 @@ class StrictSax {
   std::uint64_t first_byte_;
 };
 
-// Builds the tree that ParseJson returns.
+Json* AddMember(Json& object, const std::string& key, Json value) {
+  Json& member = object[key];
+  member = std::move(value);
+  return &member;
+}
+// operator[] would compare with every key before; StrictSax knows that this one is new.
+OrderedJson* AddMember(OrderedJson& object, const std::string& key, OrderedJson value) {
+  return &object.get_ref<OrderedJson::object_t&>().emplace_back(key, std::move(value)).second;
+}
+
+// Builds the tree that ParseJson or ParseOrderedJson returns.
+template <typename Tree>
 class TreeBuilder {
  public:
-  using number_integer_t = Json::number_integer_t;
+  explicit TreeBuilder(Tree& root) : root_(root) {}
 
-  explicit TreeBuilder(Json& root) : root_(root) {}
-
-  Json* Add(Json value) {
+  Tree* Add(Tree value) {
     if (open_.empty()) {
       root_ = std::move(value);
       return &root_;
@@ -116,23 +125,23 @@ class TreeBuilder {
       open_.back()->push_back(std::move(value));
       return &open_.back()->back();
     }
-    Json& member = (*open_.back())[key_];
-    member = std::move(value);
-    return &member;
+    return AddMember(*open_.back(), key_, std::move(value));
   }
-  void Open(Json value) { open_.push_back(Add(std::move(value))); }
+  // What is added until Close goes into `value`, so that no outer object or array moves it.
+  void Open(Tree value) { open_.push_back(Add(std::move(value))); }
   void Close() { open_.pop_back(); }
   void SetKey(const std::string& key) { key_ = key; }
 
  private:
-  Json& root_;
-  std::vector<Json*> open_;
+  Tree& root_;
+  std::vector<Tree*> open_;
   std::string key_;
 };
 
+template <typename Tree>
 class TreeSax : public StrictSax {
  public:
-  TreeSax(std::string_view path, int max_depth, JsonEvents& none, Json& root)
+  TreeSax(std::string_view path, int max_depth, JsonEvents& none, Tree& root)
       : StrictSax(path, max_depth, none), tree_(root) {}
 
   // NOLINTBEGIN(readability-identifier-naming)
@@ -144,7 +153,7 @@ class TreeSax : public StrictSax {
   bool string(string_t& value) { return Leaf(std::move(value)); }
   bool start_object(std::size_t n) {
     StrictSax::start_object(n);
-    tree_.Open(Json::object());
+    tree_.Open(Tree::object());
     return true;
   }
   bool key(string_t& name) {
@@ -158,7 +167,7 @@ class TreeSax : public StrictSax {
   }
   bool start_array(std::size_t n) {
     StrictSax::start_array(n);
-    tree_.Open(Json::array());
+    tree_.Open(Tree::array());
     return true;
   }
   bool end_array() {
@@ -168,11 +177,11 @@ class TreeSax : public StrictSax {
   // NOLINTEND(readability-identifier-naming)
 
  private:
-  bool Leaf(Json value) {
+  bool Leaf(Tree value) {
     tree_.Add(std::move(value));
     return true;
   }
-  TreeBuilder tree_;
+  TreeBuilder<Tree> tree_;
 };
 
 class NoEvents : public JsonEvents {
@@ -210,15 +219,24 @@ Error WrongType(const Json& value, std::string_view key, std::string_view path, 
   return Error(ErrorCode::kBadData, fmt::format("'{}' is {}, needs {}", key, Describe(value), wanted)).In(path);
 }
 
+template <typename Tree>
+Tree ParseTree(std::string_view text, std::string_view path, int max_depth) {
+  RefuseHiddenBytes(text, path);
+  Tree root;
+  NoEvents none;
+  TreeSax<Tree> sax(path, max_depth, none, root);
+  Json::sax_parse(text, &sax);
+  return root;
+}
+
 }  // namespace
 
 Json ParseJson(std::string_view text, std::string_view path, int max_depth) {
-  RefuseHiddenBytes(text, path);
-  Json root;
-  NoEvents none;
-  TreeSax sax(path, max_depth, none, root);
-  Json::sax_parse(text, &sax);
-  return root;
+  return ParseTree<Json>(text, path, max_depth);
+}
+
+OrderedJson ParseOrderedJson(std::string_view text, std::string_view path, int max_depth) {
+  return ParseTree<OrderedJson>(text, path, max_depth);
 }
 
 void ParseJsonEvents(std::string_view text, std::string_view path, int max_depth, JsonEvents& events,

@@ -15,12 +15,16 @@
 namespace phiq {
 
 using Json = nlohmann::json;
+// Keys in the order of the text. Finding one takes time in proportion to their number: not for
+// texts with many keys that are looked up one by one.
+using OrderedJson = nlohmann::ordered_json;
 
 // Parses a whole text.
 //
 // `path`   where it comes from, for messages.
 // Throws   kBadData: with the byte offset, or the duplicate key.
 Json ParseJson(std::string_view text, std::string_view path, int max_depth = 64);
+OrderedJson ParseOrderedJson(std::string_view text, std::string_view path, int max_depth = 64);
 
 // What a streaming parse reports; for headers too large for a tree. Keys and strings are unescaped.
 // `depth` is 1 inside the outermost object or array. Handlers may throw.

@@ -16,10 +16,10 @@ SideFile MakeGenerationConfig(const CheckpointFolder& folder, const Model& model
   const GenerationConfig generation = ReadGenerationConfig(folder, model);
   const std::optional<std::string> text = folder.ReadFile(kGenerationConfig, limits::kConfigBytes);
   if (text && generation.added_eos.empty()) return {std::string(kGenerationConfig), BytesOf(*text)};
-  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  OrderedJson json = OrderedJson::object();
   if (text) {
-    // Checked by ReadGenerationConfig; read once more for the order of its keys.
-    json = nlohmann::ordered_json::parse(*text);
+    // Read once more, for the order of its keys.
+    json = ParseOrderedJson(*text, kGenerationConfig);
   } else {
     plan.decisions.push_back({std::string(kGenerationConfig), "new",
                               "the checkpoint has none, and config.json names one id at most"});

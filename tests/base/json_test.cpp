@@ -27,6 +27,13 @@ TEST(Json, ReadsATree) {
   EXPECT_EQ(tree, Json::parse(R"({"a":[1,2.5,{"b":null}],"c":"é"})"));
 }
 
+TEST(Json, KeepsTheOrderOfKeys) {
+  constexpr std::string_view kText = R"({"b":[{"z":1,"a":2}],"a":{"y":null,"x":"\n"}})";
+  EXPECT_EQ(ParseOrderedJson(kText, "x.json").dump(), kText);
+  EXPECT_EQ(ParseJson(kText, "x.json").dump(), R"({"a":{"x":"\n","y":null},"b":[{"a":2,"z":1}]})");
+  EXPECT_THROW(ParseOrderedJson(R"({"b":1,"a":2,"b":3})", "x.json"), Error);
+}
+
 TEST(Json, KeepsIntegersExact) {
   EXPECT_EQ(JsonUnsigned(ParseJson(R"({"n":18446744073709551615})", "x"), "n", "x"), UINT64_MAX);
   EXPECT_THROW(JsonUnsigned(ParseJson(R"({"n":18446744073709551616})", "x"), "n", "x"), Error);

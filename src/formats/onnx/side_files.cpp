@@ -19,8 +19,6 @@
 namespace phiq::onnx {
 namespace {
 
-using OrderedJson = nlohmann::ordered_json;
-
 // Classes of byte-pair tokenizers that every version of onnxruntime-genai knows (with "Fast" behind
 // or not).
 constexpr std::array<std::string_view, 6> kKnownClasses = {
