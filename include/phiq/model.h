@@ -31,8 +31,9 @@ struct ModelConfig {
   float rope_theta = 10000.0F;
   double partial_rotary_factor = 1.0;
   std::uint32_t max_position_embeddings = 0;
-  std::uint32_t original_max_position_embeddings = 0;  // max_position_embeddings when not given
-  std::uint32_t sliding_window = 0;                    // 0: none
+  // When not given 4096 with longrope, else max_position_embeddings.
+  std::uint32_t original_max_position_embeddings = 0;
+  std::uint32_t sliding_window = 0;  // 0: none
   bool tie_word_embeddings = false;
   RopeScalingType rope_scaling = RopeScalingType::kNone;
   std::vector<float> long_factor, short_factor;  // [rope_dim / 2], empty without rope scaling

@@ -16,6 +16,7 @@ namespace phiq {
 namespace {
 
 constexpr std::string_view kArchitecture = "Phi3ForCausalLM";
+constexpr std::uint32_t kDefaultOriginalPositions = 4096;  // transformers' Phi3Config
 
 class ConfigReader {
  public:
@@ -208,12 +209,16 @@ void ReadRope(const ConfigReader& reader, ModelConfig& config) {
         "partial_rotary_factor", config.partial_rotary_factor,
         fmt::format("to give an even number of rotated dimensions, gives {}", config.rope_dim));
   }
-  const Json* original = reader.FindRope("original_max_position_embeddings");
-  config.original_max_position_embeddings =
-      original == nullptr
-          ? config.max_position_embeddings
-          : reader.ToCount("original_max_position_embeddings", original, 2, limits::kPositions);
   config.rope_scaling = ReadRopeType(reader);
+  const Json* original = reader.FindRope("original_max_position_embeddings");
+  if (original != nullptr) {
+    config.original_max_position_embeddings =
+        reader.ToCount("original_max_position_embeddings", original, 2, limits::kPositions);
+  } else {
+    config.original_max_position_embeddings = config.rope_scaling == RopeScalingType::kLongRope
+                                                  ? kDefaultOriginalPositions
+                                                  : config.max_position_embeddings;
+  }
   if (config.rope_scaling == RopeScalingType::kNone) return;
   if (const Json* factor = reader.FindInRopeObjects("attention_factor")) {
     throw reader.Unsupported(

@@ -95,10 +95,17 @@ TEST(ModelConfig, FillsInWhatMayBeAbsent) {
                                          {"num_key_value_heads", "(remove)"},
                                          {"sliding_window", nullptr},
                                          {"eos_token_id", {2048, 2055}}});
-  EXPECT_EQ(config.original_max_position_embeddings, 4096U);
   EXPECT_EQ(config.n_kv_heads, 4U);
   EXPECT_EQ(config.sliding_window, 0U);
   EXPECT_FALSE(config.eos_token_id.has_value());
+}
+
+TEST(ModelConfig, TakesTransformersDefaultOfTheOriginalContext) {
+  nlohmann::json changes = {{"original_max_position_embeddings", "(remove)"},
+                            {"max_position_embeddings", 131072}};
+  EXPECT_EQ(ReadEdited(changes).original_max_position_embeddings, 4096U);
+  changes["rope_scaling"] = nullptr;
+  EXPECT_EQ(ReadEdited(changes).original_max_position_embeddings, 131072U);
 }
 
 TEST(ModelConfig, NamesKeyValueAndRangeOfABadNumber) {
