@@ -1,4 +1,4 @@
-// How a tensor is stored: GGUF's blocks, plain floats, or integer codes with scales beside them.
+// How a tensor is stored: GGUF's blocks, plain floats, or codes with scales beside them.
 // One vocabulary for plans, writers, readers and error tables of all formats.
 #pragma once
 
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "phiq/ggml_type.h"
+#include "phiq/mlx_quantize.h"
 #include "phiq/quantize.h"
 
 namespace phiq {
@@ -30,15 +31,17 @@ struct IntegerEncoding {
 };
 
 // F32, F16 and BF16 are GgmlTypes in every format: little-endian floats are the same everywhere.
-using Encoding = std::variant<GgmlType, IntegerEncoding>;
+using Encoding = std::variant<GgmlType, IntegerEncoding, MlxEncoding>;
 
 inline constexpr std::size_t kMaxArrays = 3;
 
-// "Q4_K", "F16", "int4 g32", "int8 g32 asym", "int8 row". The method is not part of it: it does not
-// matter to a decoder, which only sees whether there are zero points ("asym").
+// "Q4_K", "F16", "int4 g32", "int8 g32 asym", "int8 row", "affine4 g64", "mxfp4". The method is not
+// part of it: it does not matter to a decoder, which only sees whether there are zero points
+// ("asym").
 std::string EncodingName(const Encoding& encoding);
 
-// 1 for GGUF blocks and floats; 2 or 3 (codes, scales, zero points if HasZeroPoints).
+// 1 for GGUF blocks and floats; 2 or 3 (codes, scales, then zero points if HasZeroPoints, or MLX's
+// biases).
 std::size_t ArrayCount(const Encoding& encoding) noexcept;
 // Bytes that a row of n weights takes in array `array` of the encoding.
 std::size_t ArrayRowBytes(const Encoding& encoding, std::size_t array, std::size_t n) noexcept;
@@ -56,7 +59,9 @@ inline bool IsExact(const Encoding& encoding) noexcept {
 class RowCodec {
  public:
   // Shapes    x: [n]; arrays: ArrayCount spans of ArrayRowBytes(encoding, i, n) bytes.
-  // Requires  every x finite; n a multiple of the block size for GGUF's blocks.
+  // Requires  every x finite; n a multiple of the block size for GGUF's blocks, and of the group
+  // size
+  //           for MLX's groups.
   void Encode(const Encoding& encoding, std::span<const float> x,
               std::span<const std::span<std::byte>> arrays);
   // Any bytes are allowed; NaN and Inf scales give NaN or Inf weights.

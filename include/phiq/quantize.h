@@ -8,7 +8,7 @@
 
 namespace phiq {
 
-enum class FloatType : std::uint8_t { kF32, kF16, kBF16 };  // no method takes kBF16 yet
+enum class FloatType : std::uint8_t { kF32, kF16, kBF16 };  // kBF16: only in MLX's groups
 
 // How codes and scales are chosen. What they mean when decoding is the same for all.
 enum class IntegerMethod : std::uint8_t {

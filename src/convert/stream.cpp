@@ -28,6 +28,15 @@ namespace {
 constexpr float kHalfMax = 65504.0F;
 constexpr float kHalfOverflow = 65520.0F;  // rounds to Inf from here on
 
+// What a scale of the encoding may be at most, for messages.
+std::string_view LargestScale(const Encoding& encoding) {
+  const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding);
+  if (mlx != nullptr && mlx->mode == MlxMode::kNvfp4) return "E4M3 value 448";
+  // GGUF's scales are halves.
+  const bool is_half = std::holds_alternative<GgmlType>(encoding) || HasHalfRange(encoding);
+  return is_half ? "F16 value 65504" : "F32 value";
+}
+
 // A line of one target, with the places of its arrays.
 struct Sink {
   std::size_t target = 0;
@@ -294,19 +303,14 @@ class Worker {
   }
 
   Error ScaleOverflow(const PlanLine& line, std::uint64_t row, std::size_t column) const {
-    const GgmlType* ggml = std::get_if<GgmlType>(&line.encoding);
-    const IntegerEncoding* integer = std::get_if<IntegerEncoding>(&line.encoding);
     const std::size_t n = line.row_elements();
-    std::size_t block_size =
-        ggml != nullptr ? GetGgmlTypeInfo(*ggml).block_size : integer->spec.group_size;
-    if (block_size == 0) block_size = n;
-    const bool is_half = ggml != nullptr || integer->spec.float_type == FloatType::kF16;
+    const std::size_t block_size = BoundOf(line.encoding, n).block_size;
     return Error(ErrorCode::kNumeric,
                  fmt::format("the scale of {} block {} (row {}, columns {} to {}) is beyond the "
                              "largest {}",
                              EncodingName(line.encoding), (row * n + column) / block_size,
                              line.first_row + row, column, std::min(column + block_size, n) - 1,
-                             is_half ? "F16 value 65504" : "F32 value"))
+                             LargestScale(line.encoding)))
         .In(ShardOf(line))
         .Tensor(line.name)
         .Hint(targets_.front().plan->format == Format::kOnnx

@@ -30,17 +30,9 @@ Error BadPiece(const StoredModel& model, const StoredPiece& piece, std::string m
   return Error(ErrorCode::kBadData, std::move(message)).In(model.path()).Tensor(piece.name);
 }
 
-// Weights of a block of the encoding; of floats: 1.
-std::uint64_t BlockSizeOf(const StoredPiece& piece) noexcept {
-  if (const GgmlType* type = std::get_if<GgmlType>(&piece.encoding))
-    return GetGgmlTypeInfo(*type).block_size;
-  const std::size_t group_size = std::get<IntegerEncoding>(piece.encoding).spec.group_size;
-  return group_size == 0 ? piece.row_elements : group_size;
-}
-
 Error NonFinite(const StoredModel& model, const StoredPiece& piece, std::uint64_t row,
                 std::uint64_t column, float value) {
-  const std::uint64_t block_size = BlockSizeOf(piece);
+  const std::uint64_t block_size = BoundOf(piece.encoding, piece.row_elements).block_size;
   std::string place = fmt::format("row {}, column {}", row, column);
   if (block_size > 1) {
     const std::uint64_t row_blocks = (piece.row_elements + block_size - 1) / block_size;

@@ -6,17 +6,13 @@
 #include <cmath>
 #include <iterator>
 
-#include "base/endian.h"
-#include "base/half.h"
+#include "kernels/float_type.h"
+#include "kernels/mlx_groups.h"
 
 namespace phiq {
 namespace {
 
-enum Array : std::size_t { kCodes, kScales, kZeroPoints };
-
-std::size_t ScaleBytes(const IntegerSpec& spec) noexcept {
-  return spec.float_type == FloatType::kF32 ? sizeof(float) : sizeof(std::uint16_t);
-}
+enum Array : std::size_t { kCodes, kScales, kZeroPoints, kBiases = kZeroPoints };
 
 std::size_t PackedBytes(const IntegerSpec& spec, std::size_t n_codes) noexcept {
   return spec.bits == 4 ? n_codes / 2 + n_codes % 2 : n_codes;
@@ -42,35 +38,6 @@ void Unpack(const IntegerSpec& spec, std::span<const std::byte> packed,
             std::span<std::uint8_t> codes) noexcept {
   if (spec.bits == 4) return UnpackNibbles(packed, codes);
   std::copy_n(packed.data(), codes.size(), reinterpret_cast<std::byte*>(codes.data()));
-}
-
-// Exact: the scales are values of their type already.
-void StoreScales(FloatType type, std::span<const float> scales, std::span<std::byte> out) noexcept {
-  for (std::size_t g = 0; g < scales.size(); ++g) {
-    switch (type) {
-      case FloatType::kF32:
-        StoreLe(scales[g], out, 4 * g);
-        break;
-      case FloatType::kF16:
-        StoreLe(FloatToFp16(scales[g]), out, 2 * g);
-        break;
-      case FloatType::kBF16:
-        StoreLe(FloatToBf16(scales[g]), out, 2 * g);
-        break;
-    }
-  }
-}
-
-float LoadScale(FloatType type, std::span<const std::byte> in, std::size_t g) noexcept {
-  switch (type) {
-    case FloatType::kF32:
-      return LoadLe<float>(in, 4 * g);
-    case FloatType::kF16:
-      return Fp16ToFloat(LoadLe<std::uint16_t>(in, 2 * g));
-    case FloatType::kBF16:
-      return Bf16ToFloat(LoadLe<std::uint16_t>(in, 2 * g));
-  }
-  return 0.0F;
 }
 
 // `relative_rmse`: about twice what Gaussian weights give (docs/quantization.md "Errors to
@@ -142,11 +109,92 @@ ErrorBound BoundOfInteger(const IntegerSpec& spec, std::size_t n) noexcept {
   return bound;
 }
 
+// Largest relative error of rounding to it.
+double UnitRoundoff(FloatType type) noexcept {
+  switch (type) {
+    case FloatType::kF32:
+      return 0x1p-24;
+    case FloatType::kF16:
+      return 0x1p-11;
+    case FloatType::kBF16:
+      return 0x1p-8;
+  }
+  return 0;
+}
+
+// RMSE. A Gaussian group of g weights (32 to 128) spans about 1.6 sqrt(2 ln g) standard deviations,
+// in 2^b - 1 steps, and a step errs by 1/sqrt(12). Rounding the scale, which is uneven over the
+// codes, adds about u / 2. Twice that.
+//
+// Weight. The edge m, the end of larger magnitude, is exact, and the steps are m / q0 with
+// |q0| >= 2^(b-1). Where q0 was rounded up the steps have shrunk, and the far end is clipped by up
+// to one of them. Rounding the scale moves the last code by less than 2^b steps times u, so 2 u m;
+// a weight that is no value of float_type was rounded to one first, u m.
+//
+// Slack. Steps are at least 1e-7, and as much may be clipped. A half below 2^-14 is off by up to
+// 2^-25, what the last code decodes to by that many times, and the weight itself once.
+ErrorBound BoundOfMlxAffine(const MlxEncoding& encoding) noexcept {
+  const double last_code = (1 << encoding.bits) - 1;
+  const double span = 1.6 * std::sqrt(2.0 * std::log(static_cast<double>(encoding.group_size)));
+  const double u = UnitRoundoff(encoding.float_type);
+  ErrorBound bound;
+  bound.relative_rmse = 2.0 * (span / (std::sqrt(12.0) * last_code) + u / 2.0);
+  bound.block_error = 1.0 / (1 << (encoding.bits - 1)) + 3.0 * u + 0x1p-20;
+  bound.slack = 1e-7;
+  if (encoding.float_type == FloatType::kF16) bound.slack += (last_code + 1.0) * 0x1p-25;
+  bound.block_size = encoding.group_size;
+  return bound;
+}
+
+// RMSE. Twice what Gaussian rows give: 0.118, 0.0266 and, where E4M3's scales are normal, 0.095.
+//
+// kMxfp4, kMxfp8. The scale never clips the largest weight, which lies in the upper octave of the
+// codes: (3, 6] or (224, 448]. The worst weight is its group's largest and half way between two
+// codes: 5 between 4 and 6 errs by 1/5, 272 between 256 and 288 by 1/17. float_type adds u.
+// Slack: a largest weight below 6 (or 448) times the smallest half has a scale that is off by up to
+// 2^-25, and codes of 0 where that rounded to 0. Floats are treated likewise below 2^-126.
+//
+// kNvfp4. The scale may be off by 1/17: 5 between 4 and 6 then errs by 3/17. Below 2^-6 scales are
+// multiples of 2^-9: a group of less than 6 * 2^-10 vanishes, and one of little more errs by as
+// much. Any pair of a share p >= 3/17 and a slack of (1 - p) * 6 * 2^-10 takes that in. With p =
+// 1/2 neither is so wide that blocks in a wrong place pass; the last digit is for float_type.
+ErrorBound BoundOfMlxFloats(const MlxEncoding& encoding) noexcept {
+  const double u = UnitRoundoff(encoding.float_type);
+  const double subnormal = encoding.float_type == FloatType::kF16 ? 0x1p-25 : 0x1p-130;
+  switch (encoding.mode) {
+    case MlxMode::kAffine:
+      break;
+    case MlxMode::kMxfp4:
+      return {0.24, 1.0 / 5.0 + u, 7.0 * subnormal, encoding.group_size};
+    case MlxMode::kMxfp8:
+      return {0.054, 1.0 / 17.0 + u, 449.0 * subnormal, encoding.group_size};
+    case MlxMode::kNvfp4:
+      return {0.19, 0.5, 0.003, encoding.group_size};
+  }
+  return {};
+}
+
+bool IsFiniteGroup(const MlxEncoding& encoding, std::span<const std::span<const std::byte>> arrays,
+                   std::size_t g) noexcept {
+  if (encoding.mode != MlxMode::kAffine) {
+    const auto scale = std::to_integer<std::uint8_t>(arrays[kScales][g]);
+    return std::isfinite(MlxScaleToFloat(encoding.mode, scale));
+  }
+  return std::isfinite(LoadFloat(encoding.float_type, arrays[kScales], g)) &&
+         std::isfinite(LoadFloat(encoding.float_type, arrays[kBiases], g));
+}
+
 }  // namespace
 
 std::string EncodingName(const Encoding& encoding) {
   if (const GgmlType* type = std::get_if<GgmlType>(&encoding))
     return std::string(GetGgmlTypeInfo(*type).name);
+  if (const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding)) {
+    std::string name(MlxModeName(mlx->mode));
+    if (mlx->mode == MlxMode::kAffine)
+      name += std::to_string(mlx->bits) + " g" + std::to_string(mlx->group_size);
+    return name;
+  }
   const IntegerSpec& spec = std::get<IntegerEncoding>(encoding).spec;
   std::string name = "int" + std::to_string(spec.bits);
   name += spec.group_size == 0 ? " row" : " g" + std::to_string(spec.group_size);
@@ -155,19 +203,24 @@ std::string EncodingName(const Encoding& encoding) {
 }
 
 std::size_t ArrayCount(const Encoding& encoding) noexcept {
-  const IntegerEncoding* integer = std::get_if<IntegerEncoding>(&encoding);
-  if (integer == nullptr) return 1;
-  return HasZeroPoints(integer->spec) ? 3 : 2;
+  if (const IntegerEncoding* integer = std::get_if<IntegerEncoding>(&encoding))
+    return HasZeroPoints(integer->spec) ? 3 : 2;
+  if (const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding))
+    return mlx->mode == MlxMode::kAffine ? 3 : 2;
+  return 1;
 }
 
 std::size_t ArrayRowBytes(const Encoding& encoding, std::size_t array, std::size_t n) noexcept {
   assert(array < ArrayCount(encoding));
-  const IntegerEncoding* integer = std::get_if<IntegerEncoding>(&encoding);
-  if (integer == nullptr) return GgmlRowBytes(*std::get_if<GgmlType>(&encoding), n);
-  const IntegerSpec& spec = integer->spec;
+  if (const GgmlType* type = std::get_if<GgmlType>(&encoding)) return GgmlRowBytes(*type, n);
+  if (const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding)) {
+    if (array == kCodes) return n / 8 * static_cast<std::size_t>(mlx->bits);
+    return n / mlx->group_size * (mlx->mode == MlxMode::kAffine ? FloatBytes(mlx->float_type) : 1);
+  }
+  const IntegerSpec& spec = std::get_if<IntegerEncoding>(&encoding)->spec;
   if (array == kCodes) return PackedBytes(spec, PaddedCodes(spec, n));
   const std::size_t n_groups = GroupCount(spec, n);
-  return array == kScales ? n_groups * ScaleBytes(spec) : PackedBytes(spec, n_groups);
+  return array == kScales ? n_groups * FloatBytes(spec.float_type) : PackedBytes(spec, n_groups);
 }
 
 std::size_t EncodedRowBytes(const Encoding& encoding, std::size_t n) noexcept {
@@ -179,6 +232,8 @@ std::size_t EncodedRowBytes(const Encoding& encoding, std::size_t n) noexcept {
 
 bool HasHalfRange(const Encoding& encoding) noexcept {
   if (const GgmlType* type = std::get_if<GgmlType>(&encoding)) return *type == GgmlType::kF16;
+  if (const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding))
+    return mlx->float_type == FloatType::kF16;
   return std::get_if<IntegerEncoding>(&encoding)->spec.float_type == FloatType::kF16;
 }
 
@@ -187,6 +242,11 @@ void RowCodec::Encode(const Encoding& encoding, std::span<const float> x,
   assert(arrays.size() == ArrayCount(encoding));
   if (const GgmlType* type = std::get_if<GgmlType>(&encoding))
     return QuantizeGgmlRow(*type, x, arrays[0]);
+  if (const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding)) {
+    const bool has_biases = arrays.size() > kBiases;
+    return QuantizeMlxRow(*mlx, x, arrays[kCodes], arrays[kScales],
+                          has_biases ? arrays[kBiases] : std::span<std::byte>());
+  }
   const auto& [spec, signed_codes] = std::get<IntegerEncoding>(encoding);
   codes_.resize(PaddedCodes(spec, x.size()));
   scales_.resize(GroupCount(spec, x.size()));
@@ -196,7 +256,8 @@ void RowCodec::Encode(const Encoding& encoding, std::span<const float> x,
   QuantizeRow(spec, x, codes, scales_, zero_points_);
   if (signed_codes) FlipTopBits(spec, codes);
   Pack(spec, codes_, arrays[kCodes]);
-  StoreScales(spec.float_type, scales_, arrays[kScales]);
+  for (std::size_t g = 0; g < scales_.size(); ++g)  // exact: values of that type already
+    StoreFloat(spec.float_type, scales_[g], arrays[kScales], g);
   if (!HasZeroPoints(spec)) return;
   if (spec.bits == 4 && zero_points_.size() % 2 != 0) zero_points_.push_back(8);
   if (signed_codes) FlipTopBits(spec, zero_points_);
@@ -208,12 +269,17 @@ void RowCodec::Decode(const Encoding& encoding, std::span<const std::span<const 
   assert(arrays.size() == ArrayCount(encoding));
   if (const GgmlType* type = std::get_if<GgmlType>(&encoding))
     return DequantizeGgmlRow(*type, arrays[0], x);
+  if (const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding)) {
+    const bool has_biases = arrays.size() > kBiases;
+    return DequantizeMlxRow(*mlx, arrays[kCodes], arrays[kScales],
+                            has_biases ? arrays[kBiases] : std::span<const std::byte>(), x);
+  }
   const auto& [spec, signed_codes] = std::get<IntegerEncoding>(encoding);
   codes_.resize(x.size());
   scales_.resize(GroupCount(spec, x.size()));
   Unpack(spec, arrays[kCodes].first(PackedBytes(spec, x.size())), codes_);
   for (std::size_t g = 0; g < scales_.size(); ++g)
-    scales_[g] = LoadScale(spec.float_type, arrays[kScales], g);
+    scales_[g] = LoadFloat(spec.float_type, arrays[kScales], g);
   zero_points_.assign(scales_.size(), static_cast<std::uint8_t>(1 << (spec.bits - 1)));
   if (HasZeroPoints(spec)) {
     Unpack(spec, arrays[kZeroPoints], zero_points_);
@@ -231,17 +297,23 @@ std::optional<std::size_t> FindNonFinite(const Encoding& encoding,
     if (!block) return std::nullopt;
     return *block * GetGgmlTypeInfo(*type).block_size;
   }
+  if (const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding)) {
+    for (std::size_t g = 0; g < n / mlx->group_size; ++g)
+      if (!IsFiniteGroup(*mlx, arrays, g)) return g * mlx->group_size;
+    return std::nullopt;
+  }
   const IntegerSpec& spec = std::get_if<IntegerEncoding>(&encoding)->spec;
   for (std::size_t g = 0; g < GroupCount(spec, n); ++g) {
-    if (!std::isfinite(LoadScale(spec.float_type, arrays[kScales], g))) return g * spec.group_size;
+    if (!std::isfinite(LoadFloat(spec.float_type, arrays[kScales], g))) return g * spec.group_size;
   }
   return std::nullopt;
 }
 
 ErrorBound BoundOf(const Encoding& encoding, std::size_t n) noexcept {
-  const IntegerEncoding* integer = std::get_if<IntegerEncoding>(&encoding);
-  if (integer == nullptr) return BoundOfGgml(*std::get_if<GgmlType>(&encoding));
-  return BoundOfInteger(integer->spec, n);
+  if (const GgmlType* type = std::get_if<GgmlType>(&encoding)) return BoundOfGgml(*type);
+  if (const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding))
+    return mlx->mode == MlxMode::kAffine ? BoundOfMlxAffine(*mlx) : BoundOfMlxFloats(*mlx);
+  return BoundOfInteger(std::get_if<IntegerEncoding>(&encoding)->spec, n);
 }
 
 }  // namespace phiq

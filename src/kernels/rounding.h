@@ -59,6 +59,12 @@ inline float RoundToHalf(float x) noexcept {
   return std::bit_cast<float>(static_cast<std::uint32_t>(rounded) | (bits & 0x80000000U));
 }
 
+// FloatToBf16 and back. NaN becomes anything.
+inline float RoundToBf16(float x) noexcept {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+  return std::bit_cast<float>((bits + 0x7FFFU + ((bits >> 16) & 1U)) & 0xFFFF0000U);
+}
+
 // A double to the nearest half in one rounding: through float it would be two.
 inline float RoundToHalf(double x) noexcept {
   const float nearest = static_cast<float>(x);

@@ -23,6 +23,10 @@ std::vector<int> Integers(std::span<const std::byte> bytes) {
   return integers;
 }
 
+MlxEncoding MlxFloats(MlxMode mode, FloatType type = FloatType::kBF16) {
+  return MlxFloatEncoding(mode, type, MlxRounding::kCpu);
+}
+
 TEST(EncodingName, SaysWhatADecoderMustKnow) {
   EXPECT_EQ(EncodingName(GgmlType::kQ4_K), "Q4_K");
   EXPECT_EQ(EncodingName(GgmlType::kF16), "F16");
@@ -30,6 +34,11 @@ TEST(EncodingName, SaysWhatADecoderMustKnow) {
   EXPECT_EQ(EncodingName(IntegerEncoding{{8, false, 128, kRtn}}), "int8 g128 asym");
   EXPECT_EQ(EncodingName(IntegerEncoding{{4, true, 32, kKQuant}}), "int4 g32 asym");
   EXPECT_EQ(EncodingName(IntegerEncoding{{8, true, 0, kNearest}, true}), "int8 row");
+  EXPECT_EQ(EncodingName(MlxEncoding{MlxMode::kAffine, 4, 64}), "affine4 g64");
+  EXPECT_EQ(EncodingName(MlxEncoding{MlxMode::kAffine, 6, 128, FloatType::kF32}), "affine6 g128");
+  EXPECT_EQ(EncodingName(MlxFloats(MlxMode::kMxfp4)), "mxfp4");
+  EXPECT_EQ(EncodingName(MlxFloats(MlxMode::kMxfp8)), "mxfp8");
+  EXPECT_EQ(EncodingName(MlxFloats(MlxMode::kNvfp4)), "nvfp4");
 }
 
 TEST(ArrayRowBytes, OfBlocksIsOneArray) {
@@ -63,12 +72,32 @@ TEST(ArrayRowBytes, CountsWholeGroups) {
   }
 }
 
+TEST(ArrayRowBytes, CountsMlxGroups) {
+  struct Row {
+    MlxEncoding encoding;
+    std::vector<std::size_t> bytes;
+  };
+  for (const Row& row : std::vector<Row>{{{MlxMode::kAffine, 4, 64, FloatType::kBF16}, {128, 8, 8}},
+                                         {{MlxMode::kAffine, 3, 32, FloatType::kF16}, {96, 16, 16}},
+                                         {{MlxMode::kAffine, 5, 128, FloatType::kF32}, {160, 8, 8}},
+                                         {MlxFloats(MlxMode::kMxfp4), {128, 8}},
+                                         {MlxFloats(MlxMode::kMxfp8, FloatType::kF32), {256, 8}},
+                                         {MlxFloats(MlxMode::kNvfp4), {128, 16}}}) {
+    ASSERT_EQ(ArrayCount(row.encoding), row.bytes.size()) << EncodingName(row.encoding);
+    for (std::size_t i = 0; i < row.bytes.size(); ++i)
+      EXPECT_EQ(ArrayRowBytes(row.encoding, i, 256), row.bytes[i]) << EncodingName(row.encoding);
+  }
+}
+
 TEST(HasHalfRange, IsTrueOfHalves) {
   EXPECT_TRUE(HasHalfRange(GgmlType::kF16));
   EXPECT_FALSE(HasHalfRange(GgmlType::kBF16));
   EXPECT_FALSE(HasHalfRange(GgmlType::kQ8_0));
   EXPECT_TRUE(HasHalfRange(IntegerEncoding{{4, true, 32, kMlas, FloatType::kF16}}));
   EXPECT_FALSE(HasHalfRange(IntegerEncoding{{4, true, 32, kMlas, FloatType::kF32}}));
+  EXPECT_TRUE(HasHalfRange(MlxEncoding{.float_type = FloatType::kF16}));
+  EXPECT_TRUE(HasHalfRange(MlxFloats(MlxMode::kMxfp8, FloatType::kF16)));
+  EXPECT_FALSE(HasHalfRange(MlxEncoding{.float_type = FloatType::kBF16}));
 }
 
 // Extreme -4 of 8 steps: scale 0.5. Its opposite is cut to code 15, and 0.25 is half a step.
@@ -164,10 +193,67 @@ TEST(RowCodec, DecodesAsOnnxruntimeDoes) {
   EXPECT_EQ(x[0], 7.5F);
 }
 
+// 31 steps of 0.5 down from 15; 5-bit codes 31, 1, 30 and 2 are bits 11111 00001 11110 00010 read
+// from the right.
+TEST(RowCodec, PacksMlxGroupsAsAStreamOfBits) {
+  std::vector<float> x(32, 15.0F);
+  x[0] = -0.5F;
+  x[1] = 14.5F;
+  x[2] = 0.0F;
+  x[3] = 14.0F;
+  const EncodedRow row(MlxEncoding{MlxMode::kAffine, 5, 32, FloatType::kF16}, x);
+  ASSERT_EQ(row.arrays.size(), 3U);
+  // 00010 11110 00001 11111 is 0001'0111'1000'0011'1111 in twenty bits.
+  EXPECT_THAT(Integers(std::span(row.arrays[0]).first(4)), ElementsAre(0x3F, 0x78, 0x01, 0x00));
+  EXPECT_EQ(row.arrays[0].size(), 20U);
+  EXPECT_EQ(LoadLe<std::uint16_t>(row.arrays[1]), FloatToFp16(-0.5F));
+  EXPECT_EQ(LoadLe<std::uint16_t>(row.arrays[2]), FloatToFp16(15.0F));
+  EXPECT_EQ(row.Decoded(), x);
+}
+
+TEST(RowCodec, StoresAByteForTheScaleOfSmallFloats) {
+  std::vector<float> x(32, 0.0F);
+  x[0] = -12.0F;
+  x[1] = 1.0F;
+  x[2] = 8.0F;
+  const EncodedRow mxfp4(MlxFloats(MlxMode::kMxfp4), x);
+  ASSERT_EQ(mxfp4.arrays.size(), 2U);
+  EXPECT_THAT(Integers(mxfp4.arrays[1]), ElementsAre(128));  // 2
+  EXPECT_THAT(Integers(std::span(mxfp4.arrays[0]).first(2)), ElementsAre(0x1F, 0x06));
+  EXPECT_EQ(mxfp4.Decoded(), x);
+  const EncodedRow nvfp4(MlxFloats(MlxMode::kNvfp4), x);
+  EXPECT_THAT(Integers(nvfp4.arrays[1]), ElementsAre(0x40, 0x00));  // 2 and 0
+  EXPECT_EQ(nvfp4.arrays[0], mxfp4.arrays[0]);
+  EXPECT_EQ(nvfp4.Decoded(), x);
+  x[0] = -448.0F;
+  const EncodedRow mxfp8(MlxFloats(MlxMode::kMxfp8), x);
+  EXPECT_THAT(Integers(mxfp8.arrays[1]), ElementsAre(127));  // 1
+  EXPECT_THAT(Integers(std::span(mxfp8.arrays[0]).first(4)), ElementsAre(0xFE, 0x38, 0x50, 0));
+  EXPECT_EQ(mxfp8.Decoded(), x);
+}
+
+// Two roundings: 3 * (1 + 2^-23) is a tie and becomes 3 + 2^-21, which -3 then leaves.
+TEST(RowCodec, RoundsMlxProductsBeforeTheBias) {
+  Bytes codes(8);
+  codes[0] = std::byte{3};
+  Bytes scale(4);
+  Bytes bias(4);
+  StoreLe(1.0F + 0x1p-23F, std::span(scale));
+  StoreLe(-3.0F, std::span(bias));
+  std::vector<float> x(32);
+  RowCodec().Decode(MlxEncoding{MlxMode::kAffine, 2, 32, FloatType::kF32},
+                    std::vector<std::span<const std::byte>>{codes, scale, bias}, x);
+  EXPECT_EQ(x[0], 0x1p-21F);
+  EXPECT_EQ(x[1], -3.0F);
+}
+
 TEST(RowCodec, DecodesAnyBytes) {
   std::mt19937 rng(9);
-  for (const IntegerEncoding& encoding : IntegerEncodings()) {
-    const std::size_t n = 77;
+  std::vector<Encoding> encodings;
+  for (const IntegerEncoding& encoding : IntegerEncodings()) encodings.emplace_back(encoding);
+  for (const MlxEncoding& encoding : MlxEncodings()) encodings.emplace_back(encoding);
+  for (const Encoding& encoding : encodings) {
+    const std::size_t n = std::holds_alternative<MlxEncoding>(encoding) ? 256 : 77;
     std::vector<Bytes> stored;
     std::vector<std::span<const std::byte>> arrays;
     for (std::size_t i = 0; i < ArrayCount(encoding); ++i) {
@@ -186,6 +272,7 @@ TEST(RowCodec, ServesOneEncodingAfterAnother) {
   for (int pass = 0; pass < 2; ++pass) {
     for (const Encoding& encoding :
          {Encoding(IntegerEncoding{{4, false, 256, kMlas}}), Encoding(GgmlType::kQ4_K),
+          Encoding(MlxEncoding{MlxMode::kAffine, 3, 128}), Encoding(MlxFloats(MlxMode::kNvfp4)),
           Encoding(IntegerEncoding{{8, true, 16, kGather, FloatType::kF16}, true})}) {
       const EncodedRow fresh(encoding, x);
       std::vector<Bytes> stored = fresh.arrays;
@@ -216,6 +303,46 @@ TEST(FindNonFinite, SeesWeightsTooLargeForHalves) {
       x[40] = 65520.0F;
       EXPECT_THAT(NonFiniteOf({IntegerEncoding{{4, symmetric, 32, method, FloatType::kF16}}, x}),
                   Eq(32U));
+    }
+  }
+}
+
+TEST(FindNonFinite, GivesTheFirstWeightOfMlxGroups) {
+  for (const std::size_t array : {1, 2}) {
+    EncodedRow affine(MlxEncoding{MlxMode::kAffine, 4, 32, FloatType::kBF16},
+                      GaussianWeights(128, 16));
+    EXPECT_THAT(NonFiniteOf(affine), Eq(std::nullopt));
+    StoreLe(std::uint16_t{0x7FC0}, std::span(affine.arrays[array]), 6);
+    EXPECT_THAT(NonFiniteOf(affine), Eq(96U));
+    StoreLe(std::uint16_t{0xFF80}, std::span(affine.arrays[array]), 2);
+    EXPECT_THAT(NonFiniteOf(affine), Eq(32U));
+  }
+  EncodedRow mxfp8(MlxFloats(MlxMode::kMxfp8), GaussianWeights(128, 17));
+  mxfp8.arrays[1][2] = std::byte{254};
+  EXPECT_THAT(NonFiniteOf(mxfp8), Eq(std::nullopt));
+  mxfp8.arrays[1][2] = std::byte{255};
+  EXPECT_THAT(NonFiniteOf(mxfp8), Eq(64U));
+  for (const int nan : {0x7F, 0xFF}) {
+    EncodedRow nvfp4(MlxFloats(MlxMode::kNvfp4), GaussianWeights(128, 18));
+    nvfp4.arrays[1][5] = std::byte{0x7E};
+    EXPECT_THAT(NonFiniteOf(nvfp4), Eq(std::nullopt));
+    nvfp4.arrays[1][5] = static_cast<std::byte>(nan);
+    EXPECT_THAT(NonFiniteOf(nvfp4), Eq(80U));
+  }
+}
+
+TEST(FindNonFinite, SeesWeightsTooLargeForMlxTypes) {
+  for (const MlxEncoding& encoding : MlxEncodings()) {
+    std::vector<float> x = GaussianWeights(256, 19);
+    x[140] = encoding.float_type == FloatType::kF16 ? 65520.0F : 3.4e38F;
+    x[141] = -x[140];  // float32: their distance is Inf
+    const bool fits = encoding.float_type == FloatType::kF32 &&
+                      (encoding.mode == MlxMode::kMxfp4 || encoding.mode == MlxMode::kMxfp8);
+    const std::optional<std::size_t> found = NonFiniteOf({encoding, x});
+    if (fits) {
+      EXPECT_EQ(found, std::nullopt) << TestName(encoding);
+    } else {
+      EXPECT_EQ(found, 140 / encoding.group_size * encoding.group_size) << TestName(encoding);
     }
   }
 }

@@ -46,6 +46,28 @@ inline std::vector<float> GaussianWeights(std::size_t n, unsigned seed, float sd
   return x;
 }
 
+// Rows of many kinds: normal of all sizes, uniform, one-sided, outliers, zeros, constant, halves of
+// a step.
+inline std::vector<float> MixedRow(std::mt19937& rng, std::size_t n) {
+  std::normal_distribution<float> normal;
+  std::uniform_real_distribution<float> uniform(0.0F, 1.0F);
+  const float sd = std::pow(10.0F, 11.0F * uniform(rng) - 9.0F);  // outliers stay halves
+  const auto kind = rng() % 8;
+  const float constant = sd * normal(rng);
+  std::vector<float> x(n);
+  for (float& v : x) {
+    v = sd * normal(rng);
+    if (kind == 1) v = sd * (2.0F * uniform(rng) - 1.0F);
+    if (kind == 2) v = std::abs(v) + sd;
+    if (kind == 3) v = -std::abs(v) - 5.0F * sd;
+    if (kind == 4 && uniform(rng) < 0.02F) v *= 50.0F;
+    if (kind == 5 && uniform(rng) < 0.3F) v = 0.0F;
+    if (kind == 6) v = constant;
+    if (kind == 7) v = std::round(15.0F * uniform(rng) - 8.0F) / 2.0F;
+  }
+  return x;
+}
+
 inline double RelativeRmse(std::span<const float> x, std::span<const float> y) {
   double squared_error = 0;
   double squared_weight = 0;
@@ -106,6 +128,32 @@ inline std::string TestName(const IntegerEncoding& encoding) {
   name += kMethods[static_cast<std::size_t>(encoding.spec.method)];
   if (encoding.spec.float_type == FloatType::kF16) name += "Half";
   return name;
+}
+
+// Every mode with all it can do.
+inline std::vector<MlxEncoding> MlxEncodings() {
+  using enum MlxMode;
+  std::vector<MlxEncoding> all;
+  for (const MlxRounding rounding : {MlxRounding::kCpu, MlxRounding::kMetal}) {
+    for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
+      for (const int bits : {2, 3, 4, 5, 6, 8})
+        for (const std::size_t group_size : {32, 64, 128})
+          all.push_back({kAffine, bits, group_size, type, rounding});
+      for (const MlxMode mode : {kMxfp4, kMxfp8, kNvfp4})
+        all.push_back(MlxFloatEncoding(mode, type, rounding));
+    }
+  }
+  return all;
+}
+
+// "Affine4g64BFloatMetal"
+inline std::string TestName(const MlxEncoding& encoding) {
+  constexpr std::string_view kTypes[] = {"Float", "Half", "BFloat"};
+  std::string name = EncodingName(encoding);
+  name[0] = static_cast<char>(name[0] - 'a' + 'A');
+  std::erase(name, ' ');
+  name += kTypes[static_cast<std::size_t>(encoding.float_type)];
+  return name + (encoding.rounding == MlxRounding::kCpu ? "Cpu" : "Metal");
 }
 
 }  // namespace phiq

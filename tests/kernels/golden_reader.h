@@ -1,6 +1,7 @@
 // Reads the binary golden files of the quantizers: little-endian u32 and raw bytes.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <fstream>
 #include <iterator>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "base/endian.h"
+#include "phiq/encoding.h"
 
 namespace phiq {
 
@@ -58,5 +60,33 @@ class GoldenReader {
   std::vector<std::byte> bytes_;
   std::size_t offset_ = 0;
 };
+
+// The arrays that a quantizer stored for a matrix, all rows in each.
+template <typename EncodingKind>
+struct GoldenCase {
+  std::size_t matrix;
+  EncodingKind encoding;
+  std::array<std::vector<std::byte>, kMaxArrays> arrays;
+};
+
+template <typename Case>
+struct Goldens {
+  std::vector<GoldenMatrix> matrices;
+  std::vector<Case> cases;
+
+  const GoldenMatrix& MatrixOf(const Case& golden) const { return matrices.at(golden.matrix); }
+};
+
+// The matrices, a count, and the cases, each of which read_case(reader) returns.
+template <typename ReadCase>
+auto ReadGoldens(const std::string& path, const ReadCase& read_case) {
+  GoldenReader reader(path);
+  Goldens<decltype(read_case(reader))> goldens;
+  goldens.matrices = reader.Matrices();
+  const std::uint32_t n_cases = reader.Number();
+  for (std::uint32_t i = 0; i < n_cases; ++i) goldens.cases.push_back(read_case(reader));
+  if (!reader.AtEnd()) throw std::runtime_error(path + " is too long");
+  return goldens;
+}
 
 }  // namespace phiq

@@ -13,28 +13,6 @@ namespace {
 
 using testing::Each;
 
-// Rows of many kinds: normal of all sizes, uniform, one-sided, outliers, zeros, constant, halves of
-// a step.
-std::vector<float> MixedRow(std::mt19937& rng, std::size_t n) {
-  std::normal_distribution<float> normal;
-  std::uniform_real_distribution<float> uniform(0.0F, 1.0F);
-  const float sd = std::pow(10.0F, 11.0F * uniform(rng) - 9.0F);  // outliers stay halves
-  const auto kind = rng() % 8;
-  const float constant = sd * normal(rng);
-  std::vector<float> x(n);
-  for (float& v : x) {
-    v = sd * normal(rng);
-    if (kind == 1) v = sd * (2.0F * uniform(rng) - 1.0F);
-    if (kind == 2) v = std::abs(v) + sd;
-    if (kind == 3) v = -std::abs(v) - 5.0F * sd;
-    if (kind == 4 && uniform(rng) < 0.02F) v *= 50.0F;
-    if (kind == 5 && uniform(rng) < 0.3F) v = 0.0F;
-    if (kind == 6) v = constant;
-    if (kind == 7) v = std::round(15.0F * uniform(rng) - 8.0F) / 2.0F;
-  }
-  return x;
-}
-
 class IntegerMethods : public testing::TestWithParam<IntegerEncoding> {
  protected:
   const IntegerEncoding& encoding_ = GetParam();

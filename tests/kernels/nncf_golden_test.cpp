@@ -14,39 +14,25 @@
 namespace phiq {
 namespace {
 
-struct Case {
-  std::size_t matrix;
-  IntegerEncoding encoding;
-  std::array<Bytes, kMaxArrays> arrays;
-};
+using Case = GoldenCase<IntegerEncoding>;
 
-struct Goldens {
-  std::vector<GoldenMatrix> matrices;
-  std::vector<Case> cases;
-};
-
-Goldens ReadGoldens() {
-  GoldenReader reader(PHIQ_TEST_DATA "/golden/openvino/kernels.bin");
-  Goldens goldens;
-  goldens.matrices = reader.Matrices();
-  goldens.cases.resize(reader.Number());
-  for (Case& golden : goldens.cases) {
-    golden.matrix = reader.Number();
-    IntegerSpec& spec = golden.encoding.spec;
-    spec.method = IntegerMethod::kNncf;
-    spec.float_type = FloatType::kF16;
-    spec.bits = static_cast<int>(reader.Number());
-    spec.symmetric = reader.Number() != 0;
-    spec.group_size = reader.Number();
-    golden.encoding.signed_codes = spec.symmetric;
-    for (Bytes& array : golden.arrays) array = reader.Array();
-  }
-  EXPECT_TRUE(reader.AtEnd());
-  return goldens;
+Case ReadCase(GoldenReader& reader) {
+  Case golden;
+  golden.matrix = reader.Number();
+  IntegerSpec& spec = golden.encoding.spec;
+  spec.method = IntegerMethod::kNncf;
+  spec.float_type = FloatType::kF16;
+  spec.bits = static_cast<int>(reader.Number());
+  spec.symmetric = reader.Number() != 0;
+  spec.group_size = reader.Number();
+  golden.encoding.signed_codes = spec.symmetric;
+  for (Bytes& array : golden.arrays) array = reader.Array();
+  return golden;
 }
 
-const Goldens& AllGoldens() {
-  static const Goldens goldens = ReadGoldens();
+const Goldens<Case>& AllGoldens() {
+  static const Goldens<Case> goldens =
+      ReadGoldens(PHIQ_TEST_DATA "/golden/openvino/kernels.bin", ReadCase);
   return goldens;
 }
 
@@ -99,7 +85,7 @@ std::string CaseName(const Case& golden) {
 TEST(NncfGolden, HasTheBytesOfNncf) {
   EXPECT_EQ(AllGoldens().cases.size(), 24U);
   for (const Case& golden : AllGoldens().cases)
-    EXPECT_EQ(Differences(golden, AllGoldens().matrices[golden.matrix]), "") << CaseName(golden);
+    EXPECT_EQ(Differences(golden, AllGoldens().MatrixOf(golden)), "") << CaseName(golden);
 }
 
 TEST(NncfGolden, ComparisonNoticesEachChangedArray) {
@@ -107,7 +93,7 @@ TEST(NncfGolden, ComparisonNoticesEachChangedArray) {
     for (Case golden : AllGoldens().cases) {
       if (golden.arrays[array].empty()) continue;
       golden.arrays[array][0] ^= std::byte{1};
-      ASSERT_NE(Differences(golden, AllGoldens().matrices[golden.matrix]), "") << CaseName(golden);
+      ASSERT_NE(Differences(golden, AllGoldens().MatrixOf(golden)), "") << CaseName(golden);
     }
   }
 }

@@ -14,42 +14,27 @@ namespace phiq {
 namespace {
 
 using Bytes = std::vector<std::byte>;
+using Case = GoldenCase<IntegerEncoding>;
 
-struct Case {
-  std::size_t matrix;
-  IntegerEncoding encoding;
-  std::array<Bytes, kMaxArrays> arrays;
-};
-
-struct Goldens {
-  std::vector<GoldenMatrix> matrices;
-  std::vector<Case> cases;
-};
-
-Goldens ReadGoldens() {
-  GoldenReader reader(PHIQ_TEST_DATA "/golden/onnx/kernels.bin");
-  Goldens goldens;
-  goldens.matrices = reader.Matrices();
-  goldens.cases.resize(reader.Number());
-  for (Case& golden : goldens.cases) {
-    constexpr IntegerMethod kMethods[] = {IntegerMethod::kMlas, IntegerMethod::kRtn,
-                                          IntegerMethod::kKQuant, IntegerMethod::kGather};
-    golden.matrix = reader.Number();
-    IntegerSpec& spec = golden.encoding.spec;
-    spec.method = kMethods[reader.Number()];
-    spec.bits = static_cast<int>(reader.Number());
-    spec.symmetric = reader.Number() != 0;
-    spec.group_size = reader.Number();
-    spec.float_type = reader.Number() != 0 ? FloatType::kF16 : FloatType::kF32;
-    golden.encoding.signed_codes = spec.method == IntegerMethod::kGather && spec.symmetric;
-    for (Bytes& array : golden.arrays) array = reader.Array();
-  }
-  EXPECT_TRUE(reader.AtEnd());
-  return goldens;
+Case ReadCase(GoldenReader& reader) {
+  constexpr IntegerMethod kMethods[] = {IntegerMethod::kMlas, IntegerMethod::kRtn,
+                                        IntegerMethod::kKQuant, IntegerMethod::kGather};
+  Case golden;
+  golden.matrix = reader.Number();
+  IntegerSpec& spec = golden.encoding.spec;
+  spec.method = kMethods[reader.Number()];
+  spec.bits = static_cast<int>(reader.Number());
+  spec.symmetric = reader.Number() != 0;
+  spec.group_size = reader.Number();
+  spec.float_type = reader.Number() != 0 ? FloatType::kF16 : FloatType::kF32;
+  golden.encoding.signed_codes = spec.method == IntegerMethod::kGather && spec.symmetric;
+  for (Bytes& array : golden.arrays) array = reader.Array();
+  return golden;
 }
 
-const Goldens& AllGoldens() {
-  static const Goldens goldens = ReadGoldens();
+const Goldens<Case>& AllGoldens() {
+  static const Goldens<Case> goldens =
+      ReadGoldens(PHIQ_TEST_DATA "/golden/onnx/kernels.bin", ReadCase);
   return goldens;
 }
 
@@ -122,7 +107,7 @@ TEST_P(OnnxGolden, HasTheBytesOfOnnxruntime) {
   for (const Case& golden : AllGoldens().cases) {
     if (golden.encoding.spec.method != GetParam()) continue;
     ++n_cases;
-    EXPECT_EQ(Differences(golden, AllGoldens().matrices[golden.matrix]), "") << CaseName(golden);
+    EXPECT_EQ(Differences(golden, AllGoldens().MatrixOf(golden)), "") << CaseName(golden);
   }
   EXPECT_GE(n_cases, 20);
 }
@@ -137,7 +122,7 @@ TEST(OnnxGoldenComparison, NoticesEachChangedArray) {
     for (Case golden : AllGoldens().cases) {
       if (golden.arrays[array].empty()) continue;
       golden.arrays[array][0] ^= std::byte{1};
-      ASSERT_NE(Differences(golden, AllGoldens().matrices[golden.matrix]), "") << CaseName(golden);
+      ASSERT_NE(Differences(golden, AllGoldens().MatrixOf(golden)), "") << CaseName(golden);
     }
   }
 }

@@ -68,6 +68,20 @@ TEST(RoundToHalf, EqualsFloatToFp16) {
   EXPECT_EQ(RoundToHalf(std::numeric_limits<float>::max()), kInf);
 }
 
+// Both only look at the sign, at the last bit that stays and at those that go: every exponent with
+// a few mantissas shows all of it.
+TEST(RoundToBf16, EqualsFloatToBf16) {
+  for (std::uint32_t high = 0; high < 0x7F80; ++high) {
+    for (const std::uint32_t low : {0x0000U, 0x0001U, 0x7FFFU, 0x8000U, 0x8001U, 0xFFFFU}) {
+      const float v = std::bit_cast<float>(high << 16 | low);
+      ASSERT_EQ(RoundToBf16(v), Bf16ToFloat(FloatToBf16(v))) << v;
+      ASSERT_EQ(RoundToBf16(-v), Bf16ToFloat(FloatToBf16(-v))) << v;
+    }
+  }
+  EXPECT_TRUE(std::signbit(RoundToBf16(-0.0F)));
+  EXPECT_EQ(RoundToBf16(std::numeric_limits<float>::max()), kInf);
+}
+
 // Of a double just beside a half-way case the nearest float is the half-way case itself.
 TEST(RoundToHalf, RoundsDoublesOnce) {
   for (std::uint32_t h = 0; h < 0x7BFF; ++h) {

@@ -27,7 +27,7 @@ BELOW = {
 ROOM_OF_PUBLIC_HEADER = {
     "error.h": "base", "text.h": "base", "hooks.h": "base",
     "file.h": "io",
-    "encoding.h": "kernels", "ggml_type.h": "kernels", "quantize.h": "kernels",
+    "encoding.h": "kernels", "ggml_type.h": "kernels", "mlx_quantize.h": "kernels", "quantize.h": "kernels",
     "checkpoint.h": "checkpoint",
     "model.h": "model", "tokenizer.h": "model",
     "plan.h": "plan", "profile.h": "plan",

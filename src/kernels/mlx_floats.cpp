@@ -1,0 +1,132 @@
+// MLX's small-float modes: what mx.quantize stores, bit for bit. Its CPU back end rounds each step
+// to float_type, Metal computes in float32.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/integer_methods.h"
+#include "kernels/mlx_groups.h"
+
+namespace phiq {
+namespace {
+
+// E2M1: a sign above 3 bits of magnitude.
+constexpr float kE2m1Values[16] = {0,     0.5,  1,  1.5,  2,  3,  4,  6,
+                                   -0.0F, -0.5, -1, -1.5, -2, -3, -4, -6};
+constexpr float kE2m1Largest = 6.0F;
+
+float RoundToFloatType(FloatType type, float x) noexcept {
+  return type == FloatType::kBF16 ? RoundToBf16(x) : RoundTo(type, x);
+}
+
+// The smallest E8M0 that is not below a.
+std::uint8_t NextPowerOfTwo(float a, MlxRounding rounding) noexcept {
+  if (a == 0.0F) return rounding == MlxRounding::kMetal ? 0 : 127;
+  if (!std::isfinite(a)) return kE8m0Nan;
+  int exponent = 0;
+  if (std::frexp(a, &exponent) == 0.5F) --exponent;  // a power of two itself
+  return static_cast<std::uint8_t>(std::clamp(exponent, -127, 127) + 127);
+}
+
+// The code of a magnitude is the number of borders below it. A magnitude on a border takes the code
+// nearer to 0 on the CPU and the even one on Metal, where every second border is moved to the next
+// lower float for that.
+struct Borders {
+  float at[7];
+};
+constexpr float JustBelow(float x) noexcept {
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) - 1);
+}
+constexpr Borders kCpuBorders = {{0.25F, 0.75F, 1.25F, 1.75F, 2.5F, 3.5F, 5.0F}};
+constexpr Borders kMetalBorders = {
+    {0.25F, JustBelow(0.75F), 1.25F, JustBelow(1.75F), 2.5F, JustBelow(3.5F), 5.0F}};
+
+// On the CPU -0 has no code of its own.
+void EncodeE2m1(MlxRounding rounding, std::span<const float> x,
+                std::span<std::uint8_t> codes) noexcept {
+  const bool is_metal = rounding == MlxRounding::kMetal;
+  const Borders borders = is_metal ? kMetalBorders : kCpuBorders;
+  const int least_signed = is_metal ? 0 : 1;
+  const float* __restrict in = x.data();
+  std::uint8_t* __restrict out = codes.data();
+  for (std::size_t c = 0; c < x.size(); ++c) {
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(in[c]);
+    const float magnitude = std::bit_cast<float>(bits & 0x7FFFFFFFU);
+    int code = 0;
+    for (const float border : borders.at) code += magnitude > border ? 1 : 0;
+    const int sign = static_cast<int>(bits >> 28 & 8U);
+    out[c] = static_cast<std::uint8_t>(code + (code >= least_signed ? sign : 0));
+  }
+}
+
+void EncodeE4m3(std::span<const float> x, std::span<std::uint8_t> codes) noexcept {
+  const float* __restrict in = x.data();
+  std::uint8_t* __restrict out = codes.data();
+  for (std::size_t c = 0; c < x.size(); ++c) out[c] = FloatToE4m3(in[c]);
+}
+
+// Products with powers of two are exact; what falls below the normal floats has code 0 anyway, and
+// so has what falls below the normal halves.
+void ScaleBy(float factor, std::span<const float> x, float* __restrict out) noexcept {
+  const float* __restrict in = x.data();
+  for (std::size_t c = 0; c < x.size(); ++c) out[c] = in[c] * factor;
+}
+
+// MLX rounds the quotients to float_type, which moves none to a border or across one: scales and
+// borders have so few bits that a border times a scale is a weight, and quotients of its neighbours
+// are more than half a last place from the border.
+void DivideBy(float scale, std::span<const float> x, float* __restrict out) noexcept {
+  const float* __restrict in = x.data();
+  for (std::size_t c = 0; c < x.size(); ++c) out[c] = in[c] / scale;
+}
+
+std::uint8_t QuantizeNvfp4(MlxRounding rounding, float a, std::span<const float> x,
+                           std::span<std::uint8_t> codes) noexcept {
+  const std::uint8_t byte = FloatToE4m3(a);
+  const float scale = E4m3ToFloat(byte);
+  float scaled[kMaxMlxGroupSize];
+  if (rounding == MlxRounding::kMetal) {
+    ScaleBy(scale == 0.0F ? 0.0F : 1.0F / scale, x, scaled);
+  } else if (scale == 0.0F) {
+    std::fill_n(scaled, x.size(), 0.0F);  // MLX finds no entry nearest to NaN or Inf
+  } else {
+    DivideBy(scale, x, scaled);
+  }
+  EncodeE2m1(rounding, {scaled, x.size()}, codes);
+  // 464 is half way to the 480 that would come next.
+  return a <= 464.0F ? byte : kE4m3Nan;
+}
+
+}  // namespace
+
+std::uint8_t QuantizeMlxFloats(const MlxEncoding& encoding, std::span<const float> x,
+                               std::span<std::uint8_t> codes) noexcept {
+  const bool is_e4m3 = encoding.mode == MlxMode::kMxfp8;
+  const FloatType type =
+      encoding.rounding == MlxRounding::kMetal ? FloatType::kF32 : encoding.float_type;
+  const float amax = std::abs(ExtremeOf(x));
+  const float a = RoundToFloatType(type, amax / (is_e4m3 ? 448.0F : kE2m1Largest));
+  if (encoding.mode == MlxMode::kNvfp4) return QuantizeNvfp4(encoding.rounding, a, x, codes);
+  const std::uint8_t byte = NextPowerOfTwo(a, encoding.rounding);
+  float scaled[kMaxMlxGroupSize];
+  ScaleBy(1.0F / E8m0ToFloat(byte), x, scaled);
+  if (is_e4m3) {
+    EncodeE4m3({scaled, x.size()}, codes);
+  } else {
+    EncodeE2m1(encoding.rounding, {scaled, x.size()}, codes);
+  }
+  return byte;
+}
+
+void DequantizeMlxFloats(MlxMode mode, std::uint8_t scale, std::span<const std::uint8_t> codes,
+                         std::span<float> x) noexcept {
+  const float factor = MlxScaleToFloat(mode, scale);
+  const std::uint8_t* __restrict in = codes.data();
+  float* __restrict out = x.data();
+  if (mode == MlxMode::kMxfp8) {
+    for (std::size_t c = 0; c < codes.size(); ++c) out[c] = factor * E4m3ToFloat(in[c]);
+  } else {
+    for (std::size_t c = 0; c < codes.size(); ++c) out[c] = factor * kE2m1Values[in[c] & 15];
+  }
+}
+
+}  // namespace phiq
