@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -23,6 +24,8 @@ class CheckpointFolder {
   // name for a snapshot in the hub cache ("Phi-3.5-mini-instruct").
   const std::filesystem::path& path() const noexcept { return path_; }
   const std::string& model_name() const noexcept { return model_name_; }
+  // "organisation/name" of a snapshot in the hub cache; else "".
+  const std::string& repository_id() const noexcept { return repository_id_; }
   // Set when the user named a *.safetensors or *.index.json instead of the folder.
   const std::optional<std::string>& weights_file() const noexcept { return weights_file_; }
 
@@ -38,7 +41,7 @@ class CheckpointFolder {
  private:
   friend CheckpointFolder LocateCheckpoint(const std::string&, const WarningFn&);
   std::filesystem::path path_;
-  std::string model_name_;
+  std::string model_name_, repository_id_;
   std::optional<std::string> weights_file_;
 };
 
@@ -76,6 +79,8 @@ class Checkpoint {
   const SourceTensor* Find(std::string_view name) const noexcept;  // nullptr: no such tensor
   // Shard paths as messages show them.
   std::span<const std::filesystem::path> shards() const noexcept;
+  // What the first shard says of itself (__metadata__).
+  const std::map<std::string, std::string>& metadata() const noexcept;
 
   // Copies bytes [offset_bytes, offset_bytes + out.size()) of a tensor.
   // Throws   kInput (read error), kTryAgain (the file changed or shrank).

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <map>
 #include <numeric>
 #include <unordered_set>
 #include <utility>
@@ -27,6 +28,7 @@ struct Checkpoint::Impl {
   std::vector<fs::path> shards;
   std::vector<SourceTensor> tensors;
   std::vector<std::size_t> by_name;  // indices into tensors, sorted by name
+  std::map<std::string, std::string> metadata;  // of the first shard
 };
 
 namespace {
@@ -95,11 +97,12 @@ void CheckShardsAreThere(const CheckpointFolder& folder, const ShardIndex& index
 void AddShard(Checkpoint::Impl& checkpoint, const fs::path& path) {
   const std::size_t shard = checkpoint.files.size();
   InputFile file = WithDownloadHint(path, [&] { return InputFile(path); });
-  std::vector<SourceTensor> tensors = ReadSafetensorsHeader(file);
-  if (checkpoint.tensors.size() + tensors.size() > limits::kTensors) {
+  SafetensorsHeader header = ReadSafetensorsHeader(file);
+  if (checkpoint.tensors.size() + header.tensors.size() > limits::kTensors) {
     throw BadData(path, fmt::format("more than {} tensors in all shards", limits::kTensors));
   }
-  for (SourceTensor& tensor : tensors) {
+  if (shard == 0) checkpoint.metadata = std::move(header.metadata);
+  for (SourceTensor& tensor : header.tensors) {
     tensor.shard = shard;
     checkpoint.tensors.push_back(std::move(tensor));
   }
@@ -190,6 +193,10 @@ Checkpoint::~Checkpoint() = default;
 std::span<const SourceTensor> Checkpoint::tensors() const noexcept { return impl_->tensors; }
 
 std::span<const fs::path> Checkpoint::shards() const noexcept { return impl_->shards; }
+
+const std::map<std::string, std::string>& Checkpoint::metadata() const noexcept {
+  return impl_->metadata;
+}
 
 const SourceTensor* Checkpoint::Find(std::string_view name) const noexcept {
   const auto found = std::lower_bound(

@@ -50,13 +50,11 @@ void LookAround(const fs::path& folder, const WarningFn& warn) {
   }
 }
 
-std::string ModelNameOf(const fs::path& folder) {
+// Absolute, without a slash at the end: its last component is a name.
+fs::path WholePath(const fs::path& folder) {
   std::error_code ignored;
-  fs::path whole = fs::absolute(folder, ignored).lexically_normal();
-  if (!whole.has_filename()) whole = whole.parent_path();  // "x/" -> "x"
-  const std::string repository = RepositoryNameOf(whole);
-  if (!repository.empty()) return repository;
-  return whole.has_filename() ? whole.filename().native() : "model";
+  const fs::path whole = fs::absolute(folder, ignored).lexically_normal();
+  return whole.has_filename() ? whole : whole.parent_path();
 }
 
 }  // namespace
@@ -90,14 +88,19 @@ CheckpointFolder LocateCheckpoint(const std::string& model, const WarningFn& war
   } else if (is_there && IsPickleName(model)) {
     throw PickleError(model);
   } else if (is_there) {
-    throw Error(ErrorCode::kInput, "is not a folder, a *.safetensors or a *.safetensors.index.json").In(model);
+    throw Error(ErrorCode::kInput, "is not a folder, a *.safetensors or a *.safetensors.index.json")
+        .In(model);
   } else if (IsRepositoryId(model)) {
     found.path_ = FindSnapshot(model, warn);
   } else {
     throw Error(ErrorCode::kInput, failure ? failure.message() : "No such file or directory")
         .In(model);
   }
-  found.model_name_ = ModelNameOf(found.path_);
+  const fs::path whole = WholePath(found.path_);
+  found.repository_id_ = RepositoryIdOf(whole);
+  found.model_name_ = found.repository_id_.substr(found.repository_id_.find('/') + 1);
+  if (found.model_name_.empty())
+    found.model_name_ = whole.has_filename() ? whole.filename().native() : "model";
   LookAround(found.path_, warn);
   return found;
 }

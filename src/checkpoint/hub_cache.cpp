@@ -149,11 +149,15 @@ fs::path FindSnapshot(const std::string& id, const WarningFn& warn) {
       .Hint(download);
 }
 
-std::string RepositoryNameOf(const fs::path& folder) {
+std::string RepositoryIdOf(const fs::path& folder) {
   const fs::path snapshots = folder.parent_path();
   const std::string repository = snapshots.parent_path().filename().native();
   if (snapshots.filename() != "snapshots" || !repository.starts_with(kRepositoryPrefix)) return "";
-  return repository.substr(repository.rfind("--") + 2);
+  const std::string id = repository.substr(kRepositoryPrefix.size());
+  // An id has at most one slash, and no "--" of its own.
+  const std::size_t slash = id.find("--");
+  if (slash == std::string::npos) return id;
+  return id.substr(0, slash) + "/" + id.substr(slash + 2);
 }
 
 }  // namespace phiq

@@ -23,7 +23,8 @@ std::filesystem::path HubCacheRoot();
 //          kBadData: refs/main is no commit id.
 std::filesystem::path FindSnapshot(const std::string& id, const WarningFn& warn);
 
-// The repository's name when `folder` is a snapshot in a cache, else "".
-std::string RepositoryNameOf(const std::filesystem::path& folder);
+// "organisation/name" (or "name") of the repository when `folder`, an absolute path, is a snapshot
+// in a cache; else "".
+std::string RepositoryIdOf(const std::filesystem::path& folder);
 
 }  // namespace phiq

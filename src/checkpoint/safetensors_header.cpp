@@ -76,7 +76,7 @@ class HeaderEvents : public JsonEvents {
  public:
   explicit HeaderEvents(std::string_view path) : path_(path) {}
 
-  std::vector<SourceTensor> Take() { return std::move(tensors_); }
+  SafetensorsHeader Take() { return std::move(header_); }
 
   void OnStartObject(int depth) override {
     if (depth == 2) {
@@ -99,6 +99,7 @@ class HeaderEvents : public JsonEvents {
     if (++n_keys_ > limits::kTensors) {
       throw Fail(fmt::format("more than {} keys in one entry", limits::kTensors));
     }
+    if (depth == 2 && in_metadata_) metadata_key_ = key;
     if (depth == 2 && !in_metadata_) BeginField(key);
   }
   void OnStartArray(int depth) override {
@@ -108,7 +109,10 @@ class HeaderEvents : public JsonEvents {
   }
   void OnEndArray(int depth) override { depth_ = depth - 1; }
   void OnString(const std::string& value) override {
-    if (in_metadata_ && depth_ == 2) return;
+    if (in_metadata_ && depth_ == 2) {
+      header_.metadata[metadata_key_] = value;
+      return;
+    }
     if (depth_ == 2 && field_ == Field::kDtype) {
       const std::optional<DType> dtype = DTypeFromName(value);
       if (!dtype) {
@@ -179,7 +183,7 @@ class HeaderEvents : public JsonEvents {
     in_metadata_ = key == kMetadataKey;
     field_ = Field::kNone;
     if (in_metadata_) return;
-    if (tensors_.size() == limits::kTensors) {
+    if (header_.tensors.size() == limits::kTensors) {
       throw Error(ErrorCode::kBadData, fmt::format("more than {} tensors", limits::kTensors))
           .In(path_);
     }
@@ -236,7 +240,7 @@ class HeaderEvents : public JsonEvents {
     }
     tensor.offset_bytes = begin;
     tensor.size_bytes = end - begin;
-    tensors_.push_back(std::move(tensor));
+    header_.tensors.push_back(std::move(tensor));
   }
 
   std::string_view path_;
@@ -245,7 +249,8 @@ class HeaderEvents : public JsonEvents {
   Field field_ = Field::kNone;
   std::size_t n_keys_ = 0;  // in the entry, however deep
   Entry entry_;
-  std::vector<SourceTensor> tensors_;
+  std::string metadata_key_;
+  SafetensorsHeader header_;
 };
 
 // --- Where the tensors lie -------------------------------------------------------------------
@@ -329,8 +334,8 @@ std::uint64_t SafetensorsHeaderBytes(std::string_view first_bytes, std::uint64_t
   return n_bytes;
 }
 
-std::vector<SourceTensor> ParseSafetensorsHeader(std::string_view header, std::uint64_t file_size,
-                                                 std::string_view path) {
+SafetensorsHeader ParseSafetensorsHeader(std::string_view header, std::uint64_t file_size,
+                                         std::string_view path) {
   if (!header.starts_with('{')) {
     throw Error(ErrorCode::kBadData, "header must begin with '{'").In(path).At(kLengthBytes);
   }
@@ -342,7 +347,8 @@ std::vector<SourceTensor> ParseSafetensorsHeader(std::string_view header, std::u
         .In(path)
         .At(kLengthBytes + last);
   }
-  std::vector<SourceTensor> tensors = events.Take();
+  SafetensorsHeader result = events.Take();
+  std::vector<SourceTensor>& tensors = result.tensors;
   std::sort(tensors.begin(), tensors.end(), [](const SourceTensor& a, const SourceTensor& b) {
     return std::tie(a.offset_bytes, a.size_bytes, a.name) <
            std::tie(b.offset_bytes, b.size_bytes, b.name);
@@ -350,10 +356,10 @@ std::vector<SourceTensor> ParseSafetensorsHeader(std::string_view header, std::u
   const std::uint64_t data_offset = kLengthBytes + header.size();
   CheckRanges(tensors, data_offset, file_size, path);
   for (SourceTensor& tensor : tensors) tensor.offset_bytes += data_offset;
-  return tensors;
+  return result;
 }
 
-std::vector<SourceTensor> ReadSafetensorsHeader(const InputFile& file) {
+SafetensorsHeader ReadSafetensorsHeader(const InputFile& file) {
   const std::string& path = file.path().native();
   std::string first(std::min<std::uint64_t>(file.size(), kSafetensorsSniffBytes), '\0');
   file.ReadAt(0, std::as_writable_bytes(std::span(first)));

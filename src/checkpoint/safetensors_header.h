@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -22,14 +24,18 @@ inline constexpr std::size_t kSafetensorsSniffBytes = 64;
 std::uint64_t SafetensorsHeaderBytes(std::string_view first_bytes, std::uint64_t file_size,
                                      std::string_view path);
 
-// The tensors of a header, sorted by (BEGIN, END), so that empty ones come before the tensor that
-// begins at the same byte. offset_bytes counts from the start of the file; shard is 0.
-//
+struct SafetensorsHeader {
+  // Sorted by (BEGIN, END), so that empty ones come before the tensor that begins at the same byte.
+  // offset_bytes counts from the start of the file; shard is 0.
+  std::vector<SourceTensor> tensors;
+  std::map<std::string, std::string> metadata;  // __metadata__
+};
+
 // Throws   kBadData.
-std::vector<SourceTensor> ParseSafetensorsHeader(std::string_view header, std::uint64_t file_size,
-                                                 std::string_view path);
+SafetensorsHeader ParseSafetensorsHeader(std::string_view header, std::uint64_t file_size,
+                                         std::string_view path);
 
 // Both of the above, with one positioned read for the header.
-std::vector<SourceTensor> ReadSafetensorsHeader(const InputFile& file);
+SafetensorsHeader ReadSafetensorsHeader(const InputFile& file);
 
 }  // namespace phiq

@@ -14,7 +14,7 @@ using testing::HasSubstr;
 
 // As if the file were this header and `data_bytes` more.
 std::vector<SourceTensor> Parse(std::string_view header, std::uint64_t data_bytes) {
-  return ParseSafetensorsHeader(header, 8 + header.size() + data_bytes, "m.safetensors");
+  return ParseSafetensorsHeader(header, 8 + header.size() + data_bytes, "m.safetensors").tensors;
 }
 
 std::string WhyRefused(std::string_view header, std::uint64_t data_bytes) {
@@ -36,7 +36,8 @@ TEST(SafetensorsHeader, ReadsTheGoldenFile) {
   Scratch scratch;
   const InputFile file(scratch.Write("m.safetensors", SafetensorsFile(header, "\x01\x02\x03\x04")));
   ASSERT_EQ(file.size(), 100U);
-  const std::vector<SourceTensor> tensors = ReadSafetensorsHeader(file);
+  const auto [tensors, metadata] = ReadSafetensorsHeader(file);
+  EXPECT_EQ(metadata, (std::map<std::string, std::string>{{"format", "mlx"}}));
   ASSERT_EQ(tensors.size(), 1U);
   EXPECT_EQ(tensors[0].name, "a");
   EXPECT_EQ(tensors[0].dtype, DType::kU8);
@@ -48,7 +49,7 @@ TEST(SafetensorsHeader, ReadsTheGoldenFile) {
 TEST(SafetensorsHeader, AcceptsTheSmallestFile) {
   Scratch scratch;
   const InputFile file(scratch.Write("m.safetensors", SafetensorsFile("{}", "")));
-  EXPECT_TRUE(ReadSafetensorsHeader(file).empty());
+  EXPECT_TRUE(ReadSafetensorsHeader(file).tensors.empty());
 }
 
 TEST(SafetensorsHeader, AcceptsWhatTheFormatAllows) {

@@ -14,6 +14,7 @@ BELOW = {
     "checkpoint": {"io", "base"},
     "model": {"checkpoint", "io", "base"},
     "plan": {"model", "checkpoint", "io", "kernels", "base"},
+    "safetensors": {"checkpoint", "base"},
     # What the formats share stands in src/formats itself.
     "formats/gguf": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/onnx": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
