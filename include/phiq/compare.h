@@ -34,7 +34,7 @@ struct ComparedTensor {
 };
 
 struct ComparedSide {
-  std::string path, kind;  // "checkpoint", "gguf", "onnx"
+  std::string path, kind;  // "checkpoint", "gguf", "onnx", ...
   double bits_per_weight = 0;
   std::uint64_t data_bytes = 0;  // of the weights
 };

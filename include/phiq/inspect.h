@@ -21,7 +21,7 @@ struct InspectedTensor {
 };
 
 struct Inspection {
-  std::string kind;  // "checkpoint", "gguf", "onnx" or "openvino"
+  std::string kind;  // "checkpoint", "gguf", "onnx", "openvino" or "mlx"
   std::string path;
   std::vector<std::pair<std::string, std::string>>
       metadata;  // rendered and escaped; long values cut

@@ -39,6 +39,9 @@ struct ModelConfig {
   std::vector<float> long_factor, short_factor;  // [rope_dim / 2], empty without rope scaling
   // Special ids of config.json (an array of ids is ignored here, as the converters do).
   std::optional<std::uint32_t> bos_token_id, eos_token_id, pad_token_id;
+  // F32, F16 or BF16, where `torch_dtype` names one of them (the newer `dtype` is not looked at, as
+  // mlx-lm does not).
+  std::optional<DType> torch_dtype;
 };
 
 // True when the model attends to fewer tokens than its context holds.
@@ -46,11 +49,15 @@ inline bool HasSlidingWindow(const ModelConfig& config) noexcept {
   return config.sliding_window > 0 && config.sliding_window < config.max_position_embeddings;
 }
 
+// Whether a configuration may say that the weights are quantized.
+enum class QuantizedWeights : std::uint8_t { kRefuse, kAllow };
+
 // Reads and checks config.json. Opens no shard.
 //
 // Throws   kInput: no config.json. kBadData: key, value found and allowed.
 //          kUnsupported: another architecture, an unknown rope type, weights already quantized.
-ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& warn);
+ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& warn,
+                            QuantizedWeights quantized = QuantizedWeights::kRefuse);
 
 // Values that come from config.json instead of the weights.
 enum class ConfigTable : std::uint8_t {

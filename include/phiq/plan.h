@@ -48,15 +48,22 @@ struct OpenVinoOptions {
   std::optional<double> ratio;
 };
 
+// Options that only MLX has.
+struct MlxOptions {
+  MlxRounding rounding = MlxRounding::kCpu;
+};
+
 struct PlanOptions {
   Format format = Format::kGguf;
   std::string type;                  // "Q4_K_M": the format's own type or recipe name
   std::string method = "reference";  // ONNX: "rtn" and "k_quant" too
-  // Weights that share a scale, where the format has them; 0: the whole row (OpenVINO).
+  // Weights that share a scale, where the format has them; 0: the whole row (OpenVINO). Of MLX's
+  // affine types.
   std::optional<std::uint32_t> group_size;
   std::optional<bool> symmetric;  // OpenVINO: must agree with the type, see OpenVinoTypeWith
   OnnxOptions onnx;
   OpenVinoOptions openvino;
+  MlxOptions mlx;
   std::vector<TensorRule> tensor_rules;  // the last match wins
   bool strict_types = false;             // a shape fallback is kUnsupported instead of a line
 };
@@ -108,6 +115,13 @@ struct OpenVinoGraphPlan {
   std::uint32_t group_size = 0;  // of the 4-bit lines; 0: the whole row, or no such line
 };
 
+// What an MLX folder says of its quantized tensors, besides the lines.
+struct MlxFolderPlan {
+  // What tensors without an entry of their own have; nullopt: nothing is quantized.
+  std::optional<MlxEncoding> common;
+  bool lists_all = false;  // every quantized tensor has an entry (recipes)
+};
+
 struct Plan {
   Format format = Format::kGguf;
   std::string type;             // as in PlanOptions, in its official spelling
@@ -115,6 +129,7 @@ struct Plan {
   std::vector<Decision> decisions;
   OnnxGraphPlan onnx;          // ONNX only
   OpenVinoGraphPlan openvino;  // OpenVINO only
+  MlxFolderPlan mlx;           // MLX only
 
   std::uint64_t n_weights() const noexcept;  // of the tensors; tables do not count
   std::uint64_t data_bytes() const noexcept;

@@ -21,10 +21,8 @@ enum class Precision { kInt4, kInt8, kFp16, kBf16, kFp32 };
 
 std::string_view FormatName(Format format) noexcept;           // "gguf"
 std::string_view PrecisionName(Precision precision) noexcept;  // "int4"
-// Formats that this version writes.
-std::span<const Format> AvailableFormats() noexcept;
-// Throws   kUsage: no such word (with a suggestion); kUnsupported: a format that does not exist
-// yet.
+std::span<const Format> AllFormats() noexcept;
+// Throws   kUsage: no such word (with a suggestion).
 Format ParseFormat(std::string_view text);
 Precision ParsePrecision(std::string_view text);
 
@@ -38,12 +36,11 @@ struct Profile {
   std::optional<ExecutionProvider> ep;  // ONNX: what the graph is made for
 };
 
-// The built-in profiles whose format exists.
+// The built-in profiles.
 std::span<const Profile> BuiltinProfiles();
 
 // A built-in profile by name, or a JSON file with the keys of Profile.
-// Throws   kUsage: unknown name (with a suggestion); kUnsupported: a profile whose format does not
-//          exist yet; kInput, kBadData: the file.
+// Throws   kUsage: unknown name (with a suggestion); kInput, kBadData, kUnsupported: the file.
 Profile LoadProfile(const std::string& name_or_path);
 
 // The JSON of a profile, as LoadProfile reads it.

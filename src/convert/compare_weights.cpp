@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "convert/rows.h"
 #include "io/parallel.h"
 #include "phiq/text.h"
+#include "plan/lines.h"
 
 namespace phiq {
 namespace {
@@ -83,7 +85,7 @@ VerifiedTensor Judge(const StoredWeight& weight, const ErrorSum& error,
               error.worst_block <= bound.block_error;
   if (!error.is_finite) {
     problems.push_back(
-        fmt::format("tensor '{}': NaN or Inf where the source is finite", Escape(weight.name)));
+        fmt::format("tensor '{}': NaN or Inf, in it or in the source", Escape(weight.name)));
   } else if (!tensor.ok) {
     problems.push_back(fmt::format(
         "tensor '{}': {} decodes with relative RMSE {:.3g} (at most {:.3g}) and an error of {:.3g} "
@@ -95,6 +97,37 @@ VerifiedTensor Judge(const StoredWeight& weight, const ErrorSum& error,
 }
 
 }  // namespace
+
+MatchedWeights MatchWeights(std::span<const StoredPiece> pieces, const Source& source,
+                            std::vector<std::string>& problems) {
+  std::map<WeightId, const ModelTensor*> wanted;
+  for (const ModelTensor& tensor : source.model.tensors)
+    wanted[{tensor.role, tensor.layer}] = &tensor;
+  MatchedWeights matched;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const StoredPiece& piece = pieces[i];
+    const auto match = wanted.find({piece.role, piece.layer});
+    if (match == wanted.end()) {
+      problems.push_back(fmt::format(
+          "weight '{}' has no counterpart in the source, or stands twice", Escape(piece.name)));
+      continue;
+    }
+    PlanLine line = LineOf(*match->second, source.checkpoint.tensors());
+    wanted.erase(match);
+    if (piece.n_rows != line.n_rows() || piece.row_elements != line.row_elements()) {
+      problems.push_back(fmt::format("weight '{}' is {} x {}, wanted {} x {}", Escape(piece.name),
+                                     piece.n_rows, piece.row_elements, line.n_rows(),
+                                     line.row_elements()));
+      continue;
+    }
+    line.encoding = piece.encoding;
+    matched.weights.push_back({piece.name, std::move(line)});
+    matched.pieces.push_back(i);
+  }
+  for (const auto& [id, tensor] : wanted)
+    problems.push_back(fmt::format("weight '{}' is missing", CheckpointName(id)));
+  return matched;
+}
 
 void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
                     const ReadRowsFn& read_rows, const CompareWeightsOptions& options,

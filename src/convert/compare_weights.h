@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "convert/source.h"
+#include "formats/stored_model.h"
 #include "phiq/convert.h"
 #include "phiq/encoding.h"
 #include "phiq/inspect.h"
@@ -20,6 +21,15 @@ struct StoredWeight {
   std::string name;  // the output's own
   PlanLine line;     // name, source or table, first_row, shape, encoding
 };
+
+// The counterparts in the source of pieces that are whole tensors, and which piece each was: a
+// problem for each piece or tensor that has none, or another shape.
+struct MatchedWeights {
+  std::vector<StoredWeight> weights;
+  std::vector<std::size_t> pieces;  // beside `weights`
+};
+MatchedWeights MatchWeights(std::span<const StoredPiece> pieces, const Source& source,
+                            std::vector<std::string>& problems);
 
 // Reads decoded rows of stored weight `index`. Called from several threads at once, each with its
 // own codec.

@@ -105,7 +105,7 @@ void CheckOutput(const fs::path& output, const PlanOptions& target, const Conver
   if (output == kStandardOutput) return;
   RefuseInputAsOutput(output, folder);
   if (options.split_max_bytes) return;  // the parts' names are not known yet
-  CheckOutputName(target, output, OutputOptionsOf(options));
+  CheckOutputName(target, output, folder, OutputOptionsOf(options));
 }
 
 // Everything that is final before the first byte is written.

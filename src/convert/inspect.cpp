@@ -19,6 +19,7 @@
 #include "convert/rows.h"
 #include "convert/source.h"
 #include "formats/gguf/reader.h"
+#include "formats/mlx/stored_model.h"
 #include "formats/onnx/data_type.h"
 #include "formats/onnx/reader.h"
 #include "formats/openvino/reader.h"
@@ -312,6 +313,87 @@ void DescribeConfig(const ModelConfig& config, Inspection& inspection) {
   add("rope_scaling", config.long_factor.empty() ? "none" : "longrope");
 }
 
+void DescribeTokenizer(const Tokenizer& tokenizer, Inspection& inspection) {
+  inspection.metadata.emplace_back(
+      "tokenizer", fmt::format("{}, {} tokens, {} added",
+                               tokenizer.kind == TokenizerKind::kSentencePiece ? "SentencePiece BPE"
+                                                                               : "byte-level BPE",
+                               std::max(tokenizer.pieces.size(), tokenizer.vocab.size()),
+                               tokenizer.added_tokens.size()));
+  NoteChatTemplate(tokenizer.chat_template, inspection);
+}
+
+// Decodes every row.
+void CheckRows(const StoredModel& model, unsigned threads, const Hooks& hooks,
+               Inspection& inspection) {
+  struct Rows {
+    std::size_t piece = 0;
+    std::uint64_t first = 0, n = 0;
+  };
+  std::vector<Rows> chunks;
+  for (std::size_t i = 0; i < model.pieces().size(); ++i) {
+    const StoredPiece& piece = model.pieces()[i];
+    const std::uint64_t at_once = std::max<std::uint64_t>(1, kCheckElements / piece.row_elements);
+    for (std::uint64_t row = 0; row < piece.n_rows; row += at_once)
+      chunks.push_back({i, row, std::min(at_once, piece.n_rows - row)});
+  }
+  std::vector<RowCodec> codecs(threads);
+  std::vector<std::vector<std::uint64_t>> bad_rows(chunks.size());
+  ParallelChunks(threads, chunks.size(),
+                 [&](std::size_t item, unsigned worker) {
+                   const Rows& rows = chunks[item];
+                   const std::uint64_t n = model.pieces()[rows.piece].row_elements;
+                   std::vector<float> decoded(rows.n * n);
+                   model.ReadRows(rows.piece, rows.first, rows.n, codecs[worker], decoded);
+                   for (std::uint64_t r = 0; r < rows.n; ++r) {
+                     if (FirstNonFinite(std::span(decoded).subspan(r * n, n)) < n)
+                       bad_rows[item].push_back(rows.first + r);
+                   }
+                 },
+                 {{}, hooks.stop_requested, {}});
+  std::vector<std::vector<std::uint64_t>> of_piece(model.pieces().size());
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    std::vector<std::uint64_t>& rows = of_piece[chunks[i].piece];
+    rows.insert(rows.end(), bad_rows[i].begin(), bad_rows[i].end());
+  }
+  for (std::size_t i = 0; i < of_piece.size(); ++i) {
+    if (of_piece[i].empty()) continue;
+    inspection.problems.push_back(
+        fmt::format("tensor '{}': {} of its {} rows decode to NaN or Inf, the first is row {}",
+                    Escape(model.pieces()[i].name), of_piece[i].size(), model.pieces()[i].n_rows,
+                    of_piece[i].front()));
+  }
+}
+
+Inspection InspectMlx(const std::string& path, const InspectOptions& options, const Hooks& hooks) {
+  const WarningFn warn = WarnOrIgnore(hooks.warn);
+  mlx::Folder folder = mlx::Folder::Open(path, warn);
+  Inspection inspection;
+  inspection.kind = "mlx";
+  inspection.path = path;
+  for (const auto& [key, value] : folder.tensors().metadata())
+    inspection.metadata.emplace_back(Escape(key), Escape(value));
+  DescribeConfig(folder.config(), inspection);
+  for (const mlx::Weight& weight : folder.weights()) {
+    InspectedTensor tensor;
+    tensor.name = weight.name;
+    tensor.type = EncodingName(weight.encoding);
+    if (!IsNorm(weight.id.role)) tensor.shape.push_back(weight.n_rows);
+    tensor.shape.push_back(weight.row_elements);
+    tensor.size_bytes = folder.SizeBytes(weight);
+    const SourceTensor& first = folder.tensors().tensors()[*weight.arrays[0]];
+    tensor.file = folder.tensors().shards()[first.shard].string();
+    inspection.tensors.push_back(std::move(tensor));
+  }
+  const std::unique_ptr<StoredModel> model = mlx::MakeStoredModel(std::move(folder), path);
+  DescribeTokenizer(model->ReadTokenizer(warn), inspection);
+  if (options.check) {
+    CheckRows(*model, options.threads == 0 ? AvailableThreads() : options.threads, hooks,
+              inspection);
+  }
+  return inspection;
+}
+
 Inspection InspectCheckpoint(const std::string& path, const InspectOptions& options,
                              const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
@@ -321,14 +403,7 @@ Inspection InspectCheckpoint(const std::string& path, const InspectOptions& opti
   inspection.path = source.folder.path().string();
   inspection.metadata.emplace_back("model", Escape(source.model.name));
   DescribeConfig(source.model.config, inspection);
-  const Tokenizer& tokenizer = source.model.tokenizer;
-  inspection.metadata.emplace_back(
-      "tokenizer", fmt::format("{}, {} tokens, {} added",
-                               tokenizer.kind == TokenizerKind::kSentencePiece ? "SentencePiece BPE"
-                                                                               : "byte-level BPE",
-                               std::max(tokenizer.pieces.size(), tokenizer.vocab.size()),
-                               tokenizer.added_tokens.size()));
-  NoteChatTemplate(tokenizer.chat_template, inspection);
+  DescribeTokenizer(source.model.tokenizer, inspection);
   for (const SourceTensor& tensor : source.checkpoint.tensors()) {
     inspection.tensors.push_back({tensor.name, std::string(DTypeName(tensor.dtype)), tensor.shape,
                                   tensor.size_bytes,
@@ -373,6 +448,7 @@ Inspection Inspect(const std::string& path, const InspectOptions& options, const
   const InputKind kind = KindOf(path);
   Inspection inspection = kind == InputKind::kOnnx       ? InspectOnnx(path, options, hooks)
                           : kind == InputKind::kOpenVino ? InspectOpenVino(path, options, hooks)
+                          : kind == InputKind::kMlx      ? InspectMlx(path, options, hooks)
                           : kind == InputKind::kGguf     ? InspectGguf(path, options, hooks)
                                                          : InspectCheckpoint(path, options, hooks);
   for (const InspectedTensor& tensor : inspection.tensors) {

@@ -6,6 +6,7 @@
 #include "convert/source.h"
 #include "convert/stored_checkpoint.h"
 #include "formats/gguf/stored_model.h"
+#include "formats/mlx/stored_model.h"
 #include "formats/onnx/stored_model.h"
 #include "formats/openvino/stored_model.h"
 
@@ -14,6 +15,7 @@ namespace phiq {
 InputKind KindOf(const std::string& path) noexcept {
   if (onnx::LooksLikeOnnx(path)) return InputKind::kOnnx;
   if (openvino::LooksLikeOpenVino(path)) return InputKind::kOpenVino;
+  if (mlx::LooksLikeMlx(path)) return InputKind::kMlx;
   std::error_code ignored;
   const bool is_file =
       std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored);
@@ -29,6 +31,8 @@ std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const Warn
       return onnx::MakeStoredModel(onnx::Folder::Open(path, warn_or_not), path);
     case InputKind::kOpenVino:
       return openvino::MakeStoredModel(openvino::Folder::Open(path), path, warn_or_not);
+    case InputKind::kMlx:
+      return mlx::MakeStoredModel(mlx::Folder::Open(path, warn_or_not), path);
     case InputKind::kGguf:
       return gguf::MakeStoredModel(gguf::File::Open(path, warn_or_not));
     case InputKind::kCheckpoint:

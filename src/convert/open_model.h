@@ -10,14 +10,14 @@
 
 namespace phiq {
 
-enum class InputKind { kCheckpoint, kGguf, kOnnx, kOpenVino };
+enum class InputKind { kCheckpoint, kGguf, kOnnx, kOpenVino, kMlx };
 
 // What `path` must be, by its name and what kind of file it is: a checkpoint also when nothing is
 // there (it may be in the hub cache).
 InputKind KindOf(const std::string& path) noexcept;
 
 // Opens a GGUF file (of a split one: any part), an ONNX folder or the .onnx in it, an OpenVINO
-// folder or the .xml in it, or a checkpoint. Headers only.
+// folder or the .xml in it, an MLX folder, or a checkpoint. Headers only.
 //
 // Throws   as the formats' readers and OpenCheckpoint do.
 std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const WarningFn& warn,

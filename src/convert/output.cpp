@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "formats/gguf/layout.h"
+#include "formats/mlx/layout.h"
 #include "formats/onnx/layout.h"
 #include "formats/openvino/layout.h"
 #include "phiq/error.h"
@@ -56,14 +57,15 @@ void LayOutGguf(const Source& source, const ConvertOptions& options, const Warni
   }
 }
 
-// Names that phiq may write into a folder of the format.
-std::vector<std::string> OwnedFiles(Format format) {
+// Names that phiq may write into a folder of the format, made from this checkpoint.
+std::vector<std::string> OwnedFiles(Format format, const CheckpointFolder& folder) {
+  if (format == Format::kMlx) return mlx::OwnedFiles(folder);
   return format == Format::kOnnx ? onnx::OwnedFiles() : openvino::OwnedFiles();
 }
 
-void SetFolder(OutputLayout layout, Output& output) {
+void SetFolder(OutputLayout layout, const CheckpointFolder& folder, Output& output) {
   output.layout = std::move(layout);
-  output.owned = OwnedFiles(output.plan.format);
+  output.owned = OwnedFiles(output.plan.format, folder);
   for (const PlacedFile& file : output.layout.files)
     output.files.push_back(output.path / file.name);
 }
@@ -93,11 +95,11 @@ std::string DefaultName(const std::string& model_name, const PlanOptions& option
 }
 
 void CheckOutputName(const PlanOptions& target, const fs::path& path,
-                     const OutputOptions& options) {
+                     const CheckpointFolder& folder, const OutputOptions& options) {
   if (target.format == Format::kGguf) {
     CheckOutputPath(path, 0, options);
   } else {
-    StagedFolder::Check(path, OwnedFiles(target.format), options);
+    StagedFolder::Check(path, OwnedFiles(target.format, folder), options);
   }
 }
 
@@ -112,14 +114,16 @@ Output LayOut(const Source& source, Plan plan, const ConvertOptions& options, fs
       break;
     case Format::kOnnx:
       SetFolder(onnx::MakeLayout(source.folder, source.model, output.plan, PoliciesOf(options)),
-                output);
+                source.folder, output);
       break;
     case Format::kOpenVino:
       SetFolder(openvino::MakeLayout(source.folder, source.model, output.plan, PoliciesOf(options)),
-                output);
+                source.folder, output);
       break;
-    default:
-      throw Error(ErrorCode::kInternal, "a plan of a format without a layout");
+    case Format::kMlx:
+      SetFolder(mlx::MakeLayout(source.folder, source.model, output.plan, PoliciesOf(options)),
+                source.folder, output);
+      break;
   }
   return output;
 }

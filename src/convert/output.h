@@ -31,7 +31,7 @@ std::string DefaultName(const std::string& model_name, const PlanOptions& option
 // Before any work: what stands at the output's name may be replaced.
 // Throws   as CheckOutputPath and StagedFolder::Check.
 void CheckOutputName(const PlanOptions& target, const std::filesystem::path& path,
-                     const OutputOptions& options);
+                     const CheckpointFolder& folder, const OutputOptions& options);
 
 // Lays out `plan`. From here on every offset is final.
 Output LayOut(const Source& source, Plan plan, const ConvertOptions& options,

@@ -6,6 +6,7 @@
 namespace phiq {
 
 Verification VerifyGguf(const VerifyOptions& options, unsigned threads, const Hooks& hooks);
+Verification VerifyMlx(const VerifyOptions& options, unsigned threads, const Hooks& hooks);
 Verification VerifyOnnx(const VerifyOptions& options, unsigned threads, const Hooks& hooks);
 Verification VerifyOpenVino(const VerifyOptions& options, unsigned threads, const Hooks& hooks);
 

@@ -41,7 +41,7 @@ class StoredModel {
   virtual ~StoredModel() = default;
 
   const std::string& path() const noexcept { return path_; }
-  virtual std::string_view kind() const noexcept = 0;  // "checkpoint", "gguf", "onnx"
+  virtual std::string_view kind() const noexcept = 0;  // "checkpoint", "gguf", "onnx", ...
 
   // Sizes, epsilon, context and sliding window are as the file says. How positions are rotated may
   // stand there as tables only: ask ReadRotary.
@@ -64,6 +64,9 @@ class StoredModel {
   // Throws    kBadData: tables of the file that are too short or not finite.
   virtual void ReadRotary(std::uint64_t n_positions, std::span<float> cosines,
                           std::span<float> sines) const = 0;
+  // Where ReadRotary has for such a text what the runtime computes, which is not what the model
+  // means; "": nowhere.
+  virtual std::string RotaryNote(std::uint64_t /*n_positions*/) const { return ""; }
 
   // What the file says of its tokenizer.
   // Throws    kBadData, kInput, kUnsupported: there is none that phiq can use.

@@ -96,8 +96,12 @@ void CheckArchitecture(const ConfigReader& reader) {
                       kArchitecture));
 }
 
-// Settings that would make the model compute something else than what phiq writes.
-void CheckGraph(const ConfigReader& reader) {
+void RefuseQuantized(const ConfigReader& reader) {
+  // MLX writes both keys, `quantization` being the one that it reads.
+  if (reader.Find("quantization") != nullptr) {
+    throw reader.Unsupported("the weights are already quantized for MLX")
+        .Hint("convert the checkpoint they were made from");
+  }
   if (const Json* quantization = reader.Find("quantization_config")) {
     const Json* method = FindMember(*quantization, "quant_method");
     throw reader
@@ -105,6 +109,10 @@ void CheckGraph(const ConfigReader& reader) {
                                  method == nullptr ? "not given" : Show(*method)))
         .Hint("convert the checkpoint they were made from");
   }
+}
+
+// Settings that would make the model compute something else than what phiq writes.
+void CheckGraph(const ConfigReader& reader) {
   const Json* model_type = reader.Find("model_type");
   if (model_type != nullptr && *model_type != "phi3") {
     throw reader.Unsupported(
@@ -235,9 +243,19 @@ std::optional<std::uint32_t> ReadSpecialId(const ConfigReader& reader, std::stri
   return reader.ToCount(key, value, 0, vocab_size - 1);
 }
 
+std::optional<DType> ReadTorchDType(const ConfigReader& reader) {
+  const Json* value = reader.Find("torch_dtype");
+  if (value == nullptr) return std::nullopt;
+  if (*value == "float32") return DType::kF32;
+  if (*value == "float16") return DType::kF16;
+  if (*value == "bfloat16") return DType::kBF16;
+  return std::nullopt;
+}
+
 }  // namespace
 
-ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn&) {
+ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn&,
+                            QuantizedWeights quantized) {
   constexpr std::string_view kName = "config.json";
   const std::optional<Json> root = ReadJsonObject(folder, kName, limits::kConfigBytes);
   if (!root) {
@@ -247,6 +265,7 @@ ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn&) {
   }
   const ConfigReader reader(*root, SidePath(folder, kName));
   CheckArchitecture(reader);
+  if (quantized == QuantizedWeights::kRefuse) RefuseQuantized(reader);
   CheckGraph(reader);
   ModelConfig config;
   config.architecture = kArchitecture;
@@ -255,6 +274,7 @@ ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn&) {
   config.bos_token_id = ReadSpecialId(reader, "bos_token_id", config.vocab_size);
   config.eos_token_id = ReadSpecialId(reader, "eos_token_id", config.vocab_size);
   config.pad_token_id = ReadSpecialId(reader, "pad_token_id", config.vocab_size);
+  config.torch_dtype = ReadTorchDType(reader);
   return config;
 }
 

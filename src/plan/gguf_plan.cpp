@@ -46,25 +46,11 @@ void FitToShape(PlanLine& line, GgmlType wanted, bool strict, const WarningFn& w
   while (line.row_elements() % block_size(type) != 0) type = SmallerBlocks(type);
   line.encoding = type;
   if (type == wanted) return;
-  line.is_fallback = true;
-  line.reason =
+  TakeFallback(
+      line,
       fmt::format("row of {} is not a multiple of {}: {} -> {}", line.row_elements(),
-                  block_size(wanted), GetGgmlTypeInfo(wanted).name, GetGgmlTypeInfo(type).name);
-  if (strict) {
-    throw Error(ErrorCode::kUnsupported, line.reason)
-        .Tensor(line.name)
-        .Hint("--strict-types forbids fallbacks");
-  }
-  if (warn)
-    warn({ErrorCode::kBadData, fmt::format("tensor '{}': {}", Escape(line.name), line.reason)});
-}
-
-void WarnOfWindow(const ModelConfig& config, const WarningFn& warn) {
-  if (HasSlidingWindow(config) && warn)
-    warn({ErrorCode::kBadData,
-          fmt::format("config.json: sliding_window {} is below the context of {}, and llama.cpp "
-                      "ignores it: texts longer than the window differ from the model's",
-                      config.sliding_window, config.max_position_embeddings)});
+                  block_size(wanted), GetGgmlTypeInfo(wanted).name, GetGgmlTypeInfo(type).name),
+      strict, warn);
 }
 
 }  // namespace
@@ -76,17 +62,10 @@ Plan MakeGgufPlan(const Model& model, std::span<const SourceTensor> tensors,
   for (const TensorRule& rule : options.tensor_rules) rule_types.push_back(ParseTensorType(rule));
 
   const bool tied = IsTied(model);
-  std::vector<RuleSubject> subjects;
-  for (const ModelTensor& tensor : model.tensors) {
-    RuleSubject subject{{tensors[tensor.source].name}, IsNorm(tensor.role)};
-    if (tied && tensor.role == TensorRole::kTokenEmbedding)
-      subject.names.push_back("lm_head.weight");
-    subjects.push_back(std::move(subject));
-  }
   const std::vector<std::optional<std::size_t>> deciding =
-      MatchRules(options.tensor_rules, subjects);
+      MatchRules(options.tensor_rules, SubjectsOf(model, tensors));
 
-  WarnOfWindow(model.config, warn);
+  WarnOfIgnoredWindow(model.config, "llama.cpp", warn);
   Plan plan;
   plan.format = Format::kGguf;
   plan.type = recipe.name;

@@ -8,6 +8,7 @@
 
 #include "phiq/error.h"
 #include "phiq/text.h"
+#include "plan/lines.h"
 
 namespace phiq {
 namespace {
@@ -158,10 +159,7 @@ const GgufRecipe& FindGgufRecipe(std::string_view name) {
   }
   std::vector<std::string> known;
   for (const GgufRecipe& recipe : kRecipes) known.emplace_back(recipe.name);
-  const std::string suggestion = DidYouMean(name, known);
-  throw Error(ErrorCode::kUsage, fmt::format("unknown type '{}'{}{}", Escape(name),
-                                             suggestion.empty() ? "" : ", ", suggestion))
-      .Hint("`phiq profiles --types` lists the types");
+  throw UnknownType(name, known);
 }
 
 std::string_view GgufTypeOf(Precision precision) noexcept {

@@ -1,4 +1,4 @@
-// What the planners of all formats do alike: lines, rules, sizes.
+// What the planners of all formats do alike: lines, rules, sizes, fallbacks.
 #pragma once
 
 #include <optional>
@@ -26,7 +26,22 @@ bool IsTied(const Model& model) noexcept;
 // "rule 'down_proj=Q6_K'".
 std::string RuleReason(const TensorRule& rule);
 
+// Error for a word that --type does not take.
+Error UnknownType(std::string_view name, std::span<const std::string> known);
+
 // Error for a rule whose type no tensor can have.
 Error UnknownTensorType(const TensorRule& rule, std::span<const std::string> known);
+
+// What rules may match where tensors stay whole; one a model tensor. A tied embedding is the head
+// too.
+std::vector<RuleSubject> SubjectsOf(const Model& model, std::span<const SourceTensor> tensors);
+
+// Marks a line whose encoding is another than was wanted because of its shape.
+// Throws   kUnsupported if `strict`. Warns otherwise.
+void TakeFallback(PlanLine& line, std::string reason, bool strict, const WarningFn& warn);
+
+// Warns if the model has a sliding window, of a format whose runtime has none.
+void WarnOfIgnoredWindow(const ModelConfig& config, std::string_view runtime,
+                         const WarningFn& warn);
 
 }  // namespace phiq

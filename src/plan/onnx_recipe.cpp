@@ -10,6 +10,7 @@
 
 #include "phiq/error.h"
 #include "phiq/text.h"
+#include "plan/lines.h"
 
 namespace phiq {
 namespace {
@@ -42,10 +43,7 @@ const OnnxRecipe& FindOnnxRecipe(std::string_view name) {
   }
   std::vector<std::string> known;
   for (const OnnxRecipe& recipe : kRecipes) known.emplace_back(recipe.name);
-  const std::string suggestion = DidYouMean(name, known);
-  throw Error(ErrorCode::kUsage, fmt::format("unknown type '{}'{}{}", Escape(name),
-                                             suggestion.empty() ? "" : ", ", suggestion))
-      .Hint("`phiq profiles --types` lists the types");
+  throw UnknownType(name, known);
 }
 
 std::string_view OnnxTypeOf(Precision precision) {

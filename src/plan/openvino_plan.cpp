@@ -103,15 +103,8 @@ class Planner {
   // By recipe and rules, one for each model tensor.
   void DecideWanted() {
     const bool tied = IsTied(model_);
-    std::vector<RuleSubject> subjects;
-    for (const ModelTensor& tensor : model_.tensors) {
-      RuleSubject subject{{tensors_[tensor.source].name}, IsNorm(tensor.role)};
-      if (tied && tensor.role == TensorRole::kTokenEmbedding)
-        subject.names.push_back("lm_head.weight");
-      subjects.push_back(std::move(subject));
-    }
     const std::vector<std::optional<std::size_t>> deciding =
-        MatchRules(options_.tensor_rules, subjects);
+        MatchRules(options_.tensor_rules, SubjectsOf(model_, tensors_));
     for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
       const TensorRole role = model_.tensors[i].role;
       const bool is_shared = tied && role == TensorRole::kTokenEmbedding;
@@ -199,16 +192,10 @@ class Planner {
     const std::uint64_t multiple = group_size_ == 0 ? 2 : group_size_;
     if (line.row_elements() % multiple == 0) return;
     line.encoding = EncodingOf(backup_, 0);
-    line.is_fallback = true;
-    line.reason = fmt::format("row of {} is not a multiple of {}: {} -> {}", line.row_elements(),
-                              multiple, wanted.type->name, kBackup);
-    if (options_.strict_types) {
-      throw Error(ErrorCode::kUnsupported, line.reason)
-          .Tensor(line.name)
-          .Hint("--strict-types forbids fallbacks");
-    }
-    if (warn)
-      warn({ErrorCode::kBadData, fmt::format("tensor '{}': {}", Escape(line.name), line.reason)});
+    TakeFallback(line,
+                 fmt::format("row of {} is not a multiple of {}: {} -> {}", line.row_elements(),
+                             multiple, wanted.type->name, kBackup),
+                 options_.strict_types, warn);
   }
 
   // OpenVINO's 4-bit zero points go on from row to row in the middle of a byte.

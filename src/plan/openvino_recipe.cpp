@@ -10,6 +10,7 @@
 #include "phiq/error.h"
 #include "phiq/plan.h"
 #include "phiq/text.h"
+#include "plan/lines.h"
 
 namespace phiq {
 namespace {
@@ -58,10 +59,7 @@ const OpenVinoType& FindOpenVinoType(std::string_view name) {
   }
   std::vector<std::string> known;
   for (const OpenVinoType& type : kTypes) known.emplace_back(type.name);
-  const std::string suggestion = DidYouMean(name, known);
-  throw Error(ErrorCode::kUsage, fmt::format("unknown type '{}'{}{}", Escape(name),
-                                             suggestion.empty() ? "" : ", ", suggestion))
-      .Hint("`phiq profiles --types` lists the types");
+  throw UnknownType(name, known);
 }
 
 std::string_view OpenVinoTypeOf(Precision precision) noexcept {

@@ -13,6 +13,7 @@
 #include "phiq/text.h"
 #include "plan/gguf_recipe.h"
 #include "plan/lines.h"
+#include "plan/mlx_recipe.h"
 #include "plan/onnx_recipe.h"
 #include "plan/openvino_recipe.h"
 #include "plan/planners.h"
@@ -20,10 +21,7 @@
 namespace phiq {
 namespace {
 
-Error NotWritten(Format format) {
-  return Error(ErrorCode::kUnsupported,
-               fmt::format("format '{}' is not written by this version", FormatName(format)));
-}
+Error UnknownFormat() { return {ErrorCode::kInternal, "a format without a planner"}; }
 
 std::string_view PartName(TensorPart part) noexcept {
   switch (part) {
@@ -133,11 +131,51 @@ std::string RuleReason(const TensorRule& rule) {
   return fmt::format("rule '{}={}'", Escape(rule.pattern), Escape(rule.type));
 }
 
+Error UnknownType(std::string_view name, std::span<const std::string> known) {
+  const std::string suggestion = DidYouMean(name, known);
+  return Error(ErrorCode::kUsage, fmt::format("unknown type '{}'{}{}", Escape(name),
+                                              suggestion.empty() ? "" : ", ", suggestion))
+      .Hint("`phiq profiles --types` lists the types");
+}
+
 Error UnknownTensorType(const TensorRule& rule, std::span<const std::string> known) {
   const std::string suggestion = DidYouMean(rule.type, known);
   return Error(ErrorCode::kUsage, fmt::format("{}: unknown tensor type{}{}", RuleReason(rule),
                                               suggestion.empty() ? "" : ", ", suggestion))
       .Hint(fmt::format("the tensor types are {}", fmt::join(known, ", ")));
+}
+
+std::vector<RuleSubject> SubjectsOf(const Model& model, std::span<const SourceTensor> tensors) {
+  const bool tied = IsTied(model);
+  std::vector<RuleSubject> subjects;
+  for (const ModelTensor& tensor : model.tensors) {
+    RuleSubject subject{{tensors[tensor.source].name}, IsNorm(tensor.role)};
+    if (tied && tensor.role == TensorRole::kTokenEmbedding)
+      subject.names.push_back("lm_head.weight");
+    subjects.push_back(std::move(subject));
+  }
+  return subjects;
+}
+
+void TakeFallback(PlanLine& line, std::string reason, bool strict, const WarningFn& warn) {
+  line.is_fallback = true;
+  line.reason = std::move(reason);
+  if (strict) {
+    throw Error(ErrorCode::kUnsupported, line.reason)
+        .Tensor(line.name)
+        .Hint("--strict-types forbids fallbacks");
+  }
+  if (warn)
+    warn({ErrorCode::kBadData, fmt::format("tensor '{}': {}", Escape(line.name), line.reason)});
+}
+
+void WarnOfIgnoredWindow(const ModelConfig& config, std::string_view runtime,
+                         const WarningFn& warn) {
+  if (!HasSlidingWindow(config) || !warn) return;
+  warn({ErrorCode::kBadData,
+        fmt::format("config.json: sliding_window {} is below the context of {}, and {} ignores it: "
+                    "texts longer than the window differ from the model's",
+                    config.sliding_window, config.max_position_embeddings, runtime)});
 }
 
 std::vector<TypeName> TypeNames(Format format) {
@@ -155,9 +193,11 @@ std::vector<TypeName> TypeNames(Format format) {
       for (const OpenVinoType& type : OpenVinoTypes())
         names.push_back({type.name, type.description});
       return names;
-    default:
-      throw NotWritten(format);
+    case Format::kMlx:
+      for (const MlxType& type : MlxTypes()) names.push_back({type.name, type.description});
+      return names;
   }
+  throw UnknownFormat();
 }
 
 std::string ParseType(Format format, std::string_view name) {
@@ -168,9 +208,10 @@ std::string ParseType(Format format, std::string_view name) {
       return std::string(FindOnnxRecipe(name).name);
     case Format::kOpenVino:
       return std::string(FindOpenVinoType(name).name);
-    default:
-      throw NotWritten(format);
+    case Format::kMlx:
+      return std::string(FindMlxType(name).name);
   }
+  throw UnknownFormat();
 }
 
 std::string TypeOfPrecision(Format format, Precision precision) {
@@ -181,9 +222,10 @@ std::string TypeOfPrecision(Format format, Precision precision) {
       return std::string(OnnxTypeOf(precision));
     case Format::kOpenVino:
       return std::string(OpenVinoTypeOf(precision));
-    default:
-      throw NotWritten(format);
+    case Format::kMlx:
+      return std::string(MlxTypeOf(precision));
   }
+  throw UnknownFormat();
 }
 
 std::vector<std::size_t> TensorsToRank(const Model& model, std::span<const SourceTensor> tensors,
@@ -201,9 +243,10 @@ Plan MakePlan(const Model& model, std::span<const SourceTensor> tensors, const P
       return MakeOnnxPlan(model, tensors, options, warn);
     case Format::kOpenVino:
       return MakeOpenVinoPlan(model, tensors, options, warn, int8_errors);
-    default:
-      throw NotWritten(options.format);
+    case Format::kMlx:
+      return MakeMlxPlan(model, tensors, options, warn);
   }
+  throw UnknownFormat();
 }
 
 }  // namespace phiq

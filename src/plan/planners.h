@@ -17,6 +17,9 @@ Plan MakeOpenVinoPlan(const Model& model, std::span<const SourceTensor> tensors,
                       const PlanOptions& options, const WarningFn& warn,
                       std::span<const float> int8_errors);
 
+Plan MakeMlxPlan(const Model& model, std::span<const SourceTensor> tensors,
+                 const PlanOptions& options, const WarningFn& warn);
+
 // See TensorsToRank.
 std::vector<std::size_t> OpenVinoTensorsToRank(const Model& model,
                                                std::span<const SourceTensor> tensors,

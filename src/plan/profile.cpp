@@ -30,8 +30,8 @@ constexpr std::array<FormatEntry, 4> kFormats = {{
     {Format::kOpenVino, "openvino"},
     {Format::kMlx, "mlx"},
 }};
-constexpr std::array<Format, 3> kAvailableFormats = {Format::kGguf, Format::kOnnx,
-                                                     Format::kOpenVino};
+constexpr std::array<Format, 4> kAllFormats = {Format::kGguf, Format::kOnnx, Format::kOpenVino,
+                                               Format::kMlx};
 
 struct PrecisionEntry {
   Precision precision;
@@ -56,69 +56,9 @@ constexpr std::array<ProviderEntry, 4> kProviders = {{
     {ExecutionProvider::kWebGpu, "webgpu"},
 }};
 
-bool IsAvailable(Format format) {
-  return std::find(kAvailableFormats.begin(), kAvailableFormats.end(), format) !=
-         kAvailableFormats.end();
-}
-
-// All profiles, those of formats to come included: their names are known words.
-const std::vector<Profile>& AllProfiles() {
-  static const std::vector<Profile> profiles = {
-      {"mobile",
-       "phones and tablets, onnxruntime mobile CPU",
-       Format::kOnnx,
-       kInt4,
-       {kInt4, kInt8},
-       std::nullopt,
-       std::nullopt},
-      {"iot",
-       "Arm and x86 boards, llama.cpp",
-       Format::kGguf,
-       kInt4,
-       {kInt4, kInt8},
-       std::nullopt,
-       std::nullopt},
-      {"ai-pc",
-       "any AI PC, onnxruntime CPU",
-       Format::kOnnx,
-       kInt8,
-       {kInt8, kInt4, kFp16, kFp32},
-       std::nullopt,
-       std::nullopt},
-      {"ai-pc-intel",
-       "Intel CPU, GPU, NPU",
-       Format::kOpenVino,
-       kInt8,
-       {kInt4, kInt8, kFp16, kFp32},
-       std::nullopt,
-       std::nullopt},
-      {"ai-pc-nvidia",
-       "onnxruntime CUDA",
-       Format::kOnnx,
-       kFp16,
-       {kInt4, kInt8, kFp16},
-       std::nullopt,
-       ExecutionProvider::kCuda},
-      {"apple",
-       "Apple silicon",
-       Format::kMlx,
-       kInt4,
-       {kInt4, kInt8, kFp16, kBf16, kFp32},
-       std::nullopt,
-       std::nullopt},
-  };
-  return profiles;
-}
-
 std::string Names(std::span<const Precision> precisions) {
   std::vector<std::string_view> names;
   for (const Precision precision : precisions) names.push_back(PrecisionName(precision));
-  return fmt::format("{}", fmt::join(names, ", "));
-}
-
-std::string AvailableFormatNames() {
-  std::vector<std::string_view> names;
-  for (const Format format : kAvailableFormats) names.push_back(FormatName(format));
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
@@ -241,18 +181,14 @@ ExecutionProvider ParseExecutionProvider(std::string_view text) {
   return found->ep;
 }
 
-std::span<const Format> AvailableFormats() noexcept { return kAvailableFormats; }
+std::span<const Format> AllFormats() noexcept { return kAllFormats; }
 
 Format ParseFormat(std::string_view text) {
   const auto* found = std::find_if(kFormats.begin(), kFormats.end(),
                                    [&](const FormatEntry& entry) { return entry.name == text; });
   if (found == kFormats.end()) {
-    throw Unknown("format", text, NamesOf(kFormats), "formats: " + AvailableFormatNames());
-  }
-  if (!IsAvailable(found->format)) {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("format '{}' is not written by this version", found->name))
-        .Hint("formats: " + AvailableFormatNames());
+    const std::vector<std::string> names = NamesOf(kFormats);
+    throw Unknown("format", text, names, fmt::format("formats: {}", fmt::join(names, ", ")));
   }
   return found->format;
 }
@@ -268,25 +204,59 @@ Precision ParsePrecision(std::string_view text) {
 }
 
 std::span<const Profile> BuiltinProfiles() {
-  static const std::vector<Profile> available = [] {
-    std::vector<Profile> profiles = AllProfiles();
-    std::erase_if(profiles, [](const Profile& profile) { return !IsAvailable(profile.format); });
-    return profiles;
-  }();
-  return available;
+  static const std::vector<Profile> profiles = {
+      {"mobile",
+       "phones and tablets, onnxruntime mobile CPU",
+       Format::kOnnx,
+       kInt4,
+       {kInt4, kInt8},
+       std::nullopt,
+       std::nullopt},
+      {"iot",
+       "Arm and x86 boards, llama.cpp",
+       Format::kGguf,
+       kInt4,
+       {kInt4, kInt8},
+       std::nullopt,
+       std::nullopt},
+      {"ai-pc",
+       "any AI PC, onnxruntime CPU",
+       Format::kOnnx,
+       kInt8,
+       {kInt8, kInt4, kFp16, kFp32},
+       std::nullopt,
+       std::nullopt},
+      {"ai-pc-intel",
+       "Intel CPU, GPU, NPU",
+       Format::kOpenVino,
+       kInt8,
+       {kInt4, kInt8, kFp16, kFp32},
+       std::nullopt,
+       std::nullopt},
+      {"ai-pc-nvidia",
+       "onnxruntime CUDA",
+       Format::kOnnx,
+       kFp16,
+       {kInt4, kInt8, kFp16},
+       std::nullopt,
+       ExecutionProvider::kCuda},
+      {"apple",
+       "Apple silicon",
+       Format::kMlx,
+       kInt4,
+       {kInt4, kInt8, kFp16, kBf16, kFp32},
+       std::nullopt,
+       std::nullopt},
+  };
+  return profiles;
 }
 
 Profile LoadProfile(const std::string& name_or_path) {
-  for (const Profile& profile : AllProfiles()) {
-    if (profile.name != name_or_path) continue;
-    if (IsAvailable(profile.format)) return profile;
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("profile '{}' needs format '{}', which is not written by this version",
-                            profile.name, FormatName(profile.format)))
-        .Hint("`phiq profiles` lists the profiles");
+  for (const Profile& profile : BuiltinProfiles()) {
+    if (profile.name == name_or_path) return profile;
   }
   if (LooksLikeFile(name_or_path)) return ReadProfileFile(name_or_path);
-  throw Unknown("profile", name_or_path, NamesOf(AllProfiles()),
+  throw Unknown("profile", name_or_path, NamesOf(BuiltinProfiles()),
                 "`phiq profiles` lists them; a file's name ends in .json or has a /");
 }
 

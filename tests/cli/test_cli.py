@@ -17,6 +17,7 @@ import pytest
 from harness import (DATA, PHIQ, SOURCE, clean_env, error_line, make_checkpoint, refused, run, snapshot,
                      temporaries, tiny)
 
+PROFILES = ["mobile", "iot", "ai-pc", "ai-pc-intel", "ai-pc-nvidia", "apple"]
 COMMANDS = ["quantize", "plan", "inspect", "verify", "eval", "compare", "profiles", "completion"]
 MODEL = DATA / "phi35-tiny"
 
@@ -119,10 +120,11 @@ def test_the_manual_page_has_every_option(command):
     (["--format", "gguf,gguf"], ["--format: 'gguf' is named twice"]),
     (["--profile", "iott"], ["--profile: unknown profile 'iott', did you mean 'iot'?"]),
     (["--tensor-type", "lm_head"], ["--tensor-type", "REGEX=TYPE"]),
-    (["--group-size", "64"], ["--group-size", "not an option of gguf", "onnx and openvino have it"]),
+    (["--group-size", "64"], ["--group-size", "not an option of gguf", "onnx, openvino and mlx have it"]),
     (["--sym"], ["--sym", "not an option of gguf", "onnx and openvino have it"]),
     (["--asym"], ["--asym", "not an option of gguf", "onnx and openvino have it"]),
     (["--ratio", "0.6"], ["--ratio", "not an option of gguf", "openvino has it"]),
+    (["--mlx-rounding", "cpu"], ["--mlx-rounding", "not an option of gguf", "mlx has it"]),
     (["--quiet", "--verbose"], ["--quiet", "--verbose"]),
     (["-o", ""], ["--output"]),
 ])
@@ -200,16 +202,20 @@ def test_the_iot_profile():
                 precision, "int4, int8")
 
 
-@pytest.mark.parametrize("name, format", [("apple", "mlx")])
-def test_a_profile_of_a_format_to_come_is_unsupported(name, format):
-    for args in [["plan", MODEL, "--profile", name], ["profiles", name], ["plan", MODEL, "--format", format]]:
-        refused(run(args), 6, format)
-    refused(run(["plan", MODEL, "--format", f"gguf,{format}"]), 6, format)
+def test_the_apple_profile():
+    for options, type in [([], "4bit"), (["--precision", "int8"], "8bit"), (["--precision", "fp16"], "F16"),
+                          (["--precision", "bf16"], "BF16"), (["--precision", "fp32"], "F32"),
+                          (["--type", "MXFP4"], "mxfp4")]:
+        plan = planned("--profile", "apple", *options)
+        assert (plan["format"], plan["type"]) == ("mlx", type)
+    assert run(["profiles", "apple", "--json"]).ok().json() == {
+        "name": "apple", "description": "Apple silicon", "format": "mlx", "precision": "int4",
+        "allow": ["int4", "int8", "fp16", "bf16", "fp32"]}
 
 
 def test_profiles_lists_what_exists():
     lines = run(["profiles"]).ok().text.split("\n")
-    assert [line.split()[0] for line in lines if line][1:] == ["mobile", "iot", "ai-pc", "ai-pc-intel", "ai-pc-nvidia"]
+    assert [line.split()[0] for line in lines if line][1:] == PROFILES
     iot = run(["profiles", "--json"]).ok().json()["profiles"][1]
     assert (iot["name"], iot["format"], iot["precision"], iot["allow"]) == ("iot", "gguf", "int4", ["int4", "int8"])
     assert run(["profiles", "iot", "--json"]).ok().json() == iot
@@ -231,7 +237,7 @@ def test_a_printed_profile_is_a_profile_file(work):
     ("[]", 3, "object"),
     ('{"format": "gguf"}', 3, "precision"),
     ('{"format": "gguf", "precision": "int3"}', 3, "int3"),
-    ('{"format": "mlx", "precision": "int4"}', 6, "mlx"),
+    ('{"format": "tflite", "precision": "int4"}', 3, "unknown format 'tflite' (formats: gguf, onnx, openvino, mlx)"),
     ('{"format": "gguf", "precision": "int4", "colour": 1}', 3, "colour"),
 ])
 def test_a_broken_profile_file_is_named(text, code, needle, work):
@@ -366,7 +372,7 @@ def test_errors_as_json(work):
     (["quantize", "--json", "--thread"], 2, "usage"),
     (["--json"], 2, "usage"),
     (["plan", "/no/such/model", "--json"], 4, "input"),
-    (["profiles", "apple", "--json"], 6, "unsupported"),
+    (["plan", MODEL, "--format", "openvino", "--type", "NF4", "--json"], 6, "unsupported"),
 ])
 def test_errors_as_json_before_any_work(args, code, name):
     result = run(args)
@@ -545,8 +551,9 @@ def test_bash_completes_commands_options_and_values():
     assert completed("phiq", "plan", "--type", "=", "Q8") == ["Q8_0"]
     assert completed("phiq", "plan", "--type", "=") == completed("phiq", "plan", "--type", "")
     assert completed("phiq", "quantize", "--precision", "") == ["int4", "int8", "fp16", "bf16", "fp32"]
-    assert completed("phiq", "quantize", "--profile", "") == ["mobile", "iot", "ai-pc", "ai-pc-intel", "ai-pc-nvidia"]
-    assert completed("phiq", "quantize", "--format", "") == ["gguf", "onnx", "openvino"]
+    assert completed("phiq", "quantize", "--profile", "") == PROFILES
+    assert completed("phiq", "quantize", "--format", "") == ["gguf", "onnx", "openvino", "mlx"]
+    assert completed("phiq", "quantize", "--mlx-rounding", "") == ["cpu", "metal"]
     assert completed("phiq", "completion", "") == ["bash", "zsh", "fish"]
     assert completed("phiq", "inspect", "") == []  # bash then offers file names
 

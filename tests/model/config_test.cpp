@@ -108,6 +108,15 @@ TEST(ModelConfig, TakesTransformersDefaultOfTheOriginalContext) {
   EXPECT_EQ(ReadEdited(changes).original_max_position_embeddings, 131072U);
 }
 
+TEST(ModelConfig, ReadsTheTorchDType) {
+  EXPECT_EQ(ReadEdited({}).torch_dtype, DType::kBF16);
+  EXPECT_EQ(ReadEdited({{"torch_dtype", "float16"}}).torch_dtype, DType::kF16);
+  EXPECT_EQ(ReadEdited({{"torch_dtype", "auto"}}).torch_dtype, std::nullopt);
+  EXPECT_EQ(ReadEdited({{"torch_dtype", 16}}).torch_dtype, std::nullopt);
+  EXPECT_EQ(ReadEdited({{"torch_dtype", "(remove)"}, {"dtype", "float32"}}).torch_dtype,
+            std::nullopt);
+}
+
 TEST(ModelConfig, NamesKeyValueAndRangeOfABadNumber) {
   struct Case {
     const char* key;

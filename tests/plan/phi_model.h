@@ -29,7 +29,9 @@ struct PhiModel {
     model.config.n_kv_heads = s.kv_heads;
     model.config.head_dim = s.hidden / s.heads;
     model.config.tie_word_embeddings = s.tied;
-    model.config.rope_dim = static_cast<std::uint32_t>(2 * s.rope_factors);
+    model.config.rope_dim = s.rope_factors == 0 ? model.config.head_dim : 2 * s.rope_factors;
+    model.config.partial_rotary_factor =
+        static_cast<double>(model.config.rope_dim) / model.config.head_dim;
     model.config.long_factor.assign(s.rope_factors, 1.0F);
     model.config.short_factor.assign(s.rope_factors, 1.0F);
     const std::uint64_t qkv_rows = s.hidden + 2 * s.kv_heads * model.config.head_dim;

@@ -246,12 +246,5 @@ TEST(PlanFallback, IsUnsupportedUnderStrictTypes) {
   EXPECT_THAT(phi.warnings, ::testing::IsEmpty());
 }
 
-TEST(Plan, RefusesFormatsToCome) {
-  PhiModel phi(kPhi4);
-  PlanOptions options;
-  options.format = Format::kMlx;
-  EXPECT_EQ(Thrown([&] { phi.MakePlan(options); }).first, ErrorCode::kUnsupported);
-}
-
 }  // namespace
 }  // namespace phiq

@@ -17,11 +17,12 @@ BELOW = {
     "safetensors": {"checkpoint", "base"},
     # What the formats share stands in src/formats itself.
     "formats/gguf": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "formats/mlx": {"formats", "safetensors", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/onnx": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/openvino": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats": {"plan", "model", "checkpoint", "io", "kernels", "base"},
     "engine": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
-    "convert": {"engine", "formats/gguf", "formats/onnx", "formats/openvino",
+    "convert": {"engine", "formats/gguf", "formats/mlx", "formats/onnx", "formats/openvino",
                 "formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
 }
 

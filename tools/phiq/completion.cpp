@@ -35,7 +35,7 @@ struct ValueList {
 // The options and operands that take one of a few words.
 std::vector<ValueList> ValueLists() {
   Words types, precisions, profiles, formats;
-  for (const Format format : AvailableFormats()) {
+  for (const Format format : AllFormats()) {
     formats.emplace_back(FormatName(format));
     for (const TypeName& type : TypeNames(format)) types.emplace_back(type.name);
   }
@@ -52,6 +52,7 @@ std::vector<ValueList> ValueLists() {
           {"--min-onnxruntime", {"1.20", "1.22", "1.24", "current"}},
           {"--activations", {"float", "dynamic"}},
           {"--group-size", {"16", "32", "64", "128", "256", "row"}},
+          {"--mlx-rounding", {"cpu", "metal"}},
           {"--accuracy-level", {"0", "1", "2", "3", "4"}},
           {"--protocol", {"llama.cpp", "all"}},
           {"--nan", {"error", "zero"}},

@@ -24,8 +24,7 @@ double ParseRatio(const std::string& text) {
   const char* const last = text.data() + text.size();
   const auto [end, status] = std::from_chars(text.data(), last, value);
   if (status != std::errc() || end != last || !(value > 0 && value <= 1)) {
-    throw Wrong("--ratio",
-                fmt::format("'{}' is not a number above 0 and at most 1", Escape(text)))
+    throw Wrong("--ratio", fmt::format("'{}' is not a number above 0 and at most 1", Escape(text)))
         .Hint("--precision int8 is what 0 would be");
   }
   return value;
@@ -52,39 +51,52 @@ std::vector<Format> ParseFormats(const std::optional<std::string>& text) {
   return formats;
 }
 
+// "onnx, openvino and mlx have it".
+std::string OwnersText(std::span<const Format> owners) {
+  std::string text;
+  for (std::size_t i = 0; i < owners.size(); ++i) {
+    const bool is_last = i + 1 == owners.size();
+    text += i == 0 ? "" : is_last ? " and " : ", ";
+    text += FormatName(owners[i]);
+  }
+  return text + (owners.size() == 1 ? " has it" : " have it");
+}
+
 // Options that not every format has.
 void RefuseForeignOptions(const ConvertFlags& flags, const std::vector<Target>& targets) {
   struct Knob {
     std::string_view option;
     bool given;
     std::vector<Format> formats;
+    bool is_encoding = false;  // which GGUF's types say themselves
   };
   const std::vector<Format> onnx = {Format::kOnnx};
   const std::vector<Format> openvino = {Format::kOpenVino};
-  const std::vector<Format> both = {Format::kOnnx, Format::kOpenVino};
+  const std::vector<Format> mlx = {Format::kMlx};
+  const std::vector<Format> signed_or_not = {Format::kOnnx, Format::kOpenVino};
+  const std::vector<Format> grouped = {Format::kOnnx, Format::kOpenVino, Format::kMlx};
   const bool is_onnx_method = flags.method && *flags.method != "reference";
-  for (const auto& [option, given, formats] : {
-           Knob{"--group-size", flags.group_size.has_value(), both},
-           Knob{"--sym", flags.sym, both},
-           Knob{"--asym", flags.asym, both},
-           Knob{"--ratio", flags.ratio.has_value(), openvino},
-           Knob{"--method", is_onnx_method, onnx},
+  for (const auto& [option, given, formats, is_encoding] : {
+           Knob{"--group-size", flags.group_size.has_value(), grouped, true},
+           Knob{"--sym", flags.sym, signed_or_not, true},
+           Knob{"--asym", flags.asym, signed_or_not, true},
+           Knob{"--ratio", flags.ratio.has_value(), openvino, true},
+           Knob{"--method", is_onnx_method, onnx, true},
            Knob{"--ep", flags.ep.has_value(), onnx},
            Knob{"--min-onnxruntime", flags.min_onnxruntime.has_value(), onnx},
            Knob{"--activations", flags.activations.has_value(), onnx},
            Knob{"--accuracy-level", flags.accuracy_level.has_value(), onnx},
            Knob{"--max-length", flags.max_length.has_value(), onnx},
+           Knob{"--mlx-rounding", flags.mlx_rounding.has_value(), mlx},
        }) {
     const bool has_it = std::ranges::any_of(targets, [&](const Target& target) {
       return std::ranges::find(formats, target.format) != formats.end();
     });
     if (!given || has_it) continue;
-    std::vector<std::string_view> owners;
-    for (const Format format : formats) owners.push_back(FormatName(format));
+    const Format format = targets.front().format;
     throw Wrong(option,
-                fmt::format("not an option of {}; {} {} it", FormatName(targets.front().format),
-                            fmt::join(owners, " and "), owners.size() == 1 ? "has" : "have"))
-        .Hint(targets.front().format == Format::kGguf ? "in GGUF --type decides it" : "");
+                fmt::format("not an option of {}; {}", FormatName(format), OwnersText(formats)))
+        .Hint(is_encoding && format == Format::kGguf ? "in GGUF --type decides it" : "");
   }
 }
 
@@ -133,6 +145,9 @@ std::vector<PlanOptions> ResolveTargets(const ConvertFlags& flags) {
   const std::string method = ParseChoice<std::string, 3>(
       "--method", flags.method,
       {{{"reference", "reference"}, {"rtn", "rtn"}, {"k_quant", "k_quant"}}});
+  const auto rounding =
+      ParseChoice<MlxRounding, 2>("--mlx-rounding", flags.mlx_rounding,
+                                  {{{"cpu", MlxRounding::kCpu}, {"metal", MlxRounding::kMetal}}});
 
   std::vector<Target> targets;
   const Profile* chosen = profile ? &*profile : nullptr;
@@ -160,8 +175,10 @@ std::vector<PlanOptions> ResolveTargets(const ConvertFlags& flags) {
     if (target.format == Format::kOnnx) {
       one.method = method;
       one.onnx = ResolveOnnx(flags, profile);
-    } else {
+    } else if (target.format == Format::kOpenVino) {
       ResolveOpenVino(flags, one);
+    } else {
+      one.mlx.rounding = rounding;
     }
   }
   return options;
@@ -231,10 +248,10 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
         "Target device (phiq profiles), or a JSON file like one");
   value("--precision", flags.precision, "NAME", "int4 (default), int8, fp16, bf16, fp32");
   value("--format", flags.format, "NAME,...",
-        "gguf (default), onnx, openvino; several share one read of the\nweights");
+        "gguf (default), onnx, openvino, mlx; several share one read of\nthe weights");
   value("--type", flags.type, "NAME",
-        "The format's own type instead of --precision, e.g. Q4_K_M,\nk_quant_mixed, INT4_ASYM "
-        "(phiq profiles --types)");
+        "The format's own type instead of --precision, e.g. Q4_K_M,\nk_quant_mixed, INT4_ASYM, "
+        "mixed_4_6 (phiq profiles --types)");
   list("--tensor-type", flags.tensor_types, "REGEX=TYPE",
        "Type of the tensors whose checkpoint name matches; repeatable,\nthe last match wins");
   value("--method", flags.method, "NAME",
@@ -242,10 +259,11 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   toggle("--strict-types", flags.strict_types,
          "A type that does not fit a tensor's shape is an error");
 
-  group = "ONNX and OpenVINO";
+  group = "ONNX, OpenVINO and MLX";
   value("--group-size", flags.group_size, "N",
         "Weights per scale. ONNX: 16, 32 (default), 64, 128, 256;\nOpenVINO, 4-bit types: 128 "
-        "(default), any even number, row");
+        "(default), any even number, row;\nMLX: 32, 64 (default), 128");
+  group = "ONNX and OpenVINO";
   toggle("--sym", flags.sym, "Symmetric codes (default, but for int8 in OpenVINO)");
   toggle("--asym", flags.asym, "Codes with a zero point");
 
@@ -253,6 +271,10 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   value("--ratio", flags.ratio, "R",
         "Share of the layers' weights in 4 bits, at most 1; default 0.6:\nthose that 8 bits serve "
         "best keep them");
+
+  group = "MLX";
+  value("--mlx-rounding", flags.mlx_rounding, "KIND",
+        "Ties as MLX rounds them on the cpu (default) or on metal");
 
   group = "ONNX";
   value("--ep", flags.ep, "NAME", "Execution provider: cpu (default), cuda, dml, webgpu");

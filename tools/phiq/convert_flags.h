@@ -14,7 +14,8 @@ namespace phiq::cli {
 struct ConvertFlags {
   std::string model;
   std::optional<std::string> output, profile, precision, format, type, method, group_size, ratio;
-  std::optional<std::string> ep, min_onnxruntime, activations, accuracy_level, max_length;
+  std::optional<std::string> ep, min_onnxruntime, activations, accuracy_level, max_length,
+      mlx_rounding;
   std::optional<std::string> split_max_size, nan, overflow, threads, memory_limit;
   std::vector<std::string> tensor_types, ignore_extra;
   bool sym = false, asym = false, strict_types = false;

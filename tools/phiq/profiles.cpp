@@ -48,7 +48,7 @@ void ShowProfiles(bool as_json) {
 void ShowTypes(bool as_json) {
   Json json = Json::object();
   std::vector<std::vector<std::string>> rows = {{"FORMAT", "TYPE", ""}};
-  for (const Format format : AvailableFormats()) {
+  for (const Format format : AllFormats()) {
     Json& types = json[std::string(FormatName(format))] = Json::array();
     for (const TypeName& type : TypeNames(format)) {
       rows.push_back(

@@ -12,6 +12,7 @@
 
 #include "base/checked.h"
 #include "base/limits.h"
+#include "formats/encoded_rows.h"
 #include "formats/nibble_rows.h"
 #include "formats/openvino/layout.h"
 #include "phiq/text.h"
@@ -298,15 +299,25 @@ std::uint64_t Folder::SizeBytes(const Weight& weight) const noexcept {
   return sum;
 }
 
+StoredPiece Folder::PieceOf(const Weight& weight) const {
+  StoredPiece piece;
+  piece.name = weight.name;
+  piece.role = weight.id.role;
+  piece.layer = weight.id.layer;
+  piece.n_rows = weight.n_rows;
+  piece.row_elements = weight.row_elements;
+  piece.type = EncodingName(weight.encoding);
+  piece.encoding = weight.encoding;
+  piece.size_bytes = SizeBytes(weight);
+  return piece;
+}
+
 void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64_t n_rows,
                       RowCodec& codec, std::span<float> out) const {
-  const std::size_t n_arrays = ArrayCount(weight.encoding);
-  std::array<std::vector<std::byte>, kMaxArrays> bytes;
-  std::array<std::size_t, kMaxArrays> row_bytes{};
-  for (std::size_t a = 0; a < n_arrays; ++a) {
+  EncodedRows rows(weight.encoding, n_rows, weight.row_elements);
+  for (std::size_t a = 0; a < rows.n_arrays(); ++a) {
     const StoredConst& constant = constants_[*weight.arrays[a]];
-    row_bytes[a] = ArrayRowBytes(weight.encoding, a, weight.row_elements);
-    bytes[a].resize(n_rows * row_bytes[a]);
+    const std::size_t row_bytes = rows.row_bytes(a);
     if (a == kZeroPoints && IsFlat(weight)) {
       const std::size_t n_groups =
           GroupCount(std::get<IntegerEncoding>(weight.encoding).spec, weight.row_elements);
@@ -315,19 +326,13 @@ void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64
       Read(constant, first / 2, flat);
       for (std::uint64_t r = 0; r < n_rows; ++r) {
         CutNibbleRow(flat, first % 2 + r * n_groups, n_groups,
-                     std::span(bytes[a]).subspan(r * row_bytes[a], row_bytes[a]));
+                     rows.bytes(a).subspan(r * row_bytes, row_bytes));
       }
     } else {
-      Read(constant, first_row * row_bytes[a], bytes[a]);
+      Read(constant, first_row * row_bytes, rows.bytes(a));
     }
   }
-  std::array<std::span<const std::byte>, kMaxArrays> row;
-  for (std::uint64_t r = 0; r < n_rows; ++r) {
-    for (std::size_t a = 0; a < n_arrays; ++a)
-      row[a] = std::span(bytes[a]).subspan(r * row_bytes[a], row_bytes[a]);
-    codec.Decode(weight.encoding, std::span(row).first(n_arrays),
-                 out.subspan(r * weight.row_elements, weight.row_elements));
-  }
+  rows.Decode(codec, out);
 }
 
 bool LooksLikeOpenVino(const fs::path& path) noexcept {

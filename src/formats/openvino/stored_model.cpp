@@ -38,7 +38,7 @@ class OpenVinoModel final : public StoredModel {
     ReadFormula();
     ReadRotaryFacts();
     CheckGraph();
-    for (const Weight& weight : folder_.weights()) AddPiece(weight);
+    for (const Weight& weight : folder_.weights()) pieces_.push_back(folder_.PieceOf(weight));
   }
 
   std::string_view kind() const noexcept override { return "openvino"; }
@@ -149,19 +149,6 @@ class OpenVinoModel final : public StoredModel {
         CompareGraphs(PlaceModel(config_, plan, {}, /*file=*/0), folder_, IsRotary);
     if (problems.empty()) return;
     throw Bad(fmt::format("the graph is not the one that config.json means: {}", problems.front()));
-  }
-
-  void AddPiece(const Weight& weight) {
-    StoredPiece piece;
-    piece.name = weight.name;
-    piece.role = weight.id.role;
-    piece.layer = weight.id.layer;
-    piece.n_rows = weight.n_rows;
-    piece.row_elements = weight.row_elements;
-    piece.type = EncodingName(weight.encoding);
-    piece.encoding = weight.encoding;
-    piece.size_bytes = folder_.SizeBytes(weight);
-    pieces_.push_back(std::move(piece));
   }
 
   const Folder folder_;

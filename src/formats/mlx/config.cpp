@@ -1,0 +1,275 @@
+#include "formats/mlx/config.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+#include "base/limits.h"
+#include "model/side_file.h"
+#include "phiq/error.h"
+#include "phiq/text.h"
+#include "plan/float_types.h"
+
+namespace phiq::mlx {
+namespace {
+
+constexpr std::string_view kQuantization = "quantization";
+constexpr std::string_view kRopeScaling = "rope_scaling";
+
+bool Has(const OrderedJson& object, std::string_view key) {
+  const auto found = object.find(key);
+  return found != object.end() && !found->is_null();
+}
+
+// What the checkpoint says in the keys that mlx-lm reads, the rotary embedding above all.
+// Configurations may keep all of it in rope_parameters or rope_scaling, which win over the
+// outermost object as they do in ReadModelConfig. mlx-lm does not look there and would silently
+// take other values.
+class MlxKeys {
+ public:
+  MlxKeys(OrderedJson& json, const ModelConfig& config) : json_(json), config_(config) {}
+
+  // Without these mlx-lm computes another model, or none.
+  void CompleteModel() {
+    for (const std::string_view key : {"rope_theta", "partial_rotary_factor"}) {
+      SetFromRope(key);
+      if (!Has(json_, key)) json_.erase(std::string(key));  // mlx-lm computes with a null
+    }
+    if (config_.rope_scaling == RopeScalingType::kLongRope) {
+      SetFromRope("original_max_position_embeddings");
+      CompleteScaling();
+    } else if (Has(json_, kRopeScaling) && !json_[kRopeScaling].empty()) {
+      Set(kRopeScaling, nullptr);  // "default", which mlx-lm does not know
+    }
+    Add("model_type", "phi3");
+  }
+  const std::vector<std::string>& set() const noexcept { return set_; }
+
+ private:
+  const OrderedJson* FindInRope(std::string_view key) const {
+    for (const std::string_view object : {std::string_view("rope_parameters"), kRopeScaling}) {
+      if (Has(json_, object) && Has(json_[object], key)) return &json_[object][key];
+    }
+    return nullptr;
+  }
+  void Set(std::string_view key, OrderedJson value) {
+    json_[key] = std::move(value);
+    set_.emplace_back(key);
+  }
+  void Add(std::string_view key, OrderedJson value) {
+    if (!Has(json_, key)) Set(key, std::move(value));
+  }
+  void SetFromRope(std::string_view key) {
+    const OrderedJson* value = FindInRope(key);
+    if (value != nullptr && (!Has(json_, key) || json_[key] != *value))
+      Set(key, OrderedJson(*value));
+  }
+
+  void CompleteScaling() {
+    OrderedJson scaling = Has(json_, kRopeScaling) ? json_[kRopeScaling] : OrderedJson::object();
+    const OrderedJson before = scaling;
+    const OrderedJson* type = FindInRope("type");
+    if (type == nullptr) type = FindInRope("rope_type");
+    scaling["type"] = LowerAscii(type->get<std::string>());
+    for (const std::string_view key : {"long_factor", "short_factor"}) {
+      const OrderedJson* factors = FindInRope(key);
+      scaling[key] = factors != nullptr ? *factors : json_[key];
+    }
+    if (before.empty()) {
+      set_.emplace_back(kRopeScaling);
+    } else {
+      for (const auto& [key, value] : scaling.items()) {
+        if (!before.contains(key) || before[key] != value)
+          set_.push_back(fmt::format("{}.{}", kRopeScaling, key));
+      }
+    }
+    json_[kRopeScaling] = std::move(scaling);
+  }
+
+  OrderedJson& json_;
+  const ModelConfig& config_;
+  std::vector<std::string> set_;
+};
+
+// Norms are never quantized.
+FloatType TypeOfNorms(const Plan& plan) {
+  const auto norm = std::ranges::find(plan.lines, TensorRole::kOutputNorm, &PlanLine::role);
+  return FloatTypeOf(std::get<GgmlType>(norm->encoding)).value();
+}
+
+std::string_view TorchName(FloatType type) noexcept {
+  return type == FloatType::kF32 ? "float32" : type == FloatType::kF16 ? "float16" : "bfloat16";
+}
+
+OrderedJson EntryOf(const MlxEncoding& encoding) {
+  OrderedJson entry;
+  entry["group_size"] = encoding.group_size;
+  entry["bits"] = encoding.bits;
+  entry["mode"] = MlxModeName(encoding.mode);
+  return entry;
+}
+
+bool IsSame(const MlxEncoding& a, const MlxEncoding& b) noexcept {
+  return a.mode == b.mode && a.bits == b.bits && a.group_size == b.group_size;
+}
+
+OrderedJson QuantizationOf(const Plan& plan) {
+  OrderedJson json = EntryOf(*plan.mlx.common);
+  for (const PlanLine& line : plan.lines) {
+    const auto* encoding = std::get_if<MlxEncoding>(&line.encoding);
+    if (encoding == nullptr) continue;
+    if (plan.mlx.lists_all || !IsSame(*encoding, *plan.mlx.common))
+      json[ModuleOf(line.name)] = EntryOf(*encoding);
+  }
+  return json;
+}
+
+// By the keys of the outermost object alone, as mlx-lm does.
+OrderedJson Sorted(const OrderedJson& json) {
+  const auto& members = json.get_ref<const OrderedJson::object_t&>();
+  OrderedJson sorted = OrderedJson::object();
+  for (const auto& [key, value] : std::map(members.begin(), members.end()))
+    sorted.get_ref<OrderedJson::object_t&>().emplace_back(key, value);
+  return sorted;
+}
+
+// Reads the entries of `quantization`.
+class QuantizationReader {
+ public:
+  explicit QuantizationReader(std::string path) : path_(std::move(path)) {}
+
+  MlxEncoding Read(const Json& object, std::string_view what) const {
+    MlxEncoding encoding;
+    const Json* mode = FindMember(object, "mode");
+    encoding.mode = mode == nullptr ? MlxMode::kAffine : ParseMode(*mode, what);
+    if (encoding.mode != MlxMode::kAffine)
+      encoding = MlxFloatEncoding(encoding.mode, FloatType::kBF16, MlxRounding::kCpu);
+    // mlx-lm's recipes write null for a group size that was not asked for.
+    const auto [bits, group_size] = std::pair(encoding.bits, encoding.group_size);
+    encoding.bits = static_cast<int>(Number(object, "bits", what).value_or(bits));
+    encoding.group_size = Number(object, "group_size", what).value_or(group_size);
+    const bool is_known = encoding.mode == MlxMode::kAffine
+                              ? IsAffine(encoding)
+                              : encoding.bits == bits && encoding.group_size == group_size;
+    if (is_known) return encoding;
+    throw Bad(fmt::format("{} has {} bits and groups of {}, which mode {} does not have", what,
+                          encoding.bits, encoding.group_size, MlxModeName(encoding.mode)));
+  }
+
+  Error Bad(std::string message) const {
+    return Error(ErrorCode::kBadData, std::move(message)).In(path_);
+  }
+
+ private:
+  static bool IsAffine(const MlxEncoding& encoding) {
+    constexpr std::array kBits = {2, 3, 4, 5, 6, 8};
+    constexpr std::array<std::size_t, 3> kGroups = {32, 64, 128};
+    return std::ranges::find(kBits, encoding.bits) != kBits.end() &&
+           std::ranges::find(kGroups, encoding.group_size) != kGroups.end();
+  }
+
+  MlxMode ParseMode(const Json& value, std::string_view what) const {
+    for (const MlxMode mode :
+         {MlxMode::kAffine, MlxMode::kMxfp4, MlxMode::kMxfp8, MlxMode::kNvfp4}) {
+      if (value == MlxModeName(mode)) return mode;
+    }
+    throw Bad(
+        fmt::format("{} has mode {}, known are affine, mxfp4, mxfp8 and nvfp4", what, Show(value)));
+  }
+
+  std::optional<std::uint32_t> Number(const Json& object, std::string_view key,
+                                      std::string_view what) const {
+    const Json* value = FindMember(object, key);
+    if (value == nullptr) return std::nullopt;
+    if (!value->is_number_unsigned() || value->get<std::uint64_t>() > 1024)
+      throw Bad(fmt::format("{}: '{}' is {}, needs a small whole number", what, key, Show(*value)));
+    return value->get<std::uint32_t>();
+  }
+
+  std::string path_;
+};
+
+}  // namespace
+
+std::string ModuleOf(std::string_view weight_name) {
+  constexpr std::string_view kWeight = ".weight";
+  if (weight_name.ends_with(kWeight)) weight_name.remove_suffix(kWeight.size());
+  return std::string(weight_name);
+}
+
+SideFile MakeConfig(const CheckpointFolder& folder, const ModelConfig& config,
+                    const SideFile& generation, Plan& plan) {
+  const std::optional<std::string> text = folder.ReadFile(kConfigName, limits::kConfigBytes);
+  if (!text) throw Error(ErrorCode::kInput, "not found").In(SidePath(folder, kConfigName));
+  // Read once more, for the order of its keys.
+  OrderedJson json = ParseOrderedJson(*text, kConfigName);
+  // mlx-lm drops the first two. The others mean something to mlx-lm alone: pairs that the model
+  // does not rotate, and code to run in place of its phi3.
+  for (const char* key : {"_name_or_path", "vision_config", "rope_traditional", "model_file"})
+    json.erase(key);
+  const OrderedJson ids = ParseOrderedJson(TextOf(generation), generation.name);
+  if (Has(ids, "eos_token_id") && ids["eos_token_id"] != OrderedJson::array())
+    json["eos_token_id"] = ids["eos_token_id"];
+  MlxKeys keys(json, config);
+  keys.CompleteModel();
+  if (!keys.set().empty()) {
+    plan.decisions.push_back({std::string(kConfigName),
+                              fmt::format("+{}", fmt::join(keys.set(), ", +")),
+                              "what the checkpoint says under newer names or elsewhere, where "
+                              "mlx-lm reads it"});
+  }
+  // Of the folder's floats: what mlx-lm would convert it by.
+  for (const char* key : {"torch_dtype", "dtype"}) {
+    if (key == std::string_view("torch_dtype") || json.contains(key))
+      json[key] = TorchName(TypeOfNorms(plan));
+  }
+  if (plan.mlx.common) {
+    json[kQuantization] = QuantizationOf(plan);
+    json["quantization_config"] = json[kQuantization];  // where Hugging Face looks
+  }
+  return {std::string(kConfigName), BytesOf(Sorted(json).dump(4, ' ', /*ensure_ascii=*/true))};
+}
+
+std::vector<std::string> KeysThatMlxMisses(const CheckpointFolder& folder,
+                                           const ModelConfig& config) {
+  const std::optional<std::string> text = folder.ReadFile(kConfigName, limits::kConfigBytes);
+  OrderedJson json = text ? ParseOrderedJson(*text, kConfigName) : OrderedJson::object();
+  MlxKeys keys(json, config);
+  keys.CompleteModel();
+  return keys.set();
+}
+
+std::optional<Quantization> ReadQuantization(const CheckpointFolder& folder) {
+  const std::optional<Json> config = ReadJsonObject(folder, kConfigName, limits::kConfigBytes);
+  const Json* object = config ? FindMember(*config, kQuantization) : nullptr;
+  if (object == nullptr) return std::nullopt;
+  const QuantizationReader reader(SidePath(folder, kConfigName));
+  if (!object->is_object()) {
+    throw reader.Bad(fmt::format("'{}' is {}, needs an object", kQuantization, Show(*object)));
+  }
+  for (const char* key : {"group_size", "bits"}) {
+    if (FindMember(*object, key) == nullptr)
+      throw reader.Bad(fmt::format("'{}' lacks '{}'", kQuantization, key));
+  }
+  Quantization quantization;
+  quantization.common = reader.Read(*object, fmt::format("'{}'", kQuantization));
+  for (const auto& [key, value] : object->items()) {
+    if (key == "group_size" || key == "bits" || key == "mode") continue;
+    const std::string what = fmt::format("'{}' of '{}'", kQuantization, Escape(key));
+    if (value == false) {
+      quantization.modules[key] = std::nullopt;
+    } else if (value.is_object()) {
+      quantization.modules[key] = reader.Read(value, what);
+    } else {
+      throw reader.Bad(fmt::format("{} is {}, needs an object or false", what, Show(value)));
+    }
+  }
+  return quantization;
+}
+
+}  // namespace phiq::mlx

@@ -1,0 +1,151 @@
+// Tensors in mlx-lm's order, then the files beside them.
+#include "formats/mlx/layout.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "formats/mlx/config.h"
+#include "formats/mlx/side_files.h"
+#include "model/weights.h"
+#include "plan/float_types.h"
+#include "safetensors/writer.h"
+
+namespace phiq::mlx {
+namespace {
+
+constexpr std::uint64_t kMaxShardBytes = 5ULL << 30;  // mlx-lm's
+constexpr std::size_t kMaxShards = 64;                // of a model of 300 GB
+
+DType DTypeOfArray(const Encoding& encoding, std::size_t array) {
+  if (const auto* type = std::get_if<GgmlType>(&encoding))
+    return DTypeOf(FloatTypeOf(*type).value());
+  const MlxEncoding& codes = std::get<MlxEncoding>(encoding);
+  if (array == 0) return DType::kU32;
+  return codes.mode == MlxMode::kAffine ? DTypeOf(codes.float_type) : DType::kU8;
+}
+
+// Where a weight stands in its layer; mlx-lm's parameters are in the order of its modules.
+int RankInLayer(TensorRole role) noexcept {
+  switch (role) {
+    case TensorRole::kAttentionQkv:
+      return 0;
+    case TensorRole::kAttentionOutput:
+      return 1;
+    case TensorRole::kMlpGateUp:
+      return 2;
+    case TensorRole::kMlpDown:
+      return 3;
+    case TensorRole::kAttentionNorm:
+      return 4;
+    case TensorRole::kMlpNorm:
+      return 5;
+    default:
+      return 0;  // outside of the layers, where the plan's order is mlx-lm's
+  }
+}
+
+std::vector<std::size_t> LineOrder(const Plan& plan) {
+  std::vector<std::size_t> order(plan.lines.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  // Layers stand together in the plan: only lines of one layer change places.
+  const auto first_of_layer = [&](std::size_t i) {
+    return plan.lines[i].layer >= 0 && (i == 0 || plan.lines[i - 1].layer != plan.lines[i].layer);
+  };
+  for (std::size_t begin = 0; begin < order.size(); ++begin) {
+    if (!first_of_layer(begin)) continue;
+    std::size_t end = begin;
+    while (end < order.size() && plan.lines[end].layer == plan.lines[begin].layer) ++end;
+    std::stable_sort(order.begin() + static_cast<std::ptrdiff_t>(begin),
+                     order.begin() + static_cast<std::ptrdiff_t>(end),
+                     [&](std::size_t a, std::size_t b) {
+                       return RankInLayer(plan.lines[a].role) < RankInLayer(plan.lines[b].role);
+                     });
+  }
+  return order;
+}
+
+// One array of a line, as a tensor of the file.
+safetensors::TensorSpec SpecOf(const PlanLine& line, std::size_t array) {
+  safetensors::TensorSpec spec;
+  const std::string name = CheckpointName({line.role, line.layer});
+  spec.name = array == 0 ? name : ModuleOf(name) + "." + std::string(kArrayNames[array]);
+  spec.dtype = DTypeOfArray(line.encoding, array);
+  spec.shape = line.shape;
+  spec.shape.back() =
+      ArrayRowBytes(line.encoding, array, line.row_elements()) * 8 / DTypeBits(spec.dtype);
+  return spec;
+}
+
+struct Tensors {
+  std::vector<safetensors::TensorSpec> specs;
+  std::vector<PlacedArray> arrays;  // beside `specs`; line and array are set
+};
+
+Tensors TensorsOf(const Plan& plan) {
+  Tensors tensors;
+  for (const std::size_t i : LineOrder(plan)) {
+    for (std::size_t a = 0; a < ArrayCount(plan.lines[i].encoding); ++a) {
+      tensors.specs.push_back(SpecOf(plan.lines[i], a));
+      tensors.arrays.push_back({.line = i, .array = a});
+    }
+  }
+  return tensors;
+}
+
+safetensors::Metadata MetadataOf(const Plan& plan, const Policies& policies) {
+  safetensors::Metadata metadata = {
+      {"format", "mlx"}, {"phiq.version", PHIQ_VERSION}, {"phiq.type", plan.type}};
+  metadata.insert(metadata.end(), policies.begin(), policies.end());
+  return metadata;
+}
+
+PlacedFile WholeFile(std::string name, std::vector<std::byte> content) {
+  const std::uint64_t size_bytes = content.size();
+  return {std::move(name), std::move(content), size_bytes};
+}
+
+}  // namespace
+
+std::vector<std::string> OwnedFiles(const CheckpointFolder& folder) {
+  std::vector<std::string> names = CodeFileNames(folder);
+  for (const std::string_view name : SideFileNames()) names.emplace_back(name);
+  names.emplace_back(safetensors::kIndexName);
+  for (std::size_t n = 1; n <= kMaxShards; ++n) {
+    for (std::size_t shard = 0; shard < n; ++shard)
+      names.push_back(safetensors::ShardName(shard, n));
+  }
+  return names;
+}
+
+OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan& plan,
+                        const Policies& policies) {
+  OutputLayout layout;
+  layout.is_folder = true;
+  Tensors tensors = TensorsOf(plan);
+  safetensors::Files files =
+      safetensors::PlaceTensors(tensors.specs, MetadataOf(plan, policies), kMaxShardBytes);
+  for (safetensors::Shard& shard : files.shards)
+    layout.files.push_back({std::move(shard.name), BytesOf(shard.head), shard.size_bytes});
+  for (std::size_t i = 0; i < tensors.arrays.size(); ++i) {
+    tensors.arrays[i].file = files.tensors[i].shard;
+    tensors.arrays[i].offset_bytes = files.tensors[i].offset_bytes;
+  }
+  layout.arrays = std::move(tensors.arrays);
+  std::ranges::sort(layout.arrays, {}, [](const PlacedArray& array) {
+    return std::pair(array.file, array.offset_bytes);
+  });
+  layout.files.push_back(WholeFile(std::string(safetensors::kIndexName), BytesOf(MakeIndex(plan))));
+  for (SideFile& file : MakeSideFiles(folder, model, plan)) {
+    if (file.name == kConfigName) layout.root = layout.files.size();
+    layout.files.push_back(WholeFile(std::move(file.name), std::move(file.content)));
+  }
+  return layout;
+}
+
+std::string MakeIndex(const Plan& plan) {
+  const Tensors tensors = TensorsOf(plan);
+  return safetensors::MakeIndex(safetensors::PlaceTensors(tensors.specs, {}, kMaxShardBytes),
+                                tensors.specs, plan.n_weights());
+}
+
+}  // namespace phiq::mlx

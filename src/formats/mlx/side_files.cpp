@@ -1,0 +1,86 @@
+#include "formats/mlx/side_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "base/limits.h"
+#include "base/utf8.h"
+#include "checkpoint/open_input.h"
+#include "formats/generation_file.h"
+#include "formats/mlx/config.h"
+#include "formats/tokenizer_files.h"
+#include "phiq/error.h"
+
+namespace phiq::mlx {
+namespace {
+
+constexpr std::string_view kCard = "README.md";
+
+// What of the checkpoint's card is a matter of its license: "key: value" lines of the front matter,
+// the first of each key. Values of several lines, and bytes that would spoil the card, are left
+// out.
+std::string LicenseLines(std::string_view card) {
+  constexpr std::string_view kFence = "---\n";
+  std::vector<std::string_view> keys = {"license: ", "license_name: ", "license_link: "};
+  if (!card.starts_with(kFence)) return "";
+  card.remove_prefix(kFence.size());
+  std::string lines;
+  while (!card.empty() && !card.starts_with("---")) {
+    const std::size_t end = std::min(card.find('\n'), card.size() - 1);
+    const std::string_view line = card.substr(0, end + 1);
+    card.remove_prefix(end + 1);
+    const auto key = std::ranges::find_if(
+        keys, [&](std::string_view prefix) { return line.starts_with(prefix); });
+    if (key == keys.end() || !line.ends_with('\n')) continue;
+    const char first = line[key->size()];
+    keys.erase(key);
+    const bool is_one_line = first != '\n' && first != '|' && first != '>';
+    if (is_one_line && !FindInvalidUtf8(line)) lines += line;
+  }
+  return lines;
+}
+
+// mlx-lm's card of a local checkpoint, with the license; of one in the hub cache the model's id,
+// too.
+SideFile MakeCard(const CheckpointFolder& folder) {
+  const std::optional<std::string> card = folder.ReadFile(kCard, limits::kConfigBytes);
+  const std::string& id = folder.repository_id();
+  return {std::string(kCard),
+          BytesOf(fmt::format("---\nlanguage: en\n{}library_name: mlx\npipeline_tag: "
+                              "text-generation\ntags:\n- mlx\n{}---\n",
+                              LicenseLines(card.value_or("")),
+                              id.empty() ? "" : fmt::format("base_model: {}\n", id)))};
+}
+
+}  // namespace
+
+std::vector<std::string_view> SideFileNames() {
+  std::vector<std::string_view> names = {kConfigName, kGenerationConfig, kCard};
+  names.insert(names.end(), TokenizerFileNames().begin(), TokenizerFileNames().end());
+  return names;
+}
+
+std::vector<std::string> CodeFileNames(const CheckpointFolder& folder) {
+  std::vector<std::string> names = NamesInFolder(folder.path());
+  std::erase_if(names, [](const std::string& name) {
+    return name.starts_with('.') || !name.ends_with(".py");
+  });
+  return names;
+}
+
+std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model& model,
+                                    Plan& plan) {
+  std::vector<SideFile> files = ReadTokenizerFiles(folder, {}, "mlx-lm");
+  files.push_back(MakeGenerationConfig(folder, model, plan));
+  files.push_back(MakeConfig(folder, model.config, files.back(), plan));
+  files.push_back(MakeCard(folder));
+  for (const std::string& name : CodeFileNames(folder)) {
+    if (const std::optional<std::string> code = folder.ReadFile(name, limits::kConfigBytes))
+      files.push_back({name, BytesOf(*code)});
+  }
+  return files;
+}
+
+}  // namespace phiq::mlx

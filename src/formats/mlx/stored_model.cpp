@@ -1,0 +1,85 @@
+#include "formats/mlx/stored_model.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+#include <vector>
+
+#include "formats/tokenizer_files.h"
+#include "model/rope.h"
+
+namespace phiq::mlx {
+namespace {
+
+// The model as mlx-lm runs it: its longrope has no short factors.
+ModelConfig AsRun(ModelConfig config) {
+  config.short_factor = config.long_factor;
+  return config;
+}
+
+class MlxModel final : public StoredModel {
+ public:
+  MlxModel(Folder folder, std::string path)
+      : StoredModel(std::move(path)),
+        folder_(std::move(folder)),
+        config_(AsRun(folder_.config())),
+        tables_(config_) {
+    for (const Weight& weight : folder_.weights()) {
+      StoredPiece piece;
+      piece.name = weight.name;
+      piece.role = weight.id.role;
+      piece.layer = weight.id.layer;
+      piece.n_rows = weight.n_rows;
+      piece.row_elements = weight.row_elements;
+      piece.type = EncodingName(weight.encoding);
+      piece.encoding = weight.encoding;
+      piece.size_bytes = folder_.SizeBytes(weight);
+      pieces_.push_back(std::move(piece));
+    }
+  }
+
+  std::string_view kind() const noexcept override { return "mlx"; }
+  const ModelConfig& config() const noexcept override { return config_; }
+  std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
+
+  void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
+                std::span<float> out) const override {
+    folder_.ReadRows(folder_.weights()[piece], first_row, n_rows, codec, out);
+  }
+
+  void ReadRotary(std::uint64_t n_positions, std::span<float> cosines,
+                  std::span<float> sines) const override {
+    tables_.ReadRotary(n_positions, cosines, sines);
+  }
+
+  std::string RotaryNote(std::uint64_t n_positions) const override {
+    const ModelConfig& model = folder_.config();
+    if (model.short_factor == model.long_factor ||
+        n_positions > model.original_max_position_embeddings)
+      return "";
+    return fmt::format(
+        "mlx-lm has the long rotary factors at every length, the model has short ones "
+        "up to {} tokens: figures against other formats show that, too",
+        model.original_max_position_embeddings);
+  }
+
+  Tokenizer ReadTokenizer(const WarningFn& warn) const override {
+    return ReadTokenizerBeside(folder_.files().path(), config_, warn);
+  }
+
+  void CheckUnchanged() const override { folder_.tensors().CheckUnchanged(); }
+
+ private:
+  const Folder folder_;
+  const ModelConfig config_;
+  const ConfigTables tables_;  // refers to config_
+  std::vector<StoredPiece> pieces_;
+};
+
+}  // namespace
+
+std::unique_ptr<StoredModel> MakeStoredModel(Folder folder, std::string path) {
+  return std::make_unique<MlxModel>(std::move(folder), std::move(path));
+}
+
+}  // namespace phiq::mlx

@@ -1,0 +1,171 @@
+// Plans an MLX folder: the type of every tensor as mlx-lm's quantize_model decides it, then rules.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "phiq/error.h"
+#include "phiq/text.h"
+#include "plan/float_types.h"
+#include "plan/lines.h"
+#include "plan/mlx_recipe.h"
+#include "plan/planners.h"
+
+namespace phiq {
+namespace {
+
+// What mlx-lm writes as the bits of a folder whose every tensor has an entry of its own.
+constexpr int kRecipeBits = 4;
+
+Error Usage(std::string message) { return {ErrorCode::kUsage, std::move(message)}; }
+
+// mlx-lm leaves out the short factors (its batches mix lengths).
+std::optional<Decision> RotaryDecision(const ModelConfig& config) {
+  if (config.rope_scaling != RopeScalingType::kLongRope ||
+      config.short_factor == config.long_factor)
+    return std::nullopt;
+  return Decision{
+      "rotary factors", "long",
+      fmt::format("mlx-lm has them at every length: texts of up to {} tokens, for which "
+                  "the model has the short ones, differ from the model's",
+                  config.original_max_position_embeddings)};
+}
+
+class Planner {
+ public:
+  Planner(const Model& model, std::span<const SourceTensor> tensors, const PlanOptions& options)
+      : model_(model), tensors_(tensors), options_(options), type_(FindMlxType(options.type)) {
+    CheckMlxModel(model.config);
+    for (const TensorRule& rule : options.tensor_rules) rule_types_.push_back(&TypeOfRule(rule));
+    CheckGroupSize();
+  }
+
+  Plan Make(const WarningFn& warn) {
+    WarnOfIgnoredWindow(model_.config, "mlx-lm", warn);
+    Plan plan;
+    plan.format = Format::kMlx;
+    plan.type = type_.name;
+    if (std::optional<Decision> decision = RotaryDecision(model_.config))
+      plan.decisions.push_back(*std::move(decision));
+    const std::vector<std::optional<std::size_t>> deciding =
+        MatchRules(options_.tensor_rules, SubjectsOf(model_, tensors_));
+    for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
+      PlanLine line = LineOf(model_.tensors[i], tensors_);
+      Decide(line, deciding[i]);
+      FitToShape(line, warn);
+      SetSize(line);
+      plan.lines.push_back(std::move(line));
+    }
+    SetCommon(plan);
+    return plan;
+  }
+
+ private:
+  static const MlxType& TypeOfRule(const TensorRule& rule) {
+    std::vector<std::string> known;
+    for (const MlxType& type : MlxTypes()) {
+      if (type.is_recipe()) continue;
+      if (LowerAscii(type.name) == LowerAscii(rule.type)) return type;
+      known.emplace_back(type.name);
+    }
+    throw UnknownTensorType(rule, known);
+  }
+
+  void CheckGroupSize() const {
+    if (!options_.group_size) return;
+    if (const std::uint32_t n = *options_.group_size; n != 32 && n != 64 && n != 128)
+      throw Usage(fmt::format("--group-size {}: MLX has 32, 64 and 128",
+                              n == 0 ? "row" : fmt::format("{}", n)));
+    const bool has_groups =
+        type_.is_affine() ||
+        std::ranges::any_of(rule_types_, [](const MlxType* type) { return type->is_affine(); });
+    if (has_groups) return;
+    throw Usage(type_.has_codes()
+                    ? fmt::format("--group-size: type {} has groups of {} only", type_.name,
+                                  MlxFloatEncoding(type_.mode, FloatType::kBF16, {}).group_size)
+                    : fmt::format("--group-size: type {} has no groups", type_.name));
+  }
+
+  // What a tensor is cast to before anything else, and stays without codes.
+  FloatType FloatTypeOfLine(const PlanLine& line) const {
+    if (!type_.has_codes()) return type_.float_type;
+    // DescribeModel has refused every other dtype.
+    return FloatTypeOf(model_.config.torch_dtype.value_or(tensors_[*line.source].dtype)).value();
+  }
+
+  MlxEncoding EncodingOf(const MlxType& type, FloatType float_type, int bits) const {
+    if (!type.is_affine()) return MlxFloatEncoding(type.mode, float_type, options_.mlx.rounding);
+    return {MlxMode::kAffine, bits, options_.group_size.value_or(kMlxDefaultGroup), float_type,
+            options_.mlx.rounding};
+  }
+
+  // The wanted encoding, by recipe and rules.
+  void Decide(PlanLine& line, std::optional<std::size_t> rule) const {
+    const FloatType float_type = FloatTypeOfLine(line);
+    line.encoding = GgmlTypeOf(float_type);
+    if (IsNorm(line.role)) {
+      line.reason = "norm";
+      return;
+    }
+    const bool is_shared = line.role == TensorRole::kTokenEmbedding && IsTied(model_);
+    const std::string_view shared = is_shared ? ", tied: the output head too" : "";
+    const MlxType& type = rule ? *rule_types_[*rule] : type_;
+    if (rule) {
+      line.reason = fmt::format("{}{}", RuleReason(options_.tensor_rules[*rule]), shared);
+      if (!type.has_codes()) line.encoding = GgmlTypeOf(type.float_type);
+    } else {
+      line.reason = fmt::format("{}: default{}", type.name, shared);
+    }
+    if (!type.has_codes()) return;
+    int bits = type.bits;
+    if (type.is_recipe()) {
+      if (const auto why = FavouredBecause(line.role, line.layer, model_.config.n_layers)) {
+        bits = type.high_bits;
+        line.reason = fmt::format("{}: {}", type.name, *why);
+      }
+    }
+    line.encoding = EncodingOf(type, float_type, bits);
+  }
+
+  // mlx-lm leaves rows as floats that groups do not fit.
+  void FitToShape(PlanLine& line, const WarningFn& warn) const {
+    const auto* codes = std::get_if<MlxEncoding>(&line.encoding);
+    if (codes == nullptr || line.row_elements() % codes->group_size == 0) return;
+    const Encoding floats = GgmlTypeOf(codes->float_type);
+    std::string reason =
+        fmt::format("row of {} is not a multiple of {}: {} -> {}", line.row_elements(),
+                    codes->group_size, EncodingName(line.encoding), EncodingName(floats));
+    line.encoding = floats;
+    TakeFallback(line, std::move(reason), options_.strict_types, warn);
+  }
+
+  // The encoding that config.json gives to all: that of --type, or of the first rule that has
+  // codes.
+  void SetCommon(Plan& plan) const {
+    const auto has_codes = [](const PlanLine& line) {
+      return std::holds_alternative<MlxEncoding>(line.encoding);
+    };
+    const auto first = std::ranges::find_if(plan.lines, has_codes);
+    if (first == plan.lines.end()) return;
+    plan.mlx.lists_all = type_.is_recipe();
+    const MlxEncoding& codes = std::get<MlxEncoding>(first->encoding);
+    plan.mlx.common = type_.has_codes() ? EncodingOf(type_, codes.float_type,
+                                                     type_.is_recipe() ? kRecipeBits : type_.bits)
+                                        : codes;
+  }
+
+  const Model& model_;
+  std::span<const SourceTensor> tensors_;
+  const PlanOptions& options_;
+  const MlxType& type_;
+  std::vector<const MlxType*> rule_types_;
+};
+
+}  // namespace
+
+Plan MakeMlxPlan(const Model& model, std::span<const SourceTensor> tensors,
+                 const PlanOptions& options, const WarningFn& warn) {
+  return Planner(model, tensors, options).Make(warn);
+}
+
+}  // namespace phiq

@@ -1,0 +1,100 @@
+// The types as a table, and the rule of the recipes.
+#include "plan/mlx_recipe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "phiq/error.h"
+#include "phiq/text.h"
+#include "plan/lines.h"
+
+namespace phiq {
+namespace {
+
+using enum FloatType;
+using enum MlxMode;
+
+// Bits per weight are Phi-3.5-mini's, with groups of 64.
+// clang-format off
+constexpr MlxType kTypes[] = {
+    {"F32", "32.00 bits, exact", kF32, kAffine, 0, 0},
+    {"F16", "16.00 bits, half floats", kF16, kAffine, 0, 0},
+    {"BF16", "16.00 bits, exact for bfloat16 checkpoints", kBF16, kAffine, 0, 0},
+    {"8bit", "8.50 bits, nearly lossless", kF32, kAffine, 8, 0},
+    {"mxfp8", "8.25 bits, small floats; between 5bit and 6bit in quality", kF32, kMxfp8, 8, 0},
+    {"6bit", "6.50 bits, hardly worse than 8bit", kF32, kAffine, 6, 0},
+    {"5bit", "5.50 bits", kF32, kAffine, 5, 0},
+    {"mixed_4_6", "5.00 bits, 6 of them in half of the qkv and down projections and the head", kF32, kAffine, 4, 6},
+    {"4bit", "4.50 bits, the usual choice", kF32, kAffine, 4, 0},
+    {"nvfp4", "4.50 bits, small floats; 4bit is better for weights this small", kF32, kNvfp4, 4, 0},
+    {"mxfp4", "4.25 bits, small floats", kF32, kMxfp4, 4, 0},
+    {"mixed_3_6", "4.25 bits, as mixed_4_6", kF32, kAffine, 3, 6},
+    {"mixed_3_4", "3.75 bits, as mixed_4_6", kF32, kAffine, 3, 4},
+    {"3bit", "3.50 bits, poor", kF32, kAffine, 3, 0},
+    {"mixed_2_6", "3.50 bits, as mixed_4_6; very poor", kF32, kAffine, 2, 6},
+    {"2bit", "2.50 bits, unusable without a better method", kF32, kAffine, 2, 0},
+};
+// clang-format on
+
+}  // namespace
+
+std::span<const MlxType> MlxTypes() noexcept { return kTypes; }
+
+const MlxType& FindMlxType(std::string_view name) {
+  const std::string wanted = LowerAscii(name);
+  const auto* found = std::ranges::find_if(
+      kTypes, [&](const MlxType& type) { return LowerAscii(type.name) == wanted; });
+  if (found != std::end(kTypes)) return *found;
+  std::vector<std::string> known;
+  for (const MlxType& type : kTypes) known.emplace_back(type.name);
+  throw UnknownType(name, known);
+}
+
+std::string_view MlxTypeOf(Precision precision) noexcept {
+  switch (precision) {
+    case Precision::kInt4:
+      return "4bit";
+    case Precision::kInt8:
+      return "8bit";
+    case Precision::kFp16:
+      return "F16";
+    case Precision::kBf16:
+      return "BF16";
+    case Precision::kFp32:
+      return "F32";
+  }
+  return "";
+}
+
+void CheckMlxModel(const ModelConfig& config) {
+  const auto unsupported = [](std::string message) {
+    return Error(ErrorCode::kUnsupported, std::move(message)).In("config.json");
+  };
+  if (config.rope_scaling == RopeScalingType::kYarn)
+    throw unsupported("rope type yarn is not in mlx-lm's phi3");
+  // mlx-lm rounds down for each head, phiq over the whole width.
+  const auto rope_dim = static_cast<std::uint32_t>(config.partial_rotary_factor * config.head_dim);
+  if (rope_dim != config.rope_dim) {
+    throw unsupported(
+        fmt::format("partial_rotary_factor {} rotates {} dimensions of a head, in "
+                    "mlx-lm {}",
+                    config.partial_rotary_factor, config.rope_dim, rope_dim));
+  }
+}
+
+std::optional<std::string_view> FavouredBecause(TensorRole role, std::int32_t layer,
+                                                std::uint32_t n_layers) noexcept {
+  if (role == TensorRole::kOutputHead) return "the output head";
+  if (role != TensorRole::kAttentionQkv && role != TensorRole::kMlpDown) return std::nullopt;
+  const auto i = static_cast<std::uint32_t>(layer);
+  const std::uint32_t eighth = n_layers / 8;
+  // Of the layers before the first eighth's end the first condition has spoken.
+  if (i < eighth || i >= 7 * n_layers / 8) return "the first or last eighth of the layers";
+  if ((i - eighth) % 3 == 2) return "every third layer";
+  return std::nullopt;
+}
+
+}  // namespace phiq

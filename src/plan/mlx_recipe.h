@@ -1,0 +1,48 @@
+// What --type and the encoding options mean for MLX.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "phiq/encoding.h"
+#include "phiq/model.h"
+#include "phiq/profile.h"
+
+namespace phiq {
+
+// Floats, one encoding for all matrices, or two widths (a recipe).
+struct MlxType {
+  std::string_view name;
+  std::string_view description;
+  FloatType float_type;  // of floats
+  MlxMode mode;          // of codes
+  int bits;              // of codes; 0: floats
+  int high_bits;         // of a recipe, for the matrices that it favours; else 0
+
+  bool has_codes() const noexcept { return bits != 0; }
+  bool is_recipe() const noexcept { return high_bits != 0; }
+  bool is_affine() const noexcept { return has_codes() && mode == MlxMode::kAffine; }
+};
+
+inline constexpr std::uint32_t kMlxDefaultGroup = 64;  // of affine codes
+
+// Largest first.
+std::span<const MlxType> MlxTypes() noexcept;
+
+// By name, any case. Throws kUsage (with a suggestion).
+const MlxType& FindMlxType(std::string_view name);
+
+// The type that a precision means.
+std::string_view MlxTypeOf(Precision precision) noexcept;
+
+// Throws kUnsupported: what mlx-lm's phi3 computes otherwise than the model, whatever the types.
+void CheckMlxModel(const ModelConfig& config);
+
+// Whether a recipe gives a matrix its high width, and why; nullopt: the low one. The rule of
+// mlx-lm's --quant-predicate, whose search for "v_proj" finds the fused qkv_proj.
+std::optional<std::string_view> FavouredBecause(TensorRole role, std::int32_t layer,
+                                                std::uint32_t n_layers) noexcept;
+
+}  // namespace phiq
