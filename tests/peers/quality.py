@@ -22,25 +22,25 @@ PERPLEXITY = {"phi35-tiny": 14.4212, "phi4mini-tiny": 16.9597}
 
 
 class Quality:
-    """Perplexity of the first 32 windows of 256 tokens, and the divergence from another session."""
+    """Perplexity of the first windows of a text, and the divergence from another session."""
 
-    def __init__(self, ids, base):
-        self.windows = np.array(ids[:N_WINDOWS * WINDOW]).reshape(N_WINDOWS, WINDOW)
+    def __init__(self, ids, base, n_windows=N_WINDOWS, window=WINDOW):
+        self.windows = np.array(ids[:n_windows * window]).reshape(n_windows, window)
         self.base = base
 
     @functools.cached_property
     def base_log_probabilities(self):
-        return [log_softmax(logits) for _, logits in self._batches(self.base, 8)]
+        return np.concatenate([log_softmax(logits) for _, logits in self._batches(self.base, 8)])
 
     def _batches(self, session, batch):
-        for first in range(0, N_WINDOWS, batch):
+        for first in range(0, len(self.windows), batch):
             windows = self.windows[first:first + batch]
             yield windows, session.run(windows)[0][:, :-1]  # the last position predicts nothing known
 
     def measure(self, session, batch=8):
         """{"kl", "same_top", "perplexity"}. A graph that quantizes activations by tensor wants batch=1."""
         kl, same_top, loss = [], [], []
-        base = np.concatenate(self.base_log_probabilities)
+        base = self.base_log_probabilities
         for i, (windows, logits) in enumerate(self._batches(session, batch)):
             p, q = base[i * batch:(i + 1) * batch], log_softmax(logits)
             kl.append((np.exp(p) * (p - q)).sum(axis=-1))
