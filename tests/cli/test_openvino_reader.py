@@ -77,6 +77,12 @@ def test_row_100_broken_xml(folder):
     inspect_xml(folder, b"", "at byte")
 
 
+def test_row_100_an_attribute_comes_once(folder):
+    """pugixml, which OpenVINO reads with too, takes the first and keeps quiet."""
+    inspect_xml(folder, NET % (b'<layer id="1" name="a" id="2"/>', b""), "two attributes 'id'", "at byte 56")
+    inspect_xml(folder, NET % (b"<layer id = '1'\n name='a'\tid\n=\n'2' />", b""), "two attributes 'id'", "at byte 56")
+
+
 def test_row_100_limits(folder):
     inspect_xml(folder, b"<a>" * 65 + b"</a>" * 65, "deeper than 64", "at byte 192")
     attributes = b"".join(b' a%d=""' % i for i in range(1_000_000))

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "base/limits.h"
 #include "base/utf8.h"
@@ -57,21 +58,25 @@ class Walker {
   std::size_t Element(std::size_t start) {
     if (++n_elements_ > limits::kXmlElements)
       throw Bad(start, fmt::format("more than {} elements", limits::kXmlElements));
-    std::size_t n_attributes = 0;
+    std::vector<std::string_view> names;
+    std::size_t end_of_last = start + 1;  // attribute
     for (std::size_t i = start + 1; i < text_.size(); ++i) {
       const char c = text_[i];
       if (c == '"' || c == '\'') {
         const std::size_t end = text_.find(c, i + 1);
         if (end == std::string_view::npos) throw Bad(i, "an attribute that does not end");
-        if (++n_attributes > limits::kXmlElementAttributes ||
+        names.push_back(NameIn(text_.substr(end_of_last, i - end_of_last)));
+        if (names.size() > limits::kXmlElementAttributes ||
             ++n_attributes_ > limits::kXmlAttributes) {
           throw Bad(i, fmt::format("too many attributes (allowed are {} of an element, {} in all)",
                                    limits::kXmlElementAttributes, limits::kXmlAttributes));
         }
         i = end;
+        end_of_last = end + 1;
       } else if (c == '<') {
         break;
       } else if (c == '>') {
+        CheckNames(start, names);
         if (text_[i - 1] == '/') return i + 1;
         if (++depth_ > limits::kXmlDepth) {
           throw Bad(start, fmt::format("elements nest deeper than {}", limits::kXmlDepth));
@@ -80,6 +85,21 @@ class Walker {
       }
     }
     throw Bad(start, "an element that does not end");
+  }
+
+  // The last word of what stands between two values: "net version=".
+  static std::string_view NameIn(std::string_view between) {
+    constexpr std::string_view kBlank = " \t\r\n";
+    between = between.substr(0, between.find_last_not_of(" \t\r\n=") + 1);
+    return between.substr(between.find_last_of(kBlank) + 1);  // npos + 1 is 0
+  }
+
+  // Of two attributes of one name each parser would believe another.
+  void CheckNames(std::size_t start, std::vector<std::string_view>& names) const {
+    std::ranges::sort(names);
+    const auto twice = std::ranges::adjacent_find(names);
+    if (twice == names.end()) return;
+    throw Bad(start, fmt::format("an element with two attributes '{}'", Escape(*twice)));
   }
 
   const std::string_view text_;
