@@ -129,11 +129,14 @@ def with_place(**values):
     ({"shape": "1, -1, 256"}, ["shape is '1, -1, 256'"]),
     ({"element_type": "f16"}, ["size 1024", "512 bytes"]),
     ({"element_type": "f8e4m3"}, ["type f8e4m3"]),
+    ({"element_type": "i64", "shape": "1, 1, 128"}, ["type i64"]),
+    ({"element_type": "boolean", "shape": "1, 1, 1024"}, ["type boolean"]),
+    ({"element_type": "string", "shape": "256, 16, 4611686018427387904"}, ["type string"]),
 ])
 def test_row_101_places(copy, values, needles):
     folder = copy()
     edit(folder, with_place(**values))
-    code = 6 if values.get("element_type") == "f8e4m3" else 3
+    code = 6 if values.get("element_type") in ("f8e4m3", "i64", "boolean", "string") else 3
     refused(run(["inspect", folder]), code, "openvino_model.xml", "model.norm.weight", *needles)
 
 

@@ -76,6 +76,11 @@ std::optional<WeightId> FindWeightId(const std::string& name) {
   return std::nullopt;
 }
 
+bool IsCode(ElementType type) {
+  using enum ElementType;
+  return type == kU8 || type == kI8 || type == kU4 || type == kI4;
+}
+
 bool IsFloat(ElementType type) {
   return type == ElementType::kF32 || type == ElementType::kF16 || type == ElementType::kBF16;
 }
@@ -185,7 +190,7 @@ void Folder::FindWeights() {
     const StoredConst& codes = constants_[i];
     const std::optional<WeightId> id = FindWeightId(CheckpointNameOf(codes.name));
     if (!id) continue;
-    if (!codes.type || codes.dims.empty() ||
+    if (!codes.type || !(IsFloat(*codes.type) || IsCode(*codes.type)) || codes.dims.empty() ||
         std::ranges::find(codes.dims, std::uint64_t{0}) != codes.dims.end()) {
       throw Error(ErrorCode::kUnsupported,
                   fmt::format("layer {} '{}': weights of type {}, [{}] are not supported",
@@ -215,10 +220,9 @@ void Folder::FindWeights() {
     if (!weight.arrays[kScales]) throw Bad(codes, "has codes but no scales");
     const StoredConst& scales = constants_[*weight.arrays[kScales]];
     const bool is_grouped = codes.dims.size() == 3;
-    if (spec.bits > 8 || codes.dims.size() < 2 || codes.dims.size() > 3)
-      throw Bad(codes,
-                fmt::format("codes of type {} with {} dimensions, needs 4 or 8 bits and 2 or 3",
-                            codes.type_name, codes.dims.size()));
+    if (codes.dims.size() < 2 || codes.dims.size() > 3)
+      throw Bad(codes, fmt::format("codes of type {} with {} dimensions, needs 2 or 3",
+                                   codes.type_name, codes.dims.size()));
     weight.n_rows = codes.dims[0];
     weight.row_elements = codes.dims[1] * (is_grouped ? codes.dims[2] : 1);
     spec.group_size = is_grouped ? codes.dims[2] : 0;
