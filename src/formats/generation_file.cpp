@@ -1,6 +1,7 @@
 #include "formats/generation_file.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <optional>
 #include <string>
@@ -15,11 +16,18 @@ namespace phiq {
 SideFile MakeGenerationConfig(const CheckpointFolder& folder, const Model& model, Plan& plan) {
   const GenerationConfig generation = ReadGenerationConfig(folder, model);
   const std::optional<std::string> text = folder.ReadFile(kGenerationConfig, limits::kConfigBytes);
-  if (text && generation.added_eos.empty()) return {std::string(kGenerationConfig), BytesOf(*text)};
+  if (text && generation.file_names_eos && generation.added_eos.empty())
+    return {std::string(kGenerationConfig), BytesOf(*text)};
   OrderedJson json = OrderedJson::object();
   if (text) {
     // Read once more, for the order of its keys.
     json = ParseOrderedJson(*text, kGenerationConfig);
+    if (!generation.file_names_eos) {
+      plan.decisions.push_back(
+          {fmt::format("{}: eos_token_id", kGenerationConfig),
+           fmt::format("[{}]", fmt::join(generation.eos_token_ids, ", ")),
+           "it names none, and runtimes do not look for all of them elsewhere"});
+    }
   } else {
     plan.decisions.push_back({std::string(kGenerationConfig), "new",
                               "the checkpoint has none, and config.json names one id at most"});

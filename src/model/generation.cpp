@@ -91,6 +91,7 @@ GenerationConfig ReadGenerationConfig(const CheckpointFolder& folder, const Mode
     take("eos_token_id", config.eos_token_ids);
     take("pad_token_id", pad);
     if (name == "config.json") continue;
+    config.file_names_eos = !reader.Ids("eos_token_id").empty();
     config.do_sample = JsonBool(*json, "do_sample", path).value_or(config.do_sample);
     config.temperature = JsonNumber(*json, "temperature", path).value_or(config.temperature);
     config.top_k = JsonUnsigned(*json, "top_k", path).value_or(config.top_k);

@@ -20,6 +20,7 @@ struct GenerationConfig {
   // Ids added to eos_token_ids, with their text: the chat template ends turns with them, and
   // without them generation never stops.
   std::vector<std::pair<std::uint32_t, std::string>> added_eos;
+  bool file_names_eos = false;  // generation_config.json has end-of-text ids of its own
   bool do_sample = false;
   double temperature = 1.0;
   std::uint64_t top_k = 50;

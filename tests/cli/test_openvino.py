@@ -74,6 +74,26 @@ def test_a_missing_generation_config_is_made(checkpoint, folder):
     assert 2055 in json.loads((folder / "out" / "generation_config.json").read_text())["eos_token_id"]
 
 
+@pytest.mark.parametrize("named", [None, -1, [], "missing"])
+@pytest.mark.parametrize("config", [2055, [2055, 2049]])
+def test_ends_that_only_config_json_names_are_written(checkpoint, folder, config, named):
+    """openvino-genai takes the end of generation_config.json or else the tokenizer's one, 2048."""
+    path = checkpoint / "generation_config.json"
+    text = json.loads(path.read_text())
+    del text["eos_token_id"]
+    path.write_text(json.dumps(text if named == "missing" else {**text, "eos_token_id": named}))
+    of_model = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**of_model, "eos_token_id": config}))
+    planned = run(["plan", checkpoint, "--format", "openvino", "--type", "F16", "--json"]).ok().json()
+    wanted = config if isinstance(config, list) else [config]
+    (decision,) = planned["decisions"]
+    assert decision["subject"] == "generation_config.json: eos_token_id"
+    assert decision["value"] == f"[{', '.join(map(str, wanted))}]"
+    quantize(checkpoint, folder / "out", "--type", "F16").ok()
+    assert json.loads((folder / "out" / "generation_config.json").read_text()) == {**text, "eos_token_id": wanted}
+    run(["verify", folder / "out", "--against", checkpoint]).ok()
+
+
 def test_without_tokenizer_json_there_is_no_folder(checkpoint, folder):
     (checkpoint / "tokenizer.json").unlink()
     refused(quantize(checkpoint, folder / "out"), 4, "tokenizer.json", "openvino-genai needs it")

@@ -76,7 +76,9 @@ TEST_F(GenerationFile, GetsTheEndOfATurnThatItLacks) {
 
 TEST_F(GenerationFile, TakesConfigJsonsEndWhereItNamesNone) {
   EXPECT_EQ(Make("{}"), "{\n  \"eos_token_id\": [\n    2048,\n    2055\n  ]\n}\n");
-  EXPECT_THAT(plan_.decisions, SizeIs(1));
+  ASSERT_THAT(plan_.decisions, SizeIs(2));
+  EXPECT_EQ(plan_.decisions[0].value, "[2048, 2055]");
+  EXPECT_EQ(plan_.decisions[1].value, "+2055");
 }
 
 TEST_F(GenerationFile, IsNewWhereThereIsNone) {
