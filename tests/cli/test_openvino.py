@@ -1,7 +1,9 @@
 """OpenVINO folders as the program writes them: their files, exact sizes, the same bytes however they are made."""
 import hashlib
 import json
+import re
 import shutil
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 
@@ -92,6 +94,34 @@ def test_ends_that_only_config_json_names_are_written(checkpoint, folder, config
     quantize(checkpoint, folder / "out", "--type", "F16").ok()
     assert json.loads((folder / "out" / "generation_config.json").read_text()) == {**text, "eos_token_id": wanted}
     run(["verify", folder / "out", "--against", checkpoint]).ok()
+
+
+# --- the tokenizer's graph -------------------------------------------------------------------
+
+def text_constants(folder, stem):
+    """The texts among the constants of a graph, without its lists of strings."""
+    data = (folder / f"{stem}.bin").read_bytes()
+    for layer in ElementTree.parse(folder / f"{stem}.xml").iter("layer"):
+        place = layer.find("data")
+        if layer.get("type") == "Const" and place.get("element_type") == "u8" and "/" not in layer.get("name"):
+            first = int(place.get("offset"))
+            yield data[first:first + int(place.get("size"))].decode()
+
+
+def test_the_longest_of_several_added_tokens_is_found(checkpoint, folder):
+    """Also where tokens that swallow white space and tokens that do not begin with one another."""
+    path = checkpoint / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    flags = {"<+a+>b": True, "<+a": False, "<+a+>": False, "<+a+>bc": False, "<+": True, "z+": False}
+    for i, (content, rstrip) in enumerate(flags.items()):
+        tokenizer["added_tokens"].append({"id": 2100 + i, "content": content, "single_word": False, "lstrip": False,
+                                          "rstrip": rstrip, "normalized": False, "special": True})
+    path.write_text(json.dumps(tokenizer))
+    quantize(checkpoint, folder / "out", "--type", "F16").ok()
+    (expression,) = [text for text in text_constants(folder / "out", "openvino_tokenizer") if r"\<\+a" in text]
+    expression = re.compile(expression.replace(r"\x{180E}", r"\u180E"))
+    for content in flags:
+        assert expression.match(content + "!").group() == content
 
 
 def test_without_tokenizer_json_there_is_no_folder(checkpoint, folder):

@@ -123,14 +123,17 @@ std::string AddedTokenExpression(std::vector<AddedToken> tokens) {
     return std::tie(a.content, a.lstrip, a.rstrip) > std::tie(b.content, b.lstrip, b.rstrip);
   });
   std::vector<std::pair<std::pair<bool, bool>, std::vector<std::string>>> groups;
-  for (const AddedToken& token : tokens) {
-    const std::pair strips(token.lstrip, token.rstrip);
-    auto group = std::ranges::find_if(groups, [&](const auto& g) { return g.first == strips; });
-    if (group == groups.end()) {
-      groups.push_back({strips, {}});
-      group = groups.end() - 1;
-    }
-    group->second.push_back(QuoteExpression(token.content));
+  std::vector<std::size_t> group_of;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::string& content = tokens[i].content;
+    std::size_t first = 0;  // group that does not come before a longer token
+    for (std::size_t k = i; k > 0 && tokens[k - 1].content.starts_with(content); --k)
+      first = std::max(first, group_of[k - 1]);
+    const std::pair strips(tokens[i].lstrip, tokens[i].rstrip);
+    while (first < groups.size() && groups[first].first != strips) ++first;
+    if (first == groups.size()) groups.push_back({strips, {}});
+    groups[first].second.push_back(QuoteExpression(content));
+    group_of.push_back(first);
   }
   std::vector<std::string> expressions;
   for (const auto& [strips, words] : groups)
