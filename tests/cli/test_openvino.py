@@ -124,6 +124,45 @@ def test_the_longest_of_several_added_tokens_is_found(checkpoint, folder):
         assert expression.match(content + "!").group() == content
 
 
+def add_token(checkpoint, **flags):
+    path = checkpoint / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["added_tokens"].append({"id": 2100, "content": "foo", "single_word": False, "lstrip": False,
+                                      "rstrip": False, "normalized": False, "special": False, **flags})
+    path.write_text(json.dumps(tokenizer))
+
+
+def test_an_added_token_of_whole_words_is_refused(checkpoint, folder):
+    add_token(checkpoint, single_word=True)
+    refused(quantize(checkpoint, folder / "out"), 6, "tokenizer.json", 'single_word of added token "foo"')
+
+
+def decisions(checkpoint):
+    planned = run(["plan", checkpoint, "--format", "openvino", "--type", "F16", "--json"]).ok().json()
+    return {decision["subject"]: decision["reason"] for decision in planned.get("decisions", [])}
+
+
+@pytest.mark.parametrize("key, reason", [
+    ("add_bos_token", "it is true, and the post_processor of tokenizer.json, which the graph follows, does not add it"),
+    ("add_eos_token", "it is true, and the post_processor of tokenizer.json, which the graph follows, does not add it"),
+    ("clean_up_tokenization_spaces", "it is true: transformers takes spaces before punctuation away, the graph keeps "
+                                     "them"),
+])
+def test_settings_that_the_graph_does_not_follow_are_in_the_plan(checkpoint, key, reason):
+    path = checkpoint / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    for value, wanted in [(False, {}), (True, {f"tokenizer_config.json: {key}": reason})]:
+        path.write_text(json.dumps({**config, key: value}))
+        assert decisions(checkpoint) == wanted
+
+
+def test_a_normalized_added_token_is_in_the_plan(checkpoint):
+    assert decisions(checkpoint) == {}
+    add_token(checkpoint, normalized=True)
+    assert decisions(checkpoint) == {"tokenizer.json: added_tokens": "'foo' is normalized: transformers finds it behind "
+                                                                     "the normalizer"}
+
+
 def test_without_tokenizer_json_there_is_no_folder(checkpoint, folder):
     (checkpoint / "tokenizer.json").unlink()
     refused(quantize(checkpoint, folder / "out"), 4, "tokenizer.json", "openvino-genai needs it")

@@ -14,6 +14,7 @@
 #include "formats/tokenizer_files.h"
 #include "model/side_file.h"
 #include "phiq/error.h"
+#include "phiq/text.h"
 
 namespace phiq::openvino {
 namespace {
@@ -55,11 +56,41 @@ void AddGraph(GraphBuilder graph, std::string_view xml, std::string_view bin,
   files.push_back({std::string(xml), WriteXml(graph.ir())});
 }
 
+// Where the graphs give other ids or another text than transformers does: the plan says so.
+void NoteDifferences(const CheckpointFolder& folder, const Tokenizer& tokenizer,
+                     const TokenizerSteps& steps, Plan& plan) {
+  const auto note = [&](std::string_view subject, std::string_view value, std::string reason) {
+    plan.decisions.push_back({std::string(subject), std::string(value), std::move(reason)});
+  };
+  const auto note_flag = [&](std::string_view key, std::optional<bool> wanted, bool is_done) {
+    if (!wanted || *wanted == is_done) return;
+    note(fmt::format("{}: {}", kTokenizerConfig, key), "not followed",
+         fmt::format("it is {}, and the post_processor of {}, which the graph follows, {} it",
+                     *wanted, kTokenizerJson, is_done ? "adds" : "does not add"));
+  };
+  note_flag("add_bos_token", tokenizer.add_bos, steps.first_special.has_value());
+  note_flag("add_eos_token", tokenizer.add_eos, steps.last_special.has_value());
+  const std::optional<Json> config = ReadJsonObject(folder, kTokenizerConfig, limits::kConfigBytes);
+  constexpr std::string_view kCleanUp = "clean_up_tokenization_spaces";
+  const Json* clean_up = config ? FindMember(*config, kCleanUp) : nullptr;
+  if (clean_up != nullptr && *clean_up == true) {
+    note(fmt::format("{}: {}", kTokenizerConfig, kCleanUp), "not followed",
+         "it is true: transformers takes spaces before punctuation away, the graph keeps them");
+  }
+  const auto normalized = std::ranges::find_if(tokenizer.added_tokens, &AddedToken::normalized);
+  if (normalized != tokenizer.added_tokens.end() && !steps.normalizations.empty()) {
+    note(fmt::format("{}: added_tokens", kTokenizerJson), "found before the normalizer",
+         fmt::format("'{}' is normalized: transformers finds it behind the normalizer",
+                     Escape(normalized->content)));
+  }
+}
+
 void AddTokenizerGraphs(const CheckpointFolder& folder, const Model& model, const SideFile& json,
-                        std::vector<SideFile>& files) {
+                        Plan& plan, std::vector<SideFile>& files) {
   const Tokenizer& tokenizer = model.tokenizer;
   const TokenizerSteps steps =
       ReadTokenizerSteps(TextOf(json), folder.PathOf(json.name).string(), tokenizer);
+  NoteDifferences(folder, tokenizer, steps, plan);
   TokenizerOptions options;
   options.pad_id = tokenizer.pad_id.value_or(tokenizer.eos_id.value_or(0));
   options.max_length = MaxLength(folder, model.config);
@@ -88,7 +119,7 @@ std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model&
   files.push_back({std::string(kConfig), BytesOf(*config)});
   files.push_back(MakeGenerationConfig(folder, model, plan));
   const SideFile json = *std::ranges::find(files, kTokenizerJson, &SideFile::name);
-  AddTokenizerGraphs(folder, model, json, files);
+  AddTokenizerGraphs(folder, model, json, plan, files);
   return files;
 }
 

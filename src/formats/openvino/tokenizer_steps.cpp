@@ -91,8 +91,10 @@ class StepReader {
     steps_.byte_fallback = BoolOf(*model, "byte_fallback", false);
     steps_.added_tokens = tokenizer_.added_tokens;
     std::size_t n_ids = tokenizer_.vocab.size();
-    for (const AddedToken& token : steps_.added_tokens)
+    for (const AddedToken& token : steps_.added_tokens) {
+      if (token.single_word) Refuse("single_word of added token", Json(token.content));
       n_ids = std::max<std::size_t>(n_ids, token.id + std::size_t{1});
+    }
     steps_.vocab.resize(n_ids);
     std::vector<bool> is_added(n_ids);
     for (const AddedToken& token : steps_.added_tokens) {
