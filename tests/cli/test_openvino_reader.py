@@ -160,6 +160,8 @@ BROKEN = {
     "but layer": lambda xml: xml.replace(b"<dim>256</dim>", b"<dim>255</dim>", 1),
     "has another attributes": lambda xml: xml.replace(b'causal="false"', b'causal="true"', 1),
     "are not those that phiq writes": lambda xml: xml.replace(b'SCALE_FACTOR value="8.0"', b'SCALE_FACTOR value="1.0"'),
+    "_options are not those that phiq writes": lambda xml: xml.replace(b"</runtime_options>", b"""</runtime_options>
+        <runtime_options><INFERENCE_PRECISION_HINT value="bf16"/></runtime_options>""", 1),
 }
 
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <utility>
 
@@ -71,17 +72,15 @@ bool HasBytes(const Folder& folder, std::string_view name, std::span<const std::
   return std::ranges::equal(bytes, wanted);
 }
 
-const Info* FindSection(const std::vector<Info>& info, std::string_view name) {
-  const auto found = std::ranges::find(info, name, &Info::name);
-  return found == info.end() ? nullptr : &*found;
-}
-
 void CompareInfo(const Ir& expected, const Ir& found, std::vector<std::string>& problems) {
   constexpr std::string_view kSection = "runtime_options";
+  // Of two sections, and of two values in one, the runtime takes the last.
   const auto values_of = [&](const Ir& ir) {
-    std::map<std::string_view, std::string_view> values;
-    if (const Info* section = FindSection(ir.info, kSection)) {
-      for (const Info& leaf : section->children) values[leaf.name] = leaf.value;
+    std::multiset<std::pair<std::string_view, std::string_view>> values;
+    for (const Info& section : ir.info) {
+      if (section.name != kSection) continue;
+      values.insert({kSection, ""});
+      for (const Info& leaf : section.children) values.insert({leaf.name, leaf.value});
     }
     return values;
   };
