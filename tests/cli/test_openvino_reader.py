@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from harness import DATA, refused, run
+from harness import DATA, MIB, refused, run
 
 TINY = DATA / "phi35-tiny"
 
@@ -177,6 +177,20 @@ def test_row_102_what_computes_refuses_them(copy, problem):
     folder = copy()
     edit(folder, BROKEN[problem])
     refused(run(["compare", folder, TINY]), 3, "openvino_model.xml")
+
+
+def test_row_102_a_shape_of_many_dimensions_is_not_shown_often(folder):
+    """A short file, of which every edge is a problem with a long shape."""
+    layers = [b'<layer id="0"><output><port id="0">' + b"<dim>1</dim>" * 20_000 + b"</port></output></layer>"]
+    layers += [b'<layer id="%d"><input><port id="0"/></input></layer>' % i for i in range(1, 20_000)]
+    edges = [b'<edge from-layer="0" from-port="0" to-layer="%d" to-port="0"/>' % i for i in range(1, 20_000)]
+    content = NET % (b"".join(layers), b"".join(edges))
+    (folder / "x.xml").write_bytes(content)
+    (folder / "x.bin").write_bytes(b"")
+    done = run(["inspect", folder / "x.xml", "--check"])
+    assert done.code == 1 and done.seconds < 10 and done.peak_rss_bytes < 256 * MIB + 2 * len(content)
+    assert "layer 1 '': input 0 is [], but layer 0 gives [1, 1, 1, 1, 1, 1, 1, 1, ... 20000 in all]" in done.text
+    assert "19900 more problems of the graph" in done.text  # 20000 with the names, all of which are empty
 
 
 # --- row 103 ---------------------------------------------------------------------------------

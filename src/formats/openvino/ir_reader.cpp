@@ -174,6 +174,13 @@ class IrReader {
   std::vector<std::map<std::uint64_t, std::size_t>> inputs_, outputs_;  // port id -> its place
 };
 
+// Those of a port, which may claim any number of them.
+std::string ShownDims(const Dims& dims) {
+  if (dims.size() <= limits::kRank) return ShapeText(dims);
+  const Dims first(dims.begin(), dims.begin() + limits::kRank);
+  return fmt::format("{}, ... {} in all", ShapeText(first), dims.size());
+}
+
 // Names a layer on a cycle; empty: there is none. Layers without inputs left to wait for are taken
 // away until none is left; what then remains waits for itself.
 std::string FindCycle(const ReadIr& graph) {
@@ -207,21 +214,28 @@ ReadIr ReadXml(std::string_view text, std::string_view path, std::vector<std::st
 
 std::vector<std::string> FindGraphProblems(const ReadIr& graph) {
   std::vector<std::string> problems;
+  // Nobody sees the text of more, and it could fill the memory.
+  const auto is_listed = [&] {
+    if (problems.size() < limits::kIrProblems) return true;
+    problems.emplace_back();
+    return false;
+  };
   for (std::size_t i = 0; i < graph.ir.layers.size(); ++i) {
     const Layer& layer = graph.ir.layers[i];
     for (std::size_t k = 0; k < layer.inputs.size(); ++k) {
       const Value& input = layer.inputs[k];
-      const std::string where =
-          fmt::format("layer {} '{}': input {}", graph.ids[i], Escape(layer.name), k);
+      const auto where = [&] {
+        return fmt::format("layer {} '{}': input {}", graph.ids[i], Escape(layer.name), k);
+      };
       if (input.layer == kNoLayer) {
-        problems.push_back(where + " comes from nowhere");
+        if (is_listed()) problems.push_back(where() + " comes from nowhere");
         continue;
       }
       const Dims& given = graph.ir.layers[input.layer].outputs[input.output].dims;
-      if (given != graph.in_ports[i][k]) {
-        problems.push_back(fmt::format("{} is [{}], but layer {} gives [{}]", where,
-                                       ShapeText(graph.in_ports[i][k]), graph.ids[input.layer],
-                                       ShapeText(given)));
+      if (given != graph.in_ports[i][k] && is_listed()) {
+        problems.push_back(fmt::format("{} is [{}], but layer {} gives [{}]", where(),
+                                       ShownDims(graph.in_ports[i][k]), graph.ids[input.layer],
+                                       ShownDims(given)));
       }
     }
   }
