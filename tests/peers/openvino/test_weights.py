@@ -44,7 +44,8 @@ FUSED = {"ScaledDotProductAttention": N_LAYERS, "MemoryInput": 2 * N_LAYERS, "Me
          "RoPE": 2 * N_LAYERS, "RMS": 2 * N_LAYERS + 1, "FullyConnected": 4 * N_LAYERS + 1,
          "MatMul": 1, "Gather": 4, "Concatenation": 2, "Softmax": 0, "StridedSlice": 0}
 WEIGHT_TYPES = {"fp32": {"f32"}, "fp16": {"f16"}, "bf16": {"bf16"}, "int8": {"u8"}, "int8-sym": {"i8", "u8"},
-                "int4": {"u8", "i4"}, "int4-asym-r1": {"u8", "u4"}}
+                "int4": {"u8", "i4"}, "int4-asym-r1": {"u8", "u4"}, "int4-row": {"u8", "i4"},
+                "int4-asym-row": {"u8", "u4"}}
 
 
 @pytest.mark.parametrize("build", WEIGHT_TYPES)
