@@ -9,20 +9,12 @@
 #include "base/endian.h"
 #include "base/finite.h"
 #include "phiq/text.h"
+#include "plan/float_types.h"
 
 namespace phiq {
 
 GgmlType TypeOfSource(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return GgmlType::kF32;
-    case DType::kF16:
-      return GgmlType::kF16;
-    case DType::kBF16:
-      return GgmlType::kBF16;
-    default:
-      break;
-  }
+  if (const std::optional<FloatType> type = FloatTypeOf(dtype)) return GgmlTypeOf(*type);
   throw Error(ErrorCode::kInternal,
               fmt::format("dtype {} reached the row reader", DTypeName(dtype)));
 }

@@ -15,7 +15,8 @@ Verification VerifyOpenVino(const VerifyOptions& options, unsigned threads, cons
   Verification result;
   result.problems = folder.FindProblems();
   std::vector<StoredPiece> pieces;
-  for (const openvino::Weight& weight : folder.weights()) pieces.push_back(folder.PieceOf(weight));
+  for (const openvino::Weight& weight : folder.weights())
+    pieces.push_back(WholePiece(weight, folder.SizeBytes(weight)));
   const MatchedWeights found = MatchWeights(pieces, source, result.problems);
   if (openvino::IsOurs(folder)) {
     for (std::string& problem : openvino::FindDifferences(folder, source.folder, source.model))

@@ -32,6 +32,22 @@ struct StoredPiece {
   std::uint64_t size_bytes = 0;  // of all its arrays, as stored
 };
 
+// A piece that is a whole weight of the model. `Weight` has name, id, n_rows, row_elements,
+// encoding.
+template <typename Weight>
+StoredPiece WholePiece(const Weight& weight, std::uint64_t size_bytes) {
+  StoredPiece piece;
+  piece.name = weight.name;
+  piece.role = weight.id.role;
+  piece.layer = weight.id.layer;
+  piece.n_rows = weight.n_rows;
+  piece.row_elements = weight.row_elements;
+  piece.type = EncodingName(weight.encoding);
+  piece.encoding = weight.encoding;
+  piece.size_bytes = size_bytes;
+  return piece;
+}
+
 class StoredModel {
  public:
   // `path`: what messages call it.

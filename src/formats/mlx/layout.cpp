@@ -124,6 +124,8 @@ OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan
   Tensors tensors = TensorsOf(plan);
   safetensors::Files files =
       safetensors::PlaceTensors(tensors.specs, MetadataOf(plan, policies), kMaxShardBytes);
+  std::vector<std::byte> index =
+      BytesOf(safetensors::MakeIndex(files, tensors.specs, plan.n_weights()));
   for (safetensors::Shard& shard : files.shards)
     layout.files.push_back({std::move(shard.name), BytesOf(shard.head), shard.size_bytes});
   for (std::size_t i = 0; i < tensors.arrays.size(); ++i) {
@@ -134,7 +136,7 @@ OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan
   std::ranges::sort(layout.arrays, {}, [](const PlacedArray& array) {
     return std::pair(array.file, array.offset_bytes);
   });
-  layout.files.push_back(WholeFile(std::string(safetensors::kIndexName), BytesOf(MakeIndex(plan))));
+  layout.files.push_back(WholeFile(std::string(safetensors::kIndexName), std::move(index)));
   for (SideFile& file : MakeSideFiles(folder, model, plan)) {
     if (file.name == kConfigName) layout.root = layout.files.size();
     layout.files.push_back(WholeFile(std::move(file.name), std::move(file.content)));

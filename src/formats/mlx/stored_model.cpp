@@ -25,16 +25,7 @@ class MlxModel final : public StoredModel {
         config_(AsRun(folder_.config())),
         tables_(config_) {
     for (const Weight& weight : folder_.weights()) {
-      StoredPiece piece;
-      piece.name = weight.name;
-      piece.role = weight.id.role;
-      piece.layer = weight.id.layer;
-      piece.n_rows = weight.n_rows;
-      piece.row_elements = weight.row_elements;
-      piece.type = EncodingName(weight.encoding);
-      piece.encoding = weight.encoding;
-      piece.size_bytes = folder_.SizeBytes(weight);
-      pieces_.push_back(std::move(piece));
+      pieces_.push_back(WholePiece(weight, folder_.SizeBytes(weight)));
     }
   }
 

@@ -303,19 +303,6 @@ std::uint64_t Folder::SizeBytes(const Weight& weight) const noexcept {
   return sum;
 }
 
-StoredPiece Folder::PieceOf(const Weight& weight) const {
-  StoredPiece piece;
-  piece.name = weight.name;
-  piece.role = weight.id.role;
-  piece.layer = weight.id.layer;
-  piece.n_rows = weight.n_rows;
-  piece.row_elements = weight.row_elements;
-  piece.type = EncodingName(weight.encoding);
-  piece.encoding = weight.encoding;
-  piece.size_bytes = SizeBytes(weight);
-  return piece;
-}
-
 void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64_t n_rows,
                       RowCodec& codec, std::span<float> out) const {
   EncodedRows rows(weight.encoding, n_rows, weight.row_elements);

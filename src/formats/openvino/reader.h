@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "formats/openvino/ir_reader.h"
-#include "formats/stored_model.h"
 #include "io/input_file.h"
 #include "model/weights.h"
 #include "phiq/encoding.h"
@@ -76,7 +75,6 @@ class Folder {
   }
 
   std::uint64_t SizeBytes(const Weight& weight) const noexcept;  // of all arrays
-  StoredPiece PieceOf(const Weight& weight) const;
 
   // Decodes rows [first_row, first_row + n_rows) of a weight.
   //

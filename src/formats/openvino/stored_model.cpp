@@ -38,7 +38,8 @@ class OpenVinoModel final : public StoredModel {
     ReadFormula();
     ReadRotaryFacts();
     CheckGraph();
-    for (const Weight& weight : folder_.weights()) pieces_.push_back(folder_.PieceOf(weight));
+    for (const Weight& weight : folder_.weights())
+      pieces_.push_back(WholePiece(weight, folder_.SizeBytes(weight)));
   }
 
   std::string_view kind() const noexcept override { return "openvino"; }
