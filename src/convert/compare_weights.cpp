@@ -25,14 +25,14 @@ ErrorBound BoundOf(const PlanLine& line) {
   return bound;
 }
 
-struct ErrorSum {
+struct BoundSum {
   double squared_error = 0, squared_weight = 0, max_error = 0;
   double worst_block =
       0;  // largest error of a weight, less the slack / largest weight of its block
   std::uint64_t n_weights = 0;
   bool is_finite = true;
 
-  void Add(const ErrorSum& other) {
+  void Add(const BoundSum& other) {
     squared_error += other.squared_error;
     squared_weight += other.squared_weight;
     max_error = std::max(max_error, other.max_error);
@@ -43,9 +43,9 @@ struct ErrorSum {
 };
 
 // One row, block by block.
-ErrorSum CompareRow(const ErrorBound& bound, std::span<const float> weights,
+BoundSum CompareRow(const ErrorBound& bound, std::span<const float> weights,
                     std::span<const float> decoded) {
-  ErrorSum total;
+  BoundSum total;
   total.n_weights = weights.size();
   for (std::size_t first = 0; first < weights.size(); first += bound.block_size) {
     const std::size_t end = std::min(first + bound.block_size, weights.size());
@@ -67,7 +67,7 @@ ErrorSum CompareRow(const ErrorBound& bound, std::span<const float> weights,
   return total;
 }
 
-VerifiedTensor Judge(const StoredWeight& weight, const ErrorSum& error,
+VerifiedTensor Judge(const StoredWeight& weight, const BoundSum& error,
                      std::vector<std::string>& problems) {
   const ErrorBound bound = BoundOf(weight.line);
   VerifiedTensor tensor;
@@ -146,7 +146,7 @@ void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
   std::vector<Worker> workers(options.threads,
                               Worker{RowReader(source.checkpoint, source.model.config), {}, {}});
   const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, kVerifyElements);
-  std::vector<ErrorSum> of_chunk(chunks.size());
+  std::vector<BoundSum> of_chunk(chunks.size());
   ParallelChunks(
       options.threads, chunks.size(),
       [&](std::size_t item, unsigned i) {
@@ -171,7 +171,7 @@ void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
       {{}, hooks.stop_requested, {}});
   source.checkpoint.CheckUnchanged();
 
-  std::vector<ErrorSum> of_weight(weights.size());
+  std::vector<BoundSum> of_weight(weights.size());
   for (std::size_t item = 0; item < chunks.size(); ++item)
     of_weight[chunks[item].line].Add(of_chunk[item]);
   for (std::size_t i = 0; i < weights.size(); ++i)

@@ -93,7 +93,7 @@ class Wire {
   google::protobuf::io::CodedInputStream stream_;
 };
 
-constexpr std::uint32_t Key(std::uint32_t field, std::uint32_t wire_type) {
+constexpr std::uint32_t FieldKey(std::uint32_t field, std::uint32_t wire_type) {
   return field << 3 | wire_type;
 }
 
@@ -103,11 +103,11 @@ SentencePiece ReadPiece(Wire& wire, std::size_t index) {
   const int end = wire.position() + length;
   while (!wire.IsAt(end)) {
     const std::uint32_t tag = wire.Tag();
-    if (tag == Key(1, kLengthDelimited)) {
+    if (tag == FieldKey(1, kLengthDelimited)) {
       piece.text = wire.Text(end);
-    } else if (tag == Key(2, kFixed32)) {
+    } else if (tag == FieldKey(2, kFixed32)) {
       piece.score = std::bit_cast<float>(wire.Fixed32());
-    } else if (tag == Key(3, kVarint)) {
+    } else if (tag == FieldKey(3, kVarint)) {
       const std::uint64_t type = wire.Varint();
       if (type < 1 || type > 6)
         throw wire.Bad(fmt::format("piece {} has unknown type {}", index, type));
@@ -151,9 +151,9 @@ class Settings {
  public:
   void ReadTrainer(Wire& wire) {
     ReadMessage(wire, "trainer settings", [&](std::uint32_t tag, int) {
-      if (tag == Key(3, kVarint)) {
+      if (tag == FieldKey(3, kVarint)) {
         model_type_ = wire.Varint();
-      } else if (tag == Key(24, kVarint)) {
+      } else if (tag == FieldKey(24, kVarint)) {
         suffix_spaces_ = wire.Varint() != 0;
       } else {
         return false;
@@ -164,13 +164,13 @@ class Settings {
 
   void ReadNormalizer(Wire& wire) {
     ReadMessage(wire, "normalizer settings", [&](std::uint32_t tag, int end) {
-      if (tag == Key(2, kLengthDelimited)) {
+      if (tag == FieldKey(2, kLengthDelimited)) {
         has_character_map_ = !wire.Text(end).empty();
-      } else if (tag == Key(3, kVarint)) {
+      } else if (tag == FieldKey(3, kVarint)) {
         add_dummy_prefix_ = wire.Varint() != 0;
-      } else if (tag == Key(4, kVarint)) {
+      } else if (tag == FieldKey(4, kVarint)) {
         removes_spaces_ = wire.Varint() != 0;
-      } else if (tag == Key(5, kVarint)) {
+      } else if (tag == FieldKey(5, kVarint)) {
         escapes_spaces_ = wire.Varint() != 0;
       } else {
         return false;
@@ -223,16 +223,16 @@ SentencePieceModel ParseSentencePieceModel(std::string_view bytes, std::string_v
   Wire wire(bytes, path);
   while (!wire.IsAt(wire.end())) {
     const std::uint32_t tag = wire.Tag();
-    if (tag == Key(1, kLengthDelimited)) {
+    if (tag == FieldKey(1, kLengthDelimited)) {
       if (pieces.size() == limits::kVocab)
         throw wire.Bad(fmt::format("more than {} pieces", limits::kVocab));
       pieces.push_back(ReadPiece(wire, pieces.size()));
       continue;
     }
-    if (tag == Key(2, kLengthDelimited)) {
+    if (tag == FieldKey(2, kLengthDelimited)) {
       settings.ReadTrainer(wire);
       has_trainer = true;
-    } else if (tag == Key(3, kLengthDelimited)) {
+    } else if (tag == FieldKey(3, kLengthDelimited)) {
       settings.ReadNormalizer(wire);
       has_normalizer = true;
     } else {

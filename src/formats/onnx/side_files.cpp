@@ -95,7 +95,7 @@ OrderedJson ProviderOptions(ExecutionProvider ep) {
 }
 
 // Only keys that every version of the runtime takes: unknown ones are fatal there.
-std::string GenaiConfig(const GenerationConfig& generation, const ModelConfig& config,
+std::string GenaiConfigText(const GenerationConfig& generation, const ModelConfig& config,
                         const OnnxGraphPlan& graph) {
   OrderedJson inputs = {{"input_ids", "input_ids"}, {"attention_mask", "attention_mask"}};
   if (graph.ep == ExecutionProvider::kDml) inputs["position_ids"] = "position_ids";
@@ -171,7 +171,7 @@ std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model&
                                           Escape(text))});
   }
   files.push_back(
-      {std::string(kConfigFile), BytesOf(GenaiConfig(generation, model.config, plan.onnx))});
+      {std::string(kConfigFile), BytesOf(GenaiConfigText(generation, model.config, plan.onnx))});
   return files;
 }
 
