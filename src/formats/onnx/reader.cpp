@@ -13,11 +13,9 @@
 
 #include "base/json.h"
 #include "base/limits.h"
-#include "formats/onnx/data_files.h"
 #include "formats/onnx/data_type.h"
 #include "formats/onnx/graph_problems.h"
 #include "formats/onnx/tensor_data.h"
-#include "formats/onnx/weights.h"
 #include "kernels/transpose.h"
 #include "phiq/text.h"
 
@@ -140,24 +138,6 @@ fs::path ModelFileIn(const fs::path& folder) {
   return folder / "model.onnx";
 }
 
-void CheckName(const std::string& name, std::size_t i) {
-  if (!name.empty() && name.size() <= limits::kNameBytes) return;
-  throw Error(ErrorCode::kBadData,
-              fmt::format("initializer {} has a name of {} bytes, allowed are 1 to {}", i,
-                          name.size(), limits::kNameBytes));
-}
-
-void CopyRange(std::span<const std::byte> from, std::uint64_t offset_bytes,
-               std::span<std::byte> out) {
-  std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(offset_bytes), out.size(), out.begin());
-}
-
-void CheckRange(const std::string& name, std::uint64_t size_bytes, std::uint64_t offset_bytes,
-                std::size_t n) {
-  if (offset_bytes <= size_bytes && n <= size_bytes - offset_bytes) return;
-  throw Error(ErrorCode::kInternal, "read outside of a tensor").Tensor(name);
-}
-
 }  // namespace
 
 Folder Folder::Open(const fs::path& path, const WarningFn& warn) {
@@ -167,82 +147,21 @@ Folder Folder::Open(const fs::path& path, const WarningFn& warn) {
   const WireFacts facts = CheckWire(file);
   Folder folder;
   folder.proto_ = Parse(file);
-  folder.files_.push_back(std::move(file));
   std::vector<Warning> warnings;  // told outside of the try: they name the file themselves
   try {
-    folder.AddInitializers(facts.raw_data);
-    CheckInnerTensors(folder.proto_->graph(), true);
+    ::onnx::GraphProto& graph = *folder.proto_->mutable_graph();
+    folder.initializers_ = Initializers(graph, std::move(file), facts.raw_data);
+    CheckInnerTensors(graph, true);
     // From here on every initializer has its bytes, and as many as its type and dims need.
-    folder.weights_ =
-        FindWeights(folder, [&](const Warning& warning) { warnings.push_back(warning); });
-    folder.tables_ = FindTables(folder);
+    folder.weights_ = FindWeights(graph, folder.initializers_,
+                                  [&](const Warning& warning) { warnings.push_back(warning); });
+    folder.tables_ = FindTables(graph, folder.initializers_);
   } catch (Error& error) {
     error.In(where);
     throw;
   }
   for (const Warning& warning : warnings) warn(warning);
   return folder;
-}
-
-void Folder::AddInitializers(const std::vector<std::optional<ByteRange>>& raw_data) {
-  ::onnx::GraphProto& graph = *proto_->mutable_graph();
-  const auto n_initializers = static_cast<std::size_t>(graph.initializer_size());
-  if (raw_data.size() != n_initializers) {
-    throw Error(ErrorCode::kInternal,
-                fmt::format("{} initializers parsed, {} seen", n_initializers, raw_data.size()));
-  }
-  DataFiles data_files(std::move(files_[0]));
-  initializers_.reserve(n_initializers);
-  for (std::size_t i = 0; i < n_initializers; ++i) {
-    ::onnx::TensorProto& tensor = *graph.mutable_initializer(static_cast<int>(i));
-    CheckName(tensor.name(), i);
-    TensorData data = CheckTensor(tensor);
-    Initializer initializer;
-    initializer.name = tensor.name();
-    initializer.data_type = tensor.data_type();
-    initializer.dims = std::move(data.dims);
-    initializer.size_bytes = data.size_bytes;
-    if (data.external) {
-      try {
-        initializer.file = data_files.Open(data.external->location);
-      } catch (Error& error) {
-        throw std::move(error).Tensor(initializer.name);
-      }
-      initializer.offset_bytes = data.external->offset_bytes;
-      const std::uint64_t file_size = data_files.files()[initializer.file].size();
-      if (initializer.size_bytes > file_size ||
-          initializer.offset_bytes > file_size - initializer.size_bytes) {
-        throw Error(ErrorCode::kBadData,
-                    fmt::format("external data offset {} and length {}, but '{}' has {} bytes",
-                                initializer.offset_bytes, initializer.size_bytes,
-                                Escape(data.external->location), file_size))
-            .Tensor(initializer.name)
-            .Hint("incomplete download?");
-      }
-    } else if (tensor.has_raw_data()) {
-      if (!raw_data[i] || raw_data[i]->size_bytes != tensor.raw_data().size()) {
-        throw Error(ErrorCode::kInternal, "raw_data parsed is not raw_data seen")
-            .Tensor(initializer.name);
-      }
-      initializer.offset_bytes = raw_data[i]->offset_bytes;
-      const std::unique_ptr<std::string> freed(tensor.release_raw_data());
-    } else if (HasTypedData(tensor) && tensor.data_type() != kString) {
-      initializer.content = TypedBytes(tensor);
-    }
-    initializers_.push_back(std::move(initializer));
-  }
-  for (std::size_t i = 0; i < initializers_.size(); ++i) index_.emplace(initializers_[i].name, i);
-  files_ = std::move(data_files).Release();
-}
-
-const Initializer* Folder::Find(std::string_view name) const noexcept {
-  const std::optional<std::size_t> found = FindIndex(name);
-  return found ? &initializers_[*found] : nullptr;
-}
-
-std::optional<std::size_t> Folder::FindIndex(std::string_view name) const noexcept {
-  const auto found = index_.find(name);
-  return found == index_.end() ? std::nullopt : std::optional(found->second);
 }
 
 std::vector<std::string> Folder::FindGraphProblems() const {
@@ -255,23 +174,15 @@ std::vector<std::string> Folder::FindGraphProblems() const {
   return problems;
 }
 
-void Folder::Read(const Initializer& initializer, std::uint64_t offset_bytes,
-                  std::span<std::byte> out) const {
-  CheckRange(initializer.name, initializer.size_bytes, offset_bytes, out.size());
-  if (!initializer.content.empty()) return CopyRange(initializer.content, offset_bytes, out);
-  files_[initializer.file].ReadAt(initializer.offset_bytes + offset_bytes, out);
-}
-
 void Folder::Read(const Table& table, std::uint64_t offset_bytes, std::span<std::byte> out) const {
-  if (table.initializer) return Read(initializers_[*table.initializer], offset_bytes, out);
-  CheckRange(table.name, table.size_bytes, offset_bytes, out.size());
-  CopyRange(std::as_bytes(std::span(table.constant->raw_data())), offset_bytes, out);
+  if (table.initializer) return Read(initializers()[*table.initializer], offset_bytes, out);
+  CopyRange(table.name, std::as_bytes(std::span(table.constant->raw_data())), offset_bytes, out);
 }
 
 std::uint64_t Folder::SizeBytes(const Weight& weight) const noexcept {
   std::uint64_t total = 0;
   for (const std::optional<std::size_t>& array : weight.arrays) {
-    if (array) total += initializers_[*array].size_bytes;
+    if (array) total += initializers()[*array].size_bytes;
   }
   return total;
 }
@@ -290,7 +201,7 @@ void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64
   std::array<std::size_t, kMaxArrays> row_bytes{};
   const std::size_t n_arrays = ArrayCount(weight.encoding);
   for (std::size_t a = 0; a < n_arrays; ++a) {
-    const Initializer& array = initializers_[*weight.arrays[a]];
+    const Initializer& array = initializers()[*weight.arrays[a]];
     row_bytes[a] = ArrayRowBytes(weight.encoding, a, columns);
     const auto stored_bytes = static_cast<std::size_t>(array.size_bytes / weight.n_rows);
     rows[a].resize(n * row_bytes[a]);

@@ -36,7 +36,8 @@ struct BlockShape {
 
 class WeightFinder {
  public:
-  explicit WeightFinder(const Folder& folder) : folder_(folder), graph_(folder.proto().graph()) {
+  WeightFinder(const ::onnx::GraphProto& graph, const Initializers& initializers)
+      : initializers_(initializers), graph_(graph) {
     for (const ::onnx::NodeProto& node : graph_.node()) {
       for (const std::string& output : node.output()) {
         if (!output.empty()) producers_.emplace(output, &node);
@@ -82,9 +83,9 @@ class WeightFinder {
   }
   std::optional<std::size_t> InitializerAt(const ::onnx::NodeProto& node, int i) const {
     const std::string_view name = InputName(node, i);
-    return name.empty() ? std::nullopt : folder_.FindIndex(name);
+    return name.empty() ? std::nullopt : initializers_.FindIndex(name);
   }
-  const Initializer& At(std::size_t i) const { return folder_.initializers()[i]; }
+  const Initializer& At(std::size_t i) const { return initializers_.all()[i]; }
   const ::onnx::NodeProto* ProducerOf(std::string_view name) const {
     const auto found = producers_.find(name);
     return found == producers_.end() ? nullptr : found->second;
@@ -358,7 +359,7 @@ class WeightFinder {
       throw Unsupported(node, "has zero points of B that are no small constant");
     }
     std::vector<std::byte> bytes(static_cast<std::size_t>(At(*zero_points).size_bytes));
-    folder_.Read(At(*zero_points), 0, bytes);
+    initializers_.Read(At(*zero_points), 0, bytes);
     if (std::any_of(bytes.begin(), bytes.end(), [](std::byte b) { return b != std::byte{0}; })) {
       throw Unsupported(node, "has zero points of B other than 0");
     }
@@ -463,7 +464,7 @@ class WeightFinder {
 
   static constexpr std::uint64_t kZeroPointBytes = 1ULL << 20;  // one a column
 
-  const Folder& folder_;
+  const Initializers& initializers_;
   const ::onnx::GraphProto& graph_;
   std::unordered_map<std::string_view, const ::onnx::NodeProto*> producers_;
   std::unordered_multimap<std::string_view, const ::onnx::NodeProto*>
@@ -473,8 +474,9 @@ class WeightFinder {
   std::vector<Weight> weights_;
 };
 
-void WarnOfLeftovers(const Folder& folder, std::span<const Weight> weights, const WarningFn& warn) {
-  std::vector<bool> is_used(folder.initializers().size());
+void WarnOfLeftovers(const Initializers& initializers, std::span<const Weight> weights,
+                     const WarningFn& warn) {
+  std::vector<bool> is_used(initializers.all().size());
   for (const Weight& weight : weights) {
     for (const std::optional<std::size_t>& array : weight.arrays) {
       if (array) is_used[*array] = true;
@@ -483,7 +485,7 @@ void WarnOfLeftovers(const Folder& folder, std::span<const Weight> weights, cons
   std::size_t count = 0;
   const Initializer* largest = nullptr;
   for (std::size_t i = 0; i < is_used.size(); ++i) {
-    const Initializer& initializer = folder.initializers()[i];
+    const Initializer& initializer = initializers.all()[i];
     if (is_used[i] || initializer.size_bytes <= kSmallBytes || IsTableName(initializer.name))
       continue;
     ++count;
@@ -493,8 +495,8 @@ void WarnOfLeftovers(const Folder& folder, std::span<const Weight> weights, cons
   warn({ErrorCode::kBadData,
         fmt::format(
             "{}: {} initializer{} to no weight that phiq knows, the largest is '{}' of {} bytes",
-            Escape(folder.files()[0].path().native()), count, count == 1 ? " belongs" : "s belong",
-            Escape(largest->name), largest->size_bytes)});
+            Escape(initializers.files()[0].path().native()), count,
+            count == 1 ? " belongs" : "s belong", Escape(largest->name), largest->size_bytes)});
 }
 
 // Depth: CheckWire bounds it.
@@ -520,21 +522,22 @@ void AddConstantTables(const ::onnx::GraphProto& graph, std::vector<Table>& tabl
 
 }  // namespace
 
-std::vector<Weight> FindWeights(const Folder& folder, const WarningFn& warn) {
-  std::vector<Weight> weights = WeightFinder(folder).Find();
-  WarnOfLeftovers(folder, weights, warn);
+std::vector<Weight> FindWeights(const ::onnx::GraphProto& graph, const Initializers& initializers,
+                                const WarningFn& warn) {
+  std::vector<Weight> weights = WeightFinder(graph, initializers).Find();
+  WarnOfLeftovers(initializers, weights, warn);
   return weights;
 }
 
-std::vector<Table> FindTables(const Folder& folder) {
+std::vector<Table> FindTables(const ::onnx::GraphProto& graph, const Initializers& initializers) {
   std::vector<Table> tables;
-  for (std::size_t i = 0; i < folder.initializers().size(); ++i) {
-    const Initializer& initializer = folder.initializers()[i];
+  for (std::size_t i = 0; i < initializers.all().size(); ++i) {
+    const Initializer& initializer = initializers.all()[i];
     if (!IsTableName(initializer.name)) continue;
     tables.push_back({initializer.name, initializer.data_type, initializer.dims,
                       initializer.size_bytes, i, nullptr});
   }
-  AddConstantTables(folder.proto().graph(), tables);
+  AddConstantTables(graph, tables);
   return tables;
 }
 
