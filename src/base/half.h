@@ -19,13 +19,18 @@ inline float Fp16ToFloat(std::uint16_t h) noexcept {
   return std::bit_cast<float>(sign | ((exponent + 112U) << 23) | (mantissa << 13));
 }
 
-// Overflow (|x| >= 65520) gives Inf; NaN stays a quiet NaN.
+inline constexpr float kHalfMax = 65504.0F;
+inline constexpr float kHalfOverflow = 65520.0F;  // rounds to Inf from here on
+
+// Overflow (|x| >= kHalfOverflow) gives Inf; NaN stays a quiet NaN.
 inline std::uint16_t FloatToFp16(float x) noexcept {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
   const std::uint32_t sign = (bits >> 16) & 0x8000U;
   const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
-  if (magnitude > 0x7F800000U) return static_cast<std::uint16_t>(sign | 0x7E00U | ((magnitude >> 13) & 0x1FFU));
-  if (magnitude >= 0x477FF000U) return static_cast<std::uint16_t>(sign | 0x7C00U);  // 65520 and above
+  if (magnitude > 0x7F800000U)
+    return static_cast<std::uint16_t>(sign | 0x7E00U | ((magnitude >> 13) & 0x1FFU));
+  if (magnitude >= 0x477FF000U)
+    return static_cast<std::uint16_t>(sign | 0x7C00U);  // 65520 and above
   if (magnitude < 0x38800000U) {  // below 2^-14: a subnormal half, a multiple of 2^-24
     // Adding 0.5 shifts the value so that float's own rounding to nearest even does ours.
     const float rounded = std::bit_cast<float>(magnitude) + 0.5F;

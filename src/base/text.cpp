@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/ascii.h"
 #include "base/checked.h"
 #include "base/utf8.h"
 #include "phiq/error.h"
@@ -24,8 +25,6 @@ bool IsHidden(char32_t c) {
          (c >= 0x2066 && c <= 0x2069);
 }
 
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
 // Levenshtein distance without regard to ASCII case.
 std::size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
@@ -34,7 +33,8 @@ std::size_t EditDistance(std::string_view a, std::string_view b) {
     std::size_t diagonal = row[0];
     row[0] = i;
     for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t substituted = diagonal + (Lower(a[i - 1]) == Lower(b[j - 1]) ? 0 : 1);
+      const std::size_t substituted =
+          diagonal + (LowerAscii(a[i - 1]) == LowerAscii(b[j - 1]) ? 0 : 1);
       diagonal = row[j];
       row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
     }
@@ -68,9 +68,7 @@ std::string Escape(std::string_view untrusted) {
 
 std::string LowerAscii(std::string_view text) {
   std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
+  for (char& c : lower) c = LowerAscii(c);
   return lower;
 }
 
@@ -100,8 +98,7 @@ std::uint64_t ParseSize(std::string_view text) {
   const auto [end, status] =
       std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
   if (status != std::errc() || value < 0) throw fail();
-  std::string unit(end, text.data() + text.size());
-  std::transform(unit.begin(), unit.end(), unit.begin(), Lower);
+  const std::string unit = LowerAscii({end, text.data() + text.size()});
   constexpr std::string_view kLetters = "kmgt";
   double factor = 1;
   if (!unit.empty() && unit != "b") {

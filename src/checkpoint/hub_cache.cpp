@@ -10,6 +10,7 @@
 #include <system_error>
 #include <vector>
 
+#include "base/ascii.h"
 #include "checkpoint/open_input.h"
 #include "io/input_file.h"
 #include "phiq/text.h"
@@ -28,9 +29,7 @@ std::string Variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-bool IsWordCharacter(char c) {
-  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
-}
+bool IsWordCharacter(char c) { return IsAsciiAlphanumeric(c) || c == '_'; }
 
 // "~/x" and "$NAME", "${NAME}" as Python's expanduser and expandvars read them; an unknown
 // variable stays as it is written.
@@ -80,12 +79,11 @@ std::string ReadCommit(const fs::path& ref) {
   commit.erase(std::find_if_not(commit.rbegin(), commit.rend(), is_space).base(), commit.end());
   commit.erase(commit.begin(), std::find_if_not(commit.begin(), commit.end(), is_space));
   // It becomes part of a path, so nothing but a commit id may pass.
-  const bool is_hex = std::all_of(commit.begin(), commit.end(), [](unsigned char c) {
-    return std::isdigit(c) != 0 || (c >= 'a' && c <= 'f');
-  });
+  const bool is_hex = std::all_of(commit.begin(), commit.end(),
+                                  [](char c) { return IsAsciiDigit(c) || (c >= 'a' && c <= 'f'); });
   if (commit.size() != 40 || !is_hex) {
-    throw Error(ErrorCode::kBadData, fmt::format("'{}' is not a commit id of 40 hex digits",
-                                                 Escape(commit)))
+    throw Error(ErrorCode::kBadData,
+                fmt::format("'{}' is not a commit id of 40 hex digits", Escape(commit)))
         .In(ref.native());
   }
   return commit;
@@ -129,8 +127,9 @@ fs::path FindSnapshot(const std::string& id, const WarningFn& warn) {
   if (fs::exists(ref, ignored)) {
     const fs::path snapshot = repository / "snapshots" / ReadCommit(ref);
     if (fs::is_directory(snapshot, ignored)) return snapshot;
-    throw Error(ErrorCode::kInput, fmt::format("refs/main names a snapshot that is not there: no {}",
-                                               Escape(snapshot.native())))
+    throw Error(ErrorCode::kInput,
+                fmt::format("refs/main names a snapshot that is not there: no {}",
+                            Escape(snapshot.native())))
         .In(id)
         .Hint(download);
   }

@@ -4,13 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <span>
 #include <utility>
 
+#include "convert/meter.h"
 #include "convert/open_model.h"
 #include "formats/stored_model.h"
 #include "io/parallel.h"
@@ -203,17 +202,9 @@ std::vector<ErrorSum> Measure(const Side& a, const Side& b, std::span<const Segm
   };
   std::vector<Worker> workers(threads);
   std::vector<ErrorSum> of_chunk(chunks.size());
-  std::atomic<std::uint64_t> n_done = 0;
-  Progress progress;
-  for (const Segment& segment : segments) progress.total += segment.n_rows * segment.row_elements;
-  const auto start = std::chrono::steady_clock::now();
-  const auto tick = [&] {
-    if (!hooks.progress) return;
-    progress.done = n_done;
-    progress.elapsed_s =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    hooks.progress(progress);
-  };
+  std::uint64_t n_weights = 0;
+  for (const Segment& segment : segments) n_weights += segment.n_rows * segment.row_elements;
+  Meter meter(hooks, n_weights);
   ParallelChunks(
       threads, chunks.size(),
       [&](std::size_t item, unsigned i) {
@@ -229,10 +220,10 @@ std::vector<ErrorSum> Measure(const Side& a, const Side& b, std::span<const Segm
         for (std::size_t r = 0; r < chunk.n_rows; ++r)
           of_chunk[item].Add(CompareRow(std::span(worker.a).subspan(r * n, n),
                                         std::span(worker.b).subspan(r * n, n)));
-        n_done += chunk.n_rows * n;
+        meter.done += chunk.n_rows * n;
       },
-      {tick, hooks.stop_requested, {}});
-  tick();
+      {[&] { meter.Tell(); }, hooks.stop_requested, {}});
+  meter.Tell();
   std::vector<ErrorSum> of_segment(segments.size());
   for (std::size_t item = 0; item < chunks.size(); ++item)
     of_segment[chunks[item].segment].Add(of_chunk[item]);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "base/half.h"
 #include "convert/rows.h"
 #include "io/parallel.h"
 #include "phiq/text.h"
@@ -14,7 +15,6 @@
 namespace phiq {
 namespace {
 
-constexpr float kHalfMax = 65504.0F;
 constexpr std::uint64_t kVerifyElements = 1ULL << 19;  // weights compared at once by a thread
 
 ErrorBound BoundOf(const PlanLine& line) {

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/half.h"
 #include "convert/evaluate.h"
 #include "convert/memory.h"
 #include "convert/output.h"
@@ -130,8 +131,9 @@ void WidenWhatOverflowsHalf(const Source& source, Plan& plan, unsigned threads) 
   ParallelChunks(threads, chunks.size(), [&](std::size_t item, unsigned worker) {
     const std::span<const float> x =
         readers[worker].Read(plan.lines[chunks[item].line], chunks[item]);
-    overflows[item] = std::any_of(
-        x.begin(), x.end(), [](float w) { return std::isfinite(w) && std::abs(w) >= 65520.0F; });
+    overflows[item] = std::any_of(x.begin(), x.end(), [](float w) {
+      return std::isfinite(w) && std::abs(w) >= kHalfOverflow;
+    });
   });
   for (std::size_t item = 0; item < chunks.size(); ++item) {
     PlanLine& line = plan.lines[chunks[item].line];

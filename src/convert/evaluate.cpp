@@ -5,7 +5,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -13,6 +12,7 @@
 
 #include "convert/eval_text.h"
 #include "convert/memory.h"
+#include "convert/meter.h"
 #include "convert/open_model.h"
 #include "convert/source.h"
 #include "engine/forward.h"
@@ -198,32 +198,6 @@ double RelativeSquaredError(const Matrix& reference, const Matrix& hidden) {
   return squared_reference > 0 ? squared_error / squared_reference : 0;
 }
 
-// Where the work stands, for the progress bar.
-class Meter {
- public:
-  Meter(const Hooks& hooks, std::uint64_t n_tokens, std::size_t steps_per_token)
-      : hooks_(hooks), n_steps_(n_tokens * steps_per_token), steps_per_token_(steps_per_token) {}
-
-  void Advance(std::size_t n_tokens) { n_done_ += n_tokens; }
-  void Tell() const {
-    if (!hooks_.progress) return;
-    hooks_.progress({.done = n_done_ / steps_per_token_,
-                     .total = n_steps_ / steps_per_token_,
-                     .elapsed_s = elapsed_s(),
-                     .unit = "tokens"});
-  }
-  double elapsed_s() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  const Hooks& hooks_;
-  const std::uint64_t n_steps_;
-  const std::size_t steps_per_token_;
-  std::uint64_t n_done_ = 0;
-  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
 // Runs all models over one batch of windows, in lock step, and adds what it scores.
 void RunBatch(std::span<Candidate> models, bool has_reference, std::span<const std::uint32_t> ids,
               const EvalOptions& options, ForwardPass& pass, Meter& meter) {
@@ -239,7 +213,7 @@ void RunBatch(std::span<Candidate> models, bool has_reference, std::span<const s
         model.hidden_error[layer] += RelativeSquaredError(models.front().hidden, model.hidden) *
                                      static_cast<double>(n_windows);
       }
-      meter.Advance(ids.size());
+      meter.done += ids.size();
     }
   }
 
@@ -272,7 +246,7 @@ void RunBatch(std::span<Candidate> models, bool has_reference, std::span<const s
     const std::vector<PositionScores> scores =
         engine::ScorePositions(pass.runner(), std::span(inputs).subspan(first, group), targets);
     for (std::size_t m = 0; m < group; ++m) add(models[first + m], scores[m], scores[0]);
-    meter.Advance(ids.size() * group);
+    meter.done += ids.size() * group;
   }
 }
 
@@ -358,7 +332,7 @@ EvalReport Run(std::span<const EvalInput> inputs, const EvalInput* reference,
   }
   // From here on every number is final but for the models' answers.
   const std::size_t n_run = report.n_windows * options.n_ctx;
-  Meter meter(hooks, n_run * models.size(), models.front().stored->config().n_layers + 1);
+  Meter meter(hooks, n_run * models.size(), "tokens", models.front().stored->config().n_layers + 1);
   ForwardPass pass({.threads = options.threads == 0 ? AvailableThreads() : options.threads,
                     .hooks = {[&] { meter.Tell(); }, hooks.stop_requested, {}}});
   const std::size_t batch = WindowsAtOnce(models, options.n_ctx) * options.n_ctx;

@@ -1,11 +1,10 @@
 #include "convert/score.h"
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <cmath>
 
 #include "base/finite.h"
+#include "convert/meter.h"
 #include "convert/rows.h"
 #include "io/parallel.h"
 #include "kernels/nncf_error.h"
@@ -74,20 +73,14 @@ Int8Errors MeasureInt8Errors(const Source& source, std::span<const std::size_t> 
   const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, kChunkElements);
   std::vector<Worker> workers(threads, Worker(source, options.nan));
   std::vector<float> of_chunk(chunks.size());
-  std::atomic<std::uint64_t> weights_done = 0;
-  const auto start = std::chrono::steady_clock::now();
-  const auto tick = [&] {
-    if (!hooks.progress) return;
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    hooks.progress({.done = weights_done, .total = n_weights, .elapsed_s = elapsed.count()});
-  };
+  Meter meter(hooks, n_weights);
   ParallelChunks(threads, chunks.size(),
                  [&](std::size_t item, unsigned worker) {
                    const PlanLine& line = plan.lines[chunks[item].line];
                    of_chunk[item] = workers[worker].Run(line, chunks[item]);
-                   weights_done += chunks[item].n_rows * line.row_elements();
+                   meter.done += chunks[item].n_rows * line.row_elements();
                  },
-                 {tick, hooks.stop_requested, {}});
+                 {[&] { meter.Tell(); }, hooks.stop_requested, {}});
   source.checkpoint.CheckUnchanged();
 
   result.errors.assign(tensors.size(), 0.0F);

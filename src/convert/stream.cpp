@@ -6,8 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -16,6 +14,8 @@
 
 #include "base/buffer.h"
 #include "base/finite.h"
+#include "base/half.h"
+#include "convert/meter.h"
 #include "formats/nibble_rows.h"
 #include "io/parallel.h"
 #include "kernels/transpose.h"
@@ -24,9 +24,6 @@
 
 namespace phiq {
 namespace {
-
-constexpr float kHalfMax = 65504.0F;
-constexpr float kHalfOverflow = 65520.0F;  // rounds to Inf from here on
 
 // What a scale of the encoding may be at most, for messages.
 std::string_view LargestScale(const Encoding& encoding) {
@@ -375,34 +372,25 @@ StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& conf
     workers.emplace_back(checkpoint, config, targets, options);
   std::vector<Tally> tallies(pieces.size() * targets.size());
   std::vector<std::uint64_t> n_nan_zeroed(pieces.size());
-  std::atomic<std::uint64_t> weights_done = 0;
-  std::atomic<std::uint64_t> bytes_written = 0;
   std::uint64_t weights_total = 0;
   for (const Piece& piece : pieces)
     weights_total += piece.n_rows * piece.job->sinks.front().line->row_elements();
 
+  Meter meter(hooks, weights_total);
   const auto work = [&](std::size_t item, unsigned worker) {
     const Piece& piece = pieces[item];
-    bytes_written +=
+    meter.bytes_written +=
         workers[worker].Run(piece, n_nan_zeroed[item],
                             std::span(tallies).subspan(item * targets.size(), targets.size()));
-    weights_done += piece.n_rows * piece.job->sinks.front().line->row_elements();
-  };
-  const auto start = std::chrono::steady_clock::now();
-  const auto tick = [&] {
-    if (!hooks.progress) return;
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    hooks.progress({.done = weights_done,
-                    .total = weights_total,
-                    .bytes_written = bytes_written,
-                    .elapsed_s = elapsed.count()});
+    meter.done += piece.n_rows * piece.job->sinks.front().line->row_elements();
   };
   const auto abandon = [&] {
     for (const StreamTarget& target : targets)
       for (OutputFile* file : target.files) file->Abandon();
   };
-  ParallelChunks(options.threads, pieces.size(), work, {tick, hooks.stop_requested, abandon});
-  tick();
+  ParallelChunks(options.threads, pieces.size(), work,
+                 {[&] { meter.Tell(); }, hooks.stop_requested, abandon});
+  meter.Tell();
   checkpoint.CheckUnchanged();
 
   StreamResult result;
@@ -419,7 +407,7 @@ StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& conf
                                                  ? std::sqrt(sum.squared_error / sum.squared_weight)
                                                  : 0});
   }
-  result.bytes_written = bytes_written;
+  result.bytes_written = meter.bytes_written;
   for (const Piece& piece : pieces) {
     const PlanLine& line = *piece.job->sinks.front().line;
     if (line.source) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace phiq {
@@ -28,6 +29,12 @@ struct PlacedFile {
   std::vector<std::byte> head;  // its first bytes; all of it when no array lies in it
   std::uint64_t size_bytes = 0;
 };
+
+// A file that is all head.
+inline PlacedFile WholeFile(std::string name, std::vector<std::byte> content) {
+  const std::uint64_t size_bytes = content.size();
+  return {std::move(name), std::move(content), size_bytes};
+}
 
 struct OutputLayout {
   bool is_folder = false;  // the files stand in a folder of their own

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "base/ascii.h"
 #include "kernels/ggml_blocks.h"
 
 namespace phiq {
@@ -126,10 +127,6 @@ const Entry& FindEntry(GgmlType type) noexcept {
   return *entry;
 }
 
-char UpperAscii(char c) noexcept {
-  return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-}
-
 }  // namespace
 
 std::span<const GgmlTypeInfo> GgmlTypes() noexcept { return kInfos; }
@@ -138,10 +135,7 @@ const GgmlTypeInfo& GetGgmlTypeInfo(GgmlType type) noexcept { return FindEntry(t
 
 std::optional<GgmlType> FindGgmlType(std::string_view name) noexcept {
   for (const GgmlTypeInfo& info : kInfos) {
-    if (std::equal(name.begin(), name.end(), info.name.begin(), info.name.end(),
-                   [](char a, char b) { return UpperAscii(a) == b; })) {
-      return info.type;
-    }
+    if (EqualsIgnoringCase(name, info.name)) return info.type;
   }
   return std::nullopt;
 }

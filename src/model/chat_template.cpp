@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <optional>
 #include <string_view>
 
+#include "base/ascii.h"
 #include "base/limits.h"
 #include "base/sha256.h"
 #include "base/utf8.h"
@@ -80,7 +80,7 @@ ChatTemplates FromJson(const Json& object, std::string_view path) {
   return found;
 }
 
-bool IsWordByte(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
+bool IsWordByte(char c) { return IsAsciiAlphanumeric(c) || c == '_'; }
 
 // A range( whose argument has seven digits or a power.
 bool HasHugeRange(std::string_view text) {

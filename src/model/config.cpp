@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 
+#include "base/ascii.h"
 #include "base/limits.h"
 #include "model/side_file.h"
 #include "phiq/model.h"
@@ -173,8 +174,7 @@ RopeScalingType ReadRopeType(const ConfigReader& reader) {
     return RopeScalingType::kNone;
   }
   if (!value->is_string()) throw reader.Bad("rope_type", *value, "a string");
-  std::string type = value->get<std::string>();
-  for (char& c : type) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  const std::string type = LowerAscii(value->get<std::string>());
   if (type == "default") return RopeScalingType::kNone;
   if (type == "longrope" || type == "su") return RopeScalingType::kLongRope;
   if (type == "yarn") return RopeScalingType::kYarn;

@@ -1,17 +1,15 @@
 #include "model/split_expression.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/format.h>
-#include <pcre2.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <limits>
 #include <string>
 
 #include "base/limits.h"
+#include "base/pcre2.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
@@ -30,12 +28,6 @@ constexpr std::chrono::microseconds kAllowedTimePerByte(10);
 
 constexpr std::size_t kJitStackBytes = 16 << 20;  // grows up to it
 constexpr std::uint32_t kHeapKib = 64 << 10;      // what takes the stack's place without JIT
-
-std::string Pcre2Message(int code) {
-  std::array<unsigned char, 256> text{};
-  pcre2_get_error_message(code, text.data(), text.size());
-  return reinterpret_cast<const char*>(text.data());
-}
 
 Error Refusal(std::string message) {
   return Error(ErrorCode::kUnsupported, std::move(message))
@@ -61,18 +53,6 @@ std::string WithUnicodeSpaces(std::string_view expression) {
   }
   return out;
 }
-
-template <auto kFree>
-struct Freer {
-  template <typename T>
-  void operator()(T* p) const {
-    kFree(p);
-  }
-};
-using Code = std::unique_ptr<pcre2_code, Freer<pcre2_code_free>>;
-using MatchData = std::unique_ptr<pcre2_match_data, Freer<pcre2_match_data_free>>;
-using MatchContext = std::unique_ptr<pcre2_match_context, Freer<pcre2_match_context_free>>;
-using JitStack = std::unique_ptr<pcre2_jit_stack, Freer<pcre2_jit_stack_free>>;
 
 // What one thread needs to match one text.
 class Matcher {
@@ -104,7 +84,7 @@ class Matcher {
     if (result == PCRE2_ERROR_NOMATCH) return begin;
     if (result < 0) {
       throw Refusal(fmt::format("the split expression cannot be matched at byte {}: {}", begin,
-                                Pcre2Message(result)));
+                                pcre2::Message(result)));
     }
     const std::size_t* match = pcre2_get_ovector_pointer(data_.get());
     // \K can move the begin of a match, even behind its end.
@@ -121,9 +101,9 @@ class Matcher {
 
   const pcre2_code* code_;
   std::string_view text_;
-  MatchData data_;
-  MatchContext context_;
-  JitStack stack_;
+  pcre2::MatchData data_;
+  pcre2::MatchContext context_;
+  pcre2::JitStack stack_;
   std::chrono::steady_clock::time_point deadline_;
 };
 
@@ -147,7 +127,7 @@ std::string_view KnownExpression(PreTokenizer pre_tokenizer) noexcept {
 }
 
 struct SplitExpression::Compiled {
-  Code code;
+  pcre2::Code code;
 };
 
 SplitExpression::SplitExpression(std::string_view expression) {
@@ -161,11 +141,11 @@ SplitExpression::SplitExpression(std::string_view expression) {
   // Anchored, so that a match's steps are counted from one place. \C would cut characters apart.
   constexpr std::uint32_t kOptions =
       PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED | PCRE2_NEVER_BACKSLASH_C;
-  Code code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), kOptions,
-                          &error, &offset, nullptr));
+  pcre2::Code code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                                 kOptions, &error, &offset, nullptr));
   if (!code) {
     throw Refusal(
-        fmt::format("split expression '{}': {}", Escape(expression), Pcre2Message(error)));
+        fmt::format("split expression '{}': {}", Escape(expression), pcre2::Message(error)));
   }
   // Without JIT the same matches are found, several times slower.
   pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);

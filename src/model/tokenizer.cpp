@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "base/limits.h"
+#include "base/parse_number.h"
 #include "model/chat_template.h"
 #include "model/encoding_rules.h"
 #include "model/sentencepiece.h"
@@ -220,14 +220,13 @@ class TokenizerReader {
           .In(path);
     }
     for (const auto& [key, entry] : decoder->items()) {
-      std::uint32_t id = 0;
-      const auto [end, status] = std::from_chars(key.data(), key.data() + key.size(), id);
-      if (status != std::errc() || end != key.data() + key.size()) {
+      const auto id = ParseNumber<std::uint32_t>(key);
+      if (!id) {
         throw Error(ErrorCode::kBadData,
                     fmt::format("added_tokens_decoder has the key '{}', needs an id", Escape(key)))
             .In(path);
       }
-      out_.added_tokens_decoder.push_back(ParseAddedToken(entry, id, path, vocab_size_));
+      out_.added_tokens_decoder.push_back(ParseAddedToken(entry, *id, path, vocab_size_));
     }
     std::ranges::sort(out_.added_tokens_decoder, {}, &AddedToken::id);
     for (const AddedToken& token : out_.added_tokens_decoder)

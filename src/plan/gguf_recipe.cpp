@@ -9,6 +9,7 @@
 #include "phiq/error.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
+#include "plan/names.h"
 
 namespace phiq {
 namespace {
@@ -86,18 +87,6 @@ constexpr Refused kRefused[] = {
 };
 // clang-format on
 
-bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [&](char x, char y) { return lower(x) == lower(y); });
-}
-
-template <typename Table>
-auto FindName(const Table& table, std::string_view name) {
-  return std::find_if(std::begin(table), std::end(table),
-                      [&](const auto& entry) { return EqualsIgnoringCase(entry.name, name); });
-}
-
 bool IsAmong(Layers layers, const ModelConfig& config, std::int32_t layer) {
   const auto i = static_cast<std::uint32_t>(layer);
   const std::uint32_t n = config.n_layers;
@@ -145,21 +134,15 @@ std::string_view Describe(Layers layers) {
 std::span<const GgufRecipe> GgufRecipes() noexcept { return kRecipes; }
 
 const GgufRecipe& FindGgufRecipe(std::string_view name) {
-  std::string_view official = name;
-  if (const auto* alias = FindName(kAliases, name); alias != std::end(kAliases)) {
-    official = alias->means;
-  }
-  if (const auto* recipe = FindName(kRecipes, official); recipe != std::end(kRecipes)) {
+  const Alias* const alias = FindByName(kAliases, name);
+  if (const auto* recipe = FindByName(kRecipes, alias != nullptr ? alias->means : name))
     return *recipe;
-  }
-  if (const auto* refused = FindName(kRefused, name); refused != std::end(kRefused)) {
+  if (const auto* refused = FindByName(kRefused, name)) {
     throw Error(ErrorCode::kUnsupported,
                 fmt::format("type {} is not written: {}", refused->name, refused->why))
         .Hint("`phiq profiles --types` lists the types");
   }
-  std::vector<std::string> known;
-  for (const GgufRecipe& recipe : kRecipes) known.emplace_back(recipe.name);
-  throw UnknownType(name, known);
+  throw UnknownType(name, NamesOf(kRecipes));
 }
 
 std::string_view GgufTypeOf(Precision precision) noexcept {

@@ -10,6 +10,7 @@
 #include "phiq/error.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
+#include "plan/names.h"
 
 namespace phiq {
 namespace {
@@ -44,13 +45,8 @@ constexpr MlxType kTypes[] = {
 std::span<const MlxType> MlxTypes() noexcept { return kTypes; }
 
 const MlxType& FindMlxType(std::string_view name) {
-  const std::string wanted = LowerAscii(name);
-  const auto* found = std::ranges::find_if(
-      kTypes, [&](const MlxType& type) { return LowerAscii(type.name) == wanted; });
-  if (found != std::end(kTypes)) return *found;
-  std::vector<std::string> known;
-  for (const MlxType& type : kTypes) known.emplace_back(type.name);
-  throw UnknownType(name, known);
+  if (const auto* found = FindByName(kTypes, name)) return *found;
+  throw UnknownType(name, NamesOf(kTypes));
 }
 
 std::string_view MlxTypeOf(Precision precision) noexcept {

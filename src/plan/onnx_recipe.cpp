@@ -11,6 +11,7 @@
 #include "phiq/error.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
+#include "plan/names.h"
 
 namespace phiq {
 namespace {
@@ -34,16 +35,12 @@ constexpr OnnxRecipe kRecipes[] = {
 std::span<const OnnxRecipe> OnnxRecipes() noexcept { return kRecipes; }
 
 const OnnxRecipe& FindOnnxRecipe(std::string_view name) {
-  const std::string lower = LowerAscii(name);
-  const auto* found = std::ranges::find(kRecipes, lower, &OnnxRecipe::name);
-  if (found != std::end(kRecipes)) return *found;
-  if (lower == "bf16") {
+  if (const auto* found = FindByName(kRecipes, name)) return *found;
+  if (EqualsIgnoringCase(name, "bf16")) {
     throw Error(ErrorCode::kUnsupported,
                 "type bf16 is not written: onnxruntime's CPU provider does not run it");
   }
-  std::vector<std::string> known;
-  for (const OnnxRecipe& recipe : kRecipes) known.emplace_back(recipe.name);
-  throw UnknownType(name, known);
+  throw UnknownType(name, NamesOf(kRecipes));
 }
 
 std::string_view OnnxTypeOf(Precision precision) {

@@ -11,6 +11,7 @@
 #include "phiq/plan.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
+#include "plan/names.h"
 
 namespace phiq {
 namespace {
@@ -34,32 +35,21 @@ constexpr std::string_view kNotWritten[] = {
     "NF4",   "CB4",      "MXFP4",    "MXFP8_E4M3", "FP8_E4M3",         "FP4",
     "NVFP4", "CODEBOOK", "INT2_SYM", "INT3_SYM",   "ADAPTIVE_CODEBOOK"};
 
-std::string UpperAscii(std::string_view text) {
-  std::string upper(text);
-  for (char& c : upper) {
-    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
-  }
-  return upper;
-}
-
 }  // namespace
 
 std::span<const OpenVinoType> OpenVinoTypes() noexcept { return kTypes; }
 
 const OpenVinoType& FindOpenVinoType(std::string_view name) {
-  const std::string upper = UpperAscii(name);
-  const auto* found = std::ranges::find(kTypes, upper, &OpenVinoType::name);
-  if (found != std::end(kTypes)) return *found;
-  if (std::ranges::find(kNotWritten, upper) != std::end(kNotWritten)) {
+  if (const auto* found = FindByName(kTypes, name)) return *found;
+  for (const std::string_view mode : kNotWritten) {
+    if (!EqualsIgnoringCase(mode, name)) continue;
     throw Error(ErrorCode::kUnsupported,
                 fmt::format("type {} is not written: of NNCF's modes this version has the integer "
                             "ones of 8 and 4 bits",
-                            upper))
+                            mode))
         .Hint("`phiq profiles --types` lists the types");
   }
-  std::vector<std::string> known;
-  for (const OpenVinoType& type : kTypes) known.emplace_back(type.name);
-  throw UnknownType(name, known);
+  throw UnknownType(name, NamesOf(kTypes));
 }
 
 std::string_view OpenVinoTypeOf(Precision precision) noexcept {

@@ -14,6 +14,7 @@
 #include "phiq/error.h"
 #include "phiq/plan.h"
 #include "phiq/text.h"
+#include "plan/names.h"
 
 namespace phiq {
 namespace {
@@ -69,13 +70,6 @@ Error Unknown(std::string_view what, std::string_view word, std::span<const std:
   return Error(ErrorCode::kUsage, fmt::format("unknown {} '{}'{}{}", what, Escape(word),
                                               suggestion.empty() ? "" : ", ", suggestion))
       .Hint(hint);
-}
-
-template <typename Table>
-std::vector<std::string> NamesOf(const Table& table) {
-  std::vector<std::string> names;
-  for (const auto& entry : table) names.emplace_back(entry.name);
-  return names;
 }
 
 bool LooksLikeFile(const std::string& text) {

@@ -1,15 +1,12 @@
 // Rules as PCRE2 patterns over tensor names.
 #include "plan/tensor_rules.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/format.h>
-#include <pcre2.h>
 
 #include <algorithm>
-#include <array>
-#include <memory>
 #include <set>
 
+#include "base/pcre2.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
@@ -23,12 +20,6 @@ std::string Quote(const TensorRule& rule) {
   return fmt::format("rule '{}={}'", Escape(rule.pattern), Escape(rule.type));
 }
 
-std::string Pcre2Message(int code) {
-  std::array<unsigned char, 256> text{};
-  pcre2_get_error_message(code, text.data(), text.size());
-  return reinterpret_cast<const char*>(text.data());
-}
-
 class Pattern {
  public:
   explicit Pattern(const TensorRule& rule) : rule_(rule) {
@@ -39,7 +30,7 @@ class Pattern {
                               rule.pattern.size(), PCRE2_NEVER_UTF, &code, &offset, nullptr));
     if (!code_) {
       throw Error(ErrorCode::kUsage, fmt::format("{}: bad pattern, {} at position {}", Quote(rule),
-                                                 Pcre2Message(code), offset));
+                                                 pcre2::Message(code), offset));
     }
     data_.reset(pcre2_match_data_create_from_pattern(code_.get(), nullptr));
     context_.reset(pcre2_match_context_create(nullptr));
@@ -53,21 +44,16 @@ class Pattern {
     if (result == PCRE2_ERROR_NOMATCH) return false;
     if (result < 0) {
       throw Error(ErrorCode::kUsage,
-                  fmt::format("{}: cannot be matched, {}", Quote(rule_), Pcre2Message(result)));
+                  fmt::format("{}: cannot be matched, {}", Quote(rule_), pcre2::Message(result)));
     }
     return true;
   }
 
  private:
-  struct Free {
-    void operator()(pcre2_code* p) const { pcre2_code_free(p); }
-    void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); }
-    void operator()(pcre2_match_context* p) const { pcre2_match_context_free(p); }
-  };
   const TensorRule& rule_;
-  std::unique_ptr<pcre2_code, Free> code_;
-  std::unique_ptr<pcre2_match_data, Free> data_;
-  std::unique_ptr<pcre2_match_context, Free> context_;
+  pcre2::Code code_;
+  pcre2::MatchData data_;
+  pcre2::MatchContext context_;
 };
 
 // A name and every run of its dotted parts: "mlp.down_proj" is as good a pattern as a whole name.

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "base/ascii.h"
+#include "base/parse_number.h"
 #include "base/sha256.h"
 #include "phiq/error.h"
 
@@ -21,6 +23,28 @@ TEST(Escape, HidesControlsAndInvalidBytes) {
 TEST(Escape, CutsAt200Characters) {
   EXPECT_EQ(Escape(std::string(200, 'x')), std::string(200, 'x'));
   EXPECT_EQ(Escape(std::string(201, 'x')), std::string(200, 'x') + "...");
+}
+
+TEST(Ascii, KnowsLettersAlone) {
+  for (int byte = 0; byte < 256; ++byte) {
+    const char c = static_cast<char>(byte);
+    const bool is_capital = byte >= 'A' && byte <= 'Z';
+    const bool is_small = byte >= 'a' && byte <= 'z';
+    EXPECT_EQ(LowerAscii(c), is_capital ? static_cast<char>(byte + 32) : c) << byte;
+    EXPECT_EQ(IsAsciiLetter(c), is_capital || is_small) << byte;
+    EXPECT_EQ(IsAsciiAlphanumeric(c), is_capital || is_small || (byte >= '0' && byte <= '9'))
+        << byte;
+  }
+  EXPECT_TRUE(EqualsIgnoringCase("Q4_K_M", "q4_k_m"));
+  EXPECT_FALSE(EqualsIgnoringCase("q4_k", "q4_k_m"));
+  EXPECT_FALSE(EqualsIgnoringCase("\xc3\x89", "\xc3\xa9"));
+}
+
+TEST(ParseNumber, TakesNothingButTheNumber) {
+  EXPECT_EQ(ParseNumber<std::uint64_t>("18446744073709551615"), 18446744073709551615U);
+  EXPECT_EQ(ParseNumber<std::int64_t>("-1"), -1);
+  for (const char* bad : {"", " 1", "1 ", "+1", "-1", "0x1", "18446744073709551616"})
+    EXPECT_EQ(ParseNumber<std::uint64_t>(bad), std::nullopt) << bad;
 }
 
 TEST(Text, FormatsSizesAndCounts) {

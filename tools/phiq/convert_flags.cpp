@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <string_view>
 #include <utility>
 
@@ -20,14 +19,12 @@ namespace {
 
 // The value of --ratio. NNCF takes 0 for 1, so 0 is refused.
 double ParseRatio(const std::string& text) {
-  double value = 0;
-  const char* const last = text.data() + text.size();
-  const auto [end, status] = std::from_chars(text.data(), last, value);
-  if (status != std::errc() || end != last || !(value > 0 && value <= 1)) {
+  const auto value = ReadNumber<double>(text);
+  if (!value || !(*value > 0 && *value <= 1)) {
     throw Wrong("--ratio", fmt::format("'{}' is not a number above 0 and at most 1", Escape(text)))
         .Hint("--precision int8 is what 0 would be");
   }
-  return value;
+  return *value;
 }
 
 // 0 stands for a whole row, which NNCF's users know as -1.

@@ -1,8 +1,5 @@
 #include "option_values.h"
 
-#include <charconv>
-#include <system_error>
-
 namespace phiq::cli {
 
 Error Wrong(std::string_view option, std::string_view what) {
@@ -16,25 +13,21 @@ std::string ValueOf(std::string_view option, const std::optional<std::string>& t
 
 std::uint32_t ParseCount(std::string_view option, const std::string& text, std::uint32_t least,
                          std::uint32_t most) {
-  std::uint32_t value = 0;
-  const char* const last = text.data() + text.size();
-  const auto [end, status] = std::from_chars(text.data(), last, value);
-  if (status != std::errc() || end != last || value < least || value > most) {
+  const auto value = ReadNumber<std::uint32_t>(text);
+  if (!value || *value < least || *value > most) {
     throw Wrong(option,
                 fmt::format("'{}' is not a whole number from {} to {}", Escape(text), least, most));
   }
-  return value;
+  return *value;
 }
 
 double ParseNumber(std::string_view option, const std::string& text, double least, double most) {
-  double value = 0;
-  const char* const last = text.data() + text.size();
-  const auto [end, status] = std::from_chars(text.data(), last, value);
-  if (status != std::errc() || end != last || !(value >= least && value <= most)) {
+  const auto value = ReadNumber<double>(text);
+  if (!value || !(*value >= least && *value <= most)) {
     throw Wrong(option,
                 fmt::format("'{}' is not a number from {:g} to {:g}", Escape(text), least, most));
   }
-  return value;
+  return *value;
 }
 
 unsigned ParseThreads(const std::optional<std::string>& text) {

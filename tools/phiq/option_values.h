@@ -5,10 +5,12 @@
 #include <fmt/ranges.h>
 
 #include <array>
+#include <charconv>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -47,6 +49,16 @@ Value ParseChoice(std::string_view option, const std::optional<std::string>& tex
 
 // The text of an option, which must not be empty; empty without the option.
 std::string ValueOf(std::string_view option, const std::optional<std::string>& text);
+
+// A text that is a number and nothing else; nullopt: it is not.
+template <typename Number>
+std::optional<Number> ReadNumber(std::string_view text) {
+  Number number{};
+  const char* const end = text.data() + text.size();
+  const auto [stop, problem] = std::from_chars(text.data(), end, number);
+  if (problem != std::errc() || stop != end) return std::nullopt;
+  return number;
+}
 
 // A whole number.
 std::uint32_t ParseCount(std::string_view option, const std::string& text, std::uint32_t least,

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <unordered_set>
 
+#include "base/ascii.h"
 #include "base/checked.h"
 #include "formats/gguf/layout.h"
 #include "formats/gguf/model_name.h"
@@ -106,10 +107,6 @@ std::optional<std::uint32_t> FindEndOfTurn(const std::vector<std::string>& token
     if (found != tokens.end()) return static_cast<std::uint32_t>(found - tokens.begin());
   }
   return std::nullopt;
-}
-
-bool IsAsciiAlphanumeric(char c) {
-  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
 void AddChatTemplates(const Tokenizer& tokenizer, Metadata& out) {

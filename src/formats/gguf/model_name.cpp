@@ -9,6 +9,7 @@
 #include <optional>
 #include <string_view>
 
+#include "base/ascii.h"
 #include "base/utf8.h"
 #include "phiq/text.h"
 
@@ -17,11 +18,9 @@ namespace {
 
 constexpr std::size_t kMaxBytes = 255;  // of a file name, which it comes from
 
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
 std::size_t FindAnyCase(std::string_view text, std::string_view lower_word) {
   const auto found = std::search(text.begin(), text.end(), lower_word.begin(), lower_word.end(),
-                                 [](char a, char b) { return Lower(a) == b; });
+                                 [](char a, char b) { return LowerAscii(a) == b; });
   return found == text.end() ? std::string_view::npos
                              : static_cast<std::size_t>(found - text.begin());
 }

@@ -99,11 +99,6 @@ safetensors::Metadata MetadataOf(const Plan& plan, const Policies& policies) {
   return metadata;
 }
 
-PlacedFile WholeFile(std::string name, std::vector<std::byte> content) {
-  const std::uint64_t size_bytes = content.size();
-  return {std::move(name), std::move(content), size_bytes};
-}
-
 }  // namespace
 
 std::vector<std::string> OwnedFiles(const CheckpointFolder& folder) {

@@ -85,11 +85,6 @@ std::vector<std::byte> Serialize(const ::onnx::ModelProto& model) {
   return {view.begin(), view.end()};
 }
 
-PlacedFile WholeFile(std::string name, std::vector<std::byte> content) {
-  const std::uint64_t size_bytes = content.size();
-  return {std::move(name), std::move(content), size_bytes};
-}
-
 }  // namespace
 
 void SetVersions(::onnx::ModelProto& model) {

@@ -6,7 +6,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <map>
 #include <string_view>
@@ -16,6 +15,7 @@
 #include "base/finite.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/parse_number.h"
 #include "formats/onnx/attributes.h"
 #include "formats/onnx/data_type.h"
 #include "formats/onnx/layout.h"
@@ -174,13 +174,12 @@ class ModelReader {
           name.size() <= kBegin.size() + kEnd.size())
         continue;
       name = name.substr(kBegin.size(), name.size() - kBegin.size() - kEnd.size());
-      std::uint32_t layer = 0;
-      const auto [end, problem] = std::from_chars(name.begin(), name.end(), layer);
-      if (problem != std::errc() || end != name.end() || layer >= limits::kLayers) {
+      const auto layer = ParseNumber<std::uint32_t>(name);
+      if (!layer || *layer >= limits::kLayers) {
         throw Bad(fmt::format("layer '{}', allowed are 0 to {}", Escape(name), limits::kLayers - 1))
             .Tensor(weight.name);
       }
-      n_layers = std::max(n_layers, layer + 1);
+      n_layers = std::max(n_layers, *layer + 1);
     }
     return n_layers;
   }

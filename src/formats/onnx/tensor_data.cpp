@@ -6,16 +6,16 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
-#include <charconv>
 #include <cstring>
 #include <set>
 #include <span>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/checked.h"
 #include "base/endian.h"
 #include "base/limits.h"
+#include "base/parse_number.h"
 #include "formats/onnx/data_type.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
@@ -31,23 +31,17 @@ Error Bad(const ::onnx::TensorProto& tensor, std::string message) {
 bool IsDeviceName(std::string_view part) {
   std::string stem(part.substr(0, part.find('.')));
   while (!stem.empty() && stem.back() == ' ') stem.pop_back();
-  for (char& c : stem) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  if (stem == "CON" || stem == "PRN" || stem == "AUX" || stem == "NUL") return true;
-  return stem.size() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")) &&
+  stem = LowerAscii(stem);
+  if (stem == "con" || stem == "prn" || stem == "aux" || stem == "nul") return true;
+  return stem.size() == 4 && (stem.starts_with("com") || stem.starts_with("lpt")) &&
          stem[3] >= '1' && stem[3] <= '9';
 }
 
 std::uint64_t ParseDecimal(const ::onnx::TensorProto& tensor, std::string_view key,
                            const std::string& text) {
-  std::uint64_t value = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, problem] = std::from_chars(text.data(), end, value, 10);
-  if (problem != std::errc() || stop != end) {
-    throw Bad(tensor,
-              fmt::format("external data {} is '{}', allowed are decimal numbers below 2^64", key,
-                          Escape(text)));
-  }
-  return value;
+  if (const auto value = ParseNumber<std::uint64_t>(text)) return *value;
+  throw Bad(tensor, fmt::format("external data {} is '{}', allowed are decimal numbers below 2^64",
+                                key, Escape(text)));
 }
 
 ExternalPlace ParseExternal(const ::onnx::TensorProto& tensor, std::uint64_t size_bytes) {
@@ -152,10 +146,8 @@ std::string_view LocationProblem(std::string_view location) noexcept {
   if (location.find('\0') != location.npos) return "has a NUL byte";
   if (location.find('\\') != location.npos) return "has a backslash";
   if (location.front() == '/') return "is an absolute path";
-  if (location.size() >= 2 && location[1] == ':' &&
-      std::isalpha(static_cast<unsigned char>(location[0])) != 0) {
+  if (location.size() >= 2 && location[1] == ':' && IsAsciiLetter(location[0]))
     return "begins with a drive letter";
-  }
   for (std::string_view rest = location;;) {
     const std::size_t slash = rest.find('/');
     const std::string_view part = rest.substr(0, slash);

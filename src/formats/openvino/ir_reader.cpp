@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -13,20 +12,13 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "base/parse_number.h"
 #include "formats/openvino/xml_check.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
 namespace phiq::openvino {
 namespace {
-
-template <typename Number>
-std::optional<Number> ParseNumber(std::string_view text) {
-  Number number{};
-  const auto [end, problem] = std::from_chars(text.begin(), text.end(), number);
-  if (problem != std::errc() || end != text.end() || text.empty()) return std::nullopt;
-  return number;
-}
 
 class IrReader {
  public:

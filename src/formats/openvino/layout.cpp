@@ -52,11 +52,6 @@ void CheckModel(const ModelConfig& config) {
   }
 }
 
-PlacedFile WholeFile(std::string name, std::vector<std::byte> content) {
-  const std::uint64_t size_bytes = content.size();
-  return {std::move(name), std::move(content), size_bytes};
-}
-
 }  // namespace
 
 std::vector<std::string> OwnedFiles() {

@@ -9,6 +9,7 @@
 #include <map>
 #include <utility>
 
+#include "base/half.h"
 #include "model/rope.h"
 #include "phiq/error.h"
 
@@ -17,7 +18,7 @@ namespace {
 
 // The lowest float16: minus infinity would give NaN in rows of padding, all of whose columns are
 // hidden.
-constexpr float kHidden = -65504.0F;
+constexpr float kHidden = -kHalfMax;
 
 class ModelGraph {
  public:

@@ -12,6 +12,7 @@
 
 #include "base/checked.h"
 #include "base/limits.h"
+#include "base/parse_number.h"
 #include "formats/encoded_rows.h"
 #include "formats/nibble_rows.h"
 #include "formats/openvino/layout.h"
@@ -23,14 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 
 enum Array : std::size_t { kCodes, kScales, kZeroPoints };
-
-template <typename Number>
-std::optional<Number> ParseNumber(std::string_view text) {
-  Number number{};
-  const auto [end, problem] = std::from_chars(text.begin(), text.end(), number);
-  if (problem != std::errc() || end != text.end() || text.empty()) return std::nullopt;
-  return number;
-}
 
 // "2, 3"; empty: a scalar.
 std::optional<std::vector<std::uint64_t>> ParseShape(std::string_view text) {
