@@ -55,8 +55,28 @@ CheckpointFolder LocateCheckpoint(const std::string& model, const WarningFn& war
 
 // How safetensors stores an element. Only F32, F16 and BF16 are weights for phiq; the others parse.
 enum class DType : std::uint8_t {
-  kBool, kF4, kF6E2M3, kF6E3M2, kU8, kI8, kF8E5M2, kF8E4M3, kF8E8M0, kF8E4M3FNUZ, kF8E5M2FNUZ,
-  kI16, kU16, kF16, kBF16, kI32, kU32, kF32, kC64, kF64, kI64, kU64,
+  kBool,
+  kF4,
+  kF6E2M3,
+  kF6E3M2,
+  kU8,
+  kI8,
+  kF8E5M2,
+  kF8E4M3,
+  kF8E8M0,
+  kF8E4M3FNUZ,
+  kF8E5M2FNUZ,
+  kI16,
+  kU16,
+  kF16,
+  kBF16,
+  kI32,
+  kU32,
+  kF32,
+  kC64,
+  kF64,
+  kI64,
+  kU64,
 };
 std::string_view DTypeName(DType dtype) noexcept;  // "BF16"
 std::size_t DTypeBits(DType dtype) noexcept;
@@ -64,9 +84,9 @@ std::size_t DTypeBits(DType dtype) noexcept;
 struct SourceTensor {
   std::string name;
   DType dtype = DType::kF32;
-  std::vector<std::uint64_t> shape;   // as in the checkpoint: rows first
-  std::size_t shard = 0;              // index into Checkpoint::shards()
-  std::uint64_t offset_bytes = 0;     // from the start of the shard's file
+  std::vector<std::uint64_t> shape;  // as in the checkpoint: rows first
+  std::size_t shard = 0;             // index into Checkpoint::shards()
+  std::uint64_t offset_bytes = 0;    // from the start of the shard's file
   std::uint64_t size_bytes = 0;
 
   std::uint64_t n_elements() const noexcept;

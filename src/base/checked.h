@@ -19,7 +19,8 @@ inline std::optional<std::uint64_t> CheckedAdd(std::uint64_t a, std::uint64_t b)
   return sum;
 }
 
-// Product of all dimensions; 1 for a scalar. nullopt when it does not fit, even if a dimension is 0.
+// Product of all dimensions; 1 for a scalar. nullopt when it does not fit, even if a dimension is
+// 0.
 inline std::optional<std::uint64_t> CheckedProduct(std::span<const std::uint64_t> shape) noexcept {
   std::uint64_t product = 1;
   bool has_zero = false;

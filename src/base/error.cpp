@@ -11,23 +11,37 @@ namespace phiq {
 
 std::string_view ErrorClassName(ErrorCode code) noexcept {
   switch (code) {
-    case ErrorCode::kNo: return "no";
-    case ErrorCode::kUsage: return "usage";
-    case ErrorCode::kBadData: return "bad-data";
-    case ErrorCode::kInput: return "input";
-    case ErrorCode::kOutput: return "output";
-    case ErrorCode::kUnsupported: return "unsupported";
-    case ErrorCode::kResources: return "resources";
-    case ErrorCode::kTryAgain: return "try-again";
-    case ErrorCode::kNumeric: return "numeric";
-    case ErrorCode::kPartial: return "partial";
-    case ErrorCode::kInternal: return "internal";
-    case ErrorCode::kInterrupted: return "interrupted";
+    case ErrorCode::kNo:
+      return "no";
+    case ErrorCode::kUsage:
+      return "usage";
+    case ErrorCode::kBadData:
+      return "bad-data";
+    case ErrorCode::kInput:
+      return "input";
+    case ErrorCode::kOutput:
+      return "output";
+    case ErrorCode::kUnsupported:
+      return "unsupported";
+    case ErrorCode::kResources:
+      return "resources";
+    case ErrorCode::kTryAgain:
+      return "try-again";
+    case ErrorCode::kNumeric:
+      return "numeric";
+    case ErrorCode::kPartial:
+      return "partial";
+    case ErrorCode::kInternal:
+      return "internal";
+    case ErrorCode::kInterrupted:
+      return "interrupted";
   }
   return "internal";
 }
 
-Error::Error(ErrorCode code, std::string message) : code_(code), message_(std::move(message)) { Compose(); }
+Error::Error(ErrorCode code, std::string message) : code_(code), message_(std::move(message)) {
+  Compose();
+}
 
 Error& Error::In(std::string_view path) & {
   if (path_.empty()) path_ = path;

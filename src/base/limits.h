@@ -56,7 +56,7 @@ inline constexpr std::size_t kXmlElements = 1'000'000;
 inline constexpr std::size_t kXmlAttributes = 2'000'000;
 inline constexpr std::size_t kXmlElementAttributes = 1'024;
 inline constexpr std::size_t kIrLayers = 65'536;
-inline constexpr std::size_t kIrProblems = 100;  // listed; the rest is counted
+inline constexpr std::size_t kIrProblems = 100;              // listed; the rest is counted
 inline constexpr std::uint64_t kEvalTextBytes = 1ULL << 30;  // text, or token ids, of `phiq eval`
 inline constexpr unsigned kThreads = 1'024;
 

@@ -28,7 +28,8 @@ inline std::optional<CodePoint> DecodeUtf8(std::string_view text, std::size_t of
     value = (value << 6) | (byte(offset + i) & 0x3FU);
   }
   constexpr char32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};
-  if (value < kLeast[n] || value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF)) return std::nullopt;
+  if (value < kLeast[n] || value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF))
+    return std::nullopt;
   return CodePoint{value, n};
 }
 
@@ -43,7 +44,9 @@ inline std::optional<std::size_t> FindInvalidUtf8(std::string_view text) noexcep
 }
 
 inline void AppendUtf8(char32_t c, std::string& out) {
-  const auto push = [&](char32_t byte) { out.push_back(static_cast<char>(static_cast<unsigned char>(byte))); };
+  const auto push = [&](char32_t byte) {
+    out.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
+  };
   if (c < 0x80) {
     push(c);
   } else if (c < 0x800) {

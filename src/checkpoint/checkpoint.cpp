@@ -27,7 +27,7 @@ struct Checkpoint::Impl {
   std::vector<InputFile> files;
   std::vector<fs::path> shards;
   std::vector<SourceTensor> tensors;
-  std::vector<std::size_t> by_name;  // indices into tensors, sorted by name
+  std::vector<std::size_t> by_name;             // indices into tensors, sorted by name
   std::map<std::string, std::string> metadata;  // of the first shard
 };
 
@@ -71,17 +71,18 @@ void CheckShardsAreThere(const CheckpointFolder& folder, const ShardIndex& index
   const std::vector<std::string> unlisted = UnlistedShards(folder, index);
   if (missing.empty()) {
     for (const std::string& name : unlisted) {
-      warn({ErrorCode::kBadData, fmt::format("{}: is not in {} and is ignored",
-                                             Escape(folder.PathOf(name).native()),
-                                             Escape(index_path.filename().native()))});
+      warn({ErrorCode::kBadData,
+            fmt::format("{}: is not in {} and is ignored", Escape(folder.PathOf(name).native()),
+                        Escape(index_path.filename().native()))});
     }
     return;
   }
   if (!unlisted.empty()) {
-    throw BadData(index_path, fmt::format("index does not match the files: {} of its {} shards are "
-                                          "not here, and {} other safetensors files are, such as {}",
-                                          missing.size(), index.shards.size(), unlisted.size(),
-                                          Escape(unlisted.front())))
+    throw BadData(
+        index_path,
+        fmt::format("index does not match the files: {} of its {} shards are "
+                    "not here, and {} other safetensors files are, such as {}",
+                    missing.size(), index.shards.size(), unlisted.size(), Escape(unlisted.front())))
         .Hint("delete or fix the index");
   }
   const std::string count = fmt::format("{} of {} shards", missing.size(), index.shards.size());

@@ -1,4 +1,5 @@
-// Reads a safetensors header as a stream of events: a hostile header of 100 MB never becomes a tree.
+// Reads a safetensors header as a stream of events: a hostile header of 100 MB never becomes a
+// tree.
 #include "checkpoint/safetensors_header.h"
 
 #include <fmt/format.h>
@@ -148,22 +149,30 @@ class HeaderEvents : public JsonEvents {
 
   std::string_view FieldName() const {
     switch (field_) {
-      case Field::kDtype: return "dtype";
-      case Field::kShape: return "shape";
-      case Field::kOffsets: return "data_offsets";
+      case Field::kDtype:
+        return "dtype";
+      case Field::kShape:
+        return "shape";
+      case Field::kOffsets:
+        return "data_offsets";
       case Field::kNone:
-      case Field::kUnknown: break;
+      case Field::kUnknown:
+        break;
     }
     return in_metadata_ ? kMetadataKey : "entry";
   }
 
   std::string_view Wanted() const {
     switch (field_) {
-      case Field::kDtype: return "a string";
-      case Field::kShape: return "an array of whole numbers, 0 or more";
-      case Field::kOffsets: return "an array of 2 whole numbers, 0 or more";
+      case Field::kDtype:
+        return "a string";
+      case Field::kShape:
+        return "an array of whole numbers, 0 or more";
+      case Field::kOffsets:
+        return "an array of 2 whole numbers, 0 or more";
       case Field::kNone:
-      case Field::kUnknown: break;
+      case Field::kUnknown:
+        break;
     }
     return in_metadata_ ? "an object of strings" : "an object";
   }
@@ -228,15 +237,16 @@ class HeaderEvents : public JsonEvents {
     const std::optional<std::uint64_t> n_elements = CheckedProduct(tensor.shape);
     const std::optional<std::uint64_t> n_bits =
         n_elements ? CheckedMul(*n_elements, DTypeBits(tensor.dtype)) : std::nullopt;
-    const std::string kind = fmt::format("dtype {} x shape {}", DTypeName(tensor.dtype),
-                                         ShapeText(tensor.shape));
+    const std::string kind =
+        fmt::format("dtype {} x shape {}", DTypeName(tensor.dtype), ShapeText(tensor.shape));
     if (!n_bits) throw Fail(kind + " has more bits than 64-bit numbers can count");
     if (*n_bits % 8 != 0) {
-      throw Fail(fmt::format("{} needs {} bits, which do not end on a byte boundary", kind, *n_bits));
+      throw Fail(
+          fmt::format("{} needs {} bits, which do not end on a byte boundary", kind, *n_bits));
     }
     if (end - begin != *n_bits / 8) {
-      throw Fail(fmt::format("data_offsets [{}, {}] hold {} bytes but {} needs {} bytes", begin, end,
-                             end - begin, kind, *n_bits / 8));
+      throw Fail(fmt::format("data_offsets [{}, {}] hold {} bytes but {} needs {} bytes", begin,
+                             end, end - begin, kind, *n_bits / 8));
     }
     tensor.offset_bytes = begin;
     tensor.size_bytes = end - begin;
@@ -288,9 +298,9 @@ void CheckRanges(std::span<const SourceTensor> tensors, std::uint64_t data_offse
         .Hint("incomplete download? fetch this shard again");
   }
   if (start < data_bytes) {
-    throw Error(ErrorCode::kBadData,
-                fmt::format("{} trailing bytes after the last tensor, which ends",
-                            data_bytes - start))
+    throw Error(
+        ErrorCode::kBadData,
+        fmt::format("{} trailing bytes after the last tensor, which ends", data_bytes - start))
         .In(path)
         .At(data_offset + start);
   }
@@ -301,11 +311,14 @@ void CheckRanges(std::span<const SourceTensor> tensors, std::uint64_t data_offse
 std::uint64_t SafetensorsHeaderBytes(std::string_view first_bytes, std::uint64_t file_size,
                                      std::string_view path) {
   if (file_size == 0) {
-    throw Error(ErrorCode::kBadData, "truncated: the file has 0 bytes").In(path).Hint(kDownloadAgain);
+    throw Error(ErrorCode::kBadData, "truncated: the file has 0 bytes")
+        .In(path)
+        .Hint(kDownloadAgain);
   }
   if (file_size < kLengthBytes) {
     throw Error(ErrorCode::kBadData, fmt::format("truncated: header length needs 8 bytes but the "
-                                                 "file has {}", file_size))
+                                                 "file has {}",
+                                                 file_size))
         .In(path)
         .Hint(kDownloadAgain);
   }
@@ -321,7 +334,8 @@ std::uint64_t SafetensorsHeaderBytes(std::string_view first_bytes, std::uint64_t
         .In(path);
   }
   if (n_bytes < 2) {  // "{}" is the shortest header
-    throw Error(ErrorCode::kBadData, fmt::format("header length {}: needs at least 2 bytes", n_bytes))
+    throw Error(ErrorCode::kBadData,
+                fmt::format("header length {}: needs at least 2 bytes", n_bytes))
         .In(path);
   }
   if (n_bytes > file_size - kLengthBytes) {

@@ -92,7 +92,8 @@ class IndexEvents : public JsonEvents {
 
   void AddTensor(const std::string& shard) {
     if (!IsPlainFileName(shard)) {
-      throw Fail(fmt::format("shard name '{}' must be a plain file name", Escape(shard))).Tensor(key_);
+      throw Fail(fmt::format("shard name '{}' must be a plain file name", Escape(shard)))
+          .Tensor(key_);
     }
     if (tensors_.size() == limits::kTensors) {
       throw Fail(fmt::format("more than {} tensors", limits::kTensors));

@@ -28,7 +28,8 @@ class InputFile {
   // Throws   kInput: read error. kTryAgain: the file ends before it did at opening.
   void ReadAt(std::uint64_t offset_bytes, std::span<std::byte> out) const;
 
-  // Throws kTryAgain "changed while reading" when size, times or inode differ from those at opening.
+  // Throws kTryAgain "changed while reading" when size, times or inode differ from those at
+  // opening.
   void CheckUnchanged() const;
 
   // Same device and inode as `other` (links followed).

@@ -9,12 +9,13 @@ namespace phiq {
 struct ParallelHooks {
   std::function<void()> tick;            // called about ten times a second on the calling thread
   std::function<bool()> stop_requested;  // polled with tick; true: stop and throw kInterrupted
-  std::function<void()> on_failure;      // called once, from any thread, when the first item fails or a stop was requested
+  std::function<void()> on_failure;  // called once, from any thread, when the first item fails or a
+                                     // stop was requested
 };
 
-// Runs work(item, worker) for every item in [0, n_items); worker < n_threads names the thread, so that
-// each can own its buffers. Items are handed out in increasing order. n_threads 1 runs on one worker
-// thread all the same, so that hooks behave alike.
+// Runs work(item, worker) for every item in [0, n_items); worker < n_threads names the thread, so
+// that each can own its buffers. Items are handed out in increasing order. n_threads 1 runs on one
+// worker thread all the same, so that hooks behave alike.
 //
 // Throws   the exception of the lowest-numbered item that failed; items after a failure are not
 //          started. kResources when not even one thread can start.

@@ -6,7 +6,11 @@ namespace phiq {
 namespace {
 
 TEST(Error, ComposesOneLineFromItsParts) {
-  const Error full = Error(ErrorCode::kBadData, "is wrong").In("m.safetensors").Tensor("a\nb").At(8).Hint("fetch it again");
+  const Error full = Error(ErrorCode::kBadData, "is wrong")
+                         .In("m.safetensors")
+                         .Tensor("a\nb")
+                         .At(8)
+                         .Hint("fetch it again");
   EXPECT_STREQ(full.what(), "m.safetensors: tensor 'a\\x0ab': is wrong at byte 8 (fetch it again)");
   EXPECT_STREQ(Error(ErrorCode::kUsage, "no").what(), "no");
 }

@@ -14,7 +14,8 @@ namespace {
 double ValueOfHalf(std::uint32_t h) {
   const int exponent = static_cast<int>((h >> 10) & 31);
   const double mantissa = h & 1023;
-  const double magnitude = exponent == 0 ? mantissa * 0x1p-24 : std::ldexp(1024 + mantissa, exponent - 25);
+  const double magnitude =
+      exponent == 0 ? mantissa * 0x1p-24 : std::ldexp(1024 + mantissa, exponent - 25);
   return (h & 0x8000) != 0 ? -magnitude : magnitude;
 }
 

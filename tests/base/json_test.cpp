@@ -49,7 +49,8 @@ TEST(Json, RefusesDuplicateKeysAlsoAfterUnescaping) {
 }
 
 TEST(Json, RefusesWhatTheStandardRefuses) {
-  for (const char* text : {"{", "[1,]", "{\"a\":1}//", "{'a':1}", "[NaN]", "[1] 2", "", "\"\\ud800\"", "[\"\xff\"]"}) {
+  for (const char* text :
+       {"{", "[1,]", "{\"a\":1}//", "{'a':1}", "[NaN]", "[1] 2", "", "\"\\ud800\"", "[\"\xff\"]"}) {
     EXPECT_THAT(FailureOf(text), HasSubstr("not valid UTF-8 JSON")) << text;
     EXPECT_THAT(FailureOf(text), HasSubstr("at byte ")) << text;
   }

@@ -1,3 +1,5 @@
+#include "phiq/checkpoint.h"
+
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -5,7 +7,6 @@
 #include <array>
 
 #include "checkpoint/scratch.h"
-#include "phiq/checkpoint.h"
 
 namespace phiq {
 namespace {
@@ -71,8 +72,9 @@ TEST_F(CheckpointFiles, OpensASingleFile) {
 TEST_F(CheckpointFiles, OrdersTensorsByShardAndOffset) {
   scratch_.Write("s2.safetensors", Letters("za"));
   scratch_.Write("s1.safetensors", Letters("yb"));
-  WriteIndex(R"("a":"s2.safetensors","b":"s1.safetensors","y":"s1.safetensors","z":"s2.safetensors")",
-             R"({"total_size":8})");
+  WriteIndex(
+      R"("a":"s2.safetensors","b":"s1.safetensors","y":"s1.safetensors","z":"s2.safetensors")",
+      R"({"total_size":8})");
   const Checkpoint checkpoint = Open();
   EXPECT_EQ(NamesOf(checkpoint), "ybza");
   EXPECT_THAT(checkpoint.shards(),
@@ -100,20 +102,25 @@ TEST_F(CheckpointFiles, PrefersTheIndexAndNamesWhatItIgnores) {
   WriteIndex(R"("a":"s1.safetensors")", R"({"total_size":3})");
   EXPECT_EQ(NamesOf(Open()), "a");
   const std::string folder = scratch_.path().native();
-  EXPECT_THAT(warnings_.texts,
-              ElementsAre(folder + "/model.safetensors: is not in model.safetensors.index.json and is ignored",
-                          folder + "/model.safetensors.index.json: total_size is 3 but the tensors have 2 bytes"));
+  EXPECT_THAT(
+      warnings_.texts,
+      ElementsAre(
+          folder + "/model.safetensors: is not in model.safetensors.index.json and is ignored",
+          folder + "/model.safetensors.index.json: total_size is 3 but the tensors have 2 bytes"));
 }
 
 TEST_F(CheckpointFiles, NamesEveryMissingShard) {
   scratch_.Write("s1.safetensors", Letters("a"));
-  WriteIndex(R"("a":"s1.safetensors","b":"s2.safetensors","c":"s2.safetensors","d":"s3.safetensors")");
+  WriteIndex(
+      R"("a":"s1.safetensors","b":"s2.safetensors","c":"s2.safetensors","d":"s3.safetensors")");
   EXPECT_EQ(WhyRefused(),
-            std::pair(4, std::string("model.safetensors.index.json: 2 of 3 shards missing: s2.safetensors "
-                                     "(2 tensors), s3.safetensors (1 tensor) (incomplete download? fetch "
-                                     "them again)")));
-  WriteIndex(R"("a":"s1.safetensors","b":"s2.safetensors","c":"s3.safetensors","d":"s4.safetensors",)"
-             R"("e":"s5.safetensors","f":"s6.safetensors","g":"s7.safetensors")");
+            std::pair(4, std::string(
+                             "model.safetensors.index.json: 2 of 3 shards missing: s2.safetensors "
+                             "(2 tensors), s3.safetensors (1 tensor) (incomplete download? fetch "
+                             "them again)")));
+  WriteIndex(
+      R"("a":"s1.safetensors","b":"s2.safetensors","c":"s3.safetensors","d":"s4.safetensors",)"
+      R"("e":"s5.safetensors","f":"s6.safetensors","g":"s7.safetensors")");
   EXPECT_THAT(WhyRefused().second, HasSubstr("6 of 7 shards missing: s2.safetensors (1 tensor), "));
   EXPECT_THAT(WhyRefused().second, HasSubstr("s6.safetensors (1 tensor), ... (incomplete"));
 }
@@ -123,32 +130,40 @@ TEST_F(CheckpointFiles, RecognizesAStaleIndex) {
   scratch_.Write("model-00002-of-00002.safetensors", Letters("b"));
   WriteIndex(R"("a":"model-00001-of-00003.safetensors","b":"model-00002-of-00003.safetensors",)"
              R"("c":"model-00003-of-00003.safetensors")");
-  EXPECT_EQ(WhyRefused(),
-            std::pair(3, std::string("model.safetensors.index.json: index does not match the files: 3 of its "
-                                     "3 shards are not here, and 2 other safetensors files are, such as "
-                                     "model-00001-of-00002.safetensors (delete or fix the index)")));
+  EXPECT_EQ(
+      WhyRefused(),
+      std::pair(
+          3, std::string("model.safetensors.index.json: index does not match the files: 3 of its "
+                         "3 shards are not here, and 2 other safetensors files are, such as "
+                         "model-00001-of-00002.safetensors (delete or fix the index)")));
 }
 
 TEST_F(CheckpointFiles, ComparesTheIndexWithTheHeaders) {
   scratch_.Write("s1.safetensors", Letters("ab"));
   scratch_.Write("s2.safetensors", Letters("c"));
   WriteIndex(R"("a":"s1.safetensors","c":"s2.safetensors")");
-  EXPECT_EQ(WhyRefused(),
-            std::pair(3, std::string("s1.safetensors: tensor 'b': is not in model.safetensors.index.json")));
+  EXPECT_EQ(
+      WhyRefused(),
+      std::pair(3,
+                std::string("s1.safetensors: tensor 'b': is not in model.safetensors.index.json")));
   WriteIndex(R"("a":"s1.safetensors","b":"s2.safetensors","c":"s2.safetensors")");
-  EXPECT_EQ(WhyRefused(), std::pair(3, std::string("s1.safetensors: tensor 'b': is here, but "
-                                                   "model.safetensors.index.json says it is in s2.safetensors")));
-  WriteIndex(R"("a":"s1.safetensors","b":"s1.safetensors","c":"s2.safetensors","d":"s2.safetensors",)"
-             R"("e":"s2.safetensors")");
-  EXPECT_EQ(WhyRefused(), std::pair(3, std::string("model.safetensors.index.json: tensor 'd': s2.safetensors "
-                                                   "does not hold it")));
+  EXPECT_EQ(WhyRefused(),
+            std::pair(3, std::string("s1.safetensors: tensor 'b': is here, but "
+                                     "model.safetensors.index.json says it is in s2.safetensors")));
+  WriteIndex(
+      R"("a":"s1.safetensors","b":"s1.safetensors","c":"s2.safetensors","d":"s2.safetensors",)"
+      R"("e":"s2.safetensors")");
+  EXPECT_EQ(WhyRefused(),
+            std::pair(3, std::string("model.safetensors.index.json: tensor 'd': s2.safetensors "
+                                     "does not hold it")));
 }
 
 TEST_F(CheckpointFiles, RefusesATensorInTwoShards) {
   scratch_.Write("s1.safetensors", Letters("ab"));
   scratch_.Write("s2.safetensors", Letters("b"));
   WriteIndex(R"("a":"s1.safetensors","b":"s2.safetensors")");
-  EXPECT_EQ(WhyRefused(), std::pair(3, std::string("s1.safetensors: tensor 'b': is also in s2.safetensors")));
+  EXPECT_EQ(WhyRefused(),
+            std::pair(3, std::string("s1.safetensors: tensor 'b': is also in s2.safetensors")));
 }
 
 TEST_F(CheckpointFiles, NeedsWeights) {
@@ -161,10 +176,11 @@ TEST_F(CheckpointFiles, NeedsWeights) {
 TEST_F(CheckpointFiles, ReadsPastFourGiB) {
   // Sparse: three tensors, the last one behind 4 GiB + 6 bytes of the first two.
   constexpr std::uint64_t kBig = (std::uint64_t{1} << 32) + 4;
-  const std::string header = fmt::format(
-      R"({{"a":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}},)"
-      R"("b":{{"dtype":"BF16","shape":[1],"data_offsets":[{0},{1}]}},)"
-      R"("c":{{"dtype":"U8","shape":[3],"data_offsets":[{1},{2}]}}}})", kBig, kBig + 2, kBig + 5);
+  const std::string header =
+      fmt::format(R"({{"a":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}},)"
+                  R"("b":{{"dtype":"BF16","shape":[1],"data_offsets":[{0},{1}]}},)"
+                  R"("c":{{"dtype":"U8","shape":[3],"data_offsets":[{1},{2}]}}}})",
+                  kBig, kBig + 2, kBig + 5);
   const fs::path file = scratch_.Write("model.safetensors", SafetensorsFile(header, ""));
   const std::uint64_t data_offset = fs::file_size(file);
   fs::resize_file(file, data_offset + kBig + 5);
@@ -194,10 +210,11 @@ TEST_F(CheckpointFiles, NoticesAChangedShard) {
 }
 
 TEST(TinyCheckpoints, HaveTheTensorsOfTheirArchitecture) {
-  for (const auto& [name, n_tensors] : {std::pair("phi35-tiny", 27U), std::pair("phi4mini-tiny", 26U)}) {
+  for (const auto& [name, n_tensors] :
+       {std::pair("phi35-tiny", 27U), std::pair("phi4mini-tiny", 26U)}) {
     const auto no_warning = [](const Warning& w) { ADD_FAILURE() << w.text; };
-    const Checkpoint checkpoint =
-        OpenCheckpoint(LocateCheckpoint(fmt::format("{}/{}", PHIQ_TEST_DATA, name), no_warning), no_warning);
+    const Checkpoint checkpoint = OpenCheckpoint(
+        LocateCheckpoint(fmt::format("{}/{}", PHIQ_TEST_DATA, name), no_warning), no_warning);
     EXPECT_EQ(checkpoint.tensors().size(), n_tensors);  // 2 + 6 x 4 layers, + 1 for an own head
     const SourceTensor* embedding = checkpoint.Find("model.embed_tokens.weight");
     ASSERT_NE(embedding, nullptr);

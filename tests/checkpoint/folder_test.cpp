@@ -104,9 +104,11 @@ TEST(CheckpointFolder, WarnsOfPartialDownloads) {
   Warnings warnings;
   LocateCheckpoint(scratch.path().native(), warnings.fn());
   const std::string folder = scratch.path().native();
-  EXPECT_THAT(warnings.texts,
-              ElementsAre(folder + "/abc.incomplete: lies beside the checkpoint (interrupted download?)",
-                          folder + "/x.safetensors.part: lies beside the checkpoint (interrupted download?)"));
+  EXPECT_THAT(
+      warnings.texts,
+      ElementsAre(
+          folder + "/abc.incomplete: lies beside the checkpoint (interrupted download?)",
+          folder + "/x.safetensors.part: lies beside the checkpoint (interrupted download?)"));
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ constexpr const char* kCommit = "0123456789abcdef0123456789abcdef01234567";
 class HubCache : public testing::Test {
  protected:
   void SetUp() override {
-    for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"}) {
+    for (const char* name :
+         {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"}) {
       const char* value = std::getenv(name);
       saved_[name] = value == nullptr ? std::nullopt : std::optional<std::string>(value);
       ::unsetenv(name);
@@ -53,8 +54,8 @@ TEST_F(HubCache, KnowsRepositoryIds) {
   for (const std::string id : {"microsoft/Phi-3.5-mini-instruct", "gpt2", "a_b/c.d", "a/b"}) {
     EXPECT_TRUE(IsRepositoryId(id)) << id;
   }
-  for (const std::string id : {"", "/", "a/", "/b", "a/b/c", "a--b/c", "a/..b", "a/b..c", "-a/b", "a/b-",
-                               "a/.b", "a b/c", "a/b\n", "../x", ".", "a/b\\c"}) {
+  for (const std::string id : {"", "/", "a/", "/b", "a/b/c", "a--b/c", "a/..b", "a/b..c", "-a/b",
+                               "a/b-", "a/.b", "a b/c", "a/b\n", "../x", ".", "a/b\\c"}) {
     EXPECT_FALSE(IsRepositoryId(id)) << id;
   }
   EXPECT_TRUE(IsRepositoryId("a/" + std::string(96, 'x')));
@@ -82,7 +83,8 @@ TEST_F(HubCache, FollowsRefsMain) {
   scratch_.Write(repository + "/refs/main", std::string(kCommit) + "\n");
   scratch_.Write(repository + "/snapshots/" + kCommit + "/config.json", "{}");
   scratch_.Write(repository + "/snapshots/ffff/config.json", "[]");
-  const CheckpointFolder folder = LocateCheckpoint("microsoft/Phi-3.5-mini-instruct", warnings_.fn());
+  const CheckpointFolder folder =
+      LocateCheckpoint("microsoft/Phi-3.5-mini-instruct", warnings_.fn());
   EXPECT_EQ(folder.path(), fs::path(root()) / repository / "snapshots" / kCommit);
   EXPECT_EQ(folder.model_name(), "Phi-3.5-mini-instruct");
   EXPECT_EQ(folder.ReadFile("config.json", 10), "{}");
@@ -101,25 +103,29 @@ TEST_F(HubCache, TellsHowToDownloadWhatIsMissing) {
   EXPECT_EQ(failure.text,
             fmt::format("microsoft/phi-9: no such file or folder, and not in the hub cache: no "
                         "{}/models--microsoft--phi-9 (download it with `huggingface-cli download "
-                        "microsoft/phi-9`)", root()));
+                        "microsoft/phi-9`)",
+                        root()));
 }
 
 TEST_F(HubCache, RefusesARefThatIsNoCommit) {
   scratch_.Write("models--o--n/refs/main", "../../../etc");
   const Failure failure = FailureOf([&] { FindSnapshot("o/n", warnings_.fn()); });
   EXPECT_EQ(failure.code, 3);
-  EXPECT_EQ(failure.text, fmt::format("{}/models--o--n/refs/main: '../../../etc' is not a commit id of 40 "
-                                      "hex digits", root()));
+  EXPECT_EQ(failure.text,
+            fmt::format("{}/models--o--n/refs/main: '../../../etc' is not a commit id of 40 "
+                        "hex digits",
+                        root()));
 }
 
 TEST_F(HubCache, MissesTheSnapshotThatRefsMainNames) {
   scratch_.Write("models--o--n/refs/main", kCommit);
   const Failure failure = FailureOf([&] { FindSnapshot("o/n", warnings_.fn()); });
   EXPECT_EQ(failure.code, 4);
-  EXPECT_EQ(failure.text,
-            fmt::format("o/n: refs/main names a snapshot that is not there: no "
-                        "{}/models--o--n/snapshots/{} (download it with `huggingface-cli download o/n`)",
-                        root(), kCommit));
+  EXPECT_EQ(
+      failure.text,
+      fmt::format("o/n: refs/main names a snapshot that is not there: no "
+                  "{}/models--o--n/snapshots/{} (download it with `huggingface-cli download o/n`)",
+                  root(), kCommit));
 }
 
 TEST_F(HubCache, UsesAnOnlySnapshotWithoutRefs) {
@@ -148,9 +154,11 @@ TEST_F(HubCache, NamesTheContentOfADanglingLink) {
   const CheckpointFolder folder = LocateCheckpoint("o/n", warnings_.fn());
   const Failure failure = FailureOf([&] { OpenCheckpoint(folder, warnings_.fn()); });
   EXPECT_EQ(failure.code, 4);
-  EXPECT_EQ(failure.text,
-            fmt::format("{}/model.safetensors: dangling link to ../../blobs/e7a9 (interrupted download? "
-                        "e7a9.incomplete is there; download the model again)", snapshot.native()));
+  EXPECT_EQ(
+      failure.text,
+      fmt::format("{}/model.safetensors: dangling link to ../../blobs/e7a9 (interrupted download? "
+                  "e7a9.incomplete is there; download the model again)",
+                  snapshot.native()));
 }
 
 TEST_F(HubCache, GivesWayToAFolderOfTheSameName) {

@@ -25,7 +25,8 @@ std::string WhyRefused(std::string_view header, std::uint64_t data_bytes) {
 
 // A header of one tensor 'a'.
 std::string One(std::string_view dtype, std::string_view shape, std::string_view offsets) {
-  return fmt::format(R"({{"a":{{"dtype":{},"shape":{},"data_offsets":{}}}}})", dtype, shape, offsets);
+  return fmt::format(R"({{"a":{{"dtype":{},"shape":{},"data_offsets":{}}}}})", dtype, shape,
+                     offsets);
 }
 
 TEST(SafetensorsHeader, ReadsTheGoldenFile) {
@@ -54,27 +55,31 @@ TEST(SafetensorsHeader, AcceptsTheSmallestFile) {
 
 TEST(SafetensorsHeader, AcceptsWhatTheFormatAllows) {
   const std::pair<std::string, std::uint64_t> cases[] = {
-      {One(R"("F32")", "[]", "[0,4]"), 4},                        // a scalar
-      {One(R"("F32")", "[0,3]", "[0,0]"), 0},                     // an empty tensor
-      {One(R"("F4")", "[2,3]", "[0,3]"), 3},                      // 24 bits
-      {One(R"("F6_E2M3")", "[4]", "[0,3]"), 3},                   // 24 bits
-      {One(R"("BF16")", "[1,1,1,1,1,1,1,1]", "[0,2]"), 2},        // rank 8
-      {R"({"__metadata__":null})", 0},                            // as mlx writes "none"
+      {One(R"("F32")", "[]", "[0,4]"), 4},                  // a scalar
+      {One(R"("F32")", "[0,3]", "[0,0]"), 0},               // an empty tensor
+      {One(R"("F4")", "[2,3]", "[0,3]"), 3},                // 24 bits
+      {One(R"("F6_E2M3")", "[4]", "[0,3]"), 3},             // 24 bits
+      {One(R"("BF16")", "[1,1,1,1,1,1,1,1]", "[0,2]"), 2},  // rank 8
+      {R"({"__metadata__":null})", 0},                      // as mlx writes "none"
       {R"({"__metadata__":{}})", 0},
-      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":[[{"y":[1.5,-1,null,"s"]}]]}})", 1},
+      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":[[{"y":[1.5,-1,null,"s"]}]]}})",
+       1},
       {R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
-       R"("a":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}})", 5},  // F32 at an odd offset
-      {One(R"("U8")", "[1]", "[0,1]") + "     ", 1},              // padded with spaces
+       R"("a":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}})",
+       5},                                            // F32 at an odd offset
+      {One(R"("U8")", "[1]", "[0,1]") + "     ", 1},  // padded with spaces
   };
-  for (const auto& [header, data_bytes] : cases) EXPECT_EQ(WhyRefused(header, data_bytes), "") << header;
+  for (const auto& [header, data_bytes] : cases)
+    EXPECT_EQ(WhyRefused(header, data_bytes), "") << header;
 }
 
 TEST(SafetensorsHeader, KnowsEveryDtypeAndItsSize) {
   const std::pair<const char*, std::size_t> kAll[] = {
-      {"BOOL", 8}, {"F4", 4}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8}, {"I8", 8}, {"F8_E5M2", 8},
-      {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
-      {"U16", 16}, {"F16", 16}, {"BF16", 16}, {"I32", 32}, {"U32", 32}, {"F32", 32}, {"C64", 64},
-      {"F64", 64}, {"I64", 64}, {"U64", 64}};
+      {"BOOL", 8},        {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
+      {"I8", 8},          {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
+      {"F8_E5M2FNUZ", 8}, {"I16", 16},    {"U16", 16},    {"F16", 16},    {"BF16", 16},
+      {"I32", 32},        {"U32", 32},    {"F32", 32},    {"C64", 64},    {"F64", 64},
+      {"I64", 64},        {"U64", 64}};
   for (const auto& [name, n_bits] : kAll) {
     const std::string header =
         One(fmt::format("\"{}\"", name), "[8]", fmt::format("[0,{}]", n_bits));  // 8 of n bits
@@ -86,16 +91,14 @@ TEST(SafetensorsHeader, KnowsEveryDtypeAndItsSize) {
 }
 
 TEST(SafetensorsHeader, UnescapesNames) {
-  const std::string header =
-      R"({"\u00e9\n\"":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
+  const std::string header = R"({"\u00e9\n\"":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
   EXPECT_EQ(Parse(header, 1)[0].name, "\xC3\xA9\n\"");
 }
 
 TEST(SafetensorsHeader, SortsByRangeWithEmptyTensorsFirst) {
-  const std::string header =
-      R"({"c":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},)"
-      R"("b":{"dtype":"U8","shape":[0],"data_offsets":[1,1]},)"
-      R"("a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
+  const std::string header = R"({"c":{"dtype":"U8","shape":[2],"data_offsets":[1,3]},)"
+                             R"("b":{"dtype":"U8","shape":[0],"data_offsets":[1,1]},)"
+                             R"("a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
   std::string names;
   for (const SourceTensor& tensor : Parse(header, 3)) names += tensor.name;
   EXPECT_EQ(names, "abc");
@@ -110,8 +113,8 @@ struct Refusal {
 TEST(SafetensorsHeader, SaysWhatIsWrong) {
   const std::string a4 = R"("a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]})";
   const auto two = [&](std::string_view name, std::string_view shape, std::string_view offsets) {
-    return fmt::format(R"({{{},"{}":{{"dtype":"U8","shape":{},"data_offsets":{}}}}})", a4, name, shape,
-                       offsets);
+    return fmt::format(R"({{{},"{}":{{"dtype":"U8","shape":{},"data_offsets":{}}}}})", a4, name,
+                       shape, offsets);
   };
   const Refusal cases[] = {
       {" {}", 0, "header must begin with '{' at byte 8"},
@@ -133,7 +136,8 @@ TEST(SafetensorsHeader, SaysWhatIsWrong) {
        "tensor 'x\\x00y': tensor name with a NUL byte"},
       // metadata
       {R"({"__metadata__":{"x":1}})", 0, "__metadata__ 1: needs an object of strings"},
-      {R"({"__metadata__":[]})", 0, "__metadata__ is or holds an array: needs an object of strings"},
+      {R"({"__metadata__":[]})", 0,
+       "__metadata__ is or holds an array: needs an object of strings"},
       {R"({"__metadata__":"x"})", 0, "__metadata__ \"x\": needs an object of strings"},
       {R"({"__metadata__":{"x":null}})", 0, "__metadata__ null: needs an object of strings"},
       {R"({"__metadata__":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 1,
@@ -150,7 +154,8 @@ TEST(SafetensorsHeader, SaysWhatIsWrong) {
       {One(R"("bf16")", "[1]", "[0,2]"), 2,
        "tensor 'a': unknown dtype 'bf16' (usable for weights: F32 F16 BF16)"},
       {One("5", "[1]", "[0,2]"), 2, "tensor 'a': dtype 5: needs a string"},
-      {One(R"(["U8"])", "[1]", "[0,1]"), 1, "tensor 'a': dtype is or holds an array: needs a string"},
+      {One(R"(["U8"])", "[1]", "[0,1]"), 1,
+       "tensor 'a': dtype is or holds an array: needs a string"},
       // shapes
       {One(R"("U8")", "[-1]", "[0,1]"), 1,
        "tensor 'a': shape entry -1: needs an array of whole numbers, 0 or more"},
@@ -169,7 +174,8 @@ TEST(SafetensorsHeader, SaysWhatIsWrong) {
       {One(R"("U8")", "[1,1,1,1,1,1,1,1,1]", "[0,1]"), 1,
        "tensor 'a': shape has more than 8 dimensions"},
       {One(R"("U8")", "[4294967296,4294967296]", "[0,1]"), 1,
-       "tensor 'a': dtype U8 x shape [4294967296, 4294967296] has more bits than 64-bit numbers can "
+       "tensor 'a': dtype U8 x shape [4294967296, 4294967296] has more bits than 64-bit numbers "
+       "can "
        "count"},
       {One(R"("U8")", "[4294967296,4294967296,0]", "[0,0]"), 0,
        "tensor 'a': dtype U8 x shape [4294967296, 4294967296, 0] has more bits than 64-bit numbers "
@@ -189,7 +195,8 @@ TEST(SafetensorsHeader, SaysWhatIsWrong) {
       {One(R"("U8")", "[1]", R"(["0","1"])"), 1,
        "tensor 'a': data_offsets entry \"0\": needs an array of 2 whole numbers, 0 or more"},
       {One(R"("U8")", "[1]", "[0,18446744073709551616]"), 1,
-       "tensor 'a': data_offsets entry 18446744073709551616: needs an array of 2 whole numbers, 0 or "
+       "tensor 'a': data_offsets entry 18446744073709551616: needs an array of 2 whole numbers, 0 "
+       "or "
        "more"},
       {One(R"("U8")", "[1]", "[0,9007199254740993]"), 1,  // 2^53+1: a double would say 2^53
        "tensor 'a': data_offsets [0, 9007199254740993] hold 9007199254740993 bytes but dtype U8 x "
@@ -199,7 +206,8 @@ TEST(SafetensorsHeader, SaysWhatIsWrong) {
       {One(R"("U8")", "[1]", "[0,1,2]"), 1, "tensor 'a': data_offsets has more than 2 entries"},
       {One(R"("U8")", "[1]", "[2,1]"), 1, "tensor 'a': data_offsets [2, 1] end before they begin"},
       {One(R"("BF16")", "[3072]", "[0,20]"), 20,
-       "tensor 'a': data_offsets [0, 20] hold 20 bytes but dtype BF16 x shape [3072] needs 6144 bytes"},
+       "tensor 'a': data_offsets [0, 20] hold 20 bytes but dtype BF16 x shape [3072] needs 6144 "
+       "bytes"},
       // ranges
       {One(R"("U8")", "[4]", "[1,5]"), 5,
        "tensor 'a': data_offsets [1, 5] are not contiguous: must begin at 0"},
@@ -212,7 +220,8 @@ TEST(SafetensorsHeader, SaysWhatIsWrong) {
       {two("b", "[0]", "[2,2]"), 4,
        "tensor 'b': data_offsets [2, 2] overlap tensor 'a' at data_offsets [0, 4]"},
       {One(R"("U8")", "[4]", "[0,4]"), 3,  // 53 header bytes: 8 + 53 + 4
-       "tensor 'a': truncated: ends at byte 65 but the file has 64 bytes (incomplete download? fetch "
+       "tensor 'a': truncated: ends at byte 65 but the file has 64 bytes (incomplete download? "
+       "fetch "
        "this shard again)"},
       {One(R"("U8")", "[4]", "[0,4]"), 7,
        "3 trailing bytes after the last tensor, which ends at byte 65"},
@@ -226,14 +235,10 @@ TEST(SafetensorsHeader, SaysWhatIsWrong) {
 TEST(SafetensorsHeader, NamesTheByteOfBrokenJson) {
   // the byte counts from the start of the file: 8 more than in the header
   const std::pair<std::string, std::string> cases[] = {
-      {R"({"a":)", "at byte 13"},
-      {R"({"__metadata__":{},})", "at byte 27"},
-      {R"({}//)", "at byte 10"},
-      {R"({'a':1})", "at byte 9"},
-      {R"({"a":NaN})", "at byte 13"},
-      {"{\"\xFF\":1}", "at byte 10"},
-      {"{\"\x01\":1}", "at byte 10"},
-      {R"({"\ud800":1})", "at byte 16"},
+      {R"({"a":)", "at byte 13"},     {R"({"__metadata__":{},})", "at byte 27"},
+      {R"({}//)", "at byte 10"},      {R"({'a':1})", "at byte 9"},
+      {R"({"a":NaN})", "at byte 13"}, {"{\"\xFF\":1}", "at byte 10"},
+      {"{\"\x01\":1}", "at byte 10"}, {R"({"\ud800":1})", "at byte 16"},
       {"{}{", "at byte 10"},
   };
   for (const auto& [header, place] : cases) {
@@ -248,7 +253,8 @@ TEST(SafetensorsHeader, BoundsNesting) {
            std::string(n, ']') + "}}";
   };
   EXPECT_EQ(WhyRefused(nested(6), 1), "");
-  EXPECT_EQ(WhyRefused(nested(7), 1), "m.safetensors: JSON is nested too deeply, more than 8 levels");
+  EXPECT_EQ(WhyRefused(nested(7), 1),
+            "m.safetensors: JSON is nested too deeply, more than 8 levels");
   EXPECT_THAT(WhyRefused(R"({"a":{"x":)" + std::string(5'000'000, '['), 0),
               HasSubstr("nested too deeply"));
 }
@@ -259,7 +265,8 @@ TEST(SafetensorsHeader, BoundsNamesTensorsAndKeys) {
                        std::string(n, 'n'));
   };
   EXPECT_EQ(WhyRefused(named(512), 1), "");
-  EXPECT_THAT(WhyRefused(named(513), 1), HasSubstr("tensor name of 513 bytes, at most 512 are allowed"));
+  EXPECT_THAT(WhyRefused(named(513), 1),
+              HasSubstr("tensor name of 513 bytes, at most 512 are allowed"));
 
   const auto many = [](std::size_t n) {
     std::string header = "{";
@@ -280,15 +287,18 @@ TEST(SafetensorsHeader, BoundsNamesTensorsAndKeys) {
 std::string WhyLengthRefused(std::string_view file) {
   return FailureOf([&] {
            SafetensorsHeaderBytes(file.substr(0, kSafetensorsSniffBytes), file.size(), "m");
-         }).text;
+         })
+      .text;
 }
 
 TEST(SafetensorsHeader, ChecksTheLengthFieldBeforeUsingIt) {
   EXPECT_EQ(WhyLengthRefused(""), "m: truncated: the file has 0 bytes (download this file again)");
   for (std::size_t n = 1; n < 8; ++n) {
-    EXPECT_EQ(WhyLengthRefused(std::string(n, 'x')),
-              fmt::format("m: truncated: header length needs 8 bytes but the file has {} (download this "
-                          "file again)", n));
+    EXPECT_EQ(
+        WhyLengthRefused(std::string(n, 'x')),
+        fmt::format("m: truncated: header length needs 8 bytes but the file has {} (download this "
+                    "file again)",
+                    n));
   }
   EXPECT_EQ(WhyLengthRefused(LengthField(0)), "m: header length 0: needs at least 2 bytes");
   EXPECT_EQ(WhyLengthRefused(LengthField(1) + "{}"), "m: header length 1: needs at least 2 bytes");
@@ -297,9 +307,10 @@ TEST(SafetensorsHeader, ChecksTheLengthFieldBeforeUsingIt) {
     EXPECT_EQ(WhyLengthRefused(LengthField(n)),
               fmt::format("m: header length {} is over the limit of 100000000 bytes", n));
   }
-  EXPECT_EQ(WhyLengthRefused(LengthField(3) + "{}"),
-            "m: truncated: header length 3 but only 2 bytes follow it (incomplete download? fetch this "
-            "shard again)");
+  EXPECT_EQ(
+      WhyLengthRefused(LengthField(3) + "{}"),
+      "m: truncated: header length 3 but only 2 bytes follow it (incomplete download? fetch this "
+      "shard again)");
   EXPECT_EQ(SafetensorsHeaderBytes(LengthField(100'000'000), 100'000'008, "m"), 100'000'000U);
 }
 

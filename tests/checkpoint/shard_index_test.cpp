@@ -21,21 +21,29 @@ TEST(ShardIndex, ReadsShardsInTheOrderOfTheirNames) {
       R"("weight_map":{"z":"b.safetensors","a":"b.safetensors","m":"a.safetensors"}})",
       "i.json");
   EXPECT_EQ(index.shards, (std::vector<std::string>{"a.safetensors", "b.safetensors"}));
-  EXPECT_EQ(index.weight_map, (std::unordered_map<std::string, std::size_t>{{"z", 1}, {"a", 1}, {"m", 0}}));
+  EXPECT_EQ(index.weight_map,
+            (std::unordered_map<std::string, std::size_t>{{"z", 1}, {"a", 1}, {"m", 0}}));
   EXPECT_EQ(index.total_size, 7642159104U);
 }
 
 TEST(ShardIndex, NeedsNoTotalSize) {
   EXPECT_EQ(ParseShardIndex(R"({"weight_map":{"a":"b"}})", "i.json").total_size, std::nullopt);
-  EXPECT_EQ(ParseShardIndex(R"({"metadata":{"total_size":1.5},"weight_map":{"a":"b"}})", "i.json").total_size,
+  EXPECT_EQ(ParseShardIndex(R"({"metadata":{"total_size":1.5},"weight_map":{"a":"b"}})", "i.json")
+                .total_size,
             std::nullopt);
 }
 
 TEST(ShardIndex, TakesOnlyPlainFileNames) {
-  const std::pair<std::string, std::string> cases[] = {
-      {"../../etc/x", "../../etc/x"}, {"/abs/x", "/abs/x"}, {"a/b.safetensors", "a/b.safetensors"},
-      {"..", ".."}, {".", "."}, {"", ""}, {"a\\\\b", "a\\b"}, {"C:x", "C:x"},
-      {"a\\u0000b", "a\\x00b"}, {"x\\u001b[2J/", "x\\x1b[2J/"}};
+  const std::pair<std::string, std::string> cases[] = {{"../../etc/x", "../../etc/x"},
+                                                       {"/abs/x", "/abs/x"},
+                                                       {"a/b.safetensors", "a/b.safetensors"},
+                                                       {"..", ".."},
+                                                       {".", "."},
+                                                       {"", ""},
+                                                       {"a\\\\b", "a\\b"},
+                                                       {"C:x", "C:x"},
+                                                       {"a\\u0000b", "a\\x00b"},
+                                                       {"x\\u001b[2J/", "x\\x1b[2J/"}};
   for (const auto& [json, shown] : cases) {
     EXPECT_EQ(WhyRefused(fmt::format(R"({{"weight_map":{{"w":"{}"}}}})", json)),
               fmt::format("i.json: tensor 'w': shard name '{}' must be a plain file name", shown));
@@ -60,7 +68,8 @@ TEST(ShardIndex, SaysWhatIsWrong) {
       {R"({"weight_map":{"":"x"}})", "empty tensor name"},
       {R"({"weight_map":{"a":"x","a":"x"}})", "duplicate key 'a' in JSON"},
   };
-  for (const auto& [text, wanted] : cases) EXPECT_EQ(WhyRefused(text), std::string("i.json: ") + wanted) << text;
+  for (const auto& [text, wanted] : cases)
+    EXPECT_EQ(WhyRefused(text), std::string("i.json: ") + wanted) << text;
 }
 
 TEST(ShardIndex, BoundsTensorsAndShards) {

@@ -1,6 +1,5 @@
 // Two invented checkpoints whose differences are known, and the figures worked out by hand.
 #include "phiq/compare.h"
-#include "phiq/convert.h"
 
 #include <gtest/gtest.h>
 
@@ -15,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "phiq/convert.h"
 #include "testing/header_only_checkpoint.h"
 
 namespace phiq {
