@@ -16,8 +16,31 @@
 
 namespace phiq {
 
+// The small files beside a model's weights (config.json, tokenizer.json, ...), wherever they stand.
+class SideFiles {
+ public:
+  virtual ~SideFiles() = default;
+
+  // Where a file of that name stands or would stand, for messages.
+  virtual std::filesystem::path PathOf(std::string_view name) const = 0;
+  // Returns  nullopt when there is no such name.
+  // Throws   kInput: there, but a dangling link, not a regular file or not readable.
+  //          kBadData: more than max_bytes.
+  virtual std::optional<std::string> ReadFile(std::string_view name,
+                                              std::uint64_t max_bytes) const = 0;
+  // In the order of the alphabet.
+  virtual std::vector<std::string> Names() const = 0;
+  // 0: there is no such file.
+  virtual std::uint64_t SizeBytes(std::string_view name) const noexcept = 0;
+
+ protected:
+  SideFiles() = default;
+  SideFiles(const SideFiles&) = default;
+  SideFiles& operator=(const SideFiles&) = default;
+};
+
 // The files of one checkpoint. Nothing of the weights is open yet.
-class CheckpointFolder {
+class CheckpointFolder final : public SideFiles {
  public:
   // `path`: the folder as the user gave it (for messages; for a hub name the snapshot folder).
   // `model_name`: what the model is called: last component of the folder, or the repository's
@@ -29,14 +52,12 @@ class CheckpointFolder {
   // Set when the user named a *.safetensors or *.index.json instead of the folder.
   const std::optional<std::string>& weights_file() const noexcept { return weights_file_; }
 
-  // The path of a plain file name in this folder, for messages and for opening.
-  std::filesystem::path PathOf(std::string_view name) const;
+  std::filesystem::path PathOf(std::string_view name) const override;
   bool Has(std::string_view name) const;
-  // Content of a side file (config.json, tokenizer.json, ...).
-  // Returns  nullopt when there is no such name.
-  // Throws   kInput: there, but a dangling link, not a regular file or not readable.
-  //          kBadData: more than max_bytes.
-  std::optional<std::string> ReadFile(std::string_view name, std::uint64_t max_bytes) const;
+  std::optional<std::string> ReadFile(std::string_view name,
+                                      std::uint64_t max_bytes) const override;
+  std::vector<std::string> Names() const override;
+  std::uint64_t SizeBytes(std::string_view name) const noexcept override;
 
  private:
   friend CheckpointFolder LocateCheckpoint(const std::string&, const WarningFn&);

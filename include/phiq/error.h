@@ -68,5 +68,7 @@ struct Warning {
 // Receives warnings as they are found. May throw (that is how --werror works). Never called from
 // two threads at once.
 using WarningFn = std::function<void(const Warning&)>;
+// `warn`, or a function that does nothing where the caller gave none.
+WarningFn WarnOrIgnore(const WarningFn& warn);
 
 }  // namespace phiq

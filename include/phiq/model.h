@@ -92,12 +92,17 @@ bool IsNorm(TensorRole role) noexcept;                // 1-D, never quantized
 
 struct ModelTensor {
   TensorRole role = TensorRole::kTokenEmbedding;
-  std::int32_t layer = -1;  // -1: outside the layers
-  std::size_t source = 0;   // index into Checkpoint::tensors()
+  std::int32_t layer = -1;           // -1: outside the layers
+  std::string name;                  // the checkpoint's: "model.layers.3.mlp.down_proj.weight"
+  std::vector<std::uint64_t> shape;  // rows first; norms: [hidden_size]
+  DType dtype = DType::kF32;         // F32, F16 or BF16
+
+  std::uint64_t n_elements() const noexcept;
 };
 
 struct Model {
-  std::string name;  // CheckpointFolder::model_name()
+  std::string name;           // CheckpointFolder::model_name()
+  std::string repository_id;  // CheckpointFolder::repository_id()
   ModelConfig config;
   Tokenizer tokenizer;
   // Embedding, then each layer's six, then the output norm, then the head (absent when tied).

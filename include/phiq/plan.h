@@ -73,15 +73,14 @@ enum class TensorPart : std::uint8_t { kWhole, kQuery, kKey, kValue, kGate, kUp 
 
 struct PlanLine {
   std::string name;  // the checkpoint's tensor name; "config:long_factor" for values of config.json
-  TensorRole role = TensorRole::kTokenEmbedding;  // says nothing when `table` is set
+  // Says nothing when `table` is set. A tied model's head is read from its embedding.
+  TensorRole role = TensorRole::kTokenEmbedding;
   std::int32_t layer = -1;
   TensorPart part = TensorPart::kWhole;
   std::vector<std::uint64_t> shape;  // of the part; rows first
-  // Where the values come from: either of the two.
-  std::optional<std::size_t> source;  // index into Checkpoint::tensors()
-  std::optional<ConfigTable> table;
-  std::uint64_t first_row = 0;  // of the part, in the source tensor
-  std::string source_type;      // "BF16"
+  std::optional<ConfigTable> table;  // where the values come from instead of a weight
+  std::uint64_t first_row = 0;       // of the part, in the model's weight
+  std::string source_type;           // "BF16"
   Encoding encoding = GgmlType::kF32;
   std::uint64_t size_bytes = 0;  // of the encoded tensor, without padding
   std::string reason;            // why this encoding
@@ -156,13 +155,11 @@ std::string TypeOfPrecision(Format format, Precision precision);
 std::string OpenVinoTypeWith(std::string_view type, bool symmetric);
 
 // The tensors whose error at 8 bits the plan needs (OpenVINO, a ratio below 1; else none):
-// indices into `tensors`. Throws as MakePlan.
-std::vector<std::size_t> TensorsToRank(const Model& model, std::span<const SourceTensor> tensors,
-                                       const PlanOptions& options);
+// indices into Model::tensors. Throws as MakePlan.
+std::vector<std::size_t> TensorsToRank(const Model& model, const PlanOptions& options);
 
 // Decides the type of every tensor.
 //
-// `tensors`  Checkpoint::tensors().
 // `int8_errors`  of TensorsToRank, in its order: the largest mean squared error of a row in
 //            INT8_ASYM with float32 scales (MeasureInt8Errors).
 // Throws     kUsage: unknown type (with a suggestion), options that contradict each other, a rule
@@ -170,12 +167,7 @@ std::vector<std::size_t> TensorsToRank(const Model& model, std::span<const Sourc
 //            does not write or the wanted runtime does not run, saying why; a shape fallback under
 //            strict_types.
 // Warns      a shape fallback.
-Plan MakePlan(const Model& model, std::span<const SourceTensor> tensors, const PlanOptions& options,
-              const WarningFn& warn, std::span<const float> int8_errors = {});
-
-inline Plan MakePlan(const Model& model, const Checkpoint& checkpoint, const PlanOptions& options,
-                     const WarningFn& warn, std::span<const float> int8_errors = {}) {
-  return MakePlan(model, checkpoint.tensors(), options, warn, int8_errors);
-}
+Plan MakePlan(const Model& model, const PlanOptions& options, const WarningFn& warn,
+              std::span<const float> int8_errors = {});
 
 }  // namespace phiq

@@ -78,4 +78,9 @@ void Error::Compose() {
   if (!hint_.empty()) text_ += fmt::format(" ({})", hint_);
 }
 
+WarningFn WarnOrIgnore(const WarningFn& warn) {
+  if (warn) return warn;
+  return [](const Warning&) {};
+}
+
 }  // namespace phiq

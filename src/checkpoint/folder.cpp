@@ -74,6 +74,14 @@ std::optional<std::string> CheckpointFolder::ReadFile(std::string_view name,
   return WithDownloadHint(path, [&] { return ReadWholeFile(path, max_bytes); });
 }
 
+std::vector<std::string> CheckpointFolder::Names() const { return NamesInFolder(path_); }
+
+std::uint64_t CheckpointFolder::SizeBytes(std::string_view name) const noexcept {
+  std::error_code failed;
+  const std::uintmax_t size = fs::file_size(PathOf(name), failed);
+  return failed ? 0 : size;
+}
+
 CheckpointFolder LocateCheckpoint(const std::string& model, const WarningFn& warn) {
   CheckpointFolder found;
   std::error_code failure;

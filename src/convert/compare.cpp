@@ -11,10 +11,10 @@
 
 #include "convert/meter.h"
 #include "convert/open_model.h"
-#include "formats/stored_model.h"
 #include "io/parallel.h"
 #include "phiq/plan.h"
 #include "phiq/text.h"
+#include "stored/stored_model.h"
 
 namespace phiq {
 namespace {

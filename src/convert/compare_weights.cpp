@@ -98,7 +98,7 @@ VerifiedTensor Judge(const StoredWeight& weight, const BoundSum& error,
 
 }  // namespace
 
-MatchedWeights MatchWeights(std::span<const StoredPiece> pieces, const Source& source,
+MatchedWeights MatchWeights(std::span<const StoredPiece> pieces, const SourceModel& source,
                             std::vector<std::string>& problems) {
   std::map<WeightId, const ModelTensor*> wanted;
   for (const ModelTensor& tensor : source.model.tensors)
@@ -112,7 +112,7 @@ MatchedWeights MatchWeights(std::span<const StoredPiece> pieces, const Source& s
           "weight '{}' has no counterpart in the source, or stands twice", Escape(piece.name)));
       continue;
     }
-    PlanLine line = LineOf(*match->second, source.checkpoint.tensors());
+    PlanLine line = LineOf(*match->second);
     wanted.erase(match);
     if (piece.n_rows != line.n_rows() || piece.row_elements != line.row_elements()) {
       problems.push_back(fmt::format("weight '{}' is {} x {}, wanted {} x {}", Escape(piece.name),
@@ -129,7 +129,7 @@ MatchedWeights MatchWeights(std::span<const StoredPiece> pieces, const Source& s
   return matched;
 }
 
-void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
+void CompareWeights(const SourceModel& source, std::span<const StoredWeight> weights,
                     const ReadRowsFn& read_rows, const CompareWeightsOptions& options,
                     const Hooks& hooks, Verification& verification) {
   Plan plan;
@@ -139,12 +139,11 @@ void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
     plan.lines.push_back(weight.line);
   }
   struct Worker {
-    RowReader reader;
+    LineReader reader;
     RowCodec codec;
     std::vector<float> decoded;
   };
-  std::vector<Worker> workers(options.threads,
-                              Worker{RowReader(source.checkpoint, source.model.config), {}, {}});
+  std::vector<Worker> workers(options.threads, Worker{LineReader(source), {}, {}});
   const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, kVerifyElements);
   std::vector<BoundSum> of_chunk(chunks.size());
   ParallelChunks(
@@ -169,7 +168,7 @@ void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
               CompareRow(bound, x.subspan(r * n, n), std::span(worker.decoded).subspan(r * n, n)));
       },
       {{}, hooks.stop_requested, {}});
-  source.checkpoint.CheckUnchanged();
+  source.stored->CheckUnchanged();
 
   std::vector<BoundSum> of_weight(weights.size());
   for (std::size_t item = 0; item < chunks.size(); ++item)

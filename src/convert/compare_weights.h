@@ -7,12 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "convert/source.h"
-#include "formats/stored_model.h"
+#include "convert/rows.h"
 #include "phiq/convert.h"
 #include "phiq/encoding.h"
 #include "phiq/inspect.h"
 #include "phiq/plan.h"
+#include "stored/stored_model.h"
 
 namespace phiq {
 
@@ -28,7 +28,7 @@ struct MatchedWeights {
   std::vector<StoredWeight> weights;
   std::vector<std::size_t> pieces;  // beside `weights`
 };
-MatchedWeights MatchWeights(std::span<const StoredPiece> pieces, const Source& source,
+MatchedWeights MatchWeights(std::span<const StoredPiece> pieces, const SourceModel& source,
                             std::vector<std::string>& problems);
 
 // Reads decoded rows of stored weight `index`. Called from several threads at once, each with its
@@ -44,7 +44,7 @@ struct CompareWeightsOptions {
 
 // Fills `verification.tensors`, and adds a problem for each weight that is not within its
 // encoding's bounds.
-void CompareWeights(const Source& source, std::span<const StoredWeight> weights,
+void CompareWeights(const SourceModel& source, std::span<const StoredWeight> weights,
                     const ReadRowsFn& read_rows, const CompareWeightsOptions& options,
                     const Hooks& hooks, Verification& verification);
 

@@ -17,12 +17,12 @@
 #include "convert/memory.h"
 #include "convert/output.h"
 #include "convert/score.h"
-#include "convert/source.h"
 #include "convert/stream.h"
 #include "io/output_file.h"
 #include "io/parallel.h"
 #include "io/temporaries.h"
 #include "phiq/text.h"
+#include "stored/checkpoint_model.h"
 
 namespace phiq {
 namespace {
@@ -111,7 +111,7 @@ void CheckOutput(const fs::path& output, const PlanOptions& target, const Conver
 
 // Everything that is final before the first byte is written.
 struct Prepared {
-  Source source;
+  SourceModel source;
   std::vector<Output> targets;
   MemoryPlan memory;
   std::uint64_t scored_bytes = 0;  // of weights, read to plan
@@ -119,14 +119,14 @@ struct Prepared {
 
 // --overflow f32: tensors with a value that F16 cannot hold stay F32. Reads the weights of F16
 // lines.
-void WidenWhatOverflowsHalf(const Source& source, Plan& plan, unsigned threads) {
+void WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan, unsigned threads) {
   constexpr std::uint64_t kChunkElements = 1ULL << 18;
   std::vector<std::size_t> half_lines;
   for (std::size_t i = 0; i < plan.lines.size(); ++i) {
     if (plan.lines[i].encoding == Encoding(GgmlType::kF16)) half_lines.push_back(i);
   }
   const std::vector<RowChunk> chunks = CutIntoChunks(plan, half_lines, kChunkElements);
-  std::vector<RowReader> readers(threads, RowReader(source.checkpoint, source.model.config));
+  std::vector<LineReader> readers(threads, LineReader(source));
   std::vector<char> overflows(chunks.size(), 0);
   ParallelChunks(threads, chunks.size(), [&](std::size_t item, unsigned worker) {
     const std::span<const float> x =
@@ -157,15 +157,14 @@ Prepared Prepare(const ConvertOptions& options, const Hooks& hooks, bool will_wr
   for (std::size_t i = 0; will_write && !is_new && i < paths.size(); ++i)
     CheckOutput(paths[i], options.targets[i], options, folder);
 
-  Source source = OpenSource(std::move(folder), {options.ignore_extra}, warn);
+  SourceModel source(OpenCheckpointModel(std::move(folder), options.ignore_extra, warn), warn);
   std::vector<Plan> plans;
   std::uint64_t scored_bytes = 0;
   for (const PlanOptions& target : options.targets) {
     const Int8Errors scores =
-        MeasureInt8Errors(source, TensorsToRank(source.model, source.checkpoint.tensors(), target),
-                          options, threads, hooks);
+        MeasureInt8Errors(source, TensorsToRank(source.model, target), options, threads, hooks);
     scored_bytes += scores.bytes_read;
-    plans.push_back(MakePlan(source.model, source.checkpoint, target, warn, scores.errors));
+    plans.push_back(MakePlan(source.model, target, warn, scores.errors));
     if (options.overflow == OverflowPolicy::kF32)
       WidenWhatOverflowsHalf(source, plans.back(), threads);
   }
@@ -180,8 +179,8 @@ Prepared Prepare(const ConvertOptions& options, const Hooks& hooks, bool will_wr
     head_bytes += target.head_bytes();
     streams.push_back({&target.plan, &target.layout, {}});
   }
-  const MemoryPlan memory = PlanMemory(streams, source.checkpoint, source.folder, head_bytes,
-                                       threads, options.memory_limit_bytes, options.overflow);
+  const MemoryPlan memory = PlanMemory(streams, source, head_bytes, threads,
+                                       options.memory_limit_bytes, options.overflow);
   return {std::move(source), std::move(targets), memory, scored_bytes};
 }
 
@@ -300,8 +299,7 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   // From here on tensors may be written in any order.
   const StreamOptions stream_options{prepared.memory.threads, prepared.memory.chunk_elements,
                                      options.nan, options.overflow};
-  const StreamResult streamed = StreamTensors(
-      prepared.source.checkpoint, prepared.source.model.config, streams, stream_options, hooks);
+  const StreamResult streamed = StreamTensors(prepared.source, streams, stream_options, hooks);
   report.source_bytes = prepared.scored_bytes + streamed.bytes_read;
   report.n_nan_zeroed = streamed.n_nan_zeroed;
   for (const TargetResult& target : streamed.targets) {

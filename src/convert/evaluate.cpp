@@ -14,7 +14,6 @@
 #include "convert/memory.h"
 #include "convert/meter.h"
 #include "convert/open_model.h"
-#include "convert/source.h"
 #include "engine/forward.h"
 #include "engine/scoring.h"
 #include "engine/statistics.h"

@@ -17,7 +17,6 @@
 #include "base/sha256.h"
 #include "convert/open_model.h"
 #include "convert/rows.h"
-#include "convert/source.h"
 #include "formats/gguf/reader.h"
 #include "formats/mlx/stored_model.h"
 #include "formats/onnx/data_type.h"
@@ -397,17 +396,18 @@ Inspection InspectMlx(const std::string& path, const InspectOptions& options, co
 Inspection InspectCheckpoint(const std::string& path, const InspectOptions& options,
                              const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
-  const Source source = OpenSource(LocateCheckpoint(path, warn), {}, warn);
+  const SourceModel source = OpenSourceModel(path, {}, warn);
   Inspection inspection;
   inspection.kind = "checkpoint";
-  inspection.path = source.folder.path().string();
+  inspection.path = source.stored->path();
   inspection.metadata.emplace_back("model", Escape(source.model.name));
   DescribeConfig(source.model.config, inspection);
   DescribeTokenizer(source.model.tokenizer, inspection);
-  for (const SourceTensor& tensor : source.checkpoint.tensors()) {
-    inspection.tensors.push_back({tensor.name, std::string(DTypeName(tensor.dtype)), tensor.shape,
-                                  tensor.size_bytes,
-                                  source.checkpoint.shards()[tensor.shard].string()});
+  for (const StoredPiece& piece : source.stored->pieces()) {
+    InspectedTensor tensor{piece.name, piece.type, {}, piece.size_bytes, piece.file};
+    if (!IsNorm(piece.role)) tensor.shape.push_back(piece.n_rows);
+    tensor.shape.push_back(piece.row_elements);
+    inspection.tensors.push_back(std::move(tensor));
   }
   if (!options.check) return inspection;
 
@@ -415,11 +415,11 @@ Inspection InspectCheckpoint(const std::string& path, const InspectOptions& opti
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
   PlanOptions plan_options;
   plan_options.type = "F32";
-  const Plan plan = MakePlan(source.model, source.checkpoint, plan_options, warn);
+  const Plan plan = MakePlan(source.model, plan_options, warn);
   std::vector<std::size_t> lines;
   for (std::size_t i = 0; i < plan.lines.size(); ++i) lines.push_back(i);
   const std::vector<RowChunk> chunks = CutIntoChunks(plan, lines, kCheckElements);
-  std::vector<RowReader> readers(threads, RowReader(source.checkpoint, source.model.config));
+  std::vector<LineReader> readers(threads, LineReader(source));
   std::vector<std::atomic<bool>> is_bad(plan.lines.size());
   ParallelChunks(threads, chunks.size(),
                  [&](std::size_t item, unsigned worker) {
@@ -431,8 +431,7 @@ Inspection InspectCheckpoint(const std::string& path, const InspectOptions& opti
   for (std::size_t i = 0; i < plan.lines.size(); ++i) {
     if (!is_bad[i]) continue;
     inspection.problems.emplace_back(
-        NonFiniteWeights(source.checkpoint, source.model.config, plan.lines[i], kCheckElements)
-            .what());
+        NonFiniteWeights(source, plan.lines[i], kCheckElements).what());
   }
   return inspection;
 }

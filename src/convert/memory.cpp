@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cinttypes>
 #include <cstdio>
-#include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -28,25 +27,21 @@ constexpr std::uint64_t kChunkElements = 1ULL << 20;
 constexpr std::uint64_t kTransposedChunkElements = 1ULL << 24;
 constexpr std::uint64_t kLeastChunkElements = 1ULL << 14;
 
-std::uint64_t TokenizerBytes(const CheckpointFolder& folder) {
-  std::uint64_t total = 0;
-  for (const std::string_view name : {"tokenizer.json", "tokenizer.model"}) {
-    std::error_code ignored;
-    const std::uintmax_t size = std::filesystem::file_size(folder.PathOf(name), ignored);
-    if (!ignored) total += size;
-  }
-  return total * kTokenizerFactor;
+std::uint64_t TokenizerBytes(const SideFiles& files) {
+  return (files.SizeBytes("tokenizer.json") + files.SizeBytes("tokenizer.model")) *
+         kTokenizerFactor;
 }
 
 }  // namespace
 
-MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const Checkpoint& checkpoint,
-                      const CheckpointFolder& folder, std::uint64_t header_bytes, unsigned threads,
-                      std::uint64_t limit_bytes, OverflowPolicy overflow) {
-  const std::uint64_t fixed = kProgramBytes + TokenizerBytes(folder) + 2 * header_bytes;
+MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& source,
+                      std::uint64_t header_bytes, unsigned threads, std::uint64_t limit_bytes,
+                      OverflowPolicy overflow) {
+  const std::uint64_t fixed =
+      kProgramBytes + TokenizerBytes(source.stored->side_files()) + 2 * header_bytes;
   const auto peak = [&](unsigned n_threads, std::uint64_t chunk_elements) {
-    return fixed + n_threads * (kThreadBytes + StreamBytesPerThread(targets, checkpoint,
-                                                                    chunk_elements, overflow));
+    return fixed + n_threads * (kThreadBytes +
+                                StreamBytesPerThread(targets, source, chunk_elements, overflow));
   };
   const bool transposes = std::ranges::any_of(targets, [](const StreamTarget& target) {
     return std::ranges::any_of(target.layout->arrays, &PlacedArray::transposed);

@@ -5,7 +5,6 @@
 #include <span>
 
 #include "convert/stream.h"
-#include "phiq/checkpoint.h"
 #include "phiq/plan.h"
 
 namespace phiq {
@@ -21,9 +20,9 @@ struct MemoryPlan {
 // `header_bytes`  headers of the outputs, held in memory.
 // Throws   kResources: not even one thread with the smallest chunks fits (the least limit is
 // named).
-MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const Checkpoint& checkpoint,
-                      const CheckpointFolder& folder, std::uint64_t header_bytes, unsigned threads,
-                      std::uint64_t limit_bytes, OverflowPolicy overflow);
+MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& source,
+                      std::uint64_t header_bytes, unsigned threads, std::uint64_t limit_bytes,
+                      OverflowPolicy overflow);
 
 // The highest resident memory of this process so far (VmHWM); 0 where the system does not tell.
 std::uint64_t PeakMemoryBytes();

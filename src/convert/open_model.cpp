@@ -3,12 +3,11 @@
 #include <filesystem>
 #include <system_error>
 
-#include "convert/source.h"
-#include "convert/stored_checkpoint.h"
 #include "formats/gguf/stored_model.h"
 #include "formats/mlx/stored_model.h"
 #include "formats/onnx/stored_model.h"
 #include "formats/openvino/stored_model.h"
+#include "stored/checkpoint_model.h"
 
 namespace phiq {
 
@@ -38,10 +37,12 @@ std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const Warn
     case InputKind::kCheckpoint:
       break;
   }
-  DescribeOptions options;
-  options.tokenizer = false;
-  options.ignore_extra = ignore_extra;
-  return MakeStoredModel(OpenSource(LocateCheckpoint(path, warn_or_not), options, warn_or_not));
+  return OpenCheckpointModel(LocateCheckpoint(path, warn_or_not), ignore_extra, warn_or_not);
+}
+
+SourceModel OpenSourceModel(const std::string& path, const std::vector<std::string>& ignore_extra,
+                            const WarningFn& warn) {
+  return {OpenCheckpointModel(LocateCheckpoint(path, warn), ignore_extra, warn), warn};
 }
 
 }  // namespace phiq

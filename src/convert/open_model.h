@@ -5,8 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "formats/stored_model.h"
+#include "convert/rows.h"
 #include "phiq/error.h"
+#include "stored/stored_model.h"
 
 namespace phiq {
 
@@ -22,5 +23,12 @@ InputKind KindOf(const std::string& path) noexcept;
 // Throws   as the formats' readers and OpenCheckpoint do.
 std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const WarningFn& warn,
                                              const std::vector<std::string>& ignore_extra = {});
+
+// The model that is to be converted, or that an output was made from: a checkpoint, with its
+// tokenizer.
+//
+// Throws   as LocateCheckpoint, OpenCheckpointModel and SourceModel.
+SourceModel OpenSourceModel(const std::string& path, const std::vector<std::string>& ignore_extra,
+                            const WarningFn& warn);
 
 }  // namespace phiq

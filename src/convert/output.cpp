@@ -35,7 +35,7 @@ std::vector<std::pair<std::string, std::string>> PoliciesOf(const ConvertOptions
   return policies;
 }
 
-void LayOutGguf(const Source& source, const ConvertOptions& options, const WarningFn& warn,
+void LayOutGguf(const SourceModel& source, const ConvertOptions& options, const WarningFn& warn,
                 Output& output) {
   gguf::Metadata extra;
   for (auto& [key, value] : PoliciesOf(options)) extra.emplace_back(key, value);
@@ -58,14 +58,14 @@ void LayOutGguf(const Source& source, const ConvertOptions& options, const Warni
 }
 
 // Names that phiq may write into a folder of the format, made from this checkpoint.
-std::vector<std::string> OwnedFiles(Format format, const CheckpointFolder& folder) {
-  if (format == Format::kMlx) return mlx::OwnedFiles(folder);
+std::vector<std::string> OwnedFiles(Format format, const SideFiles& side_files) {
+  if (format == Format::kMlx) return mlx::OwnedFiles(side_files);
   return format == Format::kOnnx ? onnx::OwnedFiles() : openvino::OwnedFiles();
 }
 
-void SetFolder(OutputLayout layout, const CheckpointFolder& folder, Output& output) {
+void SetFolder(OutputLayout layout, const SideFiles& side_files, Output& output) {
   output.layout = std::move(layout);
-  output.owned = OwnedFiles(output.plan.format, folder);
+  output.owned = OwnedFiles(output.plan.format, side_files);
   for (const PlacedFile& file : output.layout.files)
     output.files.push_back(output.path / file.name);
 }
@@ -94,16 +94,16 @@ std::string DefaultName(const std::string& model_name, const PlanOptions& option
   return name;
 }
 
-void CheckOutputName(const PlanOptions& target, const fs::path& path,
-                     const CheckpointFolder& folder, const OutputOptions& options) {
+void CheckOutputName(const PlanOptions& target, const fs::path& path, const SideFiles& side_files,
+                     const OutputOptions& options) {
   if (target.format == Format::kGguf) {
     CheckOutputPath(path, 0, options);
   } else {
-    StagedFolder::Check(path, OwnedFiles(target.format, folder), options);
+    StagedFolder::Check(path, OwnedFiles(target.format, side_files), options);
   }
 }
 
-Output LayOut(const Source& source, Plan plan, const ConvertOptions& options, fs::path path,
+Output LayOut(const SourceModel& source, Plan plan, const ConvertOptions& options, fs::path path,
               const WarningFn& warn) {
   Output output;
   output.plan = std::move(plan);
@@ -113,16 +113,19 @@ Output LayOut(const Source& source, Plan plan, const ConvertOptions& options, fs
       LayOutGguf(source, options, warn, output);
       break;
     case Format::kOnnx:
-      SetFolder(onnx::MakeLayout(source.folder, source.model, output.plan, PoliciesOf(options)),
-                source.folder, output);
+      SetFolder(onnx::MakeLayout(source.stored->side_files(), source.model, output.plan,
+                                 PoliciesOf(options)),
+                source.stored->side_files(), output);
       break;
     case Format::kOpenVino:
-      SetFolder(openvino::MakeLayout(source.folder, source.model, output.plan, PoliciesOf(options)),
-                source.folder, output);
+      SetFolder(openvino::MakeLayout(source.stored->side_files(), source.model, output.plan,
+                                     PoliciesOf(options)),
+                source.stored->side_files(), output);
       break;
     case Format::kMlx:
-      SetFolder(mlx::MakeLayout(source.folder, source.model, output.plan, PoliciesOf(options)),
-                source.folder, output);
+      SetFolder(mlx::MakeLayout(source.stored->side_files(), source.model, output.plan,
+                                PoliciesOf(options)),
+                source.stored->side_files(), output);
       break;
   }
   return output;

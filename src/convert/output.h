@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "convert/source.h"
+#include "convert/rows.h"
 #include "convert/stream.h"
 #include "formats/layout.h"
 #include "io/output_file.h"
@@ -31,10 +31,10 @@ std::string DefaultName(const std::string& model_name, const PlanOptions& option
 // Before any work: what stands at the output's name may be replaced.
 // Throws   as CheckOutputPath and StagedFolder::Check.
 void CheckOutputName(const PlanOptions& target, const std::filesystem::path& path,
-                     const CheckpointFolder& folder, const OutputOptions& options);
+                     const SideFiles& source, const OutputOptions& options);
 
 // Lays out `plan`. From here on every offset is final.
-Output LayOut(const Source& source, Plan plan, const ConvertOptions& options,
+Output LayOut(const SourceModel& source, Plan plan, const ConvertOptions& options,
               std::filesystem::path path, const WarningFn& warn);
 
 // The target's files, being written.

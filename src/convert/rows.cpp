@@ -1,22 +1,34 @@
+// Rows that are floats already are read as bytes into a buffer that the thread keeps; all others
+// are decoded by the model that stores them.
 #include "convert/rows.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <string_view>
+#include <utility>
 
 #include "base/buffer.h"
 #include "base/endian.h"
 #include "base/finite.h"
 #include "phiq/text.h"
-#include "plan/float_types.h"
 
 namespace phiq {
 
-GgmlType TypeOfSource(DType dtype) {
-  if (const std::optional<FloatType> type = FloatTypeOf(dtype)) return GgmlTypeOf(*type);
-  throw Error(ErrorCode::kInternal,
-              fmt::format("dtype {} reached the row reader", DTypeName(dtype)));
+SourceModel::SourceModel(std::unique_ptr<StoredModel> opened, const WarningFn& warn)
+    : stored(std::move(opened)),
+      weights(*stored),
+      model(Describe(*stored, weights, warn)),
+      tables(stored->config()) {}
+
+std::string SourceModel::FileOf(const PlanLine& line, std::uint64_t row) const {
+  if (line.table) return "config.json";
+  return weights.PieceOf({line.role, line.layer}, line.first_row + row).file;
+}
+
+std::uint64_t SourceModel::StoredBytes(const PlanLine& line, std::uint64_t first_row,
+                                       std::uint64_t n_rows) const {
+  if (line.table) return 0;
+  return weights.StoredBytes({line.role, line.layer}, line.first_row + first_row, n_rows);
 }
 
 std::vector<RowChunk> CutIntoChunks(const Plan& plan, std::span<const std::size_t> line_order,
@@ -33,57 +45,82 @@ std::vector<RowChunk> CutIntoChunks(const Plan& plan, std::span<const std::size_
   return chunks;
 }
 
-std::span<float> RowReader::Read(const PlanLine& line, const RowChunk& chunk) {
-  const std::uint64_t n = chunk.n_rows * line.row_elements();
-  const std::uint64_t first = (line.first_row + chunk.first_row) * line.row_elements();
-  Renew(floats_, n);
+std::span<float> LineReader::Read(const PlanLine& line, const RowChunk& chunk) {
+  const std::uint64_t n = line.row_elements();
+  Renew(floats_, chunk.n_rows * n);
   if (line.table) {
-    tables_.ReadRows(*line.table, chunk.first_row, floats_);
+    source_->tables.ReadRows(*line.table, chunk.first_row, floats_);
     return floats_;
   }
-  const SourceTensor& tensor = checkpoint_.tensors()[*line.source];
-  const std::uint64_t element_bytes = DTypeBits(tensor.dtype) / 8;
-  Renew(bytes_, n * element_bytes);
-  checkpoint_.Read(tensor, first * element_bytes, bytes_);
-  DequantizeGgmlRow(TypeOfSource(tensor.dtype), bytes_, floats_);
+  const StoredModel& model = *source_->stored;
+  const std::uint64_t first_row = line.first_row + chunk.first_row;
+  source_->weights.ForEachRun(
+      {line.role, line.layer}, first_row, chunk.n_rows,
+      [&](std::size_t piece, std::uint64_t row, std::uint64_t weight_row, std::uint64_t n_rows) {
+        const std::span<float> out =
+            std::span(floats_).subspan((weight_row - first_row) * n, n_rows * n);
+        if (!model.HasRawRows(piece)) return model.ReadRows(piece, row, n_rows, codec_, out);
+        const GgmlType type = std::get<GgmlType>(model.pieces()[piece].encoding);
+        Renew(bytes_, GgmlRowBytes(type, out.size()));
+        model.ReadRawRows(piece, row, n_rows, bytes_);
+        DequantizeGgmlRow(type, bytes_, out);  // rows stand one behind the other
+      });
   return floats_;
 }
 
-Error NonFiniteWeights(const Checkpoint& checkpoint, const ModelConfig& config,
-                       const PlanLine& line, std::uint64_t max_elements) {
-  const SourceTensor& tensor = checkpoint.tensors()[*line.source];
-  RowReader reader(checkpoint, config);
-  PlanLine whole = line;  // the message counts in the checkpoint's tensor
-  whole.first_row = 0;
-  whole.shape = tensor.shape;
-  std::uint64_t n_bad = 0;
-  std::uint64_t first = 0;
-  float value = 0;
-  const std::uint64_t rows_at_once = std::max<std::uint64_t>(1, max_elements / line.row_elements());
-  for (std::uint64_t row = 0; row < whole.n_rows(); row += rows_at_once) {
-    const std::span<const float> x =
-        reader.Read(whole, {0, row, std::min(rows_at_once, whole.n_rows() - row)});
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      if (IsFinite(x[i])) continue;
-      if (n_bad++ > 0) continue;
-      first = row * line.row_elements() + i;
-      value = x[i];
-    }
-  }
-  // The bits as they stand in the file.
-  const std::uint64_t element_bytes = DTypeBits(tensor.dtype) / 8;
-  std::vector<std::byte> stored(element_bytes);
-  checkpoint.Read(tensor, first * element_bytes, stored);
+namespace {
+
+// The bits of a weight as they stand in the file: " (0x7fc0)"; "" where it is no float there.
+std::string ShowBits(const StoredModel& model, std::size_t piece, std::uint64_t row,
+                     std::uint64_t column) {
+  if (!model.HasRawRows(piece)) return "";
+  const StoredPiece& stored = model.pieces()[piece];
+  std::vector<std::byte> bytes(EncodedRowBytes(stored.encoding, stored.row_elements));
+  model.ReadRawRows(piece, row, 1, bytes);
+  const std::size_t element_bytes = bytes.size() / stored.row_elements;
+  const std::size_t at = column * element_bytes;
   const std::uint32_t bits =
-      element_bytes == 4 ? LoadLe<std::uint32_t>(stored) : LoadLe<std::uint16_t>(stored);
-  return Error(ErrorCode::kNumeric,
-               fmt::format("{} NaN or Inf weight{}, the first at index {} (row {}, column {}): {} "
-                           "(0x{:0{}x})",
-                           n_bad, n_bad == 1 ? "" : "s", first, first / line.row_elements(),
-                           first % line.row_elements(), value, bits, element_bytes * 2))
-      .In(checkpoint.shards()[tensor.shard].string())
-      .Tensor(line.name)
-      .Hint("--nan zero replaces NaN by 0; a damaged checkpoint is better fetched again");
+      element_bytes == 4 ? LoadLe<std::uint32_t>(bytes, at) : LoadLe<std::uint16_t>(bytes, at);
+  return fmt::format(" (0x{:0{}x})", bits, element_bytes * 2);
+}
+
+}  // namespace
+
+Error NonFiniteWeights(const SourceModel& source, const PlanLine& line,
+                       std::uint64_t max_elements) {
+  const StoredModel& model = *source.stored;
+  const std::uint64_t n = line.row_elements();
+  const std::uint64_t rows_at_once = std::max<std::uint64_t>(1, max_elements / n);
+  RowCodec codec;
+  std::vector<float> x;
+  for (const WeightIndex::Part& part : source.weights.PartsOf(line.role, line.layer)) {
+    std::uint64_t n_bad = 0;
+    std::uint64_t first = 0;  // counted in the piece
+    float value = 0;
+    for (std::uint64_t row = 0; row < part.n_rows; row += rows_at_once) {
+      x.resize(std::min(rows_at_once, part.n_rows - row) * n);
+      model.ReadRows(part.piece, row, x.size() / n, codec, x);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        if (IsFinite(x[i])) continue;
+        if (n_bad++ > 0) continue;
+        first = row * n + i;
+        value = x[i];
+      }
+    }
+    if (n_bad == 0) continue;
+    const StoredPiece& piece = model.pieces()[part.piece];
+    return Error(ErrorCode::kNumeric,
+                 fmt::format("{} NaN or Inf weight{}, the first at index {} (row {}, column {}): "
+                             "{}{}",
+                             n_bad, n_bad == 1 ? "" : "s", first, first / n, first % n, value,
+                             ShowBits(model, part.piece, first / n, first % n)))
+        .In(piece.file)
+        .Tensor(piece.name)
+        .Hint("--nan zero replaces NaN by 0; a damaged checkpoint is better fetched again");
+  }
+  return Error(ErrorCode::kTryAgain, "a NaN or Inf that is not there any more")
+      .In(model.path())
+      .Tensor(line.name);
 }
 
 }  // namespace phiq

@@ -1,20 +1,36 @@
-// Weights as rows of floats: cut into chunks of whole rows, read from the checkpoint.
+// Weights as rows of floats: a source cut into chunks of whole rows, whoever stores it.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "model/rope.h"
-#include "phiq/checkpoint.h"
-#include "phiq/ggml_type.h"
 #include "phiq/plan.h"
+#include "stored/stored_model.h"
 
 namespace phiq {
 
-// How a weight of a checkpoint is encoded; DescribeModel has refused every other dtype.
-GgmlType TypeOfSource(DType dtype);
+// A model that is converted or that an output is held against: opened, described, every weight
+// found.
+struct SourceModel {
+  // Throws   as WeightIndex, Describe and ConfigTables.
+  SourceModel(std::unique_ptr<StoredModel> opened, const WarningFn& warn);
+
+  std::unique_ptr<StoredModel> stored;
+  WeightIndex weights;
+  Model model;
+  ConfigTables tables;  // of the stored model's configuration
+
+  // Where the values of a row of a line stand, for messages.
+  std::string FileOf(const PlanLine& line, std::uint64_t row) const;
+  // Bytes of rows of a line as they are stored; 0 for tables.
+  std::uint64_t StoredBytes(const PlanLine& line, std::uint64_t first_row,
+                            std::uint64_t n_rows) const;
+};
 
 // Whole rows of one plan line; the unit of parallel work.
 struct RowChunk {
@@ -29,25 +45,23 @@ std::vector<RowChunk> CutIntoChunks(const Plan& plan, std::span<const std::size_
                                     std::uint64_t max_elements);
 
 // Reads rows of plan lines as floats. One reader a thread: it owns the buffers.
-class RowReader {
+class LineReader {
  public:
-  RowReader(const Checkpoint& checkpoint, const ModelConfig& config)
-      : checkpoint_(checkpoint), tables_(config) {}
+  explicit LineReader(const SourceModel& source) : source_(&source) {}
 
   // The rows of a chunk, [n_rows * row_elements], counted from the line's first row; valid until
   // the next call. NaN and Inf are passed on.
   std::span<float> Read(const PlanLine& line, const RowChunk& chunk);
 
  private:
-  const Checkpoint& checkpoint_;
-  ConfigTables tables_;
+  const SourceModel* source_;
+  RowCodec codec_;
   std::vector<std::byte> bytes_;
   std::vector<float> floats_;
 };
 
-// The error for a tensor in which a NaN or Inf was met: reads all of it to name the first one and
-// the count.
-Error NonFiniteWeights(const Checkpoint& checkpoint, const ModelConfig& config,
-                       const PlanLine& line, std::uint64_t max_elements);
+// The error for a weight in which a NaN or Inf was met: reads it up to the end of the piece that
+// has one, to name the first and the count.
+Error NonFiniteWeights(const SourceModel& source, const PlanLine& line, std::uint64_t max_elements);
 
 }  // namespace phiq

@@ -8,6 +8,7 @@
 #include "convert/rows.h"
 #include "io/parallel.h"
 #include "kernels/nncf_error.h"
+#include "plan/lines.h"
 
 namespace phiq {
 namespace {
@@ -18,8 +19,7 @@ constexpr std::uint64_t kBytesPerElement = 2 * sizeof(float) + 1;  // as read, a
 // One thread's buffers.
 class Worker {
  public:
-  Worker(const Source& source, NanPolicy nan)
-      : source_(source), nan_(nan), reader_(source.checkpoint, source.model.config) {}
+  Worker(const SourceModel& source, NanPolicy nan) : source_(source), nan_(nan), reader_(source) {}
 
   // The largest error of the chunk's rows.
   float Run(const PlanLine& line, const RowChunk& chunk) {
@@ -28,8 +28,7 @@ class Worker {
       std::ranges::replace_if(
           x, [](float w) { return std::isnan(w); }, 0.0F);
     }
-    if (FirstNonFinite(x) < x.size())
-      throw NonFiniteWeights(source_.checkpoint, source_.model.config, line, kChunkElements);
+    if (FirstNonFinite(x) < x.size()) throw NonFiniteWeights(source_, line, kChunkElements);
     const std::size_t n = line.row_elements();
     codes_.resize(n);
     float largest = 0;
@@ -39,15 +38,15 @@ class Worker {
   }
 
  private:
-  const Source& source_;
+  const SourceModel& source_;
   NanPolicy nan_;
-  RowReader reader_;
+  LineReader reader_;
   std::vector<std::uint8_t> codes_;
 };
 
 }  // namespace
 
-Int8Errors MeasureInt8Errors(const Source& source, std::span<const std::size_t> tensors,
+Int8Errors MeasureInt8Errors(const SourceModel& source, std::span<const std::size_t> tensors,
                              const ConvertOptions& options, unsigned threads, const Hooks& hooks) {
   Int8Errors result;
   if (tensors.empty()) return result;
@@ -56,15 +55,11 @@ Int8Errors MeasureInt8Errors(const Source& source, std::span<const std::size_t> 
   std::uint64_t n_weights = 0;
   std::uint64_t chunk_elements = kChunkElements;
   for (const std::size_t index : tensors) {
-    const SourceTensor& tensor = source.checkpoint.tensors()[index];
     order.push_back(plan.lines.size());
-    PlanLine& line = plan.lines.emplace_back();
-    line.name = tensor.name;
-    line.shape = tensor.shape;
-    line.source = index;
+    const PlanLine& line = plan.lines.emplace_back(LineOf(source.model.tensors[index]));
     n_weights += line.n_elements();
     chunk_elements = std::max(chunk_elements, line.row_elements());
-    result.bytes_read += line.n_elements() * DTypeBits(tensor.dtype) / 8;
+    result.bytes_read += source.StoredBytes(line, 0, line.n_rows());
   }
   const std::uint64_t most_threads =
       options.memory_limit_bytes / 8 / (chunk_elements * kBytesPerElement);
@@ -81,7 +76,7 @@ Int8Errors MeasureInt8Errors(const Source& source, std::span<const std::size_t> 
                    meter.done += chunks[item].n_rows * line.row_elements();
                  },
                  {[&] { meter.Tell(); }, hooks.stop_requested, {}});
-  source.checkpoint.CheckUnchanged();
+  source.stored->CheckUnchanged();
 
   result.errors.assign(tensors.size(), 0.0F);
   for (std::size_t item = 0; item < chunks.size(); ++item) {

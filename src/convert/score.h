@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "convert/source.h"
+#include "convert/rows.h"
 #include "phiq/convert.h"
 
 namespace phiq {
@@ -17,12 +17,12 @@ struct Int8Errors {
 };
 
 // The largest mean squared error of a row in INT8_ASYM, of each of `tensors` (indices into
-// Checkpoint::tensors()). Reads all their weights.
+// Model::tensors). Reads all their weights.
 //
 // Memory   within an eighth of options.memory_limit_bytes, or what one thread and one row need.
 // Throws   kNumeric: NaN (with NanPolicy::kZero it counts as 0) or Inf, naming tensor and place.
 //          kInput, kTryAgain, kInterrupted.
-Int8Errors MeasureInt8Errors(const Source& source, std::span<const std::size_t> tensors,
+Int8Errors MeasureInt8Errors(const SourceModel& source, std::span<const std::size_t> tensors,
                              const ConvertOptions& options, unsigned threads, const Hooks& hooks);
 
 }  // namespace phiq

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
-#include <tuple>
+#include <variant>
 
 #include "base/buffer.h"
 #include "base/finite.h"
@@ -47,7 +47,7 @@ struct Sink {
   }
 };
 
-// A checkpoint tensor or a table, and all lines that take rows of it.
+// A weight of the source or a table, and all lines that take rows of it.
 struct Job {
   std::vector<Sink> sinks;
 };
@@ -68,10 +68,9 @@ struct Piece {
   }
 };
 
-std::vector<Job> CollectJobs(std::span<const StreamTarget> targets) {
+std::vector<Job> CollectJobs(const WeightIndex& weights, std::span<const StreamTarget> targets) {
   std::vector<Job> jobs;
-  std::map<std::tuple<std::optional<std::size_t>, std::optional<ConfigTable>>, std::size_t>
-      of_source;
+  std::map<std::variant<WeightId, ConfigTable>, std::size_t> of_source;
   for (std::size_t t = 0; t < targets.size(); ++t) {
     const Plan& plan = *targets[t].plan;
     std::vector<Sink> sinks(plan.lines.size());
@@ -84,8 +83,10 @@ std::vector<Job> CollectJobs(std::span<const StreamTarget> targets) {
       sink.arrays[array.array] = &array;
     }
     for (const std::size_t i : order) {
-      const auto [found, is_new] =
-          of_source.try_emplace({sinks[i].line->source, sinks[i].line->table}, jobs.size());
+      const PlanLine& line = *sinks[i].line;
+      std::variant<WeightId, ConfigTable> from = weights.StoredAs({line.role, line.layer});
+      if (line.table) from = *line.table;
+      const auto [found, is_new] = of_source.try_emplace(from, jobs.size());
       if (is_new) jobs.emplace_back();
       jobs[found->second].sinks.push_back(sinks[i]);
     }
@@ -142,13 +143,9 @@ struct Tally {
 // One thread's buffers.
 class Worker {
  public:
-  Worker(const Checkpoint& checkpoint, const ModelConfig& config,
-         std::span<const StreamTarget> targets, const StreamOptions& options)
-      : checkpoint_(checkpoint),
-        config_(config),
-        targets_(targets),
-        options_(options),
-        reader_(checkpoint, config) {}
+  Worker(const SourceModel& source, std::span<const StreamTarget> targets,
+         const StreamOptions& options)
+      : source_(source), targets_(targets), options_(options), reader_(source) {}
 
   // Reads, encodes and writes a piece. `tallies`: one a target.
   // Returns the bytes written.
@@ -180,7 +177,7 @@ class Worker {
     std::size_t i = FirstNonFinite(x);
     for (; i < x.size(); i += 1 + FirstNonFinite(x.subspan(i + 1))) {
       if (options_.nan != NanPolicy::kZero || !std::isnan(x[i])) {
-        throw NonFiniteWeights(checkpoint_, config_, line, options_.chunk_elements);
+        throw NonFiniteWeights(source_, line, options_.chunk_elements);
       }
       x[i] = 0.0F;
       ++n_zeroed;
@@ -293,7 +290,7 @@ class Worker {
     return Error(ErrorCode::kNumeric,
                  fmt::format("weight {} is {}, beyond the largest F16 value 65504",
                              (line.first_row + rows.first_row) * line.row_elements() + i, value))
-        .In(ShardOf(line))
+        .In(source_.FileOf(line, rows.first_row))
         .Tensor(line.name)
         .Hint(may_widen ? "--overflow clamp or --overflow f32, or another type such as BF16"
                         : "--overflow clamp, or a type that computes in float32");
@@ -308,23 +305,17 @@ class Worker {
                              EncodingName(line.encoding), (row * n + column) / block_size,
                              line.first_row + row, column, std::min(column + block_size, n) - 1,
                              LargestScale(line.encoding)))
-        .In(ShardOf(line))
+        .In(source_.FileOf(line, row))
         .Tensor(line.name)
         .Hint(targets_.front().plan->format == Format::kOnnx
                   ? "weights this large need floats, where the provider computes in float32"
                   : "weights this large fit BF16 or F32");
   }
 
-  std::string ShardOf(const PlanLine& line) const {
-    if (!line.source) return "config.json";
-    return checkpoint_.shards()[checkpoint_.tensors()[*line.source].shard].string();
-  }
-
-  const Checkpoint& checkpoint_;
-  const ModelConfig& config_;
+  const SourceModel& source_;
   std::span<const StreamTarget> targets_;
   const StreamOptions& options_;
-  RowReader reader_;
+  LineReader reader_;
   RowCodec codec_;
   // Of the line encoded last: bytes of its arrays, and of one row in each.
   std::array<std::vector<std::byte>, kMaxArrays> encoded_;
@@ -335,9 +326,8 @@ class Worker {
 
 }  // namespace
 
-std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets,
-                                   const Checkpoint& checkpoint, std::uint64_t chunk_elements,
-                                   OverflowPolicy overflow) {
+std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const SourceModel& source,
+                                   std::uint64_t chunk_elements, OverflowPolicy overflow) {
   // Buffers keep the size of the largest chunk so far.
   std::uint64_t most_read = 0, most_clamped = 0, most_encoded = 0, most_rearranged = 0;
   for (const StreamTarget& target : targets) {
@@ -346,11 +336,9 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets,
       const std::uint64_t row = line.row_elements();
       const std::uint64_t n_rows =
           std::min(line.n_rows(), std::max<std::uint64_t>(1, chunk_elements / row));
-      const std::uint64_t source_bytes =
-          line.source ? DTypeBits(checkpoint.tensors()[*line.source].dtype) / 8 : 0;
       const std::uint64_t encoded = n_rows * EncodedRowBytes(line.encoding, row);
-      most_read = std::max(most_read,
-                           n_rows * row * (source_bytes + sizeof(float)) + 4 * row * sizeof(float));
+      most_read = std::max(
+          most_read, source.StoredBytes(line, 0, n_rows) + (n_rows + 4) * row * sizeof(float));
       if (overflow == OverflowPolicy::kClamp && HasHalfRange(line.encoding))
         most_clamped = std::max(most_clamped, n_rows * row * sizeof(float));
       most_encoded = std::max(most_encoded, encoded);
@@ -361,15 +349,13 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets,
   return most_read + most_clamped + most_encoded + most_rearranged;
 }
 
-StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& config,
-                           std::span<const StreamTarget> targets, const StreamOptions& options,
-                           const Hooks& hooks) {
-  const std::vector<Job> jobs = CollectJobs(targets);
+StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarget> targets,
+                           const StreamOptions& options, const Hooks& hooks) {
+  const std::vector<Job> jobs = CollectJobs(source.weights, targets);
   const std::vector<Piece> pieces = CutIntoPieces(jobs, options.chunk_elements);
 
   std::vector<Worker> workers;
-  for (unsigned i = 0; i < options.threads; ++i)
-    workers.emplace_back(checkpoint, config, targets, options);
+  for (unsigned i = 0; i < options.threads; ++i) workers.emplace_back(source, targets, options);
   std::vector<Tally> tallies(pieces.size() * targets.size());
   std::vector<std::uint64_t> n_nan_zeroed(pieces.size());
   std::uint64_t weights_total = 0;
@@ -391,7 +377,7 @@ StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& conf
   ParallelChunks(options.threads, pieces.size(), work,
                  {[&] { meter.Tell(); }, hooks.stop_requested, abandon});
   meter.Tell();
-  checkpoint.CheckUnchanged();
+  source.stored->CheckUnchanged();
 
   StreamResult result;
   for (const std::uint64_t n : n_nan_zeroed) result.n_nan_zeroed += n;
@@ -409,11 +395,9 @@ StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& conf
   }
   result.bytes_written = meter.bytes_written;
   for (const Piece& piece : pieces) {
-    const PlanLine& line = *piece.job->sinks.front().line;
-    if (line.source) {
-      result.bytes_read += piece.n_rows * line.row_elements() *
-                           (DTypeBits(checkpoint.tensors()[*line.source].dtype) / 8);
-    }
+    PlanLine whole = *piece.job->sinks.front().line;
+    whole.first_row = 0;
+    result.bytes_read += source.StoredBytes(whole, piece.first_row, piece.n_rows);
   }
   return result;
 }

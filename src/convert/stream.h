@@ -45,9 +45,8 @@ struct StreamResult {
 inline constexpr std::uint64_t kErrorSampleStride = 8;
 
 // Bytes one worker holds: source bytes, floats, their clamped copy, encoded bytes, decoded sample.
-std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets,
-                                   const Checkpoint& checkpoint, std::uint64_t chunk_elements,
-                                   OverflowPolicy overflow);
+std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const SourceModel& source,
+                                   std::uint64_t chunk_elements, OverflowPolicy overflow);
 
 // Writes every tensor. Sources are read in the order in which the first target's arrays stand in
 // its files (pipes need it).
@@ -55,8 +54,7 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets,
 // Memory   threads * StreamBytesPerThread.
 // Throws   kNumeric: NaN, Inf, F16 or scale overflow, naming tensor and place. kOutput, kInput,
 //          kTryAgain, kInterrupted.
-StreamResult StreamTensors(const Checkpoint& checkpoint, const ModelConfig& config,
-                           std::span<const StreamTarget> targets, const StreamOptions& options,
-                           const Hooks& hooks);
+StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarget> targets,
+                           const StreamOptions& options, const Hooks& hooks);
 
 }  // namespace phiq

@@ -6,6 +6,7 @@
 
 #include "base/sha256.h"
 #include "convert/compare_weights.h"
+#include "convert/open_model.h"
 #include "convert/verify_formats.h"
 #include "formats/gguf/layout.h"
 #include "formats/gguf/reader.h"
@@ -57,13 +58,12 @@ void CompareMetadata(const gguf::Metadata& expected, const gguf::File& file,
 Verification VerifyGguf(const VerifyOptions& options, unsigned threads, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const gguf::File file = gguf::File::Open(options.output, warn);
-  const Source source =
-      OpenSource(LocateCheckpoint(options.model, warn), {options.ignore_extra}, warn);
+  const SourceModel source = OpenSourceModel(options.model, options.ignore_extra, warn);
   PlanOptions plan_options;
   plan_options.type = TypeNameOf(file);
   // A tensor's type is the file's own: rules and fallbacks of the run that made it are not known
   // here.
-  const Plan plan = MakePlan(source.model, source.checkpoint, plan_options, [](const Warning&) {});
+  const Plan plan = MakePlan(source.model, plan_options, [](const Warning&) {});
 
   Verification result;
   CompareMetadata(gguf::BuildMetadata(source.model, plan, {}, [](const Warning&) {}), file,

@@ -1,5 +1,6 @@
 // `phiq verify` of an MLX folder: phiq's own, or mlx-lm's (whose weights alone are then compared).
 #include "convert/compare_weights.h"
+#include "convert/open_model.h"
 #include "convert/verify_formats.h"
 #include "formats/mlx/compare.h"
 #include "formats/mlx/stored_model.h"
@@ -9,11 +10,10 @@ namespace phiq {
 Verification VerifyMlx(const VerifyOptions& options, unsigned threads, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   mlx::Folder folder = mlx::Folder::Open(options.output, warn);
-  const Source source =
-      OpenSource(LocateCheckpoint(options.model, warn), {options.ignore_extra}, warn);
+  const SourceModel source = OpenSourceModel(options.model, options.ignore_extra, warn);
   Verification result;
   if (mlx::IsOurs(folder))
-    result.problems = mlx::FindDifferences(folder, source.folder, source.model);
+    result.problems = mlx::FindDifferences(folder, source.stored->side_files(), source.model);
   const bool nan_was_zeroed = folder.tensors().metadata().contains("phiq.nan_policy");
   const bool was_clamped = folder.tensors().metadata().contains("phiq.overflow_policy");
   const std::unique_ptr<StoredModel> model =

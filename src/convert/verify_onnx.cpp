@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "convert/compare_weights.h"
+#include "convert/open_model.h"
 #include "convert/verify_formats.h"
 #include "formats/onnx/compare.h"
 #include "formats/onnx/data_type.h"
@@ -45,7 +46,7 @@ std::size_t TensorOf(const Model& model, const WeightId& weight) {
 }
 
 // Finds the counterpart of every weight, and says which have none.
-Found MatchWeights(const onnx::Folder& folder, const Source& source,
+Found MatchWeights(const onnx::Folder& folder, const SourceModel& source,
                    std::vector<std::string>& problems) {
   std::map<std::string, onnx::NamedRows> possible;
   for (onnx::NamedRows& rows : onnx::PossibleWeights(source.model.config))
@@ -61,7 +62,7 @@ Found MatchWeights(const onnx::Folder& folder, const Source& source,
     }
     const onnx::NamedRows& rows = match->second;
     const std::size_t tensor = TensorOf(source.model, rows.weight);
-    PlanLine line = LineOf(source.model.tensors[tensor], source.checkpoint.tensors());
+    PlanLine line = LineOf(source.model.tensors[tensor]);
     n_rows_found[tensor] += rows.n_rows;
     line.part = rows.part;
     line.first_row = rows.first_row;
@@ -91,7 +92,7 @@ Found MatchWeights(const onnx::Folder& folder, const Source& source,
       !(has(TensorRole::kTokenEmbedding) && has(TensorRole::kOutputHead)))
     problems.emplace_back("the embedding or the output head is missing");
   for (std::size_t i = 0; i < n_rows_found.size(); ++i) {
-    const SourceTensor& tensor = source.checkpoint.tensors()[source.model.tensors[i].source];
+    const ModelTensor& tensor = source.model.tensors[i];
     const std::uint64_t wanted = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
     if (n_rows_found[i] < wanted)
       problems.push_back(fmt::format("weight '{}' is missing, or part of it", tensor.name));
@@ -100,7 +101,7 @@ Found MatchWeights(const onnx::Folder& folder, const Source& source,
 }
 
 // The rotary tables, as weights whose source is config.json.
-void MatchTables(const onnx::Folder& folder, const Source& source, Found& found,
+void MatchTables(const onnx::Folder& folder, const SourceModel& source, Found& found,
                  std::vector<std::string>& problems) {
   for (const onnx::Table& table : folder.tables()) {
     const std::uint64_t n_rows = table.dims.empty() ? 0 : table.dims[0];
@@ -130,16 +131,15 @@ void MatchTables(const onnx::Folder& folder, const Source& source, Found& found,
 Verification VerifyOnnx(const VerifyOptions& options, unsigned threads, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const onnx::Folder folder = onnx::Folder::Open(options.output, warn);
-  const Source source =
-      OpenSource(LocateCheckpoint(options.model, warn), {options.ignore_extra}, warn);
+  const SourceModel source = OpenSourceModel(options.model, options.ignore_extra, warn);
   Verification result;
   result.problems = folder.FindGraphProblems();
   Found found = MatchWeights(folder, source, result.problems);
   if (onnx::IsOurs(folder)) {
     std::vector<PlanLine> lines;
     for (const StoredWeight& weight : found.weights) lines.push_back(weight.line);
-    for (std::string& problem : onnx::FindDifferences(
-             folder, source.folder, source.model, source.checkpoint.tensors(), std::move(lines)))
+    for (std::string& problem :
+         onnx::FindDifferences(folder, source.stored->side_files(), source.model, std::move(lines)))
       result.problems.push_back(std::move(problem));
   }
   MatchTables(folder, source, found, result.problems);

@@ -1,6 +1,7 @@
 // `phiq verify` of an OpenVINO folder: phiq's own, or an export of optimum-intel (whose weights
 // alone are then compared).
 #include "convert/compare_weights.h"
+#include "convert/open_model.h"
 #include "convert/verify_formats.h"
 #include "formats/openvino/compare.h"
 #include "formats/openvino/reader.h"
@@ -10,8 +11,7 @@ namespace phiq {
 Verification VerifyOpenVino(const VerifyOptions& options, unsigned threads, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const openvino::Folder folder = openvino::Folder::Open(options.output);
-  const Source source =
-      OpenSource(LocateCheckpoint(options.model, warn), {options.ignore_extra}, warn);
+  const SourceModel source = OpenSourceModel(options.model, options.ignore_extra, warn);
   Verification result;
   result.problems = folder.FindProblems();
   std::vector<StoredPiece> pieces;
@@ -19,7 +19,8 @@ Verification VerifyOpenVino(const VerifyOptions& options, unsigned threads, cons
     pieces.push_back(WholePiece(weight, folder.SizeBytes(weight)));
   const MatchedWeights found = MatchWeights(pieces, source, result.problems);
   if (openvino::IsOurs(folder)) {
-    for (std::string& problem : openvino::FindDifferences(folder, source.folder, source.model))
+    for (std::string& problem :
+         openvino::FindDifferences(folder, source.stored->side_files(), source.model))
       result.problems.push_back(std::move(problem));
   }
   const auto read_rows = [&](std::size_t index, std::uint64_t first_row, std::uint64_t n_rows,

@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "engine/kernels.h"
-#include "formats/stored_model.h"
 #include "io/parallel.h"
+#include "stored/stored_model.h"
 
 namespace phiq::engine {
 

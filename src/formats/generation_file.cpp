@@ -13,9 +13,9 @@
 
 namespace phiq {
 
-SideFile MakeGenerationConfig(const CheckpointFolder& folder, const Model& model, Plan& plan) {
-  const GenerationConfig generation = ReadGenerationConfig(folder, model);
-  const std::optional<std::string> text = folder.ReadFile(kGenerationConfig, limits::kConfigBytes);
+SideFile MakeGenerationConfig(const SideFiles& source, const Model& model, Plan& plan) {
+  const GenerationConfig generation = ReadGenerationConfig(source, model);
+  const std::optional<std::string> text = source.ReadFile(kGenerationConfig, limits::kConfigBytes);
   if (text && generation.file_names_eos && generation.added_eos.empty())
     return {std::string(kGenerationConfig), BytesOf(*text)};
   OrderedJson json = OrderedJson::object();

@@ -16,6 +16,6 @@ inline constexpr std::string_view kGenerationConfig = "generation_config.json";
 // a new one. Each addition is a decision of the plan.
 //
 // Throws   as ReadGenerationConfig.
-SideFile MakeGenerationConfig(const CheckpointFolder& folder, const Model& model, Plan& plan);
+SideFile MakeGenerationConfig(const SideFiles& source, const Model& model, Plan& plan);
 
 }  // namespace phiq

@@ -26,17 +26,17 @@ std::uint64_t LimitOf(std::string_view name) {
 
 std::span<const std::string_view> TokenizerFileNames() noexcept { return kTokenizerFiles; }
 
-std::vector<SideFile> ReadTokenizerFiles(const CheckpointFolder& folder,
+std::vector<SideFile> ReadTokenizerFiles(const SideFiles& source,
                                          std::span<const std::string_view> needed,
                                          std::string_view runtime) {
   std::vector<SideFile> files;
   for (const std::string_view name : kTokenizerFiles) {
-    const std::optional<std::string> content = folder.ReadFile(name, LimitOf(name));
+    const std::optional<std::string> content = source.ReadFile(name, LimitOf(name));
     if (content) {
       files.push_back({std::string(name), BytesOf(*content)});
     } else if (std::ranges::find(needed, name) != needed.end()) {
       throw Error(ErrorCode::kInput, fmt::format("not found, and {} needs it", runtime))
-          .In(folder.PathOf(name).string())
+          .In(source.PathOf(name).string())
           .Hint("save the tokenizer with transformers, or fetch the file");
     }
   }

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 #include <unordered_set>
 
 #include "base/endian.h"
@@ -193,6 +195,10 @@ bool IsNorm(TensorRole role) noexcept {
          role == TensorRole::kMlpNorm;
 }
 
+std::uint64_t ModelTensor::n_elements() const noexcept {
+  return std::accumulate(shape.begin(), shape.end(), std::uint64_t{1}, std::multiplies<>());
+}
+
 Model DescribeModel(const CheckpointFolder& folder, ModelConfig config,
                     const Checkpoint& checkpoint, const DescribeOptions& options,
                     const WarningFn& warn) {
@@ -209,17 +215,18 @@ Model DescribeModel(const CheckpointFolder& folder, ModelConfig config,
     }
     CheckTensor(*found, tensor, checkpoint);
     if (is_tied_head) continue;
-    const auto source = static_cast<std::size_t>(found - checkpoint.tensors().data());
-    model.tensors.push_back({tensor.id.role, tensor.id.layer, source});
+    model.tensors.push_back(
+        {tensor.id.role, tensor.id.layer, found->name, found->shape, found->dtype});
   }
   RefuseMissing(missing, config, folder);
   RefuseExtra(checkpoint, expected, options, config, folder);
   // From here on the weights are those that the configuration promises.
   const SourceTensor* head = checkpoint.Find("lm_head.weight");
   if (config.tie_word_embeddings && head != nullptr) {
-    CheckTiedHead(checkpoint, checkpoint.tensors()[model.tensors.front().source], *head);
+    CheckTiedHead(checkpoint, *checkpoint.Find(model.tensors.front().name), *head);
   }
   model.name = folder.model_name();
+  model.repository_id = folder.repository_id();
   if (options.tokenizer) {
     model.tokenizer = ReadTokenizer(folder, config.vocab_size, config.bos_token_id,
                                     config.eos_token_id, config.pad_token_id, warn);

@@ -74,14 +74,14 @@ void AddTurnEnds(const Tokenizer& tokenizer, GenerationConfig& config) {
 
 }  // namespace
 
-GenerationConfig ReadGenerationConfig(const CheckpointFolder& folder, const Model& model) {
+GenerationConfig ReadGenerationConfig(const SideFiles& files, const Model& model) {
   GenerationConfig config;
   std::vector<std::uint32_t> bos, pad;
   // Later files win.
   for (const std::string_view name : {"config.json", "generation_config.json"}) {
-    const std::optional<Json> json = ReadJsonObject(folder, name, limits::kConfigBytes);
+    const std::optional<Json> json = ReadJsonObject(files, name, limits::kConfigBytes);
     if (!json) continue;
-    const std::string path = SidePath(folder, name);
+    const std::string path = SidePath(files, name);
     const IdReader reader(*json, path, model.config.vocab_size);
     const auto take = [&](std::string_view key, std::vector<std::uint32_t>& ids) {
       if (std::vector<std::uint32_t> found = reader.Ids(key); !found.empty())
@@ -103,7 +103,7 @@ GenerationConfig ReadGenerationConfig(const CheckpointFolder& folder, const Mode
   AddTurnEnds(model.tokenizer, config);
   if (config.eos_token_ids.empty()) {
     throw Error(ErrorCode::kBadData, "no 'eos_token_id' here or in generation_config.json")
-        .In(SidePath(folder, "config.json"))
+        .In(SidePath(files, "config.json"))
         .Hint("without one generation never stops");
   }
   if (!bos.empty()) config.bos_token_id = bos.front();

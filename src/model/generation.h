@@ -29,6 +29,6 @@ struct GenerationConfig {
 
 // Throws   kBadData: a value of the wrong kind or that no runtime takes, an id outside of the
 //          vocabulary, no end-of-text id at all. kInput: a file that cannot be read.
-GenerationConfig ReadGenerationConfig(const CheckpointFolder& folder, const Model& model);
+GenerationConfig ReadGenerationConfig(const SideFiles& files, const Model& model);
 
 }  // namespace phiq

@@ -6,15 +6,15 @@
 
 namespace phiq {
 
-std::string SidePath(const CheckpointFolder& folder, std::string_view name) {
-  return folder.PathOf(name).string();
+std::string SidePath(const SideFiles& files, std::string_view name) {
+  return files.PathOf(name).string();
 }
 
-std::optional<Json> ReadJsonObject(const CheckpointFolder& folder, std::string_view name,
+std::optional<Json> ReadJsonObject(const SideFiles& files, std::string_view name,
                                    std::uint64_t max_bytes) {
-  const std::optional<std::string> text = folder.ReadFile(name, max_bytes);
+  const std::optional<std::string> text = files.ReadFile(name, max_bytes);
   if (!text) return std::nullopt;
-  const std::string path = SidePath(folder, name);
+  const std::string path = SidePath(files, name);
   Json root = ParseJson(*text, path);
   if (!root.is_object()) {
     throw Error(ErrorCode::kBadData, fmt::format("holds {}, needs a JSON object", root.type_name()))

@@ -13,11 +13,11 @@
 namespace phiq {
 
 // The path of a side file as messages show it.
-std::string SidePath(const CheckpointFolder& folder, std::string_view name);
+std::string SidePath(const SideFiles& files, std::string_view name);
 
 // A side file that holds one JSON object; nullopt when there is no such file.
 // Throws   kInput, kBadData.
-std::optional<Json> ReadJsonObject(const CheckpointFolder& folder, std::string_view name,
+std::optional<Json> ReadJsonObject(const SideFiles& files, std::string_view name,
                                    std::uint64_t max_bytes);
 
 // A member that is there and not null; nullptr otherwise. `object` may be any value.

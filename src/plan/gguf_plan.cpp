@@ -55,15 +55,14 @@ void FitToShape(PlanLine& line, GgmlType wanted, bool strict, const WarningFn& w
 
 }  // namespace
 
-Plan MakeGgufPlan(const Model& model, std::span<const SourceTensor> tensors,
-                  const PlanOptions& options, const WarningFn& warn) {
+Plan MakeGgufPlan(const Model& model, const PlanOptions& options, const WarningFn& warn) {
   const GgufRecipe& recipe = FindGgufRecipe(options.type);
   std::vector<GgmlType> rule_types;
   for (const TensorRule& rule : options.tensor_rules) rule_types.push_back(ParseTensorType(rule));
 
   const bool tied = IsTied(model);
   const std::vector<std::optional<std::size_t>> deciding =
-      MatchRules(options.tensor_rules, SubjectsOf(model, tensors));
+      MatchRules(options.tensor_rules, SubjectsOf(model));
 
   WarnOfIgnoredWindow(model.config, "llama.cpp", warn);
   Plan plan;
@@ -71,7 +70,7 @@ Plan MakeGgufPlan(const Model& model, std::span<const SourceTensor> tensors,
   plan.type = recipe.name;
   for (std::size_t i = 0; i < model.tensors.size(); ++i) {
     const ModelTensor& tensor = model.tensors[i];
-    PlanLine line = LineOf(tensor, tensors);
+    PlanLine line = LineOf(tensor);
     GgmlType wanted = GgmlType::kF32;
     if (IsNorm(tensor.role)) {
       line.reason = "norm";

@@ -13,7 +13,7 @@
 namespace phiq {
 
 // The line of a whole tensor; encoding, size and reason are still to come.
-PlanLine LineOf(const ModelTensor& tensor, std::span<const SourceTensor> tensors);
+PlanLine LineOf(const ModelTensor& tensor);
 
 // The line of a table, in float32.
 PlanLine LineOf(const ModelConfig& config, ConfigTable table, std::string_view reason);
@@ -34,7 +34,7 @@ Error UnknownTensorType(const TensorRule& rule, std::span<const std::string> kno
 
 // What rules may match where tensors stay whole; one a model tensor. A tied embedding is the head
 // too.
-std::vector<RuleSubject> SubjectsOf(const Model& model, std::span<const SourceTensor> tensors);
+std::vector<RuleSubject> SubjectsOf(const Model& model);
 
 // Marks a line whose encoding is another than was wanted because of its shape.
 // Throws   kUnsupported if `strict`. Warns otherwise.

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "model/float_types.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
-#include "plan/float_types.h"
 #include "plan/lines.h"
 #include "plan/mlx_recipe.h"
 #include "plan/planners.h"
@@ -33,8 +33,8 @@ std::optional<Decision> RotaryDecision(const ModelConfig& config) {
 
 class Planner {
  public:
-  Planner(const Model& model, std::span<const SourceTensor> tensors, const PlanOptions& options)
-      : model_(model), tensors_(tensors), options_(options), type_(FindMlxType(options.type)) {
+  Planner(const Model& model, const PlanOptions& options)
+      : model_(model), options_(options), type_(FindMlxType(options.type)) {
     CheckMlxModel(model.config);
     for (const TensorRule& rule : options.tensor_rules) rule_types_.push_back(&TypeOfRule(rule));
     CheckGroupSize();
@@ -48,10 +48,10 @@ class Planner {
     if (std::optional<Decision> decision = RotaryDecision(model_.config))
       plan.decisions.push_back(*std::move(decision));
     const std::vector<std::optional<std::size_t>> deciding =
-        MatchRules(options_.tensor_rules, SubjectsOf(model_, tensors_));
+        MatchRules(options_.tensor_rules, SubjectsOf(model_));
     for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
-      PlanLine line = LineOf(model_.tensors[i], tensors_);
-      Decide(line, deciding[i]);
+      PlanLine line = LineOf(model_.tensors[i]);
+      Decide(model_.tensors[i], line, deciding[i]);
       FitToShape(line, warn);
       SetSize(line);
       plan.lines.push_back(std::move(line));
@@ -87,10 +87,10 @@ class Planner {
   }
 
   // What a tensor is cast to before anything else, and stays without codes.
-  FloatType FloatTypeOfLine(const PlanLine& line) const {
+  FloatType FloatTypeOfTensor(const ModelTensor& tensor) const {
     if (!type_.has_codes()) return type_.float_type;
     // DescribeModel has refused every other dtype.
-    return FloatTypeOf(model_.config.torch_dtype.value_or(tensors_[*line.source].dtype)).value();
+    return FloatTypeOf(model_.config.torch_dtype.value_or(tensor.dtype)).value();
   }
 
   MlxEncoding EncodingOf(const MlxType& type, FloatType float_type, int bits) const {
@@ -100,8 +100,8 @@ class Planner {
   }
 
   // The wanted encoding, by recipe and rules.
-  void Decide(PlanLine& line, std::optional<std::size_t> rule) const {
-    const FloatType float_type = FloatTypeOfLine(line);
+  void Decide(const ModelTensor& tensor, PlanLine& line, std::optional<std::size_t> rule) const {
+    const FloatType float_type = FloatTypeOfTensor(tensor);
     line.encoding = GgmlTypeOf(float_type);
     if (IsNorm(line.role)) {
       line.reason = "norm";
@@ -155,7 +155,6 @@ class Planner {
   }
 
   const Model& model_;
-  std::span<const SourceTensor> tensors_;
   const PlanOptions& options_;
   const MlxType& type_;
   std::vector<const MlxType*> rule_types_;
@@ -163,9 +162,8 @@ class Planner {
 
 }  // namespace
 
-Plan MakeMlxPlan(const Model& model, std::span<const SourceTensor> tensors,
-                 const PlanOptions& options, const WarningFn& warn) {
-  return Planner(model, tensors, options).Make(warn);
+Plan MakeMlxPlan(const Model& model, const PlanOptions& options, const WarningFn& warn) {
+  return Planner(model, options).Make(warn);
 }
 
 }  // namespace phiq

@@ -33,13 +33,8 @@ struct Wanted {
 
 class Planner {
  public:
-  Planner(const Model& model, std::span<const SourceTensor> tensors, const PlanOptions& options,
-          const WarningFn& warn)
-      : model_(model),
-        tensors_(tensors),
-        options_(options),
-        warn_(warn),
-        recipe_(FindOnnxRecipe(options.type)) {
+  Planner(const Model& model, const PlanOptions& options, const WarningFn& warn)
+      : model_(model), options_(options), warn_(warn), recipe_(FindOnnxRecipe(options.type)) {
     plan_.format = Format::kOnnx;
     plan_.type = recipe_.name;
     ChooseGraph();
@@ -51,15 +46,15 @@ class Planner {
     for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
       const ModelTensor& tensor = model_.tensors[i];
       if (IsNorm(tensor.role)) {
-        AddFloats(LineOf(tensor, tensors_), "norm");
+        AddFloats(LineOf(tensor), "norm");
       } else if (tensor.role == TensorRole::kTokenEmbedding) {
         AddEmbedding(i);
       } else {
-        AddMatrix(LineOf(tensor, tensors_), wanted_[i]);
+        AddMatrix(LineOf(tensor), wanted_[i]);
       }
     }
     if (tied_ && !shared_) {
-      PlanLine head = LineOf(model_.tensors[embedding_], tensors_);
+      PlanLine head = LineOf(model_.tensors[embedding_]);
       head.name = "lm_head.weight";
       head.role = TensorRole::kOutputHead;
       AddMatrix(std::move(head), wanted_.back());
@@ -196,7 +191,7 @@ class Planner {
     std::vector<std::int32_t> layers;
     for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
       const ModelTensor& tensor = model_.tensors[i];
-      subjects.push_back({{tensors_[tensor.source].name}, IsNorm(tensor.role)});
+      subjects.push_back({{tensor.name}, IsNorm(tensor.role)});
       roles.push_back(tensor.role);
       layers.push_back(tensor.layer);
       if (tensor.role == TensorRole::kTokenEmbedding) embedding_ = i;
@@ -364,7 +359,7 @@ class Planner {
 
   void AddEmbedding(std::size_t i) {
     Wanted& wanted = wanted_[i];
-    PlanLine line = LineOf(model_.tensors[i], tensors_);
+    PlanLine line = LineOf(model_.tensors[i]);
     shared_ = CanShare(wanted.bits);
     if (const std::string why = WhyNoBlocks(line.row_elements(), wanted.bits); !why.empty())
       FallBack(line, wanted, why);
@@ -450,7 +445,6 @@ class Planner {
   }
 
   const Model& model_;
-  std::span<const SourceTensor> tensors_;
   const PlanOptions& options_;
   const WarningFn& warn_;
   const OnnxRecipe& recipe_;
@@ -465,9 +459,8 @@ class Planner {
 
 }  // namespace
 
-Plan MakeOnnxPlan(const Model& model, std::span<const SourceTensor> tensors,
-                  const PlanOptions& options, const WarningFn& warn) {
-  return Planner(model, tensors, options, warn).Make();
+Plan MakeOnnxPlan(const Model& model, const PlanOptions& options, const WarningFn& warn) {
+  return Planner(model, options, warn).Make();
 }
 
 }  // namespace phiq

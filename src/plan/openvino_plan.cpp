@@ -29,9 +29,8 @@ struct Wanted {
 
 class Planner {
  public:
-  Planner(const Model& model, std::span<const SourceTensor> tensors, const PlanOptions& options)
+  Planner(const Model& model, const PlanOptions& options)
       : model_(model),
-        tensors_(tensors),
         options_(options),
         type_(FindOpenVinoType(options.type)),
         backup_(FindOpenVinoType(kBackup)),
@@ -42,12 +41,9 @@ class Planner {
     DecideWanted();
   }
 
-  // Indices into `tensors` of the matrices among which the ratio chooses by their errors.
-  std::vector<std::size_t> RankedSources() const {
-    std::vector<std::size_t> sources;
-    if (ratio_ >= 1.0) return sources;  // nothing to choose
-    for (const std::size_t i : ratio_defining_) sources.push_back(model_.tensors[i].source);
-    return sources;
+  // The matrices among which the ratio chooses by their errors.
+  std::vector<std::size_t> Ranked() const {
+    return ratio_ >= 1.0 ? std::vector<std::size_t>() : ratio_defining_;
   }
 
   Plan Make(std::span<const float> int8_errors, const WarningFn& warn) {
@@ -55,7 +51,7 @@ class Planner {
     plan_.type = type_.name;
     ApplyRatio(int8_errors);
     for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
-      PlanLine line = LineOf(model_.tensors[i], tensors_);
+      PlanLine line = LineOf(model_.tensors[i]);
       FitToShape(line, wanted_[i], warn);
       SetExactSize(line);
       if (const auto* integer = std::get_if<IntegerEncoding>(&line.encoding))
@@ -104,7 +100,7 @@ class Planner {
   void DecideWanted() {
     const bool tied = IsTied(model_);
     const std::vector<std::optional<std::size_t>> deciding =
-        MatchRules(options_.tensor_rules, SubjectsOf(model_, tensors_));
+        MatchRules(options_.tensor_rules, SubjectsOf(model_));
     for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
       const TensorRole role = model_.tensors[i].role;
       const bool is_shared = tied && role == TensorRole::kTokenEmbedding;
@@ -131,7 +127,7 @@ class Planner {
   void ApplyRatio(std::span<const float> int8_errors) {
     if (type_.bits != 4 || ratio_ >= 1.0) return;
     plan_.openvino.ratio = ratio_;
-    if (int8_errors.size() != RankedSources().size())
+    if (int8_errors.size() != Ranked().size())
       throw Error(ErrorCode::kInternal, "a ratio without an error for each matrix");
     std::uint64_t n_all = 0;
     for (const std::size_t i : ratio_defining_) n_all += WeightsOf(i);
@@ -153,9 +149,7 @@ class Planner {
         n_all == 0 ? 0.0 : 100.0 * static_cast<double>(n_chosen) / static_cast<double>(n_all));
   }
 
-  std::uint64_t WeightsOf(std::size_t i) const {
-    return LineOf(model_.tensors[i], tensors_).n_elements();
-  }
+  std::uint64_t WeightsOf(std::size_t i) const { return model_.tensors[i].n_elements(); }
 
   // Positions in ratio_defining_, by NNCF's sensitivity: what is first gets 4 bits first. Ties keep
   // the order of the model.
@@ -163,7 +157,7 @@ class Planner {
     std::vector<double> scores;
     for (std::size_t k = 0; k < int8_errors.size(); ++k) {
       // What NNCF adds is the epsilon of the weights' own type, bfloat16 being a half to it.
-      const bool is_f32 = tensors_[model_.tensors[ratio_defining_[k]].source].dtype == DType::kF32;
+      const bool is_f32 = model_.tensors[ratio_defining_[k]].dtype == DType::kF32;
       scores.push_back(1.0 / (double{int8_errors[k]} + (is_f32 ? 0x1p-23 : 0x1p-10)));
     }
     std::vector<std::size_t> order(scores.size());
@@ -174,8 +168,8 @@ class Planner {
 
   void AddRatioDecision(std::size_t n_layers, double percent) {
     std::uint64_t n_bytes = 0;
-    for (const std::size_t source : RankedSources())
-      n_bytes += tensors_[source].n_elements() * DTypeBits(tensors_[source].dtype) / 8;
+    for (const std::size_t i : ratio_defining_)
+      n_bytes += WeightsOf(i) * DTypeBits(model_.tensors[i].dtype) / 8;
     plan_.decisions.push_back(
         {"ratio", fmt::format("{}", ratio_),
          fmt::format("{} of {} matrices of the layers, {:.1f} % of their weights, in {}; ranked by "
@@ -209,7 +203,6 @@ class Planner {
   }
 
   const Model& model_;
-  std::span<const SourceTensor> tensors_;
   const PlanOptions& options_;
   const OpenVinoType& type_;
   const OpenVinoType& backup_;
@@ -223,16 +216,13 @@ class Planner {
 
 }  // namespace
 
-std::vector<std::size_t> OpenVinoTensorsToRank(const Model& model,
-                                               std::span<const SourceTensor> tensors,
-                                               const PlanOptions& options) {
-  return Planner(model, tensors, options).RankedSources();
+std::vector<std::size_t> OpenVinoTensorsToRank(const Model& model, const PlanOptions& options) {
+  return Planner(model, options).Ranked();
 }
 
-Plan MakeOpenVinoPlan(const Model& model, std::span<const SourceTensor> tensors,
-                      const PlanOptions& options, const WarningFn& warn,
+Plan MakeOpenVinoPlan(const Model& model, const PlanOptions& options, const WarningFn& warn,
                       std::span<const float> int8_errors) {
-  return Planner(model, tensors, options).Make(int8_errors, warn);
+  return Planner(model, options).Make(int8_errors, warn);
 }
 
 }  // namespace phiq

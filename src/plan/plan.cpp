@@ -93,15 +93,13 @@ double Plan::bits_per_weight() const noexcept {
   return 8.0 * static_cast<double>(n_bytes) / static_cast<double>(n_weights());
 }
 
-PlanLine LineOf(const ModelTensor& tensor, std::span<const SourceTensor> tensors) {
-  const SourceTensor& source = tensors[tensor.source];
+PlanLine LineOf(const ModelTensor& tensor) {
   PlanLine line;
-  line.name = source.name;
+  line.name = tensor.name;
   line.role = tensor.role;
   line.layer = tensor.layer;
-  line.shape = source.shape;
-  line.source = tensor.source;
-  line.source_type = DTypeName(source.dtype);
+  line.shape = tensor.shape;
+  line.source_type = DTypeName(tensor.dtype);
   return line;
 }
 
@@ -145,11 +143,11 @@ Error UnknownTensorType(const TensorRule& rule, std::span<const std::string> kno
       .Hint(fmt::format("the tensor types are {}", fmt::join(known, ", ")));
 }
 
-std::vector<RuleSubject> SubjectsOf(const Model& model, std::span<const SourceTensor> tensors) {
+std::vector<RuleSubject> SubjectsOf(const Model& model) {
   const bool tied = IsTied(model);
   std::vector<RuleSubject> subjects;
   for (const ModelTensor& tensor : model.tensors) {
-    RuleSubject subject{{tensors[tensor.source].name}, IsNorm(tensor.role)};
+    RuleSubject subject{{tensor.name}, IsNorm(tensor.role)};
     if (tied && tensor.role == TensorRole::kTokenEmbedding)
       subject.names.push_back("lm_head.weight");
     subjects.push_back(std::move(subject));
@@ -228,23 +226,22 @@ std::string TypeOfPrecision(Format format, Precision precision) {
   throw UnknownFormat();
 }
 
-std::vector<std::size_t> TensorsToRank(const Model& model, std::span<const SourceTensor> tensors,
-                                       const PlanOptions& options) {
+std::vector<std::size_t> TensorsToRank(const Model& model, const PlanOptions& options) {
   if (options.format != Format::kOpenVino) return {};
-  return OpenVinoTensorsToRank(model, tensors, options);
+  return OpenVinoTensorsToRank(model, options);
 }
 
-Plan MakePlan(const Model& model, std::span<const SourceTensor> tensors, const PlanOptions& options,
-              const WarningFn& warn, std::span<const float> int8_errors) {
+Plan MakePlan(const Model& model, const PlanOptions& options, const WarningFn& warn,
+              std::span<const float> int8_errors) {
   switch (options.format) {
     case Format::kGguf:
-      return MakeGgufPlan(model, tensors, options, warn);
+      return MakeGgufPlan(model, options, warn);
     case Format::kOnnx:
-      return MakeOnnxPlan(model, tensors, options, warn);
+      return MakeOnnxPlan(model, options, warn);
     case Format::kOpenVino:
-      return MakeOpenVinoPlan(model, tensors, options, warn, int8_errors);
+      return MakeOpenVinoPlan(model, options, warn, int8_errors);
     case Format::kMlx:
-      return MakeMlxPlan(model, tensors, options, warn);
+      return MakeMlxPlan(model, options, warn);
   }
   throw UnknownFormat();
 }

@@ -9,20 +9,14 @@
 
 namespace phiq {
 
-Plan MakeGgufPlan(const Model& model, std::span<const SourceTensor> tensors,
-                  const PlanOptions& options, const WarningFn& warn);
-Plan MakeOnnxPlan(const Model& model, std::span<const SourceTensor> tensors,
-                  const PlanOptions& options, const WarningFn& warn);
-Plan MakeOpenVinoPlan(const Model& model, std::span<const SourceTensor> tensors,
-                      const PlanOptions& options, const WarningFn& warn,
+Plan MakeGgufPlan(const Model& model, const PlanOptions& options, const WarningFn& warn);
+Plan MakeOnnxPlan(const Model& model, const PlanOptions& options, const WarningFn& warn);
+Plan MakeOpenVinoPlan(const Model& model, const PlanOptions& options, const WarningFn& warn,
                       std::span<const float> int8_errors);
 
-Plan MakeMlxPlan(const Model& model, std::span<const SourceTensor> tensors,
-                 const PlanOptions& options, const WarningFn& warn);
+Plan MakeMlxPlan(const Model& model, const PlanOptions& options, const WarningFn& warn);
 
 // See TensorsToRank.
-std::vector<std::size_t> OpenVinoTensorsToRank(const Model& model,
-                                               std::span<const SourceTensor> tensors,
-                                               const PlanOptions& options);
+std::vector<std::size_t> OpenVinoTensorsToRank(const Model& model, const PlanOptions& options);
 
 }  // namespace phiq

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "base/sha256.h"
+#include "convert/open_model.h"
 #include "convert/rows.h"
 #include "convert/score.h"
-#include "convert/source.h"
 #include "phiq/encoding.h"
 #include "phiq/plan.h"
 #include "phiq/text.h"
@@ -38,14 +38,12 @@ Json ReadJson(const fs::path& path) {
 class OpenVinoGolden : public testing::TestWithParam<const char*> {
  protected:
   Plan PlanFor(const PlanOptions& options, unsigned threads = 2) const {
-    const std::vector<std::size_t> ranked =
-        TensorsToRank(source_.model, source_.checkpoint.tensors(), options);
+    const std::vector<std::size_t> ranked = TensorsToRank(source_.model, options);
     const Int8Errors scores = MeasureInt8Errors(source_, ranked, {}, threads, {});
-    return MakePlan(source_.model, source_.checkpoint, options, nullptr, scores.errors);
+    return MakePlan(source_.model, options, nullptr, scores.errors);
   }
 
-  Source source_ =
-      OpenSource(LocateCheckpoint((kData / GetParam()).string(), nullptr), {}, nullptr);
+  SourceModel source_ = OpenSourceModel((kData / GetParam()).string(), {}, [](const Warning&) {});
 };
 
 PlanOptions Options(std::string type) {
@@ -84,12 +82,12 @@ std::string Digest(const Bytes& bytes) {
 }
 
 // The constants that a line becomes, by name.
-std::map<std::string, Constant> ConstantsOf(const Source& source, const PlanLine& line) {
+std::map<std::string, Constant> ConstantsOf(const SourceModel& source, const PlanLine& line) {
   const auto& [spec, is_signed] = std::get<IntegerEncoding>(line.encoding);
   const std::size_t n = line.row_elements();
   const std::size_t n_rows = line.n_rows();
   const std::size_t n_groups = GroupCount(spec, n);
-  RowReader reader(source.checkpoint, source.model.config);
+  LineReader reader(source);
   const std::span<const float> weights = reader.Read(line, {0, 0, n_rows});
   std::vector<Bytes> arrays(ArrayCount(line.encoding));
   RowCodec codec;
@@ -164,8 +162,7 @@ TEST_P(OpenVinoGolden, GivesFourBitsToTheMatricesOfNncf) {
 }
 
 TEST_P(OpenVinoGolden, ScoresAlikeWithAnyNumberOfThreads) {
-  const std::vector<std::size_t> ranked =
-      TensorsToRank(source_.model, source_.checkpoint.tensors(), Options("INT4_SYM"));
+  const std::vector<std::size_t> ranked = TensorsToRank(source_.model, Options("INT4_SYM"));
   ASSERT_EQ(ranked.size(), 16U);
   const Int8Errors once = MeasureInt8Errors(source_, ranked, {}, 1, {});
   EXPECT_THAT(once.errors, testing::Each(testing::Gt(0.0F)));
@@ -176,14 +173,12 @@ TEST_P(OpenVinoGolden, ScoresAlikeWithAnyNumberOfThreads) {
   }
   // Two bytes a weight.
   std::uint64_t n_weights = 0;
-  for (const std::size_t index : ranked)
-    n_weights += source_.checkpoint.tensors()[index].n_elements();
+  for (const std::size_t index : ranked) n_weights += source_.model.tensors[index].n_elements();
   EXPECT_EQ(once.bytes_read, 2 * n_weights);
 }
 
 TEST_P(OpenVinoGolden, StopsScoringWhenAsked) {
-  const std::vector<std::size_t> ranked =
-      TensorsToRank(source_.model, source_.checkpoint.tensors(), Options("INT4_ASYM"));
+  const std::vector<std::size_t> ranked = TensorsToRank(source_.model, Options("INT4_ASYM"));
   Hooks hooks;
   hooks.stop_requested = [] { return true; };
   try {

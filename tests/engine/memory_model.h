@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "formats/stored_model.h"
+#include "stored/stored_model.h"
 
 namespace phiq::testing {
 

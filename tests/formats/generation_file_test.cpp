@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "convert/source.h"
+#include "convert/open_model.h"
 #include "formats/small_model.h"
 #include "testing/header_only_checkpoint.h"
 
@@ -41,10 +41,9 @@ class GenerationFile : public ::testing::Test {
   std::string Make(const std::optional<std::string>& text) {
     fs::remove(path("generation_config.json"));
     if (text) WriteTestFile(path("generation_config.json"), *text);
-    const Source source =
-        OpenSource(LocateCheckpoint(folder_.path().string(), nullptr), {}, nullptr);
+    const SourceModel source = OpenSourceModel(folder_.path().string(), {}, [](const Warning&) {});
     plan_ = Plan();
-    const SideFile file = MakeGenerationConfig(source.folder, source.model, plan_);
+    const SideFile file = MakeGenerationConfig(source.stored->side_files(), source.model, plan_);
     EXPECT_EQ(file.name, "generation_config.json");
     return std::string(TextOf(file));
   }

@@ -11,7 +11,7 @@
 #include "convert/open_model.h"
 #include "formats/gguf/gguf_bytes.h"
 #include "formats/small_model.h"
-#include "formats/stored_model.h"
+#include "stored/stored_model.h"
 
 namespace phiq {
 namespace {

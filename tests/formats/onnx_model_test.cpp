@@ -13,7 +13,7 @@
 
 #include "convert/open_model.h"
 #include "formats/small_model.h"
-#include "formats/stored_model.h"
+#include "stored/stored_model.h"
 #include "testing/header_only_checkpoint.h"
 
 namespace phiq {

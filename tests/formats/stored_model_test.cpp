@@ -1,5 +1,5 @@
 // Outputs of phiq read back: the same model as the checkpoint they were made from.
-#include "formats/stored_model.h"
+#include "stored/stored_model.h"
 
 #include <gtest/gtest.h>
 

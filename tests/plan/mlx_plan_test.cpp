@@ -175,7 +175,7 @@ TEST(MlxPlan, RulesMayQuantizeAFolderOfFloats) {
 
 TEST(MlxPlan, CastsToWhatTheConfigurationNamesElseKeepsEachTensorsType) {
   PhiModel phi(kPhi35Mini);
-  phi.tensors[0].dtype = DType::kF32;
+  phi.model.tensors[0].dtype = DType::kF32;
   Plan plan = phi.MakePlan(Options("4bit"));
   EXPECT_EQ(std::get<MlxEncoding>(LineOf(plan, kEmbedding).encoding).float_type, FloatType::kF32);
   EXPECT_EQ(NameOf(plan, "model.norm.weight"), "BF16");

@@ -165,7 +165,6 @@ TEST(OnnxPlan, KeepsATiedEmbeddingInFloatsBesideAnInt8Head) {
   const Plan plan = MakePlan(kPhi4Mini, Options("int8"));
   EXPECT_EQ(NameOf(plan, kEmbedding), "F32");
   EXPECT_EQ(NameOf(plan, kHead), "int8 g32");
-  EXPECT_EQ(LineOf(plan, kHead).source, LineOf(plan, kEmbedding).source);
   EXPECT_EQ(LineOf(plan, kHead).role, TensorRole::kOutputHead);
   EXPECT_EQ(LineOf(plan, kEmbedding).reason,
             "embedding: kept, as the runtime's own builder does (--tensor-type embed_tokens=int8 "
@@ -751,7 +750,7 @@ TEST(OnnxPlan, KeepsTheModelsOrderAndPutsTablesLast) {
   EXPECT_EQ(plan.lines[282].name, kHead);
   EXPECT_EQ(plan.lines[283].name, "config:cos");
   EXPECT_EQ(plan.lines[283].role_name(), "rope_table");
-  EXPECT_EQ(plan.lines[283].source, std::nullopt);
+  EXPECT_EQ(plan.lines[283].table, ConfigTable::kCos);
 }
 
 }  // namespace

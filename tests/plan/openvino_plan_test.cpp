@@ -51,8 +51,8 @@ PlanOptions WithGroup(PlanOptions options, std::uint32_t group_size) {
 
 Plan MakePlan(PhiModel& phi, const PlanOptions& options, const std::vector<float>& errors) {
   return phiq::MakePlan(
-      phi.model, phi.tensors, options,
-      [&phi](const Warning& warning) { phi.warnings.push_back(warning.text); }, errors);
+      phi.model, options, [&phi](const Warning& warning) { phi.warnings.push_back(warning.text); },
+      errors);
 }
 
 Plan MakePlan(const PhiShape& shape, const PlanOptions& options,
@@ -66,7 +66,7 @@ Plan MakePlan(const PhiShape& shape, const PlanOptions& options,
 // A plan with as many equal errors as it needs.
 Plan MakePlanOfEqualErrors(const PhiShape& shape, const PlanOptions& options) {
   const PhiModel phi(shape);
-  const std::size_t n = TensorsToRank(phi.model, phi.tensors, options).size();
+  const std::size_t n = TensorsToRank(phi.model, options).size();
   return MakePlan(shape, options, std::vector<float>(n, 1e-6F));
 }
 
@@ -189,7 +189,7 @@ TEST(OpenVinoPlan, HasExactSizes) {
 
 TEST(OpenVinoPlan, RoundsAnOddNumberOfHalfBytesUp) {
   PhiModel phi(kTenths);
-  phi.tensors[2].shape = {769, 256};  // qkv
+  phi.model.tensors[2].shape = {769, 256};  // qkv
   const Plan plan = MakePlan(phi, WithGroup(Options("INT4_ASYM", 1.0), 0), {});
   EXPECT_EQ(LineOf(plan, Layer(0, "self_attn.qkv_proj")).size_bytes, 769U * 128 + 769 * 2 + 385);
 }
@@ -200,8 +200,8 @@ TEST(OpenVinoRatio, RanksTheMatricesOfTheLayers) {
   const PhiModel phi(kTenths);
   const auto ranked = [&phi](const PlanOptions& options) {
     std::vector<std::string> names;
-    for (const std::size_t i : TensorsToRank(phi.model, phi.tensors, options))
-      names.push_back(phi.tensors[i].name);
+    for (const std::size_t i : TensorsToRank(phi.model, options))
+      names.push_back(phi.model.tensors[i].name);
     return names;
   };
   EXPECT_THAT(ranked(Options("INT4_SYM")),
@@ -326,7 +326,7 @@ TEST(OpenVinoPlan, KeepsEightBitsWhereGroupsDoNotFit) {
 
 TEST(OpenVinoPlan, KeepsEightBitsInOddRows) {
   PhiModel phi(kTenths);
-  phi.tensors[6].shape = {256, 511};  // down
+  phi.model.tensors[6].shape = {256, 511};  // down
   const Plan plan = MakePlan(phi, WithGroup(Options("INT4_ASYM", 1.0), 0), {});
   EXPECT_EQ(NameOf(plan, Layer(0, "self_attn.o_proj")), "int4 row asym");
   EXPECT_EQ(LineOf(plan, Layer(0, "mlp.down_proj")).reason,

@@ -54,7 +54,7 @@ struct PhiModel {
   }
 
   Plan MakePlan(const PlanOptions& options) {
-    return phiq::MakePlan(model, tensors, options,
+    return phiq::MakePlan(model, options,
                           [this](const Warning& warning) { warnings.push_back(warning.text); });
   }
   Plan MakePlan(std::string type, std::vector<TensorRule> rules = {}) {
@@ -65,18 +65,12 @@ struct PhiModel {
   }
 
   Model model;
-  std::vector<SourceTensor> tensors;
   std::vector<std::string> warnings;  // of the plans made
 
  private:
   void Add(std::string name, TensorRole role, std::int32_t layer,
            std::vector<std::uint64_t> shape) {
-    model.tensors.push_back({role, layer, tensors.size()});
-    SourceTensor tensor;
-    tensor.name = std::move(name);
-    tensor.dtype = DType::kBF16;
-    tensor.shape = std::move(shape);
-    tensors.push_back(std::move(tensor));
+    model.tensors.push_back({role, layer, std::move(name), std::move(shape), DType::kBF16});
   }
 };
 

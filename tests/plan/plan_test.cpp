@@ -172,8 +172,8 @@ TEST(Plan, KeepsTheModelsOrderAndPutsRopeFactorsLast) {
   EXPECT_EQ(plan.type, "Q4_K_M");
   ASSERT_EQ(plan.lines.size(), 197U);
   for (std::size_t i = 0; i < 195; ++i) {
-    EXPECT_EQ(plan.lines[i].source, i);
-    EXPECT_EQ(plan.lines[i].name, phi.tensors[i].name);
+    EXPECT_EQ(plan.lines[i].name, phi.model.tensors[i].name);
+    EXPECT_EQ(plan.lines[i].table, std::nullopt);
   }
   EXPECT_EQ(plan.lines[2].role_name(), "attention_qkv");
   EXPECT_EQ(plan.lines[2].layer, 0);
@@ -182,7 +182,7 @@ TEST(Plan, KeepsTheModelsOrderAndPutsRopeFactorsLast) {
   EXPECT_EQ(rope.name, "config:long_factor");
   EXPECT_EQ(plan.lines[196].name, "config:short_factor");
   EXPECT_EQ(rope.role_name(), "rope_factors");
-  EXPECT_EQ(rope.source, std::nullopt);
+  EXPECT_EQ(rope.table, ConfigTable::kLongFactor);
   EXPECT_EQ(TypeOf(rope), kF32);
   EXPECT_EQ(rope.size_bytes, 48U * 4);
   EXPECT_EQ(PhiModel(kPhi4).MakePlan("F16").lines.size(), 243U);  // no longrope

@@ -12,18 +12,19 @@ BELOW = {
     "kernels": {"base"},
     "io": {"base"},
     "checkpoint": {"io", "base"},
-    "model": {"checkpoint", "io", "base"},
+    "model": {"checkpoint", "io", "kernels", "base"},
+    "stored": {"model", "checkpoint", "io", "kernels", "base"},
     "plan": {"model", "checkpoint", "io", "kernels", "base"},
     "safetensors": {"checkpoint", "base"},
     # What the formats share stands in src/formats itself.
-    "formats/gguf": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
-    "formats/mlx": {"formats", "safetensors", "plan", "model", "checkpoint", "io", "kernels", "base"},
-    "formats/onnx": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
-    "formats/openvino": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
-    "formats": {"plan", "model", "checkpoint", "io", "kernels", "base"},
-    "engine": {"formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "formats/gguf": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "formats/mlx": {"formats", "safetensors", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "formats/onnx": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "formats/openvino": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "formats": {"stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "engine": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "convert": {"engine", "formats/gguf", "formats/mlx", "formats/onnx", "formats/openvino",
-                "formats", "plan", "model", "checkpoint", "io", "kernels", "base"},
+                "formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
 }
 
 ROOM_OF_PUBLIC_HEADER = {

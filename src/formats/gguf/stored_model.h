@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "formats/gguf/reader.h"
-#include "formats/stored_model.h"
+#include "stored/stored_model.h"
 
 namespace phiq::gguf {
 

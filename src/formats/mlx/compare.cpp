@@ -37,12 +37,12 @@ Plan PlanOf(const Folder& folder) {
 
 }  // namespace
 
-std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointFolder& checkpoint,
+std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& source,
                                          const Model& model) {
   std::vector<SideFile> expected;
   try {
     Plan plan = PlanOf(folder);
-    expected = MakeSideFiles(checkpoint, model, plan);
+    expected = MakeSideFiles(source, model, plan);
     expected.push_back({std::string(safetensors::kIndexName), BytesOf(MakeIndex(plan))});
   } catch (const Error& error) {
     return {fmt::format("the files beside the weights cannot be compared: {}", error.what())};

@@ -12,7 +12,7 @@ namespace phiq::mlx {
 
 // Everything but the weights' values, of a folder that phiq wrote: the index and the files beside
 // it, for encodings as they were found.
-std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointFolder& checkpoint,
+std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& source,
                                          const Model& model);
 
 }  // namespace phiq::mlx

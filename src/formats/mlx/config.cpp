@@ -10,10 +10,10 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "model/float_types.h"
 #include "model/side_file.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
-#include "plan/float_types.h"
 
 namespace phiq::mlx {
 namespace {
@@ -202,10 +202,10 @@ std::string ModuleOf(std::string_view weight_name) {
   return std::string(weight_name);
 }
 
-SideFile MakeConfig(const CheckpointFolder& folder, const ModelConfig& config,
-                    const SideFile& generation, Plan& plan) {
-  const std::optional<std::string> text = folder.ReadFile(kConfigName, limits::kConfigBytes);
-  if (!text) throw Error(ErrorCode::kInput, "not found").In(SidePath(folder, kConfigName));
+SideFile MakeConfig(const SideFiles& source, const ModelConfig& config, const SideFile& generation,
+                    Plan& plan) {
+  const std::optional<std::string> text = source.ReadFile(kConfigName, limits::kConfigBytes);
+  if (!text) throw Error(ErrorCode::kInput, "not found").In(SidePath(source, kConfigName));
   // Read once more, for the order of its keys.
   OrderedJson json = ParseOrderedJson(*text, kConfigName);
   // mlx-lm drops the first two. The others mean something to mlx-lm alone: pairs that the model
@@ -235,20 +235,19 @@ SideFile MakeConfig(const CheckpointFolder& folder, const ModelConfig& config,
   return {std::string(kConfigName), BytesOf(Sorted(json).dump(4, ' ', /*ensure_ascii=*/true))};
 }
 
-std::vector<std::string> KeysThatMlxMisses(const CheckpointFolder& folder,
-                                           const ModelConfig& config) {
-  const std::optional<std::string> text = folder.ReadFile(kConfigName, limits::kConfigBytes);
+std::vector<std::string> KeysThatMlxMisses(const SideFiles& source, const ModelConfig& config) {
+  const std::optional<std::string> text = source.ReadFile(kConfigName, limits::kConfigBytes);
   OrderedJson json = text ? ParseOrderedJson(*text, kConfigName) : OrderedJson::object();
   MlxKeys keys(json, config);
   keys.CompleteModel();
   return keys.set();
 }
 
-std::optional<Quantization> ReadQuantization(const CheckpointFolder& folder) {
-  const std::optional<Json> config = ReadJsonObject(folder, kConfigName, limits::kConfigBytes);
+std::optional<Quantization> ReadQuantization(const SideFiles& source) {
+  const std::optional<Json> config = ReadJsonObject(source, kConfigName, limits::kConfigBytes);
   const Json* object = config ? FindMember(*config, kQuantization) : nullptr;
   if (object == nullptr) return std::nullopt;
-  const QuantizationReader reader(SidePath(folder, kConfigName));
+  const QuantizationReader reader(SidePath(source, kConfigName));
   if (!object->is_object()) {
     throw reader.Bad(fmt::format("'{}' is {}, needs an object", kQuantization, Show(*object)));
   }

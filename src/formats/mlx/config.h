@@ -25,13 +25,12 @@ std::string ModuleOf(std::string_view weight_name);
 // `generation`  the folder's generation_config.json.
 // Throws   kInput: no config.json.
 // Source   docs/formats/mlx.md "config.json".
-SideFile MakeConfig(const CheckpointFolder& folder, const ModelConfig& config,
-                    const SideFile& generation, Plan& plan);
+SideFile MakeConfig(const SideFiles& source, const ModelConfig& config, const SideFile& generation,
+                    Plan& plan);
 
 // The keys of a folder's config.json that mlx-lm does not find, or with another value than `config`
 // has from elsewhere: it then computes another model. None in phiq's own.
-std::vector<std::string> KeysThatMlxMisses(const CheckpointFolder& folder,
-                                           const ModelConfig& config);
+std::vector<std::string> KeysThatMlxMisses(const SideFiles& source, const ModelConfig& config);
 
 // How config.json says that modules are quantized.
 struct Quantization {
@@ -41,6 +40,6 @@ struct Quantization {
 
 // nullopt: nothing is quantized.
 // Throws   kBadData: modes, bits or group sizes that MLX does not have, entries of the wrong kind.
-std::optional<Quantization> ReadQuantization(const CheckpointFolder& folder);
+std::optional<Quantization> ReadQuantization(const SideFiles& source);
 
 }  // namespace phiq::mlx

@@ -6,8 +6,8 @@
 
 #include "formats/mlx/config.h"
 #include "formats/mlx/side_files.h"
+#include "model/float_types.h"
 #include "model/weights.h"
-#include "plan/float_types.h"
 #include "safetensors/writer.h"
 
 namespace phiq::mlx {
@@ -101,8 +101,8 @@ safetensors::Metadata MetadataOf(const Plan& plan, const Policies& policies) {
 
 }  // namespace
 
-std::vector<std::string> OwnedFiles(const CheckpointFolder& folder) {
-  std::vector<std::string> names = CodeFileNames(folder);
+std::vector<std::string> OwnedFiles(const SideFiles& side_files) {
+  std::vector<std::string> names = CodeFileNames(side_files);
   for (const std::string_view name : SideFileNames()) names.emplace_back(name);
   names.emplace_back(safetensors::kIndexName);
   for (std::size_t n = 1; n <= kMaxShards; ++n) {
@@ -112,7 +112,7 @@ std::vector<std::string> OwnedFiles(const CheckpointFolder& folder) {
   return names;
 }
 
-OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan& plan,
+OutputLayout MakeLayout(const SideFiles& side_files, const Model& model, Plan& plan,
                         const Policies& policies) {
   OutputLayout layout;
   layout.is_folder = true;
@@ -132,7 +132,7 @@ OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan
     return std::pair(array.file, array.offset_bytes);
   });
   layout.files.push_back(WholeFile(std::string(safetensors::kIndexName), std::move(index)));
-  for (SideFile& file : MakeSideFiles(folder, model, plan)) {
+  for (SideFile& file : MakeSideFiles(side_files, model, plan)) {
     if (file.name == kConfigName) layout.root = layout.files.size();
     layout.files.push_back(WholeFile(std::move(file.name), std::move(file.content)));
   }

@@ -17,14 +17,14 @@ namespace phiq::mlx {
 inline constexpr std::string_view kArrayNames[] = {"weight", "scales", "biases"};
 
 // Every name that phiq may give a file in such a folder, made from this checkpoint.
-std::vector<std::string> OwnedFiles(const CheckpointFolder& folder);
+std::vector<std::string> OwnedFiles(const SideFiles& files);
 
 using Policies = std::vector<std::pair<std::string, std::string>>;
 
 // `plan`        decisions about the small files are added to it.
 // `policies`    recorded in the weights' metadata, such as {"phiq.nan_policy", "zero"}.
 // Throws   as MakeSideFiles and safetensors::PlaceTensors.
-OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan& plan,
+OutputLayout MakeLayout(const SideFiles& files, const Model& model, Plan& plan,
                         const Policies& policies);
 
 // The content of model.safetensors.index.json.

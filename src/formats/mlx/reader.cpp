@@ -12,10 +12,10 @@
 #include "formats/encoded_rows.h"
 #include "formats/mlx/layout.h"
 #include "io/input_file.h"
+#include "model/float_types.h"
 #include "model/side_file.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
-#include "plan/float_types.h"
 #include "plan/mlx_recipe.h"
 
 namespace phiq::mlx {

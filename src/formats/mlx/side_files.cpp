@@ -7,7 +7,6 @@
 
 #include "base/limits.h"
 #include "base/utf8.h"
-#include "checkpoint/open_input.h"
 #include "formats/generation_file.h"
 #include "formats/mlx/config.h"
 #include "formats/tokenizer_files.h"
@@ -44,9 +43,8 @@ std::string LicenseLines(std::string_view card) {
 
 // mlx-lm's card of a local checkpoint, with the license; of one in the hub cache the model's id,
 // too.
-SideFile MakeCard(const CheckpointFolder& folder) {
-  const std::optional<std::string> card = folder.ReadFile(kCard, limits::kConfigBytes);
-  const std::string& id = folder.repository_id();
+SideFile MakeCard(const SideFiles& source, const std::string& id) {
+  const std::optional<std::string> card = source.ReadFile(kCard, limits::kConfigBytes);
   return {std::string(kCard),
           BytesOf(fmt::format("---\nlanguage: en\n{}library_name: mlx\npipeline_tag: "
                               "text-generation\ntags:\n- mlx\n{}---\n",
@@ -62,22 +60,21 @@ std::vector<std::string_view> SideFileNames() {
   return names;
 }
 
-std::vector<std::string> CodeFileNames(const CheckpointFolder& folder) {
-  std::vector<std::string> names = NamesInFolder(folder.path());
+std::vector<std::string> CodeFileNames(const SideFiles& source) {
+  std::vector<std::string> names = source.Names();
   std::erase_if(names, [](const std::string& name) {
     return name.starts_with('.') || !name.ends_with(".py");
   });
   return names;
 }
 
-std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model& model,
-                                    Plan& plan) {
-  std::vector<SideFile> files = ReadTokenizerFiles(folder, {}, "mlx-lm");
-  files.push_back(MakeGenerationConfig(folder, model, plan));
-  files.push_back(MakeConfig(folder, model.config, files.back(), plan));
-  files.push_back(MakeCard(folder));
-  for (const std::string& name : CodeFileNames(folder)) {
-    if (const std::optional<std::string> code = folder.ReadFile(name, limits::kConfigBytes))
+std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan) {
+  std::vector<SideFile> files = ReadTokenizerFiles(source, {}, "mlx-lm");
+  files.push_back(MakeGenerationConfig(source, model, plan));
+  files.push_back(MakeConfig(source, model.config, files.back(), plan));
+  files.push_back(MakeCard(source, model.repository_id));
+  for (const std::string& name : CodeFileNames(source)) {
+    if (const std::optional<std::string> code = source.ReadFile(name, limits::kConfigBytes))
       files.push_back({name, BytesOf(*code)});
   }
   return files;

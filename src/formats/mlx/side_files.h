@@ -16,12 +16,12 @@ namespace phiq::mlx {
 std::vector<std::string_view> SideFileNames();
 
 // The *.py of a checkpoint, which mlx-lm copies, too: config.json may name them.
-std::vector<std::string> CodeFileNames(const CheckpointFolder& folder);
+std::vector<std::string> CodeFileNames(const SideFiles& source);
 
 // config.json with the rest of what mlx-lm reads or people look at.
 //
 // Throws   kInput: no config.json and no tokenizer. kBadData: special ids that cannot be.
 // Source   docs/formats/mlx.md "The folder".
-std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model& model, Plan& plan);
+std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan);
 
 }  // namespace phiq::mlx

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "formats/mlx/reader.h"
-#include "formats/stored_model.h"
+#include "stored/stored_model.h"
 
 namespace phiq::mlx {
 

@@ -154,10 +154,8 @@ std::string Property(const Folder& folder, std::string_view key) {
 
 bool IsOurs(const Folder& folder) { return folder.proto().producer_name() == "phiq"; }
 
-std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointFolder& checkpoint,
-                                         const phiq::Model& model,
-                                         std::span<const SourceTensor> tensors,
-                                         std::vector<PlanLine> lines) {
+std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& source,
+                                         const phiq::Model& model, std::vector<PlanLine> lines) {
   std::vector<std::string> problems;
   Plan plan;
   ::onnx::GraphProto expected;
@@ -167,14 +165,14 @@ std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointF
     options.format = Format::kOnnx;
     options.type = Property(folder, "phiq.type");
     options.onnx.ep = ParseExecutionProvider(Property(folder, "phiq.execution_provider"));
-    plan = MakeOnnxPlan(model, tensors, options, {});
+    plan = MakeOnnxPlan(model, options, {});
     std::erase_if(plan.lines, [](const PlanLine& line) { return !line.table; });
     plan.lines.insert(plan.lines.begin(), lines.begin(), lines.end());
     const std::uint32_t max_length = plan.onnx.max_length;
     plan.onnx = ChoicesOf(folder);
     plan.onnx.max_length = max_length;
     BuildModelGraph(model.config, plan, expected);
-    side_files = MakeSideFiles(checkpoint, model, plan);
+    side_files = MakeSideFiles(source, model, plan);
   } catch (const Error& error) {
     // It says of itself what cannot be, or lacks a weight.
     problems.push_back(fmt::format("the graph cannot be compared: {}", error.what()));

@@ -22,9 +22,7 @@ std::string Property(const Folder& folder, std::string_view key);
 // that do. genai_config.json may have other search and session options: users tune them.
 //
 // `lines`   of the weights found, with their encodings.
-std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointFolder& checkpoint,
-                                         const phiq::Model& model,
-                                         std::span<const SourceTensor> tensors,
-                                         std::vector<PlanLine> lines);
+std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& source,
+                                         const phiq::Model& model, std::vector<PlanLine> lines);
 
 }  // namespace phiq::onnx

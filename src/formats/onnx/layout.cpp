@@ -104,7 +104,7 @@ std::vector<std::string> OwnedFiles() {
   return names;
 }
 
-OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan& plan,
+OutputLayout MakeLayout(const SideFiles& side_files, const Model& model, Plan& plan,
                         const std::vector<std::pair<std::string, std::string>>& policies) {
   OutputLayout layout;
   layout.is_folder = true;
@@ -115,7 +115,7 @@ OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan
       BuildModelGraph(model.config, plan, *proto.mutable_graph());
   const std::uint64_t data_bytes = Place(plan, stored, /*file=*/0, layout.arrays);
   layout.files.push_back({std::string(kDataFile), {}, data_bytes});
-  for (SideFile& file : MakeSideFiles(folder, model, plan))
+  for (SideFile& file : MakeSideFiles(side_files, model, plan))
     layout.files.push_back(WholeFile(std::move(file.name), std::move(file.content)));
   layout.root = layout.files.size();
   layout.files.push_back(WholeFile(std::string(kModelFile), Serialize(proto)));

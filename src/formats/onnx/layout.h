@@ -29,7 +29,7 @@ void SetVersions(::onnx::ModelProto& model);
 // `policies`    recorded in the model: keys and values such as {"phiq.nan_policy", "zero"}.
 // Throws   kInput: no tokenizer.json or tokenizer_config.json. kBadData: what they or
 //          generation_config.json say cannot be.
-OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan& plan,
+OutputLayout MakeLayout(const SideFiles& files, const Model& model, Plan& plan,
                         const std::vector<std::pair<std::string, std::string>>& policies);
 
 }  // namespace phiq::onnx

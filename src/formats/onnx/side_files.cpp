@@ -152,18 +152,17 @@ std::string GenaiConfigText(const GenerationConfig& generation, const ModelConfi
 
 }  // namespace
 
-std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model& model,
-                                    Plan& plan) {
+std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan) {
   std::vector<SideFile> files =
-      ReadTokenizerFiles(folder, std::array{kTokenizerJson, kTokenizerConfig}, "onnxruntime-genai");
+      ReadTokenizerFiles(source, std::array{kTokenizerJson, kTokenizerConfig}, "onnxruntime-genai");
   for (SideFile& file : files) {
     if (file.name != kTokenizerConfig) continue;
     const std::string text(TextOf(file));
     if (const std::optional<std::string> patched =
-            PatchTokenizerConfig(text, folder.PathOf(file.name).string(), model, plan))
+            PatchTokenizerConfig(text, source.PathOf(file.name).string(), model, plan))
       file.content = BytesOf(*patched);
   }
-  const GenerationConfig generation = ReadGenerationConfig(folder, model);
+  const GenerationConfig generation = ReadGenerationConfig(source, model);
   for (const auto& [id, text] : generation.added_eos) {
     plan.decisions.push_back({fmt::format("{}: eos_token_id", kConfigFile), fmt::format("+{}", id),
                               fmt::format("{} ends a turn of the chat template, and "

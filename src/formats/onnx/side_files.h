@@ -15,6 +15,6 @@ namespace phiq::onnx {
 //
 // Throws   kInput: no tokenizer.json or tokenizer_config.json. kBadData: special ids that cannot
 // be. Source   docs/formats/onnx.md "The folder".
-std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model& model, Plan& plan);
+std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan);
 
 }  // namespace phiq::onnx

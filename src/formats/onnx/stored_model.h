@@ -6,7 +6,7 @@
 #include <string>
 
 #include "formats/onnx/reader.h"
-#include "formats/stored_model.h"
+#include "stored/stored_model.h"
 
 namespace phiq::onnx {
 

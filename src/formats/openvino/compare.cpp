@@ -142,7 +142,7 @@ std::vector<std::string> CompareGraphs(const PlacedGraph& expected, const Folder
   return problems;
 }
 
-std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointFolder& checkpoint,
+std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& source,
                                          const Model& model) {
   std::vector<std::string> problems;
   PlacedGraph expected;
@@ -152,7 +152,7 @@ std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointF
     plan.format = Format::kOpenVino;
     for (const Weight& weight : folder.weights()) plan.lines.push_back(LineOf(weight));
     expected = PlaceModel(model.config, plan, PoliciesOf(folder), /*file=*/0);
-    side_files = MakeSideFiles(checkpoint, model, plan);
+    side_files = MakeSideFiles(source, model, plan);
   } catch (const Error& error) {
     // It lacks a weight.
     problems.push_back(fmt::format("the graph cannot be compared: {}", error.what()));

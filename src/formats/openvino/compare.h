@@ -25,7 +25,7 @@ std::vector<std::string> CompareGraphs(const PlacedGraph& expected, const Folder
 
 // Everything but the weights: the graph for encodings as they were found, what the model says of
 // itself, and the files beside it.
-std::vector<std::string> FindDifferences(const Folder& folder, const CheckpointFolder& checkpoint,
+std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& source,
                                          const Model& model);
 
 }  // namespace phiq::openvino

@@ -81,7 +81,7 @@ PlacedGraph PlaceModel(const ModelConfig& config, const Plan& plan, const Polici
   return placed;
 }
 
-OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan& plan,
+OutputLayout MakeLayout(const SideFiles& side_files, const Model& model, Plan& plan,
                         const Policies& policies) {
   OutputLayout layout;
   layout.is_folder = true;
@@ -89,7 +89,7 @@ OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan
   layout.arrays = std::move(placed.arrays);
   layout.files.push_back(
       {std::string(kModelBin), std::move(placed.small_constants), placed.bin_bytes});
-  for (SideFile& file : MakeSideFiles(folder, model, plan))
+  for (SideFile& file : MakeSideFiles(side_files, model, plan))
     layout.files.push_back(WholeFile(std::move(file.name), std::move(file.content)));
   layout.root = layout.files.size();
   layout.files.push_back(WholeFile(std::string(kModelXml), WriteXml(placed.ir)));

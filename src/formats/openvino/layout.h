@@ -38,7 +38,7 @@ PlacedGraph PlaceModel(const ModelConfig& config, const Plan& plan, const Polici
 // `policies`    recorded in the model: keys and values such as {"phiq.nan_policy", "zero"}.
 // Throws   kInput: no tokenizer.json or config.json. kBadData: what they or generation_config.json
 //          say cannot be. kUnsupported: a tokenizer that has no graph.
-OutputLayout MakeLayout(const CheckpointFolder& folder, const Model& model, Plan& plan,
+OutputLayout MakeLayout(const SideFiles& files, const Model& model, Plan& plan,
                         const Policies& policies);
 
 }  // namespace phiq::openvino

@@ -27,8 +27,8 @@ constexpr std::string_view kDetokenizerBin = "openvino_detokenizer.bin";
 
 // How long texts may be: what the tokenizer says, unless it is no length (transformers writes 1e30
 // for "no limit").
-std::uint64_t MaxLength(const CheckpointFolder& folder, const ModelConfig& config) {
-  const std::optional<Json> json = ReadJsonObject(folder, kTokenizerConfig, limits::kConfigBytes);
+std::uint64_t MaxLength(const SideFiles& source, const ModelConfig& config) {
+  const std::optional<Json> json = ReadJsonObject(source, kTokenizerConfig, limits::kConfigBytes);
   const Json* length = json ? FindMember(*json, "model_max_length") : nullptr;
   if (length == nullptr || !length->is_number_unsigned()) return config.max_position_embeddings;
   return length->get<std::uint64_t>();
@@ -57,7 +57,7 @@ void AddGraph(GraphBuilder graph, std::string_view xml, std::string_view bin,
 }
 
 // Where the graphs give other ids or another text than transformers does: the plan says so.
-void NoteDifferences(const CheckpointFolder& folder, const Tokenizer& tokenizer,
+void NoteDifferences(const SideFiles& source, const Tokenizer& tokenizer,
                      const TokenizerSteps& steps, Plan& plan) {
   const auto note = [&](std::string_view subject, std::string_view value, std::string reason) {
     plan.decisions.push_back({std::string(subject), std::string(value), std::move(reason)});
@@ -70,7 +70,7 @@ void NoteDifferences(const CheckpointFolder& folder, const Tokenizer& tokenizer,
   };
   note_flag("add_bos_token", tokenizer.add_bos, steps.first_special.has_value());
   note_flag("add_eos_token", tokenizer.add_eos, steps.last_special.has_value());
-  const std::optional<Json> config = ReadJsonObject(folder, kTokenizerConfig, limits::kConfigBytes);
+  const std::optional<Json> config = ReadJsonObject(source, kTokenizerConfig, limits::kConfigBytes);
   constexpr std::string_view kCleanUp = "clean_up_tokenization_spaces";
   const Json* clean_up = config ? FindMember(*config, kCleanUp) : nullptr;
   if (clean_up != nullptr && *clean_up == true) {
@@ -85,15 +85,15 @@ void NoteDifferences(const CheckpointFolder& folder, const Tokenizer& tokenizer,
   }
 }
 
-void AddTokenizerGraphs(const CheckpointFolder& folder, const Model& model, const SideFile& json,
+void AddTokenizerGraphs(const SideFiles& source, const Model& model, const SideFile& json,
                         Plan& plan, std::vector<SideFile>& files) {
   const Tokenizer& tokenizer = model.tokenizer;
   const TokenizerSteps steps =
-      ReadTokenizerSteps(TextOf(json), folder.PathOf(json.name).string(), tokenizer);
-  NoteDifferences(folder, tokenizer, steps, plan);
+      ReadTokenizerSteps(TextOf(json), source.PathOf(json.name).string(), tokenizer);
+  NoteDifferences(source, tokenizer, steps, plan);
   TokenizerOptions options;
   options.pad_id = tokenizer.pad_id.value_or(tokenizer.eos_id.value_or(0));
-  options.max_length = MaxLength(folder, model.config);
+  options.max_length = MaxLength(source, model.config);
   const std::vector<Info> info = TokenizerInfo(tokenizer, options.pad_id);
   AddGraph(BuildTokenizerGraph(steps, options), kTokenizerXml, kTokenizerBin, info, files);
   AddGraph(BuildDetokenizerGraph(steps), kDetokenizerXml, kDetokenizerBin, info, files);
@@ -108,18 +108,17 @@ std::vector<std::string_view> SideFileNames() {
   return names;
 }
 
-std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model& model,
-                                    Plan& plan) {
+std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan) {
   std::vector<SideFile> files =
-      ReadTokenizerFiles(folder, std::array{kTokenizerJson}, "openvino-genai");
-  const std::optional<std::string> config = folder.ReadFile(kConfig, limits::kConfigBytes);
+      ReadTokenizerFiles(source, std::array{kTokenizerJson}, "openvino-genai");
+  const std::optional<std::string> config = source.ReadFile(kConfig, limits::kConfigBytes);
   if (!config) {
-    throw Error(ErrorCode::kInput, "not found").In(folder.PathOf(kConfig).string());
+    throw Error(ErrorCode::kInput, "not found").In(source.PathOf(kConfig).string());
   }
   files.push_back({std::string(kConfig), BytesOf(*config)});
-  files.push_back(MakeGenerationConfig(folder, model, plan));
+  files.push_back(MakeGenerationConfig(source, model, plan));
   const SideFile json = *std::ranges::find(files, kTokenizerJson, &SideFile::name);
-  AddTokenizerGraphs(folder, model, json, plan, files);
+  AddTokenizerGraphs(source, model, json, plan, files);
   return files;
 }
 

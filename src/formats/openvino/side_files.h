@@ -20,6 +20,6 @@ std::vector<std::string_view> SideFileNames();
 // Throws   kInput: no tokenizer.json or config.json. kBadData: special ids that cannot be.
 //          kUnsupported: a tokenizer that has no graph.
 // Source   docs/formats/openvino.md "The folder".
-std::vector<SideFile> MakeSideFiles(const CheckpointFolder& folder, const Model& model, Plan& plan);
+std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan);
 
 }  // namespace phiq::openvino

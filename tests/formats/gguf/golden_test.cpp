@@ -36,7 +36,7 @@ Converted Convert(const std::string& name) {
       DescribeModel(folder, ReadModelConfig(folder, IgnoreWarning), checkpoint, {}, IgnoreWarning);
   PlanOptions options;
   options.type = "F32";
-  Plan plan = MakePlan(model, checkpoint, options, IgnoreWarning);
+  Plan plan = MakePlan(model, options, IgnoreWarning);
   Metadata metadata = BuildMetadata(model, plan, {}, IgnoreWarning);
   Layout layout = MakeLayout(plan, metadata, std::nullopt);
   return {std::move(checkpoint), std::move(model), std::move(plan), std::move(metadata),
@@ -121,11 +121,11 @@ TEST_P(GgufGolden, MetadataEqualsTheConvertersButForTheListedDifferences) {
 // The tensor as F32: what the converter wrote.
 std::string FloatBytes(const Converted& ours, const PlanLine& line) {
   std::vector<float> weights;
-  if (!line.source) {
+  if (line.table) {
     weights = line.name == "config:long_factor" ? ours.model.config.long_factor
                                                 : ours.model.config.short_factor;
   } else {
-    const SourceTensor& source = ours.checkpoint.tensors()[*line.source];
+    const SourceTensor& source = *ours.checkpoint.Find(line.name);
     std::vector<std::uint16_t> halves(source.size_bytes / 2);
     ours.checkpoint.Read(source, 0, std::as_writable_bytes(std::span(halves)));
     for (const std::uint16_t half : halves) weights.push_back(Bf16ToFloat(half));

@@ -19,7 +19,6 @@ PlanLine Line(TensorRole role, std::int32_t layer, std::vector<std::uint64_t> sh
   line.role = role;
   line.layer = layer;
   line.shape = std::move(shape);
-  line.source = 0;
   line.encoding = type;
   line.size_bytes = size_bytes;
   return line;
@@ -28,7 +27,6 @@ PlanLine Line(TensorRole role, std::int32_t layer, std::vector<std::uint64_t> sh
 PlanLine FactorLine(std::string name) {
   PlanLine line = Line(TensorRole::kTokenEmbedding, -1, {2}, GgmlType::kF32, 8);
   line.name = std::move(name);
-  line.source = std::nullopt;
   line.table =
       line.name == "config:long_factor" ? ConfigTable::kLongFactor : ConfigTable::kShortFactor;
   return line;

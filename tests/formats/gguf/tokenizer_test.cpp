@@ -34,8 +34,7 @@ Metadata WrittenMetadata(const std::string& name) {
       DescribeModel(folder, ReadModelConfig(folder, IgnoreWarning), checkpoint, {}, IgnoreWarning);
   PlanOptions options;
   options.type = "F32";
-  return BuildMetadata(model, MakePlan(model, checkpoint, options, IgnoreWarning), {},
-                       IgnoreWarning);
+  return BuildMetadata(model, MakePlan(model, options, IgnoreWarning), {}, IgnoreWarning);
 }
 
 TokenEncoder EncoderOf(const Metadata& metadata, std::uint32_t vocab_size) {

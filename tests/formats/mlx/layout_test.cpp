@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "convert/source.h"
+#include "convert/open_model.h"
 #include "testing/header_only_checkpoint.h"
 
 namespace phiq::mlx {
@@ -93,15 +93,15 @@ class MlxLm {
 
 struct MadeLayout {
   MadeLayout(const HeaderOnlyCheckpoint& checkpoint, const Type& type)
-      : source(OpenSource(LocateCheckpoint(checkpoint.path().string(), nullptr), {}, nullptr)) {
+      : source(OpenSourceModel(checkpoint.path().string(), {}, [](const Warning&) {})) {
     PlanOptions options;
     options.format = Format::kMlx;
     options.type = type.name;
-    plan = MakePlan(source.model, source.checkpoint, options, nullptr);
-    layout = MakeLayout(source.folder, source.model, plan, {});
+    plan = MakePlan(source.model, options, nullptr);
+    layout = MakeLayout(source.stored->side_files(), source.model, plan, {});
   }
 
-  Source source;
+  SourceModel source;
   Plan plan;
   OutputLayout layout;
 };

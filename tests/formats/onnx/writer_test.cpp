@@ -64,7 +64,7 @@ Written Write(const CheckpointFolder& folder, const PlanOptions& options,
   Written written;
   const Checkpoint checkpoint = OpenCheckpoint(folder, nullptr);
   written.model = DescribeModel(folder, ReadModelConfig(folder, nullptr), checkpoint, {}, nullptr);
-  written.plan = MakePlan(written.model, checkpoint, options, nullptr);
+  written.plan = MakePlan(written.model, options, nullptr);
   written.layout = MakeLayout(folder, written.model, written.plan, policies);
   if (!written.proto.ParseFromString(written.Text("model.onnx")))
     throw std::runtime_error("no model");

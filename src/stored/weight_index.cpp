@@ -1,6 +1,4 @@
 // Which piece holds which rows of a weight; all of them are there before anybody reads one.
-#include "formats/stored_model.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,6 +6,7 @@
 
 #include "base/finite.h"
 #include "phiq/text.h"
+#include "stored/stored_model.h"
 
 namespace phiq {
 namespace {
@@ -103,27 +102,45 @@ std::span<const WeightIndex::Part> WeightIndex::PartsOf(TensorRole role, std::in
   return parts_[SlotOf(id)];
 }
 
+const StoredPiece& WeightIndex::PieceOf(WeightId weight, std::uint64_t row) const {
+  for (const Part& part : PartsOf(weight.role, weight.layer))
+    if (row >= part.first_row && row - part.first_row < part.n_rows)
+      return model_.pieces()[part.piece];
+  throw Error(ErrorCode::kInternal, fmt::format("no row {} of {}", row, CheckpointName(weight)));
+}
+
+WeightId WeightIndex::StoredAs(WeightId weight) const {
+  const StoredPiece& piece = model_.pieces()[PartsOf(weight.role, weight.layer).front().piece];
+  return {piece.role, piece.layer};
+}
+
+std::uint64_t WeightIndex::StoredBytes(WeightId weight, std::uint64_t first_row,
+                                       std::uint64_t n_rows) const {
+  std::uint64_t sum = 0;
+  ForEachRun(weight, first_row, n_rows,
+             [&](std::size_t piece, std::uint64_t, std::uint64_t, std::uint64_t n) {
+               const StoredPiece& stored = model_.pieces()[piece];
+               sum += n * EncodedRowBytes(stored.encoding, stored.row_elements);
+             });
+  return sum;
+}
+
 void WeightIndex::ReadRows(TensorRole role, std::int32_t layer, std::uint64_t first_row,
                            std::uint64_t n_rows, RowCodec& codec, std::span<float> out) const {
   const std::uint64_t n = ShapeOf(model_.config(), role).row_elements;
-  std::uint64_t row = first_row;
-  const std::uint64_t end = first_row + n_rows;
-  for (const Part& part : PartsOf(role, layer)) {
-    const std::uint64_t part_end = part.first_row + part.n_rows;
-    if (row >= part_end || row >= end) continue;
-    const std::uint64_t n_here = std::min(part_end, end) - row;
-    const std::span<float> rows = out.subspan((row - first_row) * n, n_here * n);
-    model_.ReadRows(part.piece, row - part.first_row, n_here, codec, rows);
-    if (const std::size_t bad = FirstNonFinite(rows); bad < rows.size()) {
-      throw NonFinite(model_, model_.pieces()[part.piece], row - part.first_row + bad / n, bad % n,
-                      rows[bad]);
-    }
-    row += n_here;
-  }
-  if (row != end) {
-    throw Error(ErrorCode::kInternal,
-                fmt::format("rows {} to {} of {}", first_row, end, CheckpointName({role, layer})));
-  }
+  std::uint64_t n_found = 0;
+  ForEachRun(
+      {role, layer}, first_row, n_rows,
+      [&](std::size_t piece, std::uint64_t row, std::uint64_t weight_row, std::uint64_t n_here) {
+        const std::span<float> rows = out.subspan((weight_row - first_row) * n, n_here * n);
+        model_.ReadRows(piece, row, n_here, codec, rows);
+        if (const std::size_t bad = FirstNonFinite(rows); bad < rows.size())
+          throw NonFinite(model_, model_.pieces()[piece], row + bad / n, bad % n, rows[bad]);
+        n_found += n_here;
+      });
+  if (n_found == n_rows) return;
+  throw Error(ErrorCode::kInternal, fmt::format("rows {} to {} of {}", first_row,
+                                                first_row + n_rows, CheckpointName({role, layer})));
 }
 
 }  // namespace phiq

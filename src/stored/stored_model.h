@@ -1,6 +1,7 @@
-// A model as some file stores it: what comparing and evaluating read, whatever the format.
+// A model as some file stores it: what every command reads, a checkpoint too.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "model/weights.h"
+#include "phiq/checkpoint.h"
 #include "phiq/encoding.h"
 #include "phiq/error.h"
 #include "phiq/model.h"
@@ -30,6 +32,7 @@ struct StoredPiece {
   std::string type;                            // for people: "BF16", "Q4_K", "int4 g32"
   Encoding encoding;
   std::uint64_t size_bytes = 0;  // of all its arrays, as stored
+  std::string file;              // where it stands (its first array), for messages
 };
 
 // A piece that is a whole weight of the model. `Weight` has name, id, n_rows, row_elements,
@@ -48,6 +51,8 @@ StoredPiece WholePiece(const Weight& weight, std::uint64_t size_bytes) {
   return piece;
 }
 
+// A rewrite of a model (weights under other names, split or put together, an adapter merged) is a
+// StoredModel over a StoredModel: it answers for what it changes and asks the other for the rest.
 class StoredModel {
  public:
   // `path`: what messages call it.
@@ -73,6 +78,17 @@ class StoredModel {
   virtual void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows,
                         RowCodec& codec, std::span<float> out) const = 0;
 
+  // True when the piece has F32, F16 or BF16 as `encoding` says, row behind row: ReadRawRows.
+  virtual bool HasRawRows(std::size_t /*piece*/) const noexcept { return false; }
+  // The bytes of such rows as they are stored, for what takes these floats without a copy in
+  // float32.
+  //
+  // Shapes    out: n_rows times EncodedRowBytes(encoding, row_elements).
+  // Requires  HasRawRows(piece).
+  // Threads   safe.
+  virtual void ReadRawRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows,
+                           std::span<std::byte> out) const;
+
   // Cosines and sines for positions [0, n_positions) of a text of that length: longrope has other
   // factors for texts longer than the original context.
   //
@@ -87,6 +103,12 @@ class StoredModel {
   // What the file says of its tokenizer.
   // Throws    kBadData, kInput, kUnsupported: there is none that phiq can use.
   virtual Tokenizer ReadTokenizer(const WarningFn& warn) const = 0;
+
+  // What the model is called, and "organisation/name" in the hub cache; "": the file does not tell.
+  virtual std::string name() const { return ""; }
+  virtual std::string repository_id() const { return ""; }
+  // The files beside the weights. Of formats without such files: none are there.
+  virtual const SideFiles& side_files() const noexcept;
 
   // Throws kTryAgain when a file changed since it was opened.
   virtual void CheckUnchanged() const = 0;
@@ -116,10 +138,35 @@ class WeightIndex {
   };
   // The pieces of a weight by their first rows.
   std::span<const Part> PartsOf(TensorRole role, std::int32_t layer) const;
+  // Calls use(piece, its first row, weight's first row, n_rows) for each run of rows of
+  // [first_row, first_row + n_rows) that one piece holds.
+  template <typename Use>
+  void ForEachRun(WeightId weight, std::uint64_t first_row, std::uint64_t n_rows,
+                  const Use& use) const {
+    const std::uint64_t end = first_row + n_rows;
+    for (const Part& part : PartsOf(weight.role, weight.layer)) {
+      const std::uint64_t begin_here = std::max(part.first_row, first_row);
+      const std::uint64_t end_here = std::min(part.first_row + part.n_rows, end);
+      if (begin_here < end_here)
+        use(part.piece, begin_here - part.first_row, begin_here, end_here - begin_here);
+    }
+  }
+  // The piece that holds a row.
+  const StoredPiece& PieceOf(WeightId weight, std::uint64_t row) const;
+  // The weight that is read for one: of a tied model's head the embedding.
+  WeightId StoredAs(WeightId weight) const;
+  // Bytes of the rows as they are stored.
+  std::uint64_t StoredBytes(WeightId weight, std::uint64_t first_row, std::uint64_t n_rows) const;
+  const StoredModel& model() const noexcept { return model_; }
 
  private:
   const StoredModel& model_;
   std::vector<std::vector<Part>> parts_;  // by weight
 };
+
+// The model that a file stores, described: what plans are made from. Reads the tokenizer.
+//
+// Throws   as ReadTokenizer and WeightIndex.
+Model Describe(const StoredModel& model, const WeightIndex& weights, const WarningFn& warn);
 
 }  // namespace phiq

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "formats/small_model.h"
-#include "formats/stored_model.h"
+#include "stored/stored_model.h"
 
 namespace phiq {
 namespace {
