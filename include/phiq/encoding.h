@@ -1,4 +1,5 @@
-// How a tensor is stored: GGUF's blocks, plain floats, or codes with scales beside them.
+// How a tensor is stored: GGUF's blocks, plain floats, or codes with scales beside them. All that a
+// decoder needs, and nothing of how codes were chosen (phiq/quantize.h).
 // One vocabulary for plans, writers, readers and error tables of all formats.
 #pragma once
 
@@ -7,14 +8,31 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
 #include "phiq/ggml_type.h"
-#include "phiq/mlx_quantize.h"
-#include "phiq/quantize.h"
 
 namespace phiq {
+
+enum class FloatType : std::uint8_t { kF32, kF16, kBF16 };
+
+// x = scale * (code - zero point), with a scale for each group.
+struct IntegerSpec {
+  int bits = 8;                            // 4 or 8
+  bool symmetric = true;                   // zero point 2^(bits-1); else one for each group
+  std::size_t group_size = 0;              // weights that share a scale; 0: the whole row
+  FloatType float_type = FloatType::kF32;  // of the scales
+
+  bool operator==(const IntegerSpec&) const = default;
+};
+
+// Whether zero points are stored, beside codes and scales.
+constexpr bool HasZeroPoints(const IntegerSpec& spec) noexcept { return !spec.symmetric; }
+
+// Groups in a row. The last one is shorter when group_size does not divide n.
+std::size_t GroupCount(const IntegerSpec& spec, std::size_t n) noexcept;
 
 // Integer codes in one array, their scales in a second and, if HasZeroPoints, their zero points in
 // a third.
@@ -30,14 +48,35 @@ struct IntegerEncoding {
   bool operator==(const IntegerEncoding&) const = default;
 };
 
+enum class MlxMode : std::uint8_t { kAffine, kMxfp4, kMxfp8, kNvfp4 };
+std::string_view MlxModeName(MlxMode mode) noexcept;  // "affine", as config.json has it
+
+// Integer or float codes of a row in one array, the scales of its groups in a second and, in
+// MlxMode::kAffine, their biases in a third.
+//
+// Layout    codes: one stream of bits for each row, code c at bits [c * bits, (c + 1) * bits), the
+//           lowest bit of a byte first; read as little-endian 32-bit words. scales, biases:
+//           n / group_size values of float_type; of the small-float modes one byte a group, a power
+//           of two (E8M0) or, kNvfp4, an E4M3 float.
+struct MlxEncoding {
+  MlxMode mode = MlxMode::kAffine;
+  int bits = 4;                             // kAffine: 2, 3, 4, 5, 6 or 8; others as the mode says
+  std::size_t group_size = 64;              // kAffine: 32, 64 or 128; others as the mode says
+  FloatType float_type = FloatType::kBF16;  // weights are rounded to it before they are quantized
+
+  bool operator==(const MlxEncoding&) const = default;
+};
+
+// The one encoding of a small-float mode: bits and group_size are what MLX allows.
+MlxEncoding MlxFloatEncoding(MlxMode mode, FloatType float_type) noexcept;
+
 // F32, F16 and BF16 are GgmlTypes in every format: little-endian floats are the same everywhere.
 using Encoding = std::variant<GgmlType, IntegerEncoding, MlxEncoding>;
 
 inline constexpr std::size_t kMaxArrays = 3;
 
-// "Q4_K", "F16", "int4 g32", "int8 g32 asym", "int8 row", "affine4 g64", "mxfp4". The method is not
-// part of it: it does not matter to a decoder, which only sees whether there are zero points
-// ("asym").
+// "Q4_K", "F16", "int4 g32", "int8 g32 asym" (with zero points), "int8 row", "affine4 g64",
+// "mxfp4".
 std::string EncodingName(const Encoding& encoding);
 
 // 1 for GGUF blocks and floats; 2 or 3 (codes, scales, then zero points if HasZeroPoints, or MLX's
@@ -55,21 +94,17 @@ inline bool IsExact(const Encoding& encoding) noexcept {
   return encoding == Encoding(GgmlType::kF32);
 }
 
-// Encodes and decodes rows; owns the scratch memory, so one a thread.
+// Decodes rows; owns the scratch memory, so one a thread.
 class RowCodec {
  public:
   // Shapes    x: [n]; arrays: ArrayCount spans of ArrayRowBytes(encoding, i, n) bytes.
-  // Requires  every x finite; n a multiple of the block size for GGUF's blocks, and of the group
-  // size
-  //           for MLX's groups.
-  void Encode(const Encoding& encoding, std::span<const float> x,
-              std::span<const std::span<std::byte>> arrays);
+  // Requires  n a multiple of the block size for GGUF's blocks, and of the group size for MLX's
+  //           groups.
   // Any bytes are allowed; NaN and Inf scales give NaN or Inf weights.
   void Decode(const Encoding& encoding, std::span<const std::span<const std::byte>> arrays,
               std::span<float> x);
 
  private:
-  std::vector<float> scales_;
   std::vector<std::uint8_t> codes_, zero_points_;
 };
 
@@ -79,8 +114,8 @@ std::optional<std::size_t> FindNonFinite(const Encoding& encoding,
                                          std::span<const std::span<const std::byte>> arrays,
                                          std::size_t n) noexcept;
 
-// What an encoding may cost, for verifying that codes and weights belong together. It does not ask
-// for the method of an IntegerSpec: a decoder cannot know it.
+// What an encoding may cost, for verifying that codes and weights belong together. It holds for
+// every method: a decoder cannot know which chose the codes.
 struct ErrorBound {
   double relative_rmse = 0;    // of a whole tensor; about twice what Gaussian weights give
   double block_error = 0;      // largest error of a weight as a share of its block's largest weight

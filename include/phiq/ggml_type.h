@@ -1,4 +1,4 @@
-// The tensor types of GGUF files: block sizes, and rows of floats to blocks and back.
+// The tensor types of GGUF files: block sizes, and what blocks decode to.
 #pragma once
 
 #include <cstddef>
@@ -45,15 +45,6 @@ std::optional<GgmlType> FindGgmlType(std::int32_t code) noexcept;
 
 // Bytes of a row of n weights. Requires n to be a multiple of the block size.
 std::size_t GgmlRowBytes(GgmlType type, std::size_t n) noexcept;
-
-// Encodes one row the way llama-quantize does without an importance matrix (bit for bit).
-//
-// Shapes    x: [n], n a multiple of the block size; out: GgmlRowBytes(type, n) bytes.
-// Requires  every x finite.
-// Edges     F16 overflow gives Inf and a scale may overflow to Inf: ask FindNonFinite afterwards.
-// Threads   pure; rows may run at once.
-// Source    docs/quantization.md.
-void QuantizeGgmlRow(GgmlType type, std::span<const float> x, std::span<std::byte> out) noexcept;
 
 // Decodes one row. Any bytes are allowed (no undefined behaviour); NaN and Inf scales give NaN or
 // Inf weights.

@@ -11,6 +11,7 @@
 #include "phiq/encoding.h"
 #include "phiq/model.h"
 #include "phiq/profile.h"
+#include "phiq/quantize.h"
 
 namespace phiq {
 
@@ -82,9 +83,10 @@ struct PlanLine {
   std::uint64_t first_row = 0;       // of the part, in the model's weight
   std::string source_type;           // "BF16"
   Encoding encoding = GgmlType::kF32;
-  std::uint64_t size_bytes = 0;  // of the encoded tensor, without padding
-  std::string reason;            // why this encoding
-  bool is_fallback = false;      // the wanted type does not fit the shape
+  const Method* method = &kGgml;  // that chooses the codes, where the line is to be written
+  std::uint64_t size_bytes = 0;   // of the encoded tensor, without padding
+  std::string reason;             // why this encoding
+  bool is_fallback = false;       // the wanted type does not fit the shape
 
   std::string_view role_name() const noexcept;  // RoleName(role), "rope_factors", "rope_table"
   std::string display_name() const;  // the name, and the part: "...gate_up_proj.weight[gate]"
@@ -98,12 +100,19 @@ struct Decision {
   std::string subject, value, reason;
 };
 
+// What onnxruntime's quantizers call the codes and scales of a matrix "w".
+enum class OnnxNames : std::uint8_t {
+  kBlockwise,   // of the one in C++: w_Q4, w_scales, w_zero_points
+  kWeightOnly,  // of those in Python: w_Q4G32, w_scale, w_zp
+};
+
 // What the ONNX graph is built from, besides the lines; every choice is made.
 struct OnnxGraphPlan {
   ExecutionProvider ep = ExecutionProvider::kCpu;
   FloatType float_type = FloatType::kF32;  // activations, caches, norms, scales
   Activations activations = Activations::kFloat;
   int accuracy_level = 4;
+  OnnxNames names = OnnxNames::kBlockwise;
   OnnxRuntime min_onnxruntime = OnnxRuntime::k1_20;  // what the output needs
   std::uint32_t max_length = 0;
 };

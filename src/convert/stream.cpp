@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -20,6 +21,7 @@
 #include "io/parallel.h"
 #include "kernels/transpose.h"
 #include "phiq/encoding.h"
+#include "phiq/quantize.h"
 #include "phiq/text.h"
 
 namespace phiq {
@@ -208,15 +210,15 @@ class Worker {
   void Encode(const PlanLine& line, const RowChunk& rows, std::span<const float> x) {
     const std::size_t n = line.row_elements();
     const std::size_t n_arrays = ArrayCount(line.encoding);
-    std::array<std::span<std::byte>, kMaxArrays> row_arrays;
+    std::array<std::span<std::byte>, kMaxArrays> all_rows;
     for (std::size_t a = 0; a < n_arrays; ++a) {
       row_bytes_[a] = ArrayRowBytes(line.encoding, a, n);
       Renew(encoded_[a], rows.n_rows * row_bytes_[a]);
+      all_rows[a] = encoded_[a];
     }
+    assert(line.method->fills(line.encoding));
+    line.method->quantize(line.encoding, x, n, std::span(all_rows).first(n_arrays));
     for (std::size_t r = 0; r < rows.n_rows; ++r) {
-      for (std::size_t a = 0; a < n_arrays; ++a)
-        row_arrays[a] = std::span(encoded_[a]).subspan(r * row_bytes_[a], row_bytes_[a]);
-      codec_.Encode(line.encoding, x.subspan(r * n, n), std::span(row_arrays).first(n_arrays));
       const auto arrays = EncodedRow(line, r);
       if (const auto bad = FindNonFinite(line.encoding, std::span(arrays).first(n_arrays), n))
         throw ScaleOverflow(line, rows.first_row + r, *bad);

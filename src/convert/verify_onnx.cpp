@@ -26,14 +26,6 @@ struct Found {
   std::vector<std::variant<const onnx::Weight*, const onnx::Table*>> stored;
 };
 
-// The two families of names that codes have say which method made them.
-void RecordMethod(const onnx::Folder& folder, const onnx::Weight& weight, Encoding& encoding) {
-  auto* integer = std::get_if<IntegerEncoding>(&encoding);
-  if (integer == nullptr || !weight.arrays[1]) return;
-  const std::string& scales = folder.initializers()[*weight.arrays[1]].name;
-  integer->spec.method = scales.ends_with("_scales") ? IntegerMethod::kMlas : IntegerMethod::kRtn;
-}
-
 // Index of the tensor that holds a weight; of a tied model's head: the embedding.
 std::size_t TensorOf(const Model& model, const WeightId& weight) {
   const TensorRole role = weight.role == TensorRole::kOutputHead && IsTied(model)
@@ -77,7 +69,6 @@ Found MatchWeights(const onnx::Folder& folder, const SourceModel& source,
       continue;
     }
     line.encoding = weight.encoding;
-    RecordMethod(folder, weight, line.encoding);
     found.weights.push_back({weight.name, std::move(line)});
     found.stored.push_back(&weight);
   }

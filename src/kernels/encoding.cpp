@@ -1,4 +1,4 @@
-// Rows to the arrays of an encoding and back, and what an encoding may cost.
+// What the arrays of an encoding hold and decode to, and what an encoding may cost.
 #include "phiq/encoding.h"
 
 #include <algorithm>
@@ -6,6 +6,7 @@
 #include <cmath>
 #include <iterator>
 
+#include "kernels/bits.h"
 #include "kernels/float_type.h"
 #include "kernels/mlx_groups.h"
 
@@ -14,30 +15,14 @@ namespace {
 
 enum Array : std::size_t { kCodes, kScales, kZeroPoints, kBiases = kZeroPoints };
 
-std::size_t PackedBytes(const IntegerSpec& spec, std::size_t n_codes) noexcept {
-  return spec.bits == 4 ? n_codes / 2 + n_codes % 2 : n_codes;
-}
-
 // Codes of a row with those that fill its last group.
 std::size_t PaddedCodes(const IntegerSpec& spec, std::size_t n) noexcept {
   return spec.group_size == 0 ? n : GroupCount(spec, n) * spec.group_size;
 }
 
-void FlipTopBits(const IntegerSpec& spec, std::span<std::uint8_t> codes) noexcept {
-  const auto top_bit = static_cast<std::uint8_t>(1 << (spec.bits - 1));
+void FlipTopBits(int bits, std::span<std::uint8_t> codes) noexcept {
+  const auto top_bit = static_cast<std::uint8_t>(1 << (bits - 1));
   for (std::uint8_t& code : codes) code ^= top_bit;
-}
-
-void Pack(const IntegerSpec& spec, std::span<const std::uint8_t> codes,
-          std::span<std::byte> packed) noexcept {
-  if (spec.bits == 4) return PackNibbles(codes, packed);
-  std::copy_n(reinterpret_cast<const std::byte*>(codes.data()), codes.size(), packed.data());
-}
-
-void Unpack(const IntegerSpec& spec, std::span<const std::byte> packed,
-            std::span<std::uint8_t> codes) noexcept {
-  if (spec.bits == 4) return UnpackNibbles(packed, codes);
-  std::copy_n(packed.data(), codes.size(), reinterpret_cast<std::byte*>(codes.data()));
 }
 
 // `relative_rmse`: about twice what Gaussian weights give (docs/quantization.md "Errors to
@@ -174,6 +159,26 @@ ErrorBound BoundOfMlxFloats(const MlxEncoding& encoding) noexcept {
   return {};
 }
 
+// x[c] = scale * code + bias in float32, rounded after each step; of small floats the code's value
+// times its group's scale, which is exact.
+void DecodeMlxGroups(const MlxEncoding& encoding, std::span<const std::uint8_t> codes,
+                     std::span<const std::span<const std::byte>> arrays,
+                     std::span<float> x) noexcept {
+  const std::size_t group_size = encoding.group_size;
+  assert(x.size() % group_size == 0);
+  for (std::size_t g = 0; g < x.size() / group_size; ++g) {
+    const std::span<const std::uint8_t> q = codes.subspan(g * group_size, group_size);
+    const std::span<float> out = x.subspan(g * group_size, group_size);
+    if (encoding.mode != MlxMode::kAffine) {
+      DequantizeMlxFloats(encoding.mode, std::to_integer<std::uint8_t>(arrays[kScales][g]), q, out);
+      continue;
+    }
+    const float scale = LoadFloat(encoding.float_type, arrays[kScales], g);
+    const float bias = LoadFloat(encoding.float_type, arrays[kBiases], g);
+    for (std::size_t c = 0; c < group_size; ++c) out[c] = scale * static_cast<float>(q[c]) + bias;
+  }
+}
+
 bool IsFiniteGroup(const MlxEncoding& encoding, std::span<const std::span<const std::byte>> arrays,
                    std::size_t g) noexcept {
   if (encoding.mode != MlxMode::kAffine) {
@@ -185,6 +190,33 @@ bool IsFiniteGroup(const MlxEncoding& encoding, std::span<const std::span<const 
 }
 
 }  // namespace
+
+std::size_t GroupCount(const IntegerSpec& spec, std::size_t n) noexcept {
+  if (spec.group_size == 0) return 1;
+  return n / spec.group_size + (n % spec.group_size != 0 ? 1 : 0);
+}
+
+std::string_view MlxModeName(MlxMode mode) noexcept {
+  switch (mode) {
+    case MlxMode::kAffine:
+      return "affine";
+    case MlxMode::kMxfp4:
+      return "mxfp4";
+    case MlxMode::kMxfp8:
+      return "mxfp8";
+    case MlxMode::kNvfp4:
+      return "nvfp4";
+  }
+  return "";
+}
+
+MlxEncoding MlxFloatEncoding(MlxMode mode, FloatType float_type) noexcept {
+  assert(mode != MlxMode::kAffine);
+  return {.mode = mode,
+          .bits = mode == MlxMode::kMxfp8 ? 8 : 4,
+          .group_size = mode == MlxMode::kNvfp4 ? std::size_t{16} : std::size_t{32},
+          .float_type = float_type};
+}
 
 std::string EncodingName(const Encoding& encoding) {
   if (const GgmlType* type = std::get_if<GgmlType>(&encoding))
@@ -218,9 +250,10 @@ std::size_t ArrayRowBytes(const Encoding& encoding, std::size_t array, std::size
     return n / mlx->group_size * (mlx->mode == MlxMode::kAffine ? FloatBytes(mlx->float_type) : 1);
   }
   const IntegerSpec& spec = std::get_if<IntegerEncoding>(&encoding)->spec;
-  if (array == kCodes) return PackedBytes(spec, PaddedCodes(spec, n));
+  if (array == kCodes) return PackedBytes(spec.bits, PaddedCodes(spec, n));
   const std::size_t n_groups = GroupCount(spec, n);
-  return array == kScales ? n_groups * FloatBytes(spec.float_type) : PackedBytes(spec, n_groups);
+  return array == kScales ? n_groups * FloatBytes(spec.float_type)
+                          : PackedBytes(spec.bits, n_groups);
 }
 
 std::size_t EncodedRowBytes(const Encoding& encoding, std::size_t n) noexcept {
@@ -237,56 +270,36 @@ bool HasHalfRange(const Encoding& encoding) noexcept {
   return std::get_if<IntegerEncoding>(&encoding)->spec.float_type == FloatType::kF16;
 }
 
-void RowCodec::Encode(const Encoding& encoding, std::span<const float> x,
-                      std::span<const std::span<std::byte>> arrays) {
-  assert(arrays.size() == ArrayCount(encoding));
-  if (const GgmlType* type = std::get_if<GgmlType>(&encoding))
-    return QuantizeGgmlRow(*type, x, arrays[0]);
-  if (const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding)) {
-    const bool has_biases = arrays.size() > kBiases;
-    return QuantizeMlxRow(*mlx, x, arrays[kCodes], arrays[kScales],
-                          has_biases ? arrays[kBiases] : std::span<std::byte>());
-  }
-  const auto& [spec, signed_codes] = std::get<IntegerEncoding>(encoding);
-  codes_.resize(PaddedCodes(spec, x.size()));
-  scales_.resize(GroupCount(spec, x.size()));
-  zero_points_.resize(scales_.size());
-  const std::span<std::uint8_t> codes = std::span(codes_).first(x.size());
-  std::fill(codes_.begin() + static_cast<std::ptrdiff_t>(x.size()), codes_.end(), std::uint8_t{0});
-  QuantizeRow(spec, x, codes, scales_, zero_points_);
-  if (signed_codes) FlipTopBits(spec, codes);
-  Pack(spec, codes_, arrays[kCodes]);
-  for (std::size_t g = 0; g < scales_.size(); ++g)  // exact: values of that type already
-    StoreFloat(spec.float_type, scales_[g], arrays[kScales], g);
-  if (!HasZeroPoints(spec)) return;
-  if (spec.bits == 4 && zero_points_.size() % 2 != 0) zero_points_.push_back(8);
-  if (signed_codes) FlipTopBits(spec, zero_points_);
-  Pack(spec, zero_points_, arrays[kZeroPoints]);
-}
-
 void RowCodec::Decode(const Encoding& encoding, std::span<const std::span<const std::byte>> arrays,
                       std::span<float> x) {
   assert(arrays.size() == ArrayCount(encoding));
   if (const GgmlType* type = std::get_if<GgmlType>(&encoding))
     return DequantizeGgmlRow(*type, arrays[0], x);
+  codes_.resize(x.size());
   if (const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding)) {
-    const bool has_biases = arrays.size() > kBiases;
-    return DequantizeMlxRow(*mlx, arrays[kCodes], arrays[kScales],
-                            has_biases ? arrays[kBiases] : std::span<const std::byte>(), x);
+    UnpackBits(mlx->bits, arrays[kCodes], codes_);
+    return DecodeMlxGroups(*mlx, codes_, arrays, x);
   }
   const auto& [spec, signed_codes] = std::get<IntegerEncoding>(encoding);
-  codes_.resize(x.size());
-  scales_.resize(GroupCount(spec, x.size()));
-  Unpack(spec, arrays[kCodes].first(PackedBytes(spec, x.size())), codes_);
-  for (std::size_t g = 0; g < scales_.size(); ++g)
-    scales_[g] = LoadFloat(spec.float_type, arrays[kScales], g);
-  zero_points_.assign(scales_.size(), static_cast<std::uint8_t>(1 << (spec.bits - 1)));
+  UnpackBits(spec.bits, arrays[kCodes].first(PackedBytes(spec.bits, x.size())), codes_);
+  const std::size_t n_groups = GroupCount(spec, x.size());
+  zero_points_.assign(n_groups, static_cast<std::uint8_t>(1 << (spec.bits - 1)));
   if (HasZeroPoints(spec)) {
-    Unpack(spec, arrays[kZeroPoints], zero_points_);
-    if (signed_codes) FlipTopBits(spec, zero_points_);
+    UnpackBits(spec.bits, arrays[kZeroPoints], zero_points_);
+    if (signed_codes) FlipTopBits(spec.bits, zero_points_);
   }
-  if (signed_codes) FlipTopBits(spec, codes_);
-  DequantizeRow(spec, codes_, scales_, zero_points_, x);
+  if (signed_codes) FlipTopBits(spec.bits, codes_);
+  const std::size_t group_size = spec.group_size == 0 ? x.size() : spec.group_size;
+  const std::uint8_t* __restrict in = codes_.data();
+  float* __restrict out = x.data();
+  for (std::size_t g = 0; g < n_groups; ++g) {
+    const std::size_t begin = g * group_size;
+    const std::size_t end = begin + std::min(group_size, x.size() - begin);
+    const float scale = LoadFloat(spec.float_type, arrays[kScales], g);
+    const int zero_point = zero_points_[g];
+    for (std::size_t c = begin; c < end; ++c)
+      out[c] = scale * static_cast<float>(in[c] - zero_point);
+  }
 }
 
 std::optional<std::size_t> FindNonFinite(const Encoding& encoding,

@@ -7,7 +7,7 @@
 
 #include "base/endian.h"
 #include "base/half.h"
-#include "phiq/quantize.h"
+#include "phiq/encoding.h"
 
 namespace phiq {
 

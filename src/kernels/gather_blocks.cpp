@@ -1,4 +1,4 @@
-// IntegerMethod::kGather: what quantize_ndarray of onnxruntime's matmul_nbits_quantizer.py stores
+// kGather: what quantize_ndarray of onnxruntime's matmul_nbits_quantizer.py stores
 // for embeddings, bit for bit. It computes in the weights' own type, so with halves every step
 // rounds.
 #include <cmath>
@@ -16,7 +16,7 @@ struct Half {
 };
 
 template <typename Type>
-GroupScale ScaleOf(const IntegerSpec& spec, std::span<const float> x) noexcept {
+GroupScale ScaleOf(const GroupSpec& spec, std::span<const float> x) noexcept {
   const int middle = MiddleCode(spec);
   if (spec.symmetric)
     return {Type::Round(ExtremeOf(x) / static_cast<float>(-middle)),
@@ -31,7 +31,7 @@ GroupScale ScaleOf(const IntegerSpec& spec, std::span<const float> x) noexcept {
 }
 
 template <typename Type>
-GroupScale QuantizeAs(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeAs(const GroupSpec& spec, std::span<const float> x,
                       std::span<std::uint8_t> codes) noexcept {
   const GroupScale group = ScaleOf<Type>(spec, x);
   if (group.scale == 0.0F) {
@@ -59,7 +59,7 @@ GroupScale QuantizeAs(const IntegerSpec& spec, std::span<const float> x,
 
 }  // namespace
 
-GroupScale QuantizeGather(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeGather(const GroupSpec& spec, std::span<const float> x,
                           std::span<std::uint8_t> codes) noexcept {
   return spec.float_type == FloatType::kF16 ? QuantizeAs<Half>(spec, x, codes)
                                             : QuantizeAs<Float>(spec, x, codes);

@@ -10,6 +10,7 @@
 
 #include "base/ascii.h"
 #include "kernels/ggml_blocks.h"
+#include "kernels/ggml_rows.h"
 
 namespace phiq {
 namespace {

@@ -1,5 +1,5 @@
-// One group of weights to codes, by each of the methods of IntegerSpec. quantize.cpp cuts rows into
-// groups and calls these.
+// One group of weights to codes, by each of the methods that make integer groups (phiq/quantize.h).
+// The room quantize cuts rows into groups and calls these.
 #pragma once
 
 #include <algorithm>
@@ -9,39 +9,48 @@
 #include <span>
 
 #include "kernels/rounding.h"
-#include "phiq/quantize.h"
+#include "phiq/encoding.h"
 
 namespace phiq {
 
 // onnxruntime's block sizes are 16, 32, 64, 128 and 256.
 inline constexpr std::size_t kMaxGroupSize = 256;
 
+// What a group's codes and its scale may be.
+struct GroupSpec {
+  int bits = 8;           // 4 or 8
+  bool symmetric = true;  // zero point in the middle of the codes; else chosen for the group
+  FloatType float_type = FloatType::kF32;  // of the scale
+};
+
 struct GroupScale {
   float scale;
   std::uint8_t zero_point;
 };
 
-// Shapes    x: [group_size], values of spec.float_type (kNncf: any); codes: as x.
-//           kNearest, kMlas, kGather and kNncf take shorter groups too; the others want them padded
-//           with zeros, as onnxruntime does.
-// Returns   a scale that is a value of spec.float_type.
+// Shapes    x: [group_size], values of spec.float_type (QuantizeNncf: any); codes: as x.
+//           QuantizeRtn and QuantizeKQuant want a short last group padded with zeros, as
+//           onnxruntime does.
+// Returns   a scale that is a value of spec.float_type, and a zero point: 2^(bits-1) of symmetric
+//           groups.
+// Codes     unsigned: 0 ... 2^bits - 1. With zero points one of them decodes to exactly 0.
 // Source    docs/quantization.md "Integer groups", "onnxruntime's integer blocks" and "NNCF's
 //           integer groups".
-GroupScale QuantizeNearest(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeNearest(const GroupSpec& spec, std::span<const float> x,
                            std::span<std::uint8_t> codes) noexcept;
-GroupScale QuantizeMlas(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeMlas(const GroupSpec& spec, std::span<const float> x,
                         std::span<std::uint8_t> codes) noexcept;
-GroupScale QuantizeRtn(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeRtn(const GroupSpec& spec, std::span<const float> x,
                        std::span<std::uint8_t> codes) noexcept;
-GroupScale QuantizeKQuant(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeKQuant(const GroupSpec& spec, std::span<const float> x,
                           std::span<std::uint8_t> codes) noexcept;
-GroupScale QuantizeGather(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeGather(const GroupSpec& spec, std::span<const float> x,
                           std::span<std::uint8_t> codes) noexcept;
-GroupScale QuantizeNncf(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeNncf(const GroupSpec& spec, std::span<const float> x,
                         std::span<std::uint8_t> codes) noexcept;
 
-inline int MiddleCode(const IntegerSpec& spec) noexcept { return 1 << (spec.bits - 1); }
-inline int LastCode(const IntegerSpec& spec) noexcept { return (1 << spec.bits) - 1; }
+inline int MiddleCode(const GroupSpec& spec) noexcept { return 1 << (spec.bits - 1); }
+inline int LastCode(const GroupSpec& spec) noexcept { return (1 << spec.bits) - 1; }
 
 template <typename Real>
 float RoundTo(FloatType type, Real x) noexcept {

@@ -1,4 +1,4 @@
-// IntegerMethod::kKQuant: what quant_tensor_k_quant_cpu of onnxruntime's weight_only.py stores, bit
+// kKQuant: what quant_tensor_k_quant_cpu of onnxruntime's weight_only.py stores, bit
 // for bit; a relative of GGUF's SearchAffine (ggml_search.cpp).
 #include <cassert>
 #include <cmath>
@@ -118,7 +118,7 @@ class Search {
 
 }  // namespace
 
-GroupScale QuantizeKQuant(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeKQuant(const GroupSpec& spec, std::span<const float> x,
                           std::span<std::uint8_t> codes) noexcept {
   assert(x.size() <= kMaxGroupSize && x.size() % (2 * kLanes) == 0);
   const int last_code = LastCode(spec);

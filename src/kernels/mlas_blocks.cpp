@@ -1,4 +1,4 @@
-// IntegerMethod::kMlas: what onnxruntime's BlockwiseQuantizer (core/mlas/lib/q4_dq.cpp) stores, bit
+// kMlas: what onnxruntime's BlockwiseQuantizer (core/mlas/lib/q4_dq.cpp) stores, bit
 // for bit.
 #include <cmath>
 
@@ -7,7 +7,7 @@
 namespace phiq {
 namespace {
 
-GroupScale ScaleOf(const IntegerSpec& spec, std::span<const float> x) noexcept {
+GroupScale ScaleOf(const GroupSpec& spec, std::span<const float> x) noexcept {
   const auto middle = static_cast<float>(MiddleCode(spec));
   if (spec.symmetric) {
     const float scale = -ExtremeOf(x) / middle;  // the extreme becomes code 0, there is one more
@@ -25,7 +25,7 @@ GroupScale ScaleOf(const IntegerSpec& spec, std::span<const float> x) noexcept {
 
 }  // namespace
 
-GroupScale QuantizeMlas(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeMlas(const GroupSpec& spec, std::span<const float> x,
                         std::span<std::uint8_t> codes) noexcept {
   const GroupScale group = ScaleOf(spec, x);
   const float inv_scale = group.scale != 0.0F ? 1.0F / group.scale : 0.0F;

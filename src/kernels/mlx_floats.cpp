@@ -19,8 +19,8 @@ float RoundToFloatType(FloatType type, float x) noexcept {
 }
 
 // The smallest E8M0 that is not below a.
-std::uint8_t NextPowerOfTwo(float a, MlxRounding rounding) noexcept {
-  if (a == 0.0F) return rounding == MlxRounding::kMetal ? 0 : 127;
+std::uint8_t NextPowerOfTwo(float a, bool as_metal) noexcept {
+  if (a == 0.0F) return as_metal ? 0 : 127;
   if (!std::isfinite(a)) return kE8m0Nan;
   int exponent = 0;
   if (std::frexp(a, &exponent) == 0.5F) --exponent;  // a power of two itself
@@ -41,11 +41,9 @@ constexpr Borders kMetalBorders = {
     {0.25F, JustBelow(0.75F), 1.25F, JustBelow(1.75F), 2.5F, JustBelow(3.5F), 5.0F}};
 
 // On the CPU -0 has no code of its own.
-void EncodeE2m1(MlxRounding rounding, std::span<const float> x,
-                std::span<std::uint8_t> codes) noexcept {
-  const bool is_metal = rounding == MlxRounding::kMetal;
-  const Borders borders = is_metal ? kMetalBorders : kCpuBorders;
-  const int least_signed = is_metal ? 0 : 1;
+void EncodeE2m1(bool as_metal, std::span<const float> x, std::span<std::uint8_t> codes) noexcept {
+  const Borders borders = as_metal ? kMetalBorders : kCpuBorders;
+  const int least_signed = as_metal ? 0 : 1;
   const float* __restrict in = x.data();
   std::uint8_t* __restrict out = codes.data();
   for (std::size_t c = 0; c < x.size(); ++c) {
@@ -79,40 +77,39 @@ void DivideBy(float scale, std::span<const float> x, float* __restrict out) noex
   for (std::size_t c = 0; c < x.size(); ++c) out[c] = in[c] / scale;
 }
 
-std::uint8_t QuantizeNvfp4(MlxRounding rounding, float a, std::span<const float> x,
+std::uint8_t QuantizeNvfp4(bool as_metal, float a, std::span<const float> x,
                            std::span<std::uint8_t> codes) noexcept {
   const std::uint8_t byte = FloatToE4m3(a);
   const float scale = E4m3ToFloat(byte);
   float scaled[kMaxMlxGroupSize];
-  if (rounding == MlxRounding::kMetal) {
+  if (as_metal) {
     ScaleBy(scale == 0.0F ? 0.0F : 1.0F / scale, x, scaled);
   } else if (scale == 0.0F) {
     std::fill_n(scaled, x.size(), 0.0F);  // MLX finds no entry nearest to NaN or Inf
   } else {
     DivideBy(scale, x, scaled);
   }
-  EncodeE2m1(rounding, {scaled, x.size()}, codes);
+  EncodeE2m1(as_metal, {scaled, x.size()}, codes);
   // 464 is half way to the 480 that would come next.
   return a <= 464.0F ? byte : kE4m3Nan;
 }
 
 }  // namespace
 
-std::uint8_t QuantizeMlxFloats(const MlxEncoding& encoding, std::span<const float> x,
-                               std::span<std::uint8_t> codes) noexcept {
-  const bool is_e4m3 = encoding.mode == MlxMode::kMxfp8;
-  const FloatType type =
-      encoding.rounding == MlxRounding::kMetal ? FloatType::kF32 : encoding.float_type;
+std::uint8_t QuantizeMlxFloats(MlxMode mode, FloatType type, bool as_metal,
+                               std::span<const float> x, std::span<std::uint8_t> codes) noexcept {
+  const bool is_e4m3 = mode == MlxMode::kMxfp8;
   const float amax = std::abs(ExtremeOf(x));
-  const float a = RoundToFloatType(type, amax / (is_e4m3 ? 448.0F : kE2m1Largest));
-  if (encoding.mode == MlxMode::kNvfp4) return QuantizeNvfp4(encoding.rounding, a, x, codes);
-  const std::uint8_t byte = NextPowerOfTwo(a, encoding.rounding);
+  const float exact = amax / (is_e4m3 ? 448.0F : kE2m1Largest);
+  const float a = as_metal ? exact : RoundToFloatType(type, exact);
+  if (mode == MlxMode::kNvfp4) return QuantizeNvfp4(as_metal, a, x, codes);
+  const std::uint8_t byte = NextPowerOfTwo(a, as_metal);
   float scaled[kMaxMlxGroupSize];
   ScaleBy(1.0F / E8m0ToFloat(byte), x, scaled);
   if (is_e4m3) {
     EncodeE4m3({scaled, x.size()}, codes);
   } else {
-    EncodeE2m1(encoding.rounding, {scaled, x.size()}, codes);
+    EncodeE2m1(as_metal, {scaled, x.size()}, codes);
   }
   return byte;
 }

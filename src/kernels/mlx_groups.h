@@ -1,4 +1,4 @@
-// One group of weights to MLX's codes and back. mlx_quantize.cpp cuts rows into groups, rounds
+// One group of weights to MLX's codes and back. The room quantize cuts rows into groups, rounds
 // their weights to float_type and calls these.
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <limits>
 #include <span>
 
-#include "phiq/mlx_quantize.h"
+#include "phiq/encoding.h"
 
 namespace phiq {
 
@@ -19,14 +19,16 @@ struct MlxScale {
   float bias;
 };
 
+// `as_metal`  rounds as MLX's Metal kernels do, else as its CPU back end does.
 // Shapes    x, codes: [group_size].
 // Returns   float32 values, which the caller rounds: codes are computed before that.
-MlxScale QuantizeMlxAffine(int bits, MlxRounding rounding, std::span<const float> x,
+MlxScale QuantizeMlxAffine(int bits, bool as_metal, std::span<const float> x,
                            std::span<std::uint8_t> codes) noexcept;
 
+// `type`    that the weights were rounded to.
 // Returns   the byte of the scale.
-std::uint8_t QuantizeMlxFloats(const MlxEncoding& encoding, std::span<const float> x,
-                               std::span<std::uint8_t> codes) noexcept;
+std::uint8_t QuantizeMlxFloats(MlxMode mode, FloatType type, bool as_metal,
+                               std::span<const float> x, std::span<std::uint8_t> codes) noexcept;
 
 // Requires  a small-float mode.
 void DequantizeMlxFloats(MlxMode mode, std::uint8_t scale, std::span<const std::uint8_t> codes,

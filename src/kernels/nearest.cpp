@@ -1,4 +1,4 @@
-// IntegerMethod::kNearest: phiq's own rounding to nearest.
+// kNearest: phiq's own rounding to nearest.
 #include <cmath>
 
 #include "kernels/integer_methods.h"
@@ -33,7 +33,7 @@ void Encode(std::span<const float> x, GroupScale group, float first, float last,
 
 }  // namespace
 
-GroupScale QuantizeNearest(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeNearest(const GroupSpec& spec, std::span<const float> x,
                            std::span<std::uint8_t> codes) noexcept {
   GroupScale group{0.0F, static_cast<std::uint8_t>(spec.symmetric ? MiddleCode(spec) : 0)};
   const auto last_code = static_cast<float>(LastCode(spec));

@@ -8,7 +8,7 @@
 namespace phiq {
 
 float Int8RowError(std::span<const float> x, std::span<std::uint8_t> codes) noexcept {
-  constexpr IntegerSpec kInt8Asym = {.bits = 8, .symmetric = false, .method = IntegerMethod::kNncf};
+  constexpr GroupSpec kInt8Asym = {.bits = 8, .symmetric = false};
   constexpr std::size_t kLanes = 8;  // sums of their own, which compilers make SIMD of
   const GroupScale group = QuantizeNncf(kInt8Asym, x, codes);
   const int zero_point = group.zero_point;

@@ -6,7 +6,7 @@
 
 namespace phiq {
 
-// The mean squared error of a weight row in INT8_ASYM (IntegerMethod::kNncf) with its float32
+// The mean squared error of a weight row in INT8_ASYM (QuantizeNncf) with its float32
 // scale.
 //
 // Shapes    x: [n], n >= 1, every x finite; codes: [n], left with the row's codes.

@@ -1,4 +1,4 @@
-// IntegerMethod::kNncf: what NNCF's weight compression (quantization/algorithms/weight_compression)
+// kNncf: what NNCF's weight compression (quantization/algorithms/weight_compression)
 // stores, bit for bit.
 #include <cmath>
 #include <limits>
@@ -15,7 +15,7 @@ float AwayFromZero(float scale) noexcept {
 }
 
 // The scale is signed: the extreme lands on -middle, the one code more that the negative side has.
-GroupScale QuantizeSymmetric(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeSymmetric(const GroupSpec& spec, std::span<const float> x,
                              std::span<std::uint8_t> codes) noexcept {
   const int middle = MiddleCode(spec);
   const Range range = RangeOf(x);
@@ -34,7 +34,7 @@ GroupScale QuantizeSymmetric(const IntegerSpec& spec, std::span<const float> x,
   return {RoundTo(spec.float_type, scale), static_cast<std::uint8_t>(middle)};
 }
 
-GroupScale QuantizeAffine(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeAffine(const GroupSpec& spec, std::span<const float> x,
                           std::span<std::uint8_t> codes) noexcept {
   const auto last_code = static_cast<float>(LastCode(spec));
   const Range range = RangeOf(x);
@@ -52,7 +52,7 @@ GroupScale QuantizeAffine(const IntegerSpec& spec, std::span<const float> x,
 
 }  // namespace
 
-GroupScale QuantizeNncf(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeNncf(const GroupSpec& spec, std::span<const float> x,
                         std::span<std::uint8_t> codes) noexcept {
   return spec.symmetric ? QuantizeSymmetric(spec, x, codes) : QuantizeAffine(spec, x, codes);
 }

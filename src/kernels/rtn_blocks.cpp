@@ -1,4 +1,4 @@
-// IntegerMethod::kRtn: what quant_tensor of onnxruntime's weight_only.py stores, bit for bit.
+// kRtn: what quant_tensor of onnxruntime's weight_only.py stores, bit for bit.
 #include "kernels/rtn_blocks.h"
 
 #include <cmath>
@@ -6,7 +6,7 @@
 namespace phiq {
 
 // Ranges are taken in the weights' own type, hence RoundTo; the rest is double.
-GroupScale QuantizeRtn(const IntegerSpec& spec, std::span<const float> x,
+GroupScale QuantizeRtn(const GroupSpec& spec, std::span<const float> x,
                        std::span<std::uint8_t> codes) noexcept {
   const Range range = RangeOf(x);
   const int last_code = LastCode(spec);

@@ -4,8 +4,8 @@
 #include <optional>
 
 #include "phiq/checkpoint.h"
+#include "phiq/encoding.h"
 #include "phiq/ggml_type.h"
-#include "phiq/quantize.h"
 
 namespace phiq {
 

@@ -82,7 +82,7 @@ class Planner {
     if (has_groups) return;
     throw Usage(type_.has_codes()
                     ? fmt::format("--group-size: type {} has groups of {} only", type_.name,
-                                  MlxFloatEncoding(type_.mode, FloatType::kBF16, {}).group_size)
+                                  MlxFloatEncoding(type_.mode, FloatType::kBF16).group_size)
                     : fmt::format("--group-size: type {} has no groups", type_.name));
   }
 
@@ -94,9 +94,8 @@ class Planner {
   }
 
   MlxEncoding EncodingOf(const MlxType& type, FloatType float_type, int bits) const {
-    if (!type.is_affine()) return MlxFloatEncoding(type.mode, float_type, options_.mlx.rounding);
-    return {MlxMode::kAffine, bits, options_.group_size.value_or(kMlxDefaultGroup), float_type,
-            options_.mlx.rounding};
+    if (!type.is_affine()) return MlxFloatEncoding(type.mode, float_type);
+    return {MlxMode::kAffine, bits, options_.group_size.value_or(kMlxDefaultGroup), float_type};
   }
 
   // The wanted encoding, by recipe and rules.
@@ -125,6 +124,7 @@ class Planner {
       }
     }
     line.encoding = EncodingOf(type, float_type, bits);
+    line.method = &MlxMethod(options_.mlx.rounding);
   }
 
   // mlx-lm leaves rows as floats that groups do not fit.
@@ -136,6 +136,7 @@ class Planner {
         fmt::format("row of {} is not a multiple of {}: {} -> {}", line.row_elements(),
                     codes->group_size, EncodingName(line.encoding), EncodingName(floats));
     line.encoding = floats;
+    line.method = &kGgml;
     TakeFallback(line, std::move(reason), options_.strict_types, warn);
   }
 

@@ -130,19 +130,19 @@ class Planner {
                               spec_.group_size == 0 ? "row" : fmt::format("{}", spec_.group_size),
                               fmt::join(kGroups, ", ")));
     }
-    spec_.method = IntegerMethod::kMlas;
-    if (options_.method == "rtn") spec_.method = IntegerMethod::kRtn;
-    if (options_.method == "k_quant") spec_.method = IntegerMethod::kKQuant;
-    if (recipe_.method) {
-      if (options_.method != "reference" && spec_.method != *recipe_.method) {
+    if (options_.method == "rtn") method_ = &kRtn;
+    if (options_.method == "k_quant") method_ = &kKQuant;
+    if (recipe_.method != nullptr) {
+      if (options_.method != "reference" && method_ != recipe_.method) {
         throw Usage(fmt::format("--method {} contradicts type {}", options_.method, recipe_.name));
       }
-      spec_.method = *recipe_.method;
+      method_ = recipe_.method;
     }
-    spec_.symmetric = options_.symmetric.value_or(spec_.method != IntegerMethod::kKQuant);
-    if (spec_.method == IntegerMethod::kKQuant && spec_.symmetric) {
+    spec_.symmetric = options_.symmetric.value_or(method_ != &kKQuant);
+    if (method_ == &kKQuant && spec_.symmetric) {
       throw Usage("--sym: k_quant always has zero points");
     }
+    plan_.onnx.names = method_ == &kMlas ? OnnxNames::kBlockwise : OnnxNames::kWeightOnly;
   }
 
   // What GroupQueryAttention can compute.
@@ -299,7 +299,7 @@ class Planner {
         continue;
       }
       if (!IsDynamic() && bits == 8) NeedEightBits(piece.name);
-      piece.encoding = MatrixEncoding(bits);
+      SetMatrixEncoding(piece, bits);
       piece.reason = std::move(reason);
       plan_.lines.push_back(std::move(piece));
     }
@@ -315,13 +315,14 @@ class Planner {
     }
   }
 
-  IntegerEncoding MatrixEncoding(int bits) const {
+  void SetMatrixEncoding(PlanLine& line, int bits) const {
     IntegerEncoding encoding{spec_, false};
     if (IsDynamic()) {
       encoding = {{.bits = 8, .symmetric = true, .group_size = 0}, true};
     }
     encoding.spec.bits = bits;
-    return encoding;
+    line.encoding = encoding;
+    line.method = IsDynamic() ? &kNearest : method_;
   }
 
   // Why an embedding with rows of n weights cannot be looked up in blocks; empty when it can.
@@ -366,16 +367,16 @@ class Planner {
     if (wanted.bits == 0) return AddFloats(std::move(line), wanted.reason);
     if (shared_) {
       Need(OnnxRuntime::k1_24, line.name, "a UINT8 embedding needs");
-      line.encoding = MatrixEncoding(wanted.bits);
+      SetMatrixEncoding(line, wanted.bits);
       line.reason = wanted.by_rule ? wanted.reason + ", tied: the output head too" : wanted.reason;
     } else {
       IntegerEncoding encoding{spec_, false};
       encoding.spec.bits = wanted.bits;
-      encoding.spec.method = IntegerMethod::kGather;
       // INT4 tensors are older than UINT8 ones, but need zero points to be unsigned.
       encoding.signed_codes = wanted.bits == 4 && spec_.symmetric;
       if (wanted.bits == 8) Need(OnnxRuntime::k1_24, line.name, "a UINT8 embedding needs");
       line.encoding = encoding;
+      line.method = &kGather;
       line.reason = wanted.by_rule || !tied_
                         ? wanted.reason
                         : fmt::format(
@@ -449,7 +450,8 @@ class Planner {
   const WarningFn& warn_;
   const OnnxRecipe& recipe_;
   Plan plan_;
-  IntegerSpec spec_;  // of the integer matrices, but for the bits
+  IntegerSpec spec_;               // of the integer matrices, but for the bits
+  const Method* method_ = &kMlas;  // theirs
   std::vector<Wanted> wanted_;
   std::size_t embedding_ = 0;
   bool tied_ = false;

@@ -16,17 +16,15 @@
 namespace phiq {
 namespace {
 
-using enum IntegerMethod;
-
 // clang-format off
 constexpr OnnxRecipe kRecipes[] = {
-    {"fp32", "32.00 bits, exact", 0, 0, false, true, std::nullopt},
-    {"fp16", "16.00 bits, half floats", 0, 0, false, true, std::nullopt},
-    {"int8", "8 bits in blocks of 32, nearly lossless", 8, 8, false, false, std::nullopt},
-    {"k_quant_mixed", "4 bits by k_quant, 8 in the head and sensitive layers", 4, 8, true, true, kKQuant},
-    {"k_quant_last", "4 bits by k_quant, 8 in the head", 4, 8, false, true, kKQuant},
-    {"rtn_last", "4 bits by rtn, 8 in the head", 4, 8, false, true, kRtn},
-    {"int4", "4 bits in blocks of 32: the usual choice", 4, 4, false, true, std::nullopt},
+    {"fp32", "32.00 bits, exact", 0, 0, false, true, nullptr},
+    {"fp16", "16.00 bits, half floats", 0, 0, false, true, nullptr},
+    {"int8", "8 bits in blocks of 32, nearly lossless", 8, 8, false, false, nullptr},
+    {"k_quant_mixed", "4 bits by k_quant, 8 in the head and sensitive layers", 4, 8, true, true, &kKQuant},
+    {"k_quant_last", "4 bits by k_quant, 8 in the head", 4, 8, false, true, &kKQuant},
+    {"rtn_last", "4 bits by rtn, 8 in the head", 4, 8, false, true, &kRtn},
+    {"int4", "4 bits in blocks of 32: the usual choice", 4, 4, false, true, nullptr},
 };
 // clang-format on
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string_view>
 
@@ -15,11 +14,11 @@ namespace phiq {
 struct OnnxRecipe {
   std::string_view name;
   std::string_view description;
-  int bits;                             // of the matrices; 0: floats
-  int head_bits;                        // of the output head
-  bool more_bits_in_some_layers;        // int8 as HasMoreBits says
-  bool shares_tied_embedding;           // one integer tensor for embedding and head
-  std::optional<IntegerMethod> method;  // set by the name; else --method decides
+  int bits;                       // of the matrices; 0: floats
+  int head_bits;                  // of the output head
+  bool more_bits_in_some_layers;  // int8 as HasMoreBits says
+  bool shares_tied_embedding;     // one integer tensor for embedding and head
+  const Method* method;           // set by the name; nullptr: --method decides
 };
 
 // The precisions and the onnxruntime-genai builder's named mixtures; largest first.

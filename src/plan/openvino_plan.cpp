@@ -178,14 +178,19 @@ class Planner {
                      FormatBytes(n_bytes))});
   }
 
+  static void SetType(PlanLine& line, const OpenVinoType& type, std::uint32_t group_size) {
+    line.encoding = EncodingOf(type, group_size);
+    line.method = type.bits == 0 ? &kGgml : &kNncf;
+  }
+
   // The wanted type, or 8 bits where the groups do not fit the row.
   void FitToShape(PlanLine& line, const Wanted& wanted, const WarningFn& warn) const {
-    line.encoding = EncodingOf(*wanted.type, group_size_);
+    SetType(line, *wanted.type, group_size_);
     line.reason = wanted.reason;
     if (wanted.type->bits != 4) return;
     const std::uint64_t multiple = group_size_ == 0 ? 2 : group_size_;
     if (line.row_elements() % multiple == 0) return;
-    line.encoding = EncodingOf(backup_, 0);
+    SetType(line, backup_, 0);
     TakeFallback(line,
                  fmt::format("row of {} is not a multiple of {}: {} -> {}", line.row_elements(),
                              multiple, wanted.type->name, kBackup),

@@ -74,7 +74,6 @@ Encoding EncodingOf(const OpenVinoType& type, std::uint32_t group_size) noexcept
   encoding.spec.bits = type.bits;
   encoding.spec.symmetric = type.symmetric;
   encoding.spec.group_size = type.bits == 4 ? group_size : 0;
-  encoding.spec.method = IntegerMethod::kNncf;
   encoding.spec.float_type = FloatType::kF16;
   encoding.signed_codes = type.symmetric;
   return encoding;

@@ -16,6 +16,7 @@
 #include "convert/open_model.h"
 #include "convert/rows.h"
 #include "convert/score.h"
+#include "kernels/bits.h"
 #include "phiq/encoding.h"
 #include "phiq/plan.h"
 #include "phiq/text.h"
@@ -70,10 +71,10 @@ Bytes Flat(const Bytes& rows, std::size_t n_rows, std::size_t row_items) {
   std::vector<std::uint8_t> codes(n_rows * row_items);
   const std::size_t row_bytes = (row_items + 1) / 2;
   for (std::size_t r = 0; r < n_rows; ++r)
-    UnpackNibbles(std::span(rows).subspan(r * row_bytes, row_bytes),
-                  std::span(codes).subspan(r * row_items, row_items));
+    UnpackBits(4, std::span(rows).subspan(r * row_bytes, row_bytes),
+               std::span(codes).subspan(r * row_items, row_items));
   Bytes flat((codes.size() + 1) / 2);
-  PackNibbles(codes, flat);
+  PackBits(4, codes, flat);
   return flat;
 }
 
@@ -89,17 +90,11 @@ std::map<std::string, Constant> ConstantsOf(const SourceModel& source, const Pla
   const std::size_t n_groups = GroupCount(spec, n);
   LineReader reader(source);
   const std::span<const float> weights = reader.Read(line, {0, 0, n_rows});
-  std::vector<Bytes> arrays(ArrayCount(line.encoding));
-  RowCodec codec;
-  for (std::size_t r = 0; r < n_rows; ++r) {
-    std::vector<std::span<std::byte>> spans;
-    for (std::size_t a = 0; a < arrays.size(); ++a) {
-      const std::size_t row_bytes = ArrayRowBytes(line.encoding, a, n);
-      arrays[a].resize((r + 1) * row_bytes);
-      spans.push_back(std::span(arrays[a]).last(row_bytes));
-    }
-    codec.Encode(line.encoding, weights.subspan(r * n, n), spans);
-  }
+  std::vector<Bytes> arrays;
+  for (std::size_t a = 0; a < ArrayCount(line.encoding); ++a)
+    arrays.emplace_back(n_rows * ArrayRowBytes(line.encoding, a, n));
+  line.method->quantize(line.encoding, weights, n,
+                        std::vector<std::span<std::byte>>(arrays.begin(), arrays.end()));
   std::vector<std::uint64_t> shape = {n_rows, n};
   std::vector<std::uint64_t> group_shape = {n_rows, 1};
   if (spec.group_size != 0) {

@@ -5,23 +5,37 @@
 #include <cmath>
 #include <random>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "kernels/bits.h"
+#include "kernels/float_type.h"
 #include "phiq/encoding.h"
+#include "phiq/quantize.h"
 
 namespace phiq {
 
 using Bytes = std::vector<std::byte>;
 
+// An encoding, and who chooses its codes.
+struct Recipe {
+  Encoding encoding;
+  const Method* method = &kGgml;
+};
+
 // The arrays of one row.
 struct EncodedRow {
-  EncodedRow(const Encoding& as, std::span<const float> x) : encoding(as), n(x.size()) {
+  EncodedRow(const Recipe& recipe, std::span<const float> x)
+      : EncodedRow(recipe.encoding, *recipe.method, x) {}
+  EncodedRow(const Encoding& as, const Method& method, std::span<const float> x)
+      : encoding(as), n(x.size()) {
+    if (!method.fills(encoding)) throw std::logic_error(std::string(method.name));
     std::vector<std::span<std::byte>> spans;
     for (std::size_t i = 0; i < ArrayCount(encoding); ++i)
       arrays.emplace_back(ArrayRowBytes(encoding, i, n));
     for (Bytes& array : arrays) spans.emplace_back(array);
-    RowCodec().Encode(encoding, x, spans);
+    method.quantize(encoding, x, n, spans);
   }
 
   std::vector<std::span<const std::byte>> Spans() const {
@@ -37,6 +51,31 @@ struct EncodedRow {
   std::size_t n;
   std::vector<Bytes> arrays;
 };
+
+// A row of integer groups, unpacked; codes are unsigned.
+struct Groups {
+  std::vector<std::uint8_t> codes;
+  std::vector<float> scales;
+  std::vector<std::uint8_t> zero_points;
+  std::vector<float> decoded;
+};
+inline Groups GroupsOf(const IntegerSpec& spec, const Method& method, std::span<const float> x) {
+  const EncodedRow row(IntegerEncoding{spec}, method, x);
+  const std::size_t n_groups = GroupCount(spec, x.size());
+  const auto unpack = [&](const Bytes& array, std::size_t n) {
+    std::vector<std::uint8_t> codes(n);
+    UnpackBits(spec.bits, std::span(array).first(PackedBytes(spec.bits, n)), codes);
+    return codes;
+  };
+  Groups groups;
+  groups.codes = unpack(row.arrays[0], x.size());
+  for (std::size_t g = 0; g < n_groups; ++g)
+    groups.scales.push_back(LoadFloat(spec.float_type, row.arrays[1], g));
+  groups.zero_points.assign(n_groups, static_cast<std::uint8_t>(1 << (spec.bits - 1)));
+  if (HasZeroPoints(spec)) groups.zero_points = unpack(row.arrays[2], n_groups);
+  groups.decoded = row.Decoded();
+  return groups;
+}
 
 inline std::vector<float> GaussianWeights(std::size_t n, unsigned seed, float sd = 0.02F) {
   std::mt19937 rng(seed);
@@ -95,21 +134,23 @@ inline double WorstBlock(const ErrorBound& bound, std::span<const float> x,
 }
 
 // Every method with all it can do.
-inline std::vector<IntegerEncoding> IntegerEncodings() {
-  using enum IntegerMethod;
-  std::vector<IntegerEncoding> all;
+inline std::vector<Recipe> IntegerRecipes() {
+  std::vector<Recipe> all;
+  const auto add = [&](IntegerSpec spec, const Method& method, bool signed_codes) {
+    all.push_back({IntegerEncoding{spec, signed_codes}, &method});
+  };
   for (const int bits : {4, 8}) {
     for (const bool symmetric : {true, false}) {
-      all.push_back({{bits, symmetric, 0, kNearest}, true});
-      all.push_back({{bits, symmetric, 0, kNncf, FloatType::kF16}, symmetric});
+      add({bits, symmetric, 0}, kNearest, true);
+      add({bits, symmetric, 0, FloatType::kF16}, kNncf, symmetric);
       for (const std::size_t group_size : {16, 32, 64, 128, 256}) {
-        all.push_back({{bits, symmetric, group_size, kNearest}, false});
-        all.push_back({{bits, symmetric, group_size, kNncf, FloatType::kF16}, symmetric});
-        for (const IntegerMethod method : {kMlas, kRtn, kKQuant, kGather}) {
-          for (const FloatType type : {FloatType::kF32, FloatType::kF16}) {
-            if (method == kKQuant && symmetric) continue;  // the same as if it were not
-            all.push_back({{bits, symmetric, group_size, method, type}, method == kGather});
-          }
+        add({bits, symmetric, group_size}, kNearest, false);
+        add({bits, symmetric, group_size, FloatType::kF16}, kNncf, symmetric);
+        for (const FloatType type : {FloatType::kF32, FloatType::kF16}) {
+          const IntegerSpec spec = {bits, symmetric, group_size, type};
+          for (const Method* method : {&kMlas, &kRtn}) add(spec, *method, false);
+          if (!symmetric) add(spec, kKQuant, false);
+          add(spec, kGather, true);
         }
       }
     }
@@ -117,43 +158,40 @@ inline std::vector<IntegerEncoding> IntegerEncodings() {
   return all;
 }
 
-// "Int4G32AsymRtnHalf"
-inline std::string TestName(const IntegerEncoding& encoding) {
-  constexpr std::string_view kMethods[] = {"Nearest", "Mlas", "Rtn", "KQuant", "Gather", "Nncf"};
-  std::string name = EncodingName(encoding);
-  name[0] = 'I';
-  for (std::size_t i = 1; i < name.size(); ++i)
-    if (name[i - 1] == ' ') name[i] = static_cast<char>(name[i] - 'a' + 'A');
-  std::erase(name, ' ');
-  name += kMethods[static_cast<std::size_t>(encoding.spec.method)];
-  if (encoding.spec.float_type == FloatType::kF16) name += "Half";
-  return name;
-}
-
 // Every mode with all it can do.
-inline std::vector<MlxEncoding> MlxEncodings() {
+inline std::vector<Recipe> MlxRecipes() {
   using enum MlxMode;
-  std::vector<MlxEncoding> all;
+  std::vector<Recipe> all;
   for (const MlxRounding rounding : {MlxRounding::kCpu, MlxRounding::kMetal}) {
+    const Method& method = MlxMethod(rounding);
     for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
       for (const int bits : {2, 3, 4, 5, 6, 8})
         for (const std::size_t group_size : {32, 64, 128})
-          all.push_back({kAffine, bits, group_size, type, rounding});
+          all.push_back({MlxEncoding{kAffine, bits, group_size, type}, &method});
       for (const MlxMode mode : {kMxfp4, kMxfp8, kNvfp4})
-        all.push_back(MlxFloatEncoding(mode, type, rounding));
+        all.push_back({MlxFloatEncoding(mode, type), &method});
     }
   }
   return all;
 }
 
-// "Affine4g64BFloatMetal"
-inline std::string TestName(const MlxEncoding& encoding) {
-  constexpr std::string_view kTypes[] = {"Float", "Half", "BFloat"};
-  std::string name = EncodingName(encoding);
-  name[0] = static_cast<char>(name[0] - 'a' + 'A');
-  std::erase(name, ' ');
-  name += kTypes[static_cast<std::size_t>(encoding.float_type)];
-  return name + (encoding.rounding == MlxRounding::kCpu ? "Cpu" : "Metal");
+inline FloatType FloatTypeOf(const Encoding& encoding) {
+  if (const auto* mlx = std::get_if<MlxEncoding>(&encoding)) return mlx->float_type;
+  return std::get<IntegerEncoding>(encoding).spec.float_type;
+}
+
+// "Int4G32AsymRtnHalf", "Affine4G64MlxmetalBFloat"
+inline std::string TestName(const Recipe& recipe) {
+  constexpr std::string_view kTypes[] = {"", "Half", "BFloat"};
+  std::string words = EncodingName(recipe.encoding) + " " + std::string(recipe.method->name);
+  std::erase_if(words, [](char c) { return c == '_' || c == '-'; });
+  std::string name;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (words[i] == ' ') continue;
+    const bool begins = i == 0 || words[i - 1] == ' ';
+    name += begins ? static_cast<char>(words[i] - 'a' + 'A') : words[i];
+  }
+  return name + std::string(kTypes[static_cast<std::size_t>(FloatTypeOf(recipe.encoding))]);
 }
 
 }  // namespace phiq

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/ggml_rows.h"
 #include "phiq/ggml_type.h"
 
 namespace phiq {

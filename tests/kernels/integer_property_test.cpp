@@ -13,17 +13,18 @@ namespace {
 
 using testing::Each;
 
-class IntegerMethods : public testing::TestWithParam<IntegerEncoding> {
+class IntegerMethods : public testing::TestWithParam<Recipe> {
  protected:
-  const IntegerEncoding& encoding_ = GetParam();
-  const IntegerSpec& spec_ = GetParam().spec;
+  const Recipe& recipe_ = GetParam();
+  const Encoding& encoding_ = GetParam().encoding;
+  const IntegerSpec& spec_ = std::get<IntegerEncoding>(GetParam().encoding).spec;
   std::mt19937 rng_{5};
 };
 
 TEST_P(IntegerMethods, KeepTheBoundOfEachWeight) {
   for (std::size_t row = 0; row < 400; ++row) {
     const std::vector<float> x = MixedRow(rng_, 1 + 37 * row % 600);
-    const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+    const std::vector<float> y = EncodedRow(recipe_, x).Decoded();
     const ErrorBound bound = BoundOf(encoding_, x.size());
     ASSERT_LE(WorstBlock(bound, x, y), bound.block_error) << "row " << row;
   }
@@ -31,7 +32,7 @@ TEST_P(IntegerMethods, KeepTheBoundOfEachWeight) {
 
 TEST_P(IntegerMethods, KeepTheBoundOfATensor) {
   std::vector<float> x = GaussianWeights(1 << 16, 6);
-  const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+  const std::vector<float> y = EncodedRow(recipe_, x).Decoded();
   const double bound = BoundOf(encoding_, x.size()).relative_rmse;
   EXPECT_LE(RelativeRmse(x, y), bound / 1.8);
   EXPECT_GE(RelativeRmse(x, y), bound / (spec_.group_size == 0 ? 8 : 4));  // not too wide either
@@ -41,10 +42,10 @@ TEST_P(IntegerMethods, DecodeZeroToZero) {
   for (std::size_t row = 0; row < 200; ++row) {
     std::vector<float> x = MixedRow(rng_, 256);
     for (std::size_t i = 0; i < x.size(); i += 3) x[i] = 0.0F;
-    const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+    const std::vector<float> y = EncodedRow(recipe_, x).Decoded();
     for (std::size_t i = 0; i < x.size(); i += 3) ASSERT_EQ(y[i], 0.0F) << "row " << row;
   }
-  EXPECT_THAT(EncodedRow(encoding_, std::vector<float>(300)).Decoded(), Each(0.0F));
+  EXPECT_THAT(EncodedRow(recipe_, std::vector<float>(300)).Decoded(), Each(0.0F));
 }
 
 TEST_P(IntegerMethods, TakeRowsOfEveryLength) {
@@ -52,7 +53,7 @@ TEST_P(IntegerMethods, TakeRowsOfEveryLength) {
   for (const std::size_t n : {std::size_t{1}, std::size_t{2}, std::size_t{15}, group_size - 1,
                               group_size, group_size + 1, 3 * group_size - 1}) {
     const std::vector<float> x = GaussianWeights(n, 7);
-    const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+    const std::vector<float> y = EncodedRow(recipe_, x).Decoded();
     const ErrorBound bound = BoundOf(encoding_, n);
     EXPECT_LE(WorstBlock(bound, x, y), bound.block_error) << n;
   }
@@ -67,7 +68,7 @@ TEST_P(IntegerMethods, TakeWeightsOfAllMagnitudes) {
       std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
       for (float& v : x) v = size * uniform(rng_);
       x[0] = size * first;
-      const EncodedRow row(encoding_, x);
+      const EncodedRow row(recipe_, x);
       const std::vector<float> y = row.Decoded();
       if (FindNonFinite(encoding_, row.Spans(), x.size())) {
         EXPECT_TRUE(size >= 1e4F && HasHalfRange(encoding_)) << size;
@@ -85,10 +86,10 @@ class GroupedMethods : public IntegerMethods {};
 
 TEST_P(GroupedMethods, EncodeEachGroupAlone) {
   const std::vector<float> x = MixedRow(rng_, 4 * spec_.group_size);
-  const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+  const std::vector<float> y = EncodedRow(recipe_, x).Decoded();
   for (std::size_t g = 0; g < 4; ++g) {
     const auto group = std::span(x).subspan(g * spec_.group_size, spec_.group_size);
-    const std::vector<float> alone = EncodedRow(encoding_, group).Decoded();
+    const std::vector<float> alone = EncodedRow(recipe_, group).Decoded();
     for (std::size_t i = 0; i < group.size(); ++i)
       ASSERT_EQ(alone[i], y[g * spec_.group_size + i]) << "group " << g;
   }
@@ -101,8 +102,8 @@ class IdempotentMethods : public IntegerMethods {};
 TEST_P(IdempotentMethods, EncodeTheirOwnOutputToTheSameWeights) {
   for (std::size_t row = 0; row < 100; ++row) {
     std::vector<float> x = GaussianWeights(256, static_cast<unsigned>(row));
-    const std::vector<float> once = EncodedRow(encoding_, x).Decoded();
-    const std::vector<float> twice = EncodedRow(encoding_, once).Decoded();
+    const std::vector<float> once = EncodedRow(recipe_, x).Decoded();
+    const std::vector<float> twice = EncodedRow(recipe_, once).Decoded();
     for (std::size_t i = 0; i < x.size(); ++i)
       ASSERT_NEAR(twice[i], once[i], 1e-3F * std::abs(once[i])) << "row " << row;
   }
@@ -113,7 +114,7 @@ TEST_P(GroupedMethods, LeaveTheBoundWhenGroupsChangePlaces) {
   int n_noticed = 0;
   for (unsigned seed = 0; seed < 100; ++seed) {
     const std::vector<float> x = GaussianWeights(2 * spec_.group_size, seed);
-    std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+    std::vector<float> y = EncodedRow(recipe_, x).Decoded();
     std::rotate(y.begin(), y.begin() + static_cast<std::ptrdiff_t>(spec_.group_size), y.end());
     const ErrorBound bound = BoundOf(encoding_, x.size());
     EXPECT_GT(RelativeRmse(x, y), bound.relative_rmse) << seed;
@@ -123,58 +124,59 @@ TEST_P(GroupedMethods, LeaveTheBoundWhenGroupsChangePlaces) {
 }
 
 template <typename Predicate>
-std::vector<IntegerEncoding> EncodingsThat(const Predicate& predicate) {
-  std::vector<IntegerEncoding> encodings = IntegerEncodings();
-  std::erase_if(encodings, [&](const IntegerEncoding& e) { return !predicate(e.spec); });
-  return encodings;
+std::vector<Recipe> RecipesThat(const Predicate& predicate) {
+  std::vector<Recipe> recipes = IntegerRecipes();
+  std::erase_if(recipes, [&](const Recipe& recipe) {
+    return !predicate(std::get<IntegerEncoding>(recipe.encoding).spec, *recipe.method);
+  });
+  return recipes;
 }
 
-std::string NameOf(const testing::TestParamInfo<IntegerEncoding>& encoding) {
-  return TestName(encoding.param);
-}
+std::string NameOf(const testing::TestParamInfo<Recipe>& recipe) { return TestName(recipe.param); }
 
-INSTANTIATE_TEST_SUITE_P(, IntegerMethods, testing::ValuesIn(IntegerEncodings()), NameOf);
+INSTANTIATE_TEST_SUITE_P(, IntegerMethods, testing::ValuesIn(IntegerRecipes()), NameOf);
 INSTANTIATE_TEST_SUITE_P(, GroupedMethods,
-                         testing::ValuesIn(EncodingsThat([](const IntegerSpec& s) {
+                         testing::ValuesIn(RecipesThat([](const IntegerSpec& s, const Method&) {
                            return s.group_size != 0;
                          })),
                          NameOf);
 INSTANTIATE_TEST_SUITE_P(, IdempotentMethods,
-                         testing::ValuesIn(EncodingsThat([](const IntegerSpec& s) {
-                           return !HasZeroPoints(s) && s.method != IntegerMethod::kRtn;
+                         testing::ValuesIn(RecipesThat([](const IntegerSpec& s,
+                                                          const Method& method) {
+                           return !HasZeroPoints(s) && &method != &kRtn;
                          })),
                          NameOf);
 
 // docs/quantization.md "onnxruntime's integer blocks" and "NNCF's integer groups" print these.
 TEST(IntegerErrors, OfGaussianWeightsAreThoseOfTheDocumentation) {
-  using enum IntegerMethod;
   struct Row {
     IntegerSpec spec;
+    const Method* method;
     double error;
   };
   const std::vector<float> x = GaussianWeights(1 << 20, 8);
-  for (const Row& row : std::vector<Row>{{{4, true, 32, kMlas}, 0.0862},
-                                         {{4, false, 32, kMlas}, 0.0807},
-                                         {{8, true, 32, kMlas}, 0.0053},
-                                         {{8, false, 32, kMlas}, 0.0048},
-                                         {{4, true, 32, kRtn}, 0.0948},
-                                         {{4, false, 32, kRtn}, 0.0807},
-                                         {{8, true, 32, kRtn}, 0.0056},
-                                         {{8, false, 32, kRtn}, 0.0048},
-                                         {{4, false, 32, kKQuant}, 0.0820},
-                                         {{8, false, 32, kKQuant}, 0.0048},
-                                         {{4, true, 32, kGather}, 0.0862},
-                                         {{4, false, 32, kGather}, 0.0807},
-                                         {{4, true, 32, kNearest}, 0.0969},
-                                         {{8, true, 32, kNearest}, 0.0054},
-                                         {{4, true, 128, kNncf, FloatType::kF16}, 0.1030},
-                                         {{4, false, 128, kNncf, FloatType::kF16}, 0.1000},
-                                         {{8, true, 4096, kNncf, FloatType::kF16}, 0.0087},
-                                         {{8, false, 4096, kNncf, FloatType::kF16}, 0.0083}}) {
-    const IntegerEncoding encoding{row.spec};
-    const double error = RelativeRmse(x, EncodedRow(encoding, x).Decoded());
+  for (const Row& row : std::vector<Row>{{{4, true, 32}, &kMlas, 0.0862},
+                                         {{4, false, 32}, &kMlas, 0.0807},
+                                         {{8, true, 32}, &kMlas, 0.0053},
+                                         {{8, false, 32}, &kMlas, 0.0048},
+                                         {{4, true, 32}, &kRtn, 0.0948},
+                                         {{4, false, 32}, &kRtn, 0.0807},
+                                         {{8, true, 32}, &kRtn, 0.0056},
+                                         {{8, false, 32}, &kRtn, 0.0048},
+                                         {{4, false, 32}, &kKQuant, 0.0820},
+                                         {{8, false, 32}, &kKQuant, 0.0048},
+                                         {{4, true, 32}, &kGather, 0.0862},
+                                         {{4, false, 32}, &kGather, 0.0807},
+                                         {{4, true, 32}, &kNearest, 0.0969},
+                                         {{8, true, 32}, &kNearest, 0.0054},
+                                         {{4, true, 128, FloatType::kF16}, &kNncf, 0.1030},
+                                         {{4, false, 128, FloatType::kF16}, &kNncf, 0.1000},
+                                         {{8, true, 4096, FloatType::kF16}, &kNncf, 0.0087},
+                                         {{8, false, 4096, FloatType::kF16}, &kNncf, 0.0083}}) {
+    const Recipe recipe{IntegerEncoding{row.spec}, row.method};
+    const double error = RelativeRmse(x, EncodedRow(recipe, x).Decoded());
     // Seeds differ by less than 0.5 %, and the figures have four decimals.
-    EXPECT_NEAR(error, row.error, 0.005 * row.error + 5e-5) << TestName(encoding);
+    EXPECT_NEAR(error, row.error, 0.005 * row.error + 5e-5) << TestName(recipe);
   }
 }
 

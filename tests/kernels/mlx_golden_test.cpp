@@ -1,5 +1,5 @@
 // Codes, scales and biases that MLX stored (the file is described in tools/goldens_mlx_kernels.py)
-// against what RowCodec stores, byte for byte, and the weights that MLX decodes against ours.
+// against what MlxMethod stores, byte for byte, and the weights that MLX decodes against ours.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -48,7 +48,8 @@ std::string Differences(const Case& golden, const GoldenMatrix& matrix) {
     if (golden.arrays[i].size() != matrix.n_rows * row_bytes) return "an array has another size";
   }
   for (std::size_t row = 0; row < matrix.n_rows; ++row) {
-    const EncodedRow encoded(golden.encoding, std::span(matrix.weights).subspan(row * n, n));
+    const EncodedRow encoded(golden.encoding, MlxMethod(MlxRounding::kCpu),
+                             std::span(matrix.weights).subspan(row * n, n));
     for (std::size_t i = 0; i < encoded.arrays.size(); ++i) {
       const Bytes& stored = encoded.arrays[i];
       for (std::size_t b = 0; b < stored.size(); ++b) {
@@ -81,7 +82,8 @@ std::string DecodedSha256(const Case& golden, const GoldenMatrix& matrix) {
 }
 
 std::string CaseName(const Case& golden) {
-  return "matrix " + std::to_string(golden.matrix) + ", " + TestName(golden.encoding);
+  return "matrix " + std::to_string(golden.matrix) + ", " +
+         TestName(Recipe{golden.encoding, &MlxMethod(MlxRounding::kCpu)});
 }
 
 TEST(MlxGolden, HasTheBytesOfMlx) {

@@ -14,7 +14,7 @@ namespace {
 using testing::Each;
 using enum MlxMode;
 
-class MlxGroups : public testing::TestWithParam<MlxEncoding> {
+class MlxGroups : public testing::TestWithParam<Recipe> {
  protected:
   // Where E4M3 has no scale, RowCodec says so; there is no error to bound.
   bool IsBeyondE4m3(std::span<const float> x) const {
@@ -23,13 +23,14 @@ class MlxGroups : public testing::TestWithParam<MlxEncoding> {
   }
   void ExpectBoundOfEachWeight(std::span<const float> x) const {
     if (IsBeyondE4m3(x)) return;
-    const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+    const std::vector<float> y = EncodedRow(recipe_, x).Decoded();
     const ErrorBound bound = BoundOf(encoding_, x.size());
     EXPECT_LE(WorstBlock(bound, x, y), bound.block_error);
   }
 
-  const MlxEncoding& encoding_ = GetParam();
-  const std::size_t group_size_ = GetParam().group_size;
+  const Recipe& recipe_ = GetParam();
+  const MlxEncoding& encoding_ = std::get<MlxEncoding>(GetParam().encoding);
+  const std::size_t group_size_ = encoding_.group_size;
   std::mt19937 rng_{5};
   std::uniform_real_distribution<float> uniform_{-1.0F, 1.0F};
 };
@@ -51,8 +52,8 @@ TEST_P(MlxGroups, KeepTheBoundWhereItIsTight) {
     for (float& v : x) v = -v;
     ExpectBoundOfEachWeight(x);
     const ErrorBound bound = BoundOf(encoding_, x.size());
-    worst = std::max(worst,
-                     WorstBlock(bound, x, EncodedRow(encoding_, x).Decoded()) / bound.block_error);
+    worst =
+        std::max(worst, WorstBlock(bound, x, EncodedRow(recipe_, x).Decoded()) / bound.block_error);
   }
   // Not too wide either. (With 8 bits and BF16 the scale and the clipping count alike, and seldom
   // are both at their worst; the bound of nvfp4 is that of subnormal scales.)
@@ -61,23 +62,23 @@ TEST_P(MlxGroups, KeepTheBoundWhereItIsTight) {
 
 TEST_P(MlxGroups, KeepTheBoundOfATensor) {
   const std::vector<float> x = GaussianWeights(1 << 16, 6, 0.1F);
-  const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+  const std::vector<float> y = EncodedRow(recipe_, x).Decoded();
   const double bound = BoundOf(encoding_, x.size()).relative_rmse;
   EXPECT_LE(RelativeRmse(x, y), bound / 1.8);
   EXPECT_GE(RelativeRmse(x, y), bound / 2.4);
 }
 
 TEST_P(MlxGroups, DecodeZerosToZeros) {
-  EXPECT_THAT(EncodedRow(encoding_, std::vector<float>(256)).Decoded(), Each(0.0F));
-  EXPECT_THAT(EncodedRow(encoding_, std::vector<float>(256, -0.0F)).Decoded(), Each(0.0F));
+  EXPECT_THAT(EncodedRow(recipe_, std::vector<float>(256)).Decoded(), Each(0.0F));
+  EXPECT_THAT(EncodedRow(recipe_, std::vector<float>(256, -0.0F)).Decoded(), Each(0.0F));
 }
 
 TEST_P(MlxGroups, EncodeEachGroupAlone) {
   const std::vector<float> x = MixedRow(rng_, 4 * group_size_);
-  const std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+  const std::vector<float> y = EncodedRow(recipe_, x).Decoded();
   for (std::size_t g = 0; g < 4; ++g) {
     const auto group = std::span(x).subspan(g * group_size_, group_size_);
-    const std::vector<float> alone = EncodedRow(encoding_, group).Decoded();
+    const std::vector<float> alone = EncodedRow(recipe_, group).Decoded();
     for (std::size_t i = 0; i < group.size(); ++i)
       ASSERT_EQ(alone[i], y[g * group_size_ + i]) << "group " << g;
   }
@@ -88,7 +89,7 @@ TEST_P(MlxGroups, LeaveTheBoundWhenGroupsChangePlaces) {
   int n_noticed = 0;
   for (unsigned seed = 0; seed < 100; ++seed) {
     const std::vector<float> x = GaussianWeights(2 * group_size_, seed);
-    std::vector<float> y = EncodedRow(encoding_, x).Decoded();
+    std::vector<float> y = EncodedRow(recipe_, x).Decoded();
     std::rotate(y.begin(), y.begin() + static_cast<std::ptrdiff_t>(group_size_), y.end());
     const ErrorBound bound = BoundOf(encoding_, x.size());
     double squared = 0;
@@ -110,7 +111,7 @@ TEST_P(MlxGroups, TakeWeightsOfAllMagnitudes) {
         std::vector<float> x(256);
         for (float& v : x) v = size * (0.5F * uniform_(rng_) + offset);
         x[0] = size * first;
-        const EncodedRow row(encoding_, x);
+        const EncodedRow row(recipe_, x);
         if (FindNonFinite(encoding_, row.Spans(), x.size())) {
           EXPECT_TRUE((size > 6e4F && HasHalfRange(encoding_)) || IsBeyondE4m3(x)) << size;
           continue;
@@ -152,23 +153,23 @@ class MlxPowersOfTwo : public MlxGroups {};
 TEST_P(MlxPowersOfTwo, EncodeTheirOwnOutputToTheSameWeights) {
   for (unsigned seed = 0; seed < 100; ++seed) {
     const std::vector<float> x = GaussianWeights(256, seed, 1.0F);
-    const std::vector<float> once = EncodedRow(encoding_, x).Decoded();
-    ASSERT_EQ(EncodedRow(encoding_, once).Decoded(), once) << seed;
+    const std::vector<float> once = EncodedRow(recipe_, x).Decoded();
+    ASSERT_EQ(EncodedRow(recipe_, once).Decoded(), once) << seed;
   }
 }
 
-std::vector<MlxEncoding> PowersOfTwo() {
-  std::vector<MlxEncoding> encodings = MlxEncodings();
-  std::erase_if(encodings,
-                [](const MlxEncoding& e) { return e.mode != kMxfp4 && e.mode != kMxfp8; });
-  return encodings;
+std::vector<Recipe> PowersOfTwo() {
+  std::vector<Recipe> recipes = MlxRecipes();
+  std::erase_if(recipes, [](const Recipe& recipe) {
+    const MlxMode mode = std::get<MlxEncoding>(recipe.encoding).mode;
+    return mode != kMxfp4 && mode != kMxfp8;
+  });
+  return recipes;
 }
 
-std::string NameOf(const testing::TestParamInfo<MlxEncoding>& encoding) {
-  return TestName(encoding.param);
-}
+std::string NameOf(const testing::TestParamInfo<Recipe>& recipe) { return TestName(recipe.param); }
 
-INSTANTIATE_TEST_SUITE_P(, MlxGroups, testing::ValuesIn(MlxEncodings()), NameOf);
+INSTANTIATE_TEST_SUITE_P(, MlxGroups, testing::ValuesIn(MlxRecipes()), NameOf);
 INSTANTIATE_TEST_SUITE_P(, MlxPowersOfTwo, testing::ValuesIn(PowersOfTwo()), NameOf);
 
 // The figures of a model of mx.quantize in numpy, for BF16 weights.
@@ -179,9 +180,7 @@ TEST(MlxErrors, OfGaussianWeightsAreTheKnownOnes) {
   };
   std::vector<float> x = GaussianWeights(1 << 20, 8);
   for (float& v : x) v = Bf16ToFloat(FloatToBf16(v));
-  const auto floats = [](MlxMode mode) {
-    return MlxFloatEncoding(mode, FloatType::kBF16, MlxRounding::kCpu);
-  };
+  const auto floats = [](MlxMode mode) { return MlxFloatEncoding(mode, FloatType::kBF16); };
   for (const Row& row : std::vector<Row>{{{kAffine, 8, 64}, 0.0068},
                                          {{kAffine, 6, 64}, 0.0220},
                                          {{kAffine, 5, 64}, 0.0442},
@@ -193,9 +192,10 @@ TEST(MlxErrors, OfGaussianWeightsAreTheKnownOnes) {
                                          {floats(kMxfp4), 0.118},
                                          {floats(kNvfp4), 0.103},
                                          {floats(kMxfp8), 0.0266}}) {
-    const double error = RelativeRmse(x, EncodedRow(row.encoding, x).Decoded());
+    const Recipe recipe{row.encoding, &MlxMethod(MlxRounding::kCpu)};
+    const double error = RelativeRmse(x, EncodedRow(recipe, x).Decoded());
     // Seeds differ by 0.5 % or so, and the figures have three digits.
-    EXPECT_NEAR(error, row.error, 0.01 * row.error) << TestName(row.encoding);
+    EXPECT_NEAR(error, row.error, 0.01 * row.error) << TestName(recipe);
   }
 }
 

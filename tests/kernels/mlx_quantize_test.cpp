@@ -1,7 +1,5 @@
 // Groups whose codes and scales are known. Those of MlxRounding::kCpu were printed by mlx 0.32.4;
 // those of kMetal come from a transcription of its kernels into numpy.
-#include "phiq/mlx_quantize.h"
-
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,6 +14,7 @@
 #include "kernels/encoding_testing.h"
 #include "kernels/ggml_testing.h"
 #include "kernels/mlx_groups.h"
+#include "phiq/quantize.h"
 
 namespace phiq {
 namespace {
@@ -86,18 +85,19 @@ constexpr AffineGroup kAffineGroups[] = {
 TEST(MlxAffine, HasTheBytesOfKnownGroups) {
   for (const AffineGroup& group : kAffineGroups) {
     for (const MlxRounding rounding : {kCpu, kMetal}) {
-      MlxEncoding encoding{kAffine, group.bits, 64, FloatType::kF32, rounding};
-      const EncodedRow floats(encoding, UniformWeights(group.offset));
+      MlxEncoding encoding{kAffine, group.bits, 64, FloatType::kF32};
+      const EncodedRow floats(encoding, MlxMethod(rounding), UniformWeights(group.offset));
       EXPECT_EQ(Codes(floats), group.codes) << group.bits;
       EXPECT_EQ(Scale(floats), group.scale) << group.bits;
       EXPECT_EQ(Bias(floats), group.bias) << group.bits;
       encoding.float_type = FloatType::kBF16;  // the weights are exact in it
-      const EncodedRow bf16(encoding, UniformWeights(group.offset));
+      const EncodedRow bf16(encoding, MlxMethod(rounding), UniformWeights(group.offset));
       EXPECT_EQ(Codes(bf16), group.codes) << group.bits;
       EXPECT_EQ(Scales(bf16), group.bf16_scale) << group.bits;
     }
   }
-  const EncodedRow halves(MlxEncoding{.float_type = FloatType::kF16}, UniformWeights(-0.015F));
+  const EncodedRow halves(MlxEncoding{.float_type = FloatType::kF16}, MlxMethod(kCpu),
+                          UniformWeights(-0.015F));
   EXPECT_EQ(Scales(halves), "9a1e");
   EXPECT_EQ(ToHex(halves.arrays[2]), "20ac");
 }
@@ -115,11 +115,11 @@ TEST(MlxAffine, RoundsTiesAsTheBackEndDoes) {
   std::vector<float> x(32);
   for (std::size_t i = 0; i < 32; ++i)
     x[i] = (static_cast<float>((7 * i + 3) % 32) - 16.0F) / 16.0F;
-  const EncodedRow cpu(MlxEncoding{kAffine, 4, 32, FloatType::kF32, kCpu}, x);
+  const EncodedRow cpu(MlxEncoding{kAffine, 4, 32, FloatType::kF32}, MlxMethod(kCpu), x);
   EXPECT_THAT(UnpackedCodes(cpu.arrays[0]),
               ElementsAre(2, 5, 8, 12, 15, 3, 6, 10, 14, 1, 4, 8, 12, 15, 2, 6, 10, 13, 0, 4, 8, 11,
                           14, 2, 6, 9, 12, 0, 4, 7, 10, 14));
-  const EncodedRow metal(MlxEncoding{kAffine, 4, 32, FloatType::kF32, kMetal}, x);
+  const EncodedRow metal(MlxEncoding{kAffine, 4, 32, FloatType::kF32}, MlxMethod(kMetal), x);
   EXPECT_THAT(UnpackedCodes(metal.arrays[0]),
               ElementsAre(2, 5, 9, 12, 15, 3, 7, 10, 14, 1, 5, 8, 12, 15, 3, 6, 10, 13, 1, 4, 8, 11,
                           15, 2, 6, 9, 13, 0, 4, 7, 11, 14));
@@ -133,31 +133,32 @@ TEST(MlxAffine, RoundsTiesAsTheBackEndDoes) {
 TEST(MlxAffine, RoundsTheCodeOfZeroAsTheBackEndDoes) {
   std::vector<float> x(32, 2.5F);
   x[3] = -0.5F;
-  const EncodedRow cpu(MlxEncoding{kAffine, 2, 32, FloatType::kF32, kCpu}, x);
-  const EncodedRow metal(MlxEncoding{kAffine, 2, 32, FloatType::kF32, kMetal}, x);
+  const EncodedRow cpu(MlxEncoding{kAffine, 2, 32, FloatType::kF32}, MlxMethod(kCpu), x);
+  const EncodedRow metal(MlxEncoding{kAffine, 2, 32, FloatType::kF32}, MlxMethod(kMetal), x);
   EXPECT_EQ(LoadLe<float>(cpu.arrays[1]), 2.5F / -2.0F);
   EXPECT_EQ(LoadLe<float>(metal.arrays[1]), 2.5F / -3.0F);
 }
 
 TEST(MlxAffine, KeepsZerosAndConstants) {
   for (const MlxRounding rounding : {kCpu, kMetal}) {
-    MlxEncoding encoding{kAffine, 4, 32, FloatType::kF32, rounding};
-    const EncodedRow zeros(encoding, std::vector<float>(32));
+    MlxEncoding encoding{kAffine, 4, 32, FloatType::kF32};
+    const EncodedRow zeros(encoding, MlxMethod(rounding), std::vector<float>(32));
     EXPECT_EQ(Scale(zeros), "b3d6bf95");
     EXPECT_EQ(Bias(zeros), "00000000");
     EXPECT_THAT(zeros.Decoded(), Each(0.0F));
     const float constant = Bf16ToFloat(0xBCA4);
-    const EncodedRow negative(encoding, std::vector<float>(32, constant));
+    const EncodedRow negative(encoding, MlxMethod(rounding), std::vector<float>(32, constant));
     EXPECT_EQ(Scale(negative), rounding == kCpu ? "b3d6bfab" : "3aaeeeef");
     EXPECT_EQ(Bias(negative), "bca40000");
     EXPECT_THAT(negative.arrays[0], Each(std::byte{0}));
     EXPECT_THAT(negative.Decoded(), Each(constant));
     // 1e38 / 1e-7 is Inf.
-    EXPECT_THAT(EncodedRow(encoding, std::vector<float>(32, 1e38F)).Decoded(), Each(1e38F));
+    EXPECT_THAT(EncodedRow(encoding, MlxMethod(rounding), std::vector<float>(32, 1e38F)).Decoded(),
+                Each(1e38F));
     encoding.float_type = FloatType::kBF16;
-    EXPECT_EQ(Scales(EncodedRow(encoding, std::vector<float>(32))), "d7b3");
+    EXPECT_EQ(Scales(EncodedRow(encoding, MlxMethod(rounding), std::vector<float>(32))), "d7b3");
     encoding.float_type = FloatType::kF16;
-    EXPECT_EQ(Scales(EncodedRow(encoding, std::vector<float>(32))), "0280");
+    EXPECT_EQ(Scales(EncodedRow(encoding, MlxMethod(rounding), std::vector<float>(32))), "0280");
   }
 }
 
@@ -194,11 +195,12 @@ constexpr FloatsGroup kFloatsGroups[] = {
 TEST(MlxFloats, HaveTheBytesOfKnownGroups) {
   for (const FloatsGroup& group : kFloatsGroups) {
     const std::vector<float> x = UniformWeights(group.offset);
-    const EncodedRow row(MlxFloatEncoding(group.mode, FloatType::kBF16, group.rounding), x);
+    const EncodedRow row(MlxFloatEncoding(group.mode, FloatType::kBF16), MlxMethod(group.rounding),
+                         x);
     EXPECT_EQ(Codes(row), group.codes) << MlxModeName(group.mode);
     EXPECT_EQ(Scales(row), group.scales) << MlxModeName(group.mode);
     if (group.mode != kMxfp8) continue;  // both back ends agree on it
-    const EncodedRow metal(MlxFloatEncoding(group.mode, FloatType::kBF16, kMetal), x);
+    const EncodedRow metal(MlxFloatEncoding(group.mode, FloatType::kBF16), MlxMethod(kMetal), x);
     EXPECT_EQ(metal.arrays, row.arrays);
   }
 }
@@ -206,7 +208,7 @@ TEST(MlxFloats, HaveTheBytesOfKnownGroups) {
 int ExponentFor(MlxMode mode, float largest, MlxRounding rounding) {
   std::vector<float> x(32);
   x[7] = largest;
-  const EncodedRow row(MlxFloatEncoding(mode, FloatType::kF32, rounding), x);
+  const EncodedRow row(MlxFloatEncoding(mode, FloatType::kF32), MlxMethod(rounding), x);
   return std::to_integer<int>(row.arrays[1][0]) - 127;
 }
 
@@ -233,8 +235,10 @@ TEST(MlxFloats, RoundTheExponentUp) {
 TEST(MlxFloats, ComputeScalesInFloat32OnMetal) {
   std::vector<float> x(32);
   x[7] = 0x3p-24F;
-  EXPECT_EQ(Scales(EncodedRow(MlxFloatEncoding(kMxfp4, FloatType::kF16, kCpu), x)), "7f");
-  EXPECT_EQ(Scales(EncodedRow(MlxFloatEncoding(kMxfp4, FloatType::kF16, kMetal), x)), "66");
+  EXPECT_EQ(Scales(EncodedRow(MlxFloatEncoding(kMxfp4, FloatType::kF16), MlxMethod(kCpu), x)),
+            "7f");
+  EXPECT_EQ(Scales(EncodedRow(MlxFloatEncoding(kMxfp4, FloatType::kF16), MlxMethod(kMetal), x)),
+            "66");
 }
 
 // A group of the largest 6 has scale 1. Half way between two codes the CPU takes the one nearer to
@@ -251,9 +255,9 @@ TEST(MlxFloats, RoundTiesAsTheBackEndDoes) {
   x.resize(32);
   for (const MlxMode mode : {kMxfp4, kNvfp4}) {
     for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
-      const EncodedRow cpu(MlxFloatEncoding(mode, type, kCpu), x);
+      const EncodedRow cpu(MlxFloatEncoding(mode, type), MlxMethod(kCpu), x);
       EXPECT_EQ(Codes(cpu).substr(0, 18), "0091a2b3c4d5e6f700") << MlxModeName(mode);
-      const EncodedRow metal(MlxFloatEncoding(mode, type, kMetal), x);
+      const EncodedRow metal(MlxFloatEncoding(mode, type), MlxMethod(kMetal), x);
       EXPECT_EQ(Codes(metal).substr(0, 18), "80a2a2c4c4e6e6f788") << MlxModeName(mode);
     }
   }
@@ -262,10 +266,10 @@ TEST(MlxFloats, RoundTiesAsTheBackEndDoes) {
 TEST(MlxFloats, VanishBelowTheSmallestE4m3Scale) {
   std::vector<float> x(16, 0x1p-10F * 6.0F);  // half the smallest scale: rounds to even
   x[1] = -x[0];
-  const EncodedRow cpu(MlxFloatEncoding(kNvfp4, FloatType::kBF16, kCpu), x);
+  const EncodedRow cpu(MlxFloatEncoding(kNvfp4, FloatType::kBF16), MlxMethod(kCpu), x);
   EXPECT_EQ(Scales(cpu), "00");
   EXPECT_EQ(Codes(cpu), "0000000000000000");
-  const EncodedRow metal(MlxFloatEncoding(kNvfp4, FloatType::kBF16, kMetal), x);
+  const EncodedRow metal(MlxFloatEncoding(kNvfp4, FloatType::kBF16), MlxMethod(kMetal), x);
   EXPECT_EQ(Scales(metal), "00");
   EXPECT_EQ(Codes(metal), "8000000000000000");
 }
@@ -273,12 +277,12 @@ TEST(MlxFloats, VanishBelowTheSmallestE4m3Scale) {
 // MLX itself would clip the group.
 TEST(MlxFloats, HaveANanScaleWhereE4m3HasNone) {
   for (const MlxRounding rounding : {kCpu, kMetal}) {
-    const MlxEncoding encoding = MlxFloatEncoding(kNvfp4, FloatType::kF32, rounding);
+    const Recipe recipe{MlxFloatEncoding(kNvfp4, FloatType::kF32), &MlxMethod(rounding)};
     std::vector<float> x(16);
     x[3] = 464.0F * 6.0F;  // half way from 448 to the 480 that would be next
-    EXPECT_EQ(Scales(EncodedRow(encoding, x)), "7e");
+    EXPECT_EQ(Scales(EncodedRow(recipe, x)), "7e");
     x[3] = 465.0F * 6.0F;
-    EXPECT_EQ(Scales(EncodedRow(encoding, x)), "7f");
+    EXPECT_EQ(Scales(EncodedRow(recipe, x)), "7f");
   }
 }
 
@@ -287,11 +291,15 @@ TEST(MlxFloats, HaveANanScaleWhereAWeightIsBeyondTheType) {
     for (const MlxMode mode : {kMxfp4, kMxfp8}) {
       std::vector<float> x(32);
       x[3] = 65520.0F;
-      EXPECT_EQ(Scales(EncodedRow(MlxFloatEncoding(mode, FloatType::kF16, rounding), x)), "ff");
+      EXPECT_EQ(Scales(EncodedRow(MlxFloatEncoding(mode, FloatType::kF16), MlxMethod(rounding), x)),
+                "ff");
       x[3] = 65504.0F;
-      EXPECT_NE(Scales(EncodedRow(MlxFloatEncoding(mode, FloatType::kF16, rounding), x)), "ff");
+      EXPECT_NE(Scales(EncodedRow(MlxFloatEncoding(mode, FloatType::kF16), MlxMethod(rounding), x)),
+                "ff");
       x[3] = std::numeric_limits<float>::max();
-      EXPECT_EQ(Scales(EncodedRow(MlxFloatEncoding(mode, FloatType::kBF16, rounding), x)), "ff");
+      EXPECT_EQ(
+          Scales(EncodedRow(MlxFloatEncoding(mode, FloatType::kBF16), MlxMethod(rounding), x)),
+          "ff");
     }
   }
 }

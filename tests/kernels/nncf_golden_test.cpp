@@ -1,5 +1,5 @@
 // Codes, scales and zero points that NNCF stored (the file is described in
-// tools/goldens_openvino.py) against what RowCodec stores, byte for byte.
+// tools/goldens_openvino.py) against what kNncf stores, byte for byte.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -20,7 +20,6 @@ Case ReadCase(GoldenReader& reader) {
   Case golden;
   golden.matrix = reader.Number();
   IntegerSpec& spec = golden.encoding.spec;
-  spec.method = IntegerMethod::kNncf;
   spec.float_type = FloatType::kF16;
   spec.bits = static_cast<int>(reader.Number());
   spec.symmetric = reader.Number() != 0;
@@ -40,7 +39,7 @@ const Goldens<Case>& AllGoldens() {
 Bytes OneCodeAByte(const IntegerSpec& spec, std::span<const std::byte> array, std::size_t n) {
   if (spec.bits == 8) return {array.begin(), array.end()};
   Bytes codes(n);
-  UnpackNibbles(array.first((n + 1) / 2), {reinterpret_cast<std::uint8_t*>(codes.data()), n});
+  UnpackBits(4, array.first((n + 1) / 2), {reinterpret_cast<std::uint8_t*>(codes.data()), n});
   return codes;
 }
 
@@ -62,7 +61,8 @@ std::string Differences(const Case& golden, const GoldenMatrix& matrix) {
     const std::size_t row_bytes = row_items[i] * (is_scales ? 2 : 1);
     if (expected.size() != matrix.n_rows * row_bytes) return "an array has another size";
     for (std::size_t row = 0; row < matrix.n_rows; ++row) {
-      const EncodedRow encoded(golden.encoding, std::span(matrix.weights).subspan(row * n, n));
+      const EncodedRow encoded(golden.encoding, kNncf,
+                               std::span(matrix.weights).subspan(row * n, n));
       const Bytes stored =
           is_scales ? encoded.arrays[i] : OneCodeAByte(spec, encoded.arrays[i], row_items[i]);
       for (std::size_t b = 0; b < row_bytes; ++b) {
@@ -101,55 +101,41 @@ TEST(NncfGolden, ComparisonNoticesEachChangedArray) {
 // By hand. [-1, 2.825] has 255 steps of 0.015, and 0 is code 66.67, so 67. Ranges always hold 0:
 // 1 to 2.55 becomes 255 steps from 0 on.
 TEST(NncfGroups, AreWhatTheFormulasSay) {
-  constexpr IntegerMethod kMethod = IntegerMethod::kNncf;
-  std::vector<std::uint8_t> codes(4);
-  std::vector<float> scales(1);
-  std::vector<std::uint8_t> zero_points(1);
-  const auto quantize = [&](IntegerSpec spec, std::vector<float> x) {
-    QuantizeRow(spec, x, codes, scales, zero_points);
-  };
-  quantize({8, false, 0, kMethod}, {-1.0F, 0.0F, 2.825F, 0.75F});
-  EXPECT_FLOAT_EQ(scales[0], 0.015F);
-  EXPECT_EQ(zero_points[0], 67);
-  EXPECT_EQ(codes, (std::vector<std::uint8_t>{0, 67, 255, 117}));
-  quantize({8, false, 0, kMethod}, {1.0F, 2.55F, 1.5F, 2.0F});
-  EXPECT_FLOAT_EQ(scales[0], 0.01F);
-  EXPECT_EQ(zero_points[0], 0);
-  EXPECT_EQ(codes, (std::vector<std::uint8_t>{100, 255, 150, 200}));
+  Groups groups = GroupsOf({8, false, 0}, kNncf, std::vector{-1.0F, 0.0F, 2.825F, 0.75F});
+  EXPECT_FLOAT_EQ(groups.scales[0], 0.015F);
+  EXPECT_EQ(groups.zero_points[0], 67);
+  EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{0, 67, 255, 117}));
+  groups = GroupsOf({8, false, 0}, kNncf, std::vector{1.0F, 2.55F, 1.5F, 2.0F});
+  EXPECT_FLOAT_EQ(groups.scales[0], 0.01F);
+  EXPECT_EQ(groups.zero_points[0], 0);
+  EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{100, 255, 150, 200}));
 
   // The extreme is the lowest code, whatever its sign; the other end is cut. Ties go to even.
-  quantize({4, true, 0, kMethod}, {-4.0F, 4.0F, 0.75F, 0.25F});
-  EXPECT_EQ(scales[0], 0.5F);
-  EXPECT_EQ(codes, (std::vector<std::uint8_t>{0, 15, 10, 8}));
-  quantize({4, true, 0, kMethod}, {-1.0F, 4.0F, 0.75F, 0.25F});
-  EXPECT_EQ(scales[0], -0.5F);
-  EXPECT_EQ(codes, (std::vector<std::uint8_t>{10, 0, 6, 8}));
+  groups = GroupsOf({4, true, 0}, kNncf, std::vector{-4.0F, 4.0F, 0.75F, 0.25F});
+  EXPECT_EQ(groups.scales[0], 0.5F);
+  EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{0, 15, 10, 8}));
+  groups = GroupsOf({4, true, 0}, kNncf, std::vector{-1.0F, 4.0F, 0.75F, 0.25F});
+  EXPECT_EQ(groups.scales[0], -0.5F);
+  EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{10, 0, 6, 8}));
 
   // Zeros have the smallest scale, the one of 2^-23.
-  quantize({4, true, 0, kMethod}, {0.0F, 0.0F, 0.0F, 0.0F});
-  EXPECT_EQ(scales[0], 0x1p-23F);
-  EXPECT_EQ(codes, (std::vector<std::uint8_t>{8, 8, 8, 8}));
-  quantize({8, false, 0, kMethod}, {0.0F, 0.0F, 0.0F, 0.0F});
-  EXPECT_EQ(scales[0], 0x1p-23F);
-  EXPECT_EQ(zero_points[0], 0);
-  EXPECT_EQ(codes, (std::vector<std::uint8_t>{0, 0, 0, 0}));
+  groups = GroupsOf({4, true, 0}, kNncf, std::vector<float>(4));
+  EXPECT_EQ(groups.scales[0], 0x1p-23F);
+  EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{8, 8, 8, 8}));
+  groups = GroupsOf({8, false, 0}, kNncf, std::vector<float>(4));
+  EXPECT_EQ(groups.scales[0], 0x1p-23F);
+  EXPECT_EQ(groups.zero_points[0], 0);
+  EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{0, 0, 0, 0}));
 }
 
 // 511.9 / 128 is no half, and 511 weights are enough for some to lie between the two grids.
 TEST(NncfGroups, UseTheScaleBeforeItBecomesAHalf) {
-  IntegerSpec spec = {.bits = 8, .symmetric = true, .method = IntegerMethod::kNncf};
   std::vector<float> x(512);
   for (std::size_t c = 0; c < x.size(); ++c) x[c] = static_cast<float>(c) - 511.9F;
-  std::vector<std::uint8_t> codes[2] = {std::vector<std::uint8_t>(512),
-                                        std::vector<std::uint8_t>(512)};
-  std::vector<float> scales[2] = {{0.0F}, {0.0F}};
-  std::vector<std::uint8_t> zero_points(1);
-  for (const int is_half : {0, 1}) {
-    spec.float_type = is_half != 0 ? FloatType::kF16 : FloatType::kF32;
-    QuantizeRow(spec, x, codes[is_half], scales[is_half], zero_points);
-  }
-  EXPECT_NE(scales[0], scales[1]);
-  EXPECT_EQ(codes[0], codes[1]);
+  const Groups floats = GroupsOf({8, true, 0, FloatType::kF32}, kNncf, x);
+  const Groups halves = GroupsOf({8, true, 0, FloatType::kF16}, kNncf, x);
+  EXPECT_NE(floats.scales, halves.scales);
+  EXPECT_EQ(floats.codes, halves.codes);
 }
 
 TEST(Int8RowErrorTest, IsTheMeanSquareOfWhatDecodes) {
@@ -161,8 +147,7 @@ TEST(Int8RowErrorTest, IsTheMeanSquareOfWhatDecodes) {
   for (const std::size_t n : {1, 7, 8, 9, 16, 257}) {
     const std::vector<float> x = GaussianWeights(n, 3);
     codes.resize(n);
-    const IntegerEncoding encoding{{.bits = 8, .symmetric = false, .method = IntegerMethod::kNncf}};
-    const std::vector<float> y = EncodedRow(encoding, x).Decoded();
+    const std::vector<float> y = GroupsOf({8, false, 0}, kNncf, x).decoded;
     double sum = 0;
     for (std::size_t c = 0; c < n; ++c) sum += (double{x[c]} - y[c]) * (double{x[c]} - y[c]);
     // The differences are rounded to float, by 2^-24 of weights that are 200 times as large.

@@ -1,3 +1,4 @@
+// Rounding to nearest, by hand and on random rows; and the packing of codes.
 #include "phiq/quantize.h"
 
 #include <gmock/gmock.h>
@@ -10,26 +11,17 @@
 #include <string>
 #include <vector>
 
+#include "kernels/bits.h"
+#include "kernels/encoding_testing.h"
+
 namespace phiq {
 namespace {
 
 using testing::Each;
 using testing::ElementsAre;
 
-struct Quantized {
-  std::vector<std::uint8_t> codes;
-  std::vector<float> scales;
-  std::vector<std::uint8_t> zero_points;
-  std::vector<float> decoded;
-};
-
-Quantized QuantizeAndDecode(const IntegerSpec& spec, const std::vector<float>& x) {
-  const std::size_t n_groups = GroupCount(spec, x.size());
-  Quantized q{std::vector<std::uint8_t>(x.size()), std::vector<float>(n_groups),
-              std::vector<std::uint8_t>(n_groups), std::vector<float>(x.size())};
-  QuantizeRow(spec, x, q.codes, q.scales, q.zero_points);
-  DequantizeRow(spec, q.codes, q.scales, q.zero_points, q.decoded);
-  return q;
+Groups QuantizeAndDecode(const IntegerSpec& spec, const std::vector<float>& x) {
+  return GroupsOf(spec, kNearest, x);
 }
 
 TEST(GroupCount, CountsAShorterLastGroup) {
@@ -41,17 +33,17 @@ TEST(GroupCount, CountsAShorterLastGroup) {
 }
 
 // Largest 7 of qmax 7: the scale is 1 and every weight is in units of codes.
-TEST(QuantizeRow, SymmetricInt4RoundsTiesToEven) {
-  const Quantized q = QuantizeAndDecode({.bits = 4, .symmetric = true},
-                                        {7.0F, -7.0F, 0.5F, 1.5F, 2.5F, -0.5F, -1.5F, 0.49F});
+TEST(Nearest, SymmetricInt4RoundsTiesToEven) {
+  const Groups q = QuantizeAndDecode({.bits = 4, .symmetric = true},
+                                     {7.0F, -7.0F, 0.5F, 1.5F, 2.5F, -0.5F, -1.5F, 0.49F});
   EXPECT_THAT(q.scales, ElementsAre(1.0F));
   EXPECT_THAT(q.zero_points, ElementsAre(8));
   EXPECT_THAT(q.codes, ElementsAre(15, 1, 8, 10, 10, 8, 6, 8));
   EXPECT_THAT(q.decoded, ElementsAre(7.0F, -7.0F, 0.0F, 2.0F, 2.0F, 0.0F, -2.0F, 0.0F));
 }
 
-TEST(QuantizeRow, SymmetricInt8UsesCodes1To255) {
-  const Quantized q =
+TEST(Nearest, SymmetricInt8UsesCodes1To255) {
+  const Groups q =
       QuantizeAndDecode({.bits = 8, .symmetric = true}, {-63.5F, 63.5F, 0.0F, 0.75F, 1.25F});
   EXPECT_THAT(q.scales, ElementsAre(0.5F));
   EXPECT_THAT(q.zero_points, ElementsAre(128));
@@ -59,9 +51,9 @@ TEST(QuantizeRow, SymmetricInt8UsesCodes1To255) {
 }
 
 // -1 ... 2.75 in 15 steps of 0.25: the zero point is code 4.
-TEST(QuantizeRow, AffineInt4PlacesTheZeroPoint) {
-  const Quantized q = QuantizeAndDecode({.bits = 4, .symmetric = false},
-                                        {-1.0F, 2.75F, 0.0F, 0.125F, 0.375F, -0.375F});
+TEST(Nearest, AffineInt4PlacesTheZeroPoint) {
+  const Groups q = QuantizeAndDecode({.bits = 4, .symmetric = false},
+                                     {-1.0F, 2.75F, 0.0F, 0.125F, 0.375F, -0.375F});
   EXPECT_THAT(q.scales, ElementsAre(0.25F));
   EXPECT_THAT(q.zero_points, ElementsAre(4));
   EXPECT_THAT(q.codes, ElementsAre(0, 15, 4, 4, 6, 2));
@@ -69,38 +61,36 @@ TEST(QuantizeRow, AffineInt4PlacesTheZeroPoint) {
 }
 
 // 1.5 / 1 is a tie: zero point 2, so -1.5 falls to code 0 (-2) and 13.5 to code 15 (13, cut).
-TEST(QuantizeRow, AffineInt4CutsTheEndThatTheZeroPointPushesOut) {
-  const Quantized q = QuantizeAndDecode({.bits = 4, .symmetric = false}, {-1.5F, 13.5F});
+TEST(Nearest, AffineInt4CutsTheEndThatTheZeroPointPushesOut) {
+  const Groups q = QuantizeAndDecode({.bits = 4, .symmetric = false}, {-1.5F, 13.5F});
   EXPECT_THAT(q.scales, ElementsAre(1.0F));
   EXPECT_THAT(q.zero_points, ElementsAre(2));
   EXPECT_THAT(q.codes, ElementsAre(0, 15));
   EXPECT_THAT(q.decoded, ElementsAre(-2.0F, 13.0F));
 }
 
-TEST(QuantizeRow, AffineZeroPointStaysAmongTheCodesForOneSidedGroups) {
+TEST(Nearest, AffineZeroPointStaysAmongTheCodesForOneSidedGroups) {
   const IntegerSpec spec{.bits = 8, .symmetric = false, .group_size = 2};
-  const Quantized q = QuantizeAndDecode(spec, {255.0F, 100.0F, -255.0F, -100.0F});
+  const Groups q = QuantizeAndDecode(spec, {255.0F, 100.0F, -255.0F, -100.0F});
   EXPECT_THAT(q.scales, ElementsAre(1.0F, 1.0F));
   EXPECT_THAT(q.zero_points, ElementsAre(0, 255));
   EXPECT_THAT(q.codes, ElementsAre(255, 100, 0, 155));
 }
 
-TEST(QuantizeRow, GroupsAreIndependentAndTheLastMayBeShorter) {
+TEST(Nearest, GroupsAreIndependentAndTheLastMayBeShorter) {
   const IntegerSpec spec{.bits = 4, .symmetric = true, .group_size = 2};
-  const Quantized q = QuantizeAndDecode(spec, {7.0F, 1.0F, 14.0F, 2.0F, -3.5F});
+  const Groups q = QuantizeAndDecode(spec, {7.0F, 1.0F, 14.0F, 2.0F, -3.5F});
   EXPECT_THAT(q.scales, ElementsAre(1.0F, 2.0F, 0.5F));
   EXPECT_THAT(q.codes, ElementsAre(15, 9, 15, 9, 1));
 }
 
-TEST(QuantizeRow, NegligibleGroupsDecodeToZero) {
+TEST(Nearest, NegligibleGroupsDecodeToZero) {
   for (const float tiny : {0.0F, -0.0F, 1e-45F, 1e-38F, 9e-16F}) {
-    const Quantized symmetric =
-        QuantizeAndDecode({.bits = 8, .symmetric = true}, {tiny, -tiny, 0.0F});
+    const Groups symmetric = QuantizeAndDecode({.bits = 8, .symmetric = true}, {tiny, -tiny, 0.0F});
     EXPECT_THAT(symmetric.scales, ElementsAre(0.0F)) << tiny;
     EXPECT_THAT(symmetric.codes, Each(128)) << tiny;
     EXPECT_THAT(symmetric.decoded, Each(0.0F)) << tiny;
-    const Quantized affine =
-        QuantizeAndDecode({.bits = 4, .symmetric = false}, {tiny, -tiny, 0.0F});
+    const Groups affine = QuantizeAndDecode({.bits = 4, .symmetric = false}, {tiny, -tiny, 0.0F});
     EXPECT_THAT(affine.scales, ElementsAre(0.0F)) << tiny;
     EXPECT_THAT(affine.zero_points, ElementsAre(0)) << tiny;
     EXPECT_THAT(affine.codes, Each(0)) << tiny;
@@ -108,7 +98,7 @@ TEST(QuantizeRow, NegligibleGroupsDecodeToZero) {
   }
 }
 
-class QuantizeRowOnRandomRows : public testing::TestWithParam<IntegerSpec> {
+class NearestOnRandomRows : public testing::TestWithParam<IntegerSpec> {
  protected:
   std::vector<float> Row(std::size_t n) {
     std::normal_distribution<float> normal;
@@ -126,11 +116,11 @@ class QuantizeRowOnRandomRows : public testing::TestWithParam<IntegerSpec> {
   std::mt19937 rng_{1};
 };
 
-TEST_P(QuantizeRowOnRandomRows, KeepsTheBoundOfTheHeader) {
+TEST_P(NearestOnRandomRows, KeepsTheBoundOfTheHeader) {
   const IntegerSpec& spec = GetParam();
   for (int row = 0; row < 1000; ++row) {
     const std::vector<float> x = Row(1 + static_cast<std::size_t>(row) % 300);
-    const Quantized q = QuantizeAndDecode(spec, x);
+    const Groups q = QuantizeAndDecode(spec, x);
     const std::size_t group_size = spec.group_size == 0 ? x.size() : spec.group_size;
     for (std::size_t c = 0; c < x.size(); ++c) {
       const float scale = q.scales[c / group_size];
@@ -146,10 +136,10 @@ TEST_P(QuantizeRowOnRandomRows, KeepsTheBoundOfTheHeader) {
   }
 }
 
-TEST_P(QuantizeRowOnRandomRows, CodesAndZeroPointsStayInRange) {
+TEST_P(NearestOnRandomRows, CodesAndZeroPointsStayInRange) {
   const IntegerSpec& spec = GetParam();
   for (int row = 0; row < 1000; ++row) {
-    const Quantized q = QuantizeAndDecode(spec, Row(128));
+    const Groups q = QuantizeAndDecode(spec, Row(128));
     ASSERT_LT(*std::max_element(q.codes.begin(), q.codes.end()), 1 << spec.bits);
     if (!spec.symmetric) continue;
     ASSERT_THAT(q.zero_points, Each(1 << (spec.bits - 1)));
@@ -157,9 +147,9 @@ TEST_P(QuantizeRowOnRandomRows, CodesAndZeroPointsStayInRange) {
   }
 }
 
-class QuantizeRowSymmetric : public QuantizeRowOnRandomRows {};
+class NearestSymmetric : public NearestOnRandomRows {};
 
-TEST_P(QuantizeRowSymmetric, NegatedRowsGiveNegatedWeights) {
+TEST_P(NearestSymmetric, NegatedRowsGiveNegatedWeights) {
   for (int row = 0; row < 1000; ++row) {
     std::vector<float> x = Row(70);
     const std::vector<float> y = QuantizeAndDecode(GetParam(), x).decoded;
@@ -174,29 +164,39 @@ std::string SpecName(const testing::TestParamInfo<IntegerSpec>& test) {
          "Group" + std::to_string(test.param.group_size);
 }
 
-INSTANTIATE_TEST_SUITE_P(, QuantizeRowOnRandomRows,
+INSTANTIATE_TEST_SUITE_P(, NearestOnRandomRows,
                          testing::Values(IntegerSpec{4, true, 32}, IntegerSpec{4, false, 32},
                                          IntegerSpec{4, false, 128}, IntegerSpec{8, true, 0},
                                          IntegerSpec{8, false, 0}, IntegerSpec{8, true, 64}),
                          SpecName);
-INSTANTIATE_TEST_SUITE_P(, QuantizeRowSymmetric,
+INSTANTIATE_TEST_SUITE_P(, NearestSymmetric,
                          testing::Values(IntegerSpec{4, true, 32}, IntegerSpec{8, true, 0}),
                          SpecName);
 
-TEST(PackNibbles, PutsTheFirstCodeInTheLowNibble) {
+// 5 bits: 1, 2, 31, 0, 9 are 00001, 00010, 11111, 00000 and 01001, read from the right.
+TEST(PackBits, PutsTheFirstCodeInTheLowestBits) {
   const std::vector<std::uint8_t> codes = {1, 2, 15, 0, 9};
-  std::vector<std::byte> packed(3);
-  PackNibbles(codes, packed);
-  EXPECT_THAT(packed, ElementsAre(std::byte{0x21}, std::byte{0x0F}, std::byte{0x09}));
+  std::vector<std::byte> nibbles(3);
+  PackBits(4, codes, nibbles);
+  EXPECT_THAT(nibbles, ElementsAre(std::byte{0x21}, std::byte{0x0F}, std::byte{0x09}));
+  std::vector<std::byte> fives(4);
+  PackBits(5, std::vector<std::uint8_t>{1, 2, 31, 0, 9}, fives);
+  EXPECT_THAT(fives,
+              ElementsAre(std::byte{0x41}, std::byte{0x7C}, std::byte{0x90}, std::byte{0x00}));
 }
 
-TEST(UnpackNibbles, IsTheInverseForEveryByte) {
-  for (int byte = 0; byte < 256; ++byte) {
-    const std::vector<std::byte> packed = {static_cast<std::byte>(byte)};
-    std::vector<std::uint8_t> codes(2);
-    UnpackNibbles(packed, codes);
-    EXPECT_EQ(codes[0], byte % 16);
-    EXPECT_EQ(codes[1], byte / 16);
+TEST(UnpackBits, IsTheInverseForEveryWidthAndLength) {
+  std::mt19937 rng(2);
+  for (const int bits : {2, 3, 4, 5, 6, 8}) {
+    for (std::size_t n = 1; n <= 40; ++n) {
+      std::vector<std::uint8_t> codes(n);
+      for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(rng() % (1U << bits));
+      std::vector<std::byte> packed(PackedBytes(bits, n));
+      PackBits(bits, codes, packed);
+      std::vector<std::uint8_t> unpacked(n);
+      UnpackBits(bits, packed, unpacked);
+      EXPECT_EQ(unpacked, codes) << bits << " bits, " << n << " codes";
+    }
   }
 }
 

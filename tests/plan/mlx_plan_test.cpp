@@ -190,7 +190,7 @@ TEST(MlxPlan, PassesTheRoundingOn) {
   PlanOptions options = Options("4bit");
   options.mlx.rounding = MlxRounding::kMetal;
   const Plan plan = MakePlan(kPhi35Mini, options);
-  EXPECT_EQ(std::get<MlxEncoding>(plan.lines[0].encoding).rounding, MlxRounding::kMetal);
+  EXPECT_EQ(plan.lines[0].method, &MlxMethod(MlxRounding::kMetal));
 }
 
 // Rows of 96: groups of 64 do not fit, groups of 32 do.

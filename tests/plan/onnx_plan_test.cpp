@@ -174,18 +174,19 @@ TEST(OnnxPlan, KeepsATiedEmbeddingInFloatsBesideAnInt8Head) {
 
 TEST(OnnxPlan, ChoosesTheMethodByNameOrOption) {
   const auto method_of = [](const PlanOptions& options) {
-    return SpecOf(MakePlan(kPhi35Mini, options), Layer(0, "self_attn.o_proj")).method;
+    const Plan plan = MakePlan(kPhi35Mini, options);
+    return std::pair(LineOf(plan, Layer(0, "self_attn.o_proj")).method, plan.onnx.names);
   };
   PlanOptions options = Options("int4");
-  EXPECT_EQ(method_of(options), IntegerMethod::kMlas);
+  EXPECT_EQ(method_of(options), std::pair(&kMlas, OnnxNames::kBlockwise));
   options.method = "rtn";
-  EXPECT_EQ(method_of(options), IntegerMethod::kRtn);
+  EXPECT_EQ(method_of(options), std::pair(&kRtn, OnnxNames::kWeightOnly));
   options.method = "k_quant";
-  EXPECT_EQ(method_of(options), IntegerMethod::kKQuant);
-  EXPECT_EQ(method_of(Options("rtn_last")), IntegerMethod::kRtn);
-  EXPECT_EQ(method_of(Options("k_quant_last")), IntegerMethod::kKQuant);
+  EXPECT_EQ(method_of(options), std::pair(&kKQuant, OnnxNames::kWeightOnly));
+  EXPECT_EQ(method_of(Options("rtn_last")), std::pair(&kRtn, OnnxNames::kWeightOnly));
+  EXPECT_EQ(method_of(Options("k_quant_last")), std::pair(&kKQuant, OnnxNames::kWeightOnly));
   options.type = "k_quant_mixed";  // says the same twice
-  EXPECT_EQ(method_of(options), IntegerMethod::kKQuant);
+  EXPECT_EQ(method_of(options), std::pair(&kKQuant, OnnxNames::kWeightOnly));
 }
 
 TEST(OnnxPlan, TakesGroupsAndZeroPoints) {
@@ -334,7 +335,7 @@ TEST(OnnxPlan, FollowsRules) {
   EXPECT_EQ(LineOf(plan, Layer(0, "mlp.down_proj")).reason, "rule 'layers.0.*down=int4'");
   EXPECT_EQ(NameOf(plan, Layer(1, "self_attn.qkv_proj")), "F32");
   EXPECT_EQ(NameOf(plan, kEmbedding), "int8 g32 asym");
-  EXPECT_EQ(SpecOf(plan, kEmbedding).method, IntegerMethod::kGather);
+  EXPECT_EQ(LineOf(plan, kEmbedding).method, &kGather);
   EXPECT_EQ(NameOf(plan, kHead), "F32");
   EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_24);
 }
@@ -343,7 +344,7 @@ TEST(OnnxPlan, LooksUpFourBitsInSignedCodes) {
   const Plan plan = MakePlan(kPhi35Mini, WithRules("int4", {{"embed", "int4"}}));
   const auto& encoding = std::get<IntegerEncoding>(LineOf(plan, kEmbedding).encoding);
   EXPECT_TRUE(encoding.signed_codes);  // INT4 has no zero points, and runs in onnxruntime 1.20
-  EXPECT_EQ(encoding.spec.method, IntegerMethod::kGather);
+  EXPECT_EQ(LineOf(plan, kEmbedding).method, &kGather);
   EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_20);
   PlanOptions options = WithRules("int4", {{"embed", "int4"}});
   options.symmetric = false;

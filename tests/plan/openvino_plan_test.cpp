@@ -143,10 +143,10 @@ TEST(OpenVinoPlan, StoresCodesAsTheTypesOfOpenVinoDo) {
     PlanOptions options = Options(type);
     if (options.type.starts_with("INT4")) options.openvino.ratio = 1.0;
     const Plan plan = MakePlan(kPhi4, options);
-    const auto& encoding =
-        std::get<IntegerEncoding>(LineOf(plan, Layer(0, "mlp.down_proj")).encoding);
+    const PlanLine& line = LineOf(plan, Layer(0, "mlp.down_proj"));
+    const auto& encoding = std::get<IntegerEncoding>(line.encoding);
     EXPECT_EQ(encoding.signed_codes, encoding.spec.symmetric) << type;
-    EXPECT_EQ(encoding.spec.method, IntegerMethod::kNncf) << type;
+    EXPECT_EQ(line.method, &kNncf) << type;
     EXPECT_EQ(encoding.spec.float_type, FloatType::kF16) << type;
   }
 }

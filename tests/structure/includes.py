@@ -10,11 +10,12 @@ import re
 BELOW = {
     "base": set(),
     "kernels": {"base"},
+    "quantize": {"kernels", "base"},
     "io": {"base"},
     "checkpoint": {"io", "base"},
     "model": {"checkpoint", "io", "kernels", "base"},
     "stored": {"model", "checkpoint", "io", "kernels", "base"},
-    "plan": {"model", "checkpoint", "io", "kernels", "base"},
+    "plan": {"model", "quantize", "checkpoint", "io", "kernels", "base"},
     "safetensors": {"checkpoint", "base"},
     # What the formats share stands in src/formats itself.
     "formats/gguf": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
@@ -24,13 +25,13 @@ BELOW = {
     "formats": {"stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "engine": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "convert": {"engine", "formats/gguf", "formats/mlx", "formats/onnx", "formats/openvino",
-                "formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
+                "formats", "stored", "plan", "model", "quantize", "checkpoint", "io", "kernels", "base"},
 }
 
 ROOM_OF_PUBLIC_HEADER = {
     "error.h": "base", "text.h": "base", "hooks.h": "base",
     "file.h": "io",
-    "encoding.h": "kernels", "ggml_type.h": "kernels", "mlx_quantize.h": "kernels", "quantize.h": "kernels",
+    "encoding.h": "kernels", "ggml_type.h": "kernels", "quantize.h": "quantize",
     "checkpoint.h": "checkpoint",
     "model.h": "model", "tokenizer.h": "model",
     "plan.h": "plan", "profile.h": "plan",

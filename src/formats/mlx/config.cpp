@@ -148,7 +148,7 @@ class QuantizationReader {
     const Json* mode = FindMember(object, "mode");
     encoding.mode = mode == nullptr ? MlxMode::kAffine : ParseMode(*mode, what);
     if (encoding.mode != MlxMode::kAffine)
-      encoding = MlxFloatEncoding(encoding.mode, FloatType::kBF16, MlxRounding::kCpu);
+      encoding = MlxFloatEncoding(encoding.mode, FloatType::kBF16);
     // mlx-lm's recipes write null for a group size that was not asked for.
     const auto [bits, group_size] = std::pair(encoding.bits, encoding.group_size);
     encoding.bits = static_cast<int>(Number(object, "bits", what).value_or(bits));

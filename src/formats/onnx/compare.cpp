@@ -31,6 +31,8 @@ OnnxGraphPlan ChoicesOf(const Folder& folder) {
   for (const ::onnx::NodeProto& node : graph.node()) {
     if (node.op_type() == "MatMulInteger") choices.activations = Activations::kDynamic;
     if (node.op_type() != "MatMulNBits") continue;
+    if (node.input_size() > 2 && node.input(2).ends_with("_scale"))
+      choices.names = OnnxNames::kWeightOnly;
     for (const ::onnx::AttributeProto& attribute : node.attribute())
       if (attribute.name() == "accuracy_level")
         choices.accuracy_level = static_cast<int>(attribute.i());

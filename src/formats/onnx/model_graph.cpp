@@ -416,16 +416,16 @@ class ModelGraph {
     const std::uint64_t n_rows = plan_line.shape[0];
     const std::uint64_t n_groups = GroupCount(spec, plan_line.shape[1]);
     const auto bits = static_cast<unsigned>(spec.bits);
-    // The builder's two families of names.
-    const bool is_mlas = spec.method == IntegerMethod::kMlas;
-    const std::string codes = is_mlas ? fmt::format("{}_Q{}", weight, bits)
-                                      : fmt::format("{}_Q{}G{}", weight, bits, spec.group_size);
+    const bool is_blockwise = choices_.names == OnnxNames::kBlockwise;
+    const std::string codes = is_blockwise
+                                  ? fmt::format("{}_Q{}", weight, bits)
+                                  : fmt::format("{}_Q{}G{}", weight, bits, spec.group_size);
     std::vector<std::string> names = {
         builder_.AddStored(codes, kUint8, {n_rows, n_groups, spec.group_size * bits / 8}, line, 0),
-        builder_.AddStored(weight + (is_mlas ? "_scales" : "_scale"), FloatDataType(),
+        builder_.AddStored(weight + (is_blockwise ? "_scales" : "_scale"), FloatDataType(),
                            {n_rows, n_groups}, line, 1)};
     if (HasZeroPoints(spec))
-      names.push_back(builder_.AddStored(weight + (is_mlas ? "_zero_points" : "_zp"), kUint8,
+      names.push_back(builder_.AddStored(weight + (is_blockwise ? "_zero_points" : "_zp"), kUint8,
                                          {n_rows, (n_groups * bits + 7) / 8}, line, 2));
     return integer_arrays_[line] = names;
   }

@@ -204,7 +204,6 @@ void Folder::FindWeights() {
     }
     IntegerEncoding encoding;
     IntegerSpec& spec = encoding.spec;
-    spec.method = IntegerMethod::kNncf;
     spec.bits = static_cast<int>(BitsOf(*codes.type));
     encoding.signed_codes = *codes.type == ElementType::kI8 || *codes.type == ElementType::kI4;
     weight.arrays[kScales] = index_of(codes.name + "/scale");

@@ -1,7 +1,8 @@
-// MLX's streams of codes: code c at bits [c * bits, (c + 1) * bits), the lowest bit of a byte
+// Codes as a stream of bits: code c at bits [c * bits, (c + 1) * bits), the lowest bit of a byte
 // first. Eight codes are `bits` whole bytes, so they are packed eight at a time.
 #pragma once
 
+#include <algorithm>
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
@@ -44,28 +45,45 @@ constexpr std::uint64_t PartCodes(std::uint64_t packed) noexcept {
   return Part<kBits, 8>(Part<2 * kBits, 16>(Part<4 * kBits, 32>(packed)));
 }
 
+// Bytes of n codes; bits of the last that are left over are 0.
+constexpr std::size_t PackedBytes(int bits, std::size_t n) noexcept {
+  return n / 8 * static_cast<std::size_t>(bits) + (n % 8 * static_cast<std::size_t>(bits) + 7) / 8;
+}
+
 template <int kBits>
 void PackBitsOf(std::span<const std::uint8_t> codes, std::byte* out) noexcept {
-  for (std::size_t c = 0; c < codes.size(); c += 8, out += kBits) {
+  const std::size_t n_whole = codes.size() / 8 * 8;
+  for (std::size_t c = 0; c < n_whole; c += 8, out += kBits) {
     const std::uint64_t packed = JoinCodes<kBits>(LoadLe<std::uint64_t>(std::as_bytes(codes), c));
     std::memcpy(out, &packed, kBits);
   }
+  if (n_whole == codes.size()) return;
+  std::uint64_t last = 0;
+  std::memcpy(&last, codes.data() + n_whole, codes.size() - n_whole);
+  const std::uint64_t packed = JoinCodes<kBits>(last);
+  std::memcpy(out, &packed, PackedBytes(kBits, codes.size() - n_whole));
 }
 
 template <int kBits>
 void UnpackBitsOf(const std::byte* in, std::span<std::uint8_t> codes) noexcept {
-  for (std::size_t c = 0; c < codes.size(); c += 8, in += kBits) {
+  const std::size_t n_whole = codes.size() / 8 * 8;
+  for (std::size_t c = 0; c < n_whole; c += 8, in += kBits) {
     std::uint64_t packed = 0;
     std::memcpy(&packed, in, kBits);
     StoreLe(PartCodes<kBits>(packed), std::as_writable_bytes(codes), c);
   }
+  if (n_whole == codes.size()) return;
+  std::uint64_t packed = 0;
+  std::memcpy(&packed, in, PackedBytes(kBits, codes.size() - n_whole));
+  const std::uint64_t last = PartCodes<kBits>(packed);
+  std::memcpy(codes.data() + n_whole, &last, codes.size() - n_whole);
 }
 
-// Shapes    codes: [n], n a multiple of 8, each below 2^bits; packed: n * bits / 8 bytes.
+// Shapes    codes: [n], each below 2^bits; packed: PackedBytes(bits, n) bytes.
 // Requires  bits 2, 3, 4, 5, 6 or 8.
 inline void PackBits(int bits, std::span<const std::uint8_t> codes,
                      std::span<std::byte> packed) noexcept {
-  assert(codes.size() % 8 == 0 && packed.size() == codes.size() / 8 * std::size_t(bits));
+  assert(packed.size() == PackedBytes(bits, codes.size()));
   switch (bits) {
     case 2:
       return PackBitsOf<2>(codes, packed.data());
@@ -78,13 +96,13 @@ inline void PackBits(int bits, std::span<const std::uint8_t> codes,
     case 6:
       return PackBitsOf<6>(codes, packed.data());
     default:
-      return PackBitsOf<8>(codes, packed.data());
+      std::copy_n(std::as_bytes(codes).begin(), codes.size(), packed.begin());
   }
 }
 
 inline void UnpackBits(int bits, std::span<const std::byte> packed,
                        std::span<std::uint8_t> codes) noexcept {
-  assert(codes.size() % 8 == 0 && packed.size() == codes.size() / 8 * std::size_t(bits));
+  assert(packed.size() == PackedBytes(bits, codes.size()));
   switch (bits) {
     case 2:
       return UnpackBitsOf<2>(packed.data(), codes);
@@ -97,7 +115,7 @@ inline void UnpackBits(int bits, std::span<const std::byte> packed,
     case 6:
       return UnpackBitsOf<6>(packed.data(), codes);
     default:
-      return UnpackBitsOf<8>(packed.data(), codes);
+      std::copy_n(packed.begin(), codes.size(), std::as_writable_bytes(codes).begin());
   }
 }
 

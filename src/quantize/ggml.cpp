@@ -1,0 +1,21 @@
+// kGgml: rows are whole blocks, so those of a chunk are one run of blocks to the kernels.
+#include "kernels/ggml_rows.h"
+#include "phiq/quantize.h"
+
+namespace phiq {
+namespace {
+
+bool IsGgmlType(const Encoding& encoding) noexcept {
+  return std::holds_alternative<GgmlType>(encoding);
+}
+
+void QuantizeGgml(const Encoding& encoding, std::span<const float> x, std::size_t /*n*/,
+                  std::span<const std::span<std::byte>> arrays) {
+  QuantizeGgmlRow(std::get<GgmlType>(encoding), x, arrays[0]);
+}
+
+}  // namespace
+
+constinit const Method kGgml = {"ggml", IsGgmlType, QuantizeGgml};
+
+}  // namespace phiq
