@@ -15,10 +15,10 @@ namespace phiq {
 
 enum class RopeScalingType { kNone, kLongRope, kYarn };  // "su" is kLongRope
 
-// config.json of Phi3ForCausalLM, from the classic shape or the newer one (`rope_parameters`,
+// config.json, from the classic shape or the newer one (`rope_parameters`,
 // `dtype`). Counts are positive and agree with each other (hidden_size = n_heads * head_dim, ...).
 struct ModelConfig {
-  std::string architecture;  // "Phi3ForCausalLM"
+  std::string architecture;  // the class that computes it: "Phi3ForCausalLM"
   std::uint32_t vocab_size = 0;
   std::uint32_t hidden_size = 0;
   std::uint32_t intermediate_size = 0;
@@ -76,6 +76,7 @@ enum class ConfigTable : std::uint8_t {
 };
 std::string_view ConfigTableName(ConfigTable table) noexcept;  // "long_factor", "cos_long"
 
+// What a weight is for. The order says nothing.
 enum class TensorRole : std::uint8_t {
   kTokenEmbedding,
   kOutputHead,
@@ -89,6 +90,18 @@ enum class TensorRole : std::uint8_t {
 };
 std::string_view RoleName(TensorRole role) noexcept;  // "attention_qkv"
 bool IsNorm(TensorRole role) noexcept;                // 1-D, never quantized
+
+// One of a model's weights.
+struct WeightId {
+  TensorRole role = TensorRole::kTokenEmbedding;
+  std::int32_t layer = -1;   // -1: outside the layers
+  std::int32_t expert = -1;  // -1: not one of several experts'
+
+  auto operator<=>(const WeightId&) const = default;
+};
+
+// Rows of a weight that mean something by themselves, and that some files hold apart.
+enum class TensorPart : std::uint8_t { kWhole, kQuery, kKey, kValue, kGate, kUp };
 
 struct ModelTensor {
   TensorRole role = TensorRole::kTokenEmbedding;

@@ -69,19 +69,16 @@ struct PlanOptions {
   bool strict_types = false;             // a shape fallback is kUnsupported instead of a line
 };
 
-// What of a tensor a line holds.
-enum class TensorPart : std::uint8_t { kWhole, kQuery, kKey, kValue, kGate, kUp };
-
 struct PlanLine {
   std::string name;  // the checkpoint's tensor name; "config:long_factor" for values of config.json
   // Says nothing when `table` is set. A tied model's head is read from its embedding.
   TensorRole role = TensorRole::kTokenEmbedding;
   std::int32_t layer = -1;
-  TensorPart part = TensorPart::kWhole;
-  std::vector<std::uint64_t> shape;  // of the part; rows first
-  std::optional<ConfigTable> table;  // where the values come from instead of a weight
-  std::uint64_t first_row = 0;       // of the part, in the model's weight
-  std::string source_type;           // "BF16"
+  TensorPart part = TensorPart::kWhole;  // what of the tensor the line holds
+  std::vector<std::uint64_t> shape;      // of the part; rows first
+  std::optional<ConfigTable> table;      // where the values come from instead of a weight
+  std::uint64_t first_row = 0;           // of the part, in the model's weight
+  std::string source_type;               // "BF16"
   Encoding encoding = GgmlType::kF32;
   const Method* method = &kGgml;  // that chooses the codes, where the line is to be written
   std::uint64_t size_bytes = 0;   // of the encoded tensor, without padding

@@ -100,11 +100,12 @@ std::vector<Segment> FindSegments(const Side& a, const Side& b) {
   const ModelConfig& config = a.model->config();
   const bool has_head = HasOwnHead(*a.model) || HasOwnHead(*b.model);
   std::vector<Segment> segments;
-  for (const WeightId& id : WeightsOf(config)) {
+  for (const WeightInfo& weight : WeightsOf(config)) {
+    const WeightId& id = weight.id;
+    const WeightShape& shape = weight.shape;
     if (id.role == TensorRole::kOutputHead && !has_head) continue;
-    const WeightShape shape = ShapeOf(config, id.role);
-    auto part_a = a.index.PartsOf(id.role, id.layer).begin();
-    auto part_b = b.index.PartsOf(id.role, id.layer).begin();
+    auto part_a = a.index.PartsOf(id).begin();
+    auto part_b = b.index.PartsOf(id).begin();
     for (std::uint64_t row = 0; row < shape.n_rows;) {
       const std::uint64_t end_a = part_a->first_row + part_a->n_rows;
       const std::uint64_t end_b = part_b->first_row + part_b->n_rows;
@@ -119,13 +120,12 @@ std::vector<Segment> FindSegments(const Side& a, const Side& b) {
 }
 
 TensorPart PartOf(const ModelConfig& config, const Segment& segment) {
-  const std::uint64_t query = std::uint64_t{config.n_heads} * config.head_dim;
-  const std::uint64_t key = std::uint64_t{config.n_kv_heads} * config.head_dim;
-  if (segment.n_rows == ShapeOf(config, segment.weight.role).n_rows) return TensorPart::kWhole;
-  if (segment.weight.role == TensorRole::kMlpGateUp)
-    return segment.first_row == 0 ? TensorPart::kGate : TensorPart::kUp;
-  if (segment.first_row == 0) return TensorPart::kQuery;
-  return segment.first_row < query + key ? TensorPart::kKey : TensorPart::kValue;
+  const WeightInfo weight = InfoOf(config, segment.weight);
+  if (segment.n_rows == weight.shape.n_rows) return TensorPart::kWhole;
+  const auto part = std::ranges::find_if(weight.parts, [&](const WeightPart& p) {
+    return segment.first_row < p.first_row + p.n_rows;
+  });
+  return part == weight.parts.end() ? TensorPart::kWhole : part->part;
 }
 
 double BitsPerWeight(std::uint64_t size_bytes, std::uint64_t n_weights) {
@@ -153,7 +153,7 @@ ComparedTensor Describe(const Side& a, const Side& b, const Segment& segment,
   const StoredPiece& piece_a = a.model->pieces()[segment.piece_a];
   const StoredPiece& piece_b = b.model->pieces()[segment.piece_b];
   PlanLine line;
-  line.name = CheckpointName(segment.weight);
+  line.name = CheckpointName(a.model->config(), segment.weight);
   line.part = PartOf(a.model->config(), segment);
   ComparedTensor tensor;
   tensor.name = line.display_name();
@@ -210,13 +210,12 @@ std::vector<ErrorSum> Measure(const Side& a, const Side& b, std::span<const Segm
       [&](std::size_t item, unsigned i) {
         const Chunk& chunk = chunks[item];
         const Segment& segment = segments[chunk.segment];
-        const auto [role, layer] = segment.weight;
         const std::size_t n = segment.row_elements;
         Worker& worker = workers[i];
         worker.a.resize(chunk.n_rows * n);
         worker.b.resize(chunk.n_rows * n);
-        a.index.ReadRows(role, layer, chunk.first_row, chunk.n_rows, worker.codec, worker.a);
-        b.index.ReadRows(role, layer, chunk.first_row, chunk.n_rows, worker.codec, worker.b);
+        a.index.ReadRows(segment.weight, chunk.first_row, chunk.n_rows, worker.codec, worker.a);
+        b.index.ReadRows(segment.weight, chunk.first_row, chunk.n_rows, worker.codec, worker.b);
         for (std::size_t r = 0; r < chunk.n_rows; ++r)
           of_chunk[item].Add(CompareRow(std::span(worker.a).subspan(r * n, n),
                                         std::span(worker.b).subspan(r * n, n)));

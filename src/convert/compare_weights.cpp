@@ -125,7 +125,8 @@ MatchedWeights MatchWeights(std::span<const StoredPiece> pieces, const SourceMod
     matched.pieces.push_back(i);
   }
   for (const auto& [id, tensor] : wanted)
-    problems.push_back(fmt::format("weight '{}' is missing", CheckpointName(id)));
+    problems.push_back(
+        fmt::format("weight '{}' is missing", CheckpointName(source.model.config, id)));
   return matched;
 }
 

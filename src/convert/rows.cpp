@@ -93,7 +93,7 @@ Error NonFiniteWeights(const SourceModel& source, const PlanLine& line,
   const std::uint64_t rows_at_once = std::max<std::uint64_t>(1, max_elements / n);
   RowCodec codec;
   std::vector<float> x;
-  for (const WeightIndex::Part& part : source.weights.PartsOf(line.role, line.layer)) {
+  for (const WeightIndex::Part& part : source.weights.PartsOf({line.role, line.layer})) {
     std::uint64_t n_bad = 0;
     std::uint64_t first = 0;  // counted in the piece
     float value = 0;

@@ -10,6 +10,7 @@
 #include "convert/verify_formats.h"
 #include "formats/gguf/layout.h"
 #include "formats/gguf/reader.h"
+#include "formats/gguf/tensor_names.h"
 #include "phiq/text.h"
 
 namespace phiq {

@@ -1,9 +1,12 @@
+// Runs the layers that an architecture's table lists. Sums have one fixed order whatever the number
+// of threads: tiles are of one size, and a tile belongs to one thread.
 #include "engine/forward.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <utility>
+#include <variant>
 
 #include "base/buffer.h"
 #include "phiq/error.h"
@@ -11,22 +14,27 @@
 namespace phiq::engine {
 namespace {
 
-std::size_t QueryColumns(const ModelConfig& config) {
-  return std::size_t{config.n_heads} * config.head_dim;
+// Of the widest thing that stands between a layer's input and its output.
+std::size_t WideColumns(const GatedMlp& mlp) { return mlp.intermediate_size; }
+
+// out = norm(x), [n] each.
+void NormalizeRow(const Kernels& kernels, const RmsNormSpec& norm, const float* x,
+                  const float* weight, std::size_t n, float* out) {
+  kernels.rms_norm(x, weight, norm.epsilon, n, out);
+}
+void NormalizeRow(const Kernels& kernels, const NormSpec& norm, std::span<const float> x,
+                  std::span<const float> weight, std::span<float> out) {
+  std::visit(
+      [&](const auto& kind) {
+        NormalizeRow(kernels, kind, x.data(), weight.data(), x.size(), out.data());
+      },
+      norm);
 }
 
-std::size_t KeyColumns(const ModelConfig& config) {
-  return std::size_t{config.n_kv_heads} * config.head_dim;
-}
-
-std::size_t QkvColumns(const ModelConfig& config) {
-  return QueryColumns(config) + 2 * KeyColumns(config);
-}
-
-std::vector<float> ReadNorm(const ForwardModel& model, TensorRole role, std::int32_t layer) {
+std::vector<float> ReadNorm(const ForwardModel& model, WeightId id) {
   std::vector<float> weight(model.config().hidden_size);
   RowCodec codec;
-  model.weights().ReadRows(role, layer, 0, 1, codec, weight);
+  model.weights().ReadRows(id, 0, 1, codec, weight);
   return weight;
 }
 
@@ -38,8 +46,8 @@ void Matrix::Resize(std::size_t rows, std::size_t columns) {
   Renew(values, rows * columns);
 }
 
-void ForEachTile(const Runner& runner, const WeightIndex& weights, TensorRole role,
-                 std::int32_t layer, const WeightShape& shape,
+void ForEachTile(const Runner& runner, const WeightIndex& weights, WeightId id,
+                 const WeightShape& shape,
                  const std::function<void(std::size_t first_row, std::span<const float> rows,
                                           unsigned worker)>& use) {
   struct Worker {
@@ -52,21 +60,27 @@ void ForEachTile(const Runner& runner, const WeightIndex& weights, TensorRole ro
     const std::size_t n_rows = std::min<std::size_t>(kTileRows, shape.n_rows - first_row);
     Worker& worker = workers[i];
     worker.rows.resize(n_rows * shape.row_elements);
-    weights.ReadRows(role, layer, first_row, n_rows, worker.codec, worker.rows);
+    weights.ReadRows(id, first_row, n_rows, worker.codec, worker.rows);
     use(first_row, worker.rows, i);
   });
 }
 
 ForwardModel::ForwardModel(const StoredModel& model, std::uint32_t n_ctx)
-    : model_(model), weights_(model) {
+    : model_(model), weights_(model), network_(NetworkOf(model.config())) {
   cosines_.Resize(n_ctx, config().rope_dim / 2);
   sines_.Resize(n_ctx, config().rope_dim / 2);
   model.ReadRotary(n_ctx, cosines_.values, sines_.values);
 }
 
-std::size_t ForwardPass::ScratchFloats(const ModelConfig& config) noexcept {
-  return std::max(std::size_t{config.hidden_size}, QueryColumns(config)) +
-         std::max<std::size_t>(QkvColumns(config), config.intermediate_size);
+std::size_t ForwardPass::ScratchFloats(const ModelConfig& config) {
+  std::size_t input = config.hidden_size, wide = 0;
+  for (const DecoderLayer& layer : NetworkOf(config).layers) {
+    const AttentionSpec& attention = layer.attention;
+    input = std::max(input, attention.query_columns());
+    wide = std::max({wide, attention.query_columns() + 2 * attention.key_columns(),
+                     std::visit([](const auto& mlp) { return WideColumns(mlp); }, layer.mlp)});
+  }
+  return input + wide;
 }
 
 void ForwardPass::Embed(const ForwardModel& model, std::span<const std::uint32_t> ids,
@@ -74,21 +88,21 @@ void ForwardPass::Embed(const ForwardModel& model, std::span<const std::uint32_t
   hidden.Resize(ids.size(), model.config().hidden_size);
   std::vector<RowCodec> codecs(runner_.threads);
   runner_.ForEach(ids.size(), [&](std::size_t t, unsigned worker) {
-    model.weights().ReadRows(TensorRole::kTokenEmbedding, -1, ids[t], 1, codecs[worker],
+    model.weights().ReadRows({TensorRole::kTokenEmbedding}, ids[t], 1, codecs[worker],
                              hidden.Row(t));
   });
 }
 
 void ForwardPass::RunLayer(const ForwardModel& model, std::int32_t layer, Matrix& hidden) {
-  Normalize(model, TensorRole::kAttentionNorm, layer, hidden);
-  Multiply(model, TensorRole::kAttentionQkv, layer, wide_);
-  RotateQueriesAndKeys(model);
-  Attend(model);
-  AddProduct(model, TensorRole::kAttentionOutput, layer, input_, hidden);
+  const DecoderLayer& spec = model.network().layers[static_cast<std::size_t>(layer)];
+  Normalize(model, spec.attention_norm, {TensorRole::kAttentionNorm, layer}, hidden);
+  Multiply(model, {TensorRole::kAttentionQkv, layer}, wide_);
+  RotateQueriesAndKeys(model, spec.attention);
+  Attend(model, spec.attention);
+  AddProduct(model, {TensorRole::kAttentionOutput, layer}, input_, hidden);
 
-  Normalize(model, TensorRole::kMlpNorm, layer, hidden);
-  MultiplyGateUp(model, layer);
-  AddProduct(model, TensorRole::kMlpDown, layer, wide_, hidden);
+  Normalize(model, spec.mlp_norm, {TensorRole::kMlpNorm, layer}, hidden);
+  std::visit([&](const auto& mlp) { AddMlp(model, mlp, layer, hidden); }, spec.mlp);
 
   runner_.ForEach(hidden.n_rows / model.n_ctx(), [&](std::size_t window, unsigned) {
     const std::span<const float> rows =
@@ -102,11 +116,11 @@ void ForwardPass::RunLayer(const ForwardModel& model, std::int32_t layer, Matrix
 
 void ForwardPass::NormalizeOutput(const ForwardModel& model, const Matrix& hidden,
                                   std::span<const std::size_t> positions, Matrix& out) const {
-  const std::vector<float> weight = ReadNorm(model, TensorRole::kOutputNorm, -1);
+  const std::vector<float> weight = ReadNorm(model, {TensorRole::kOutputNorm});
   out.Resize(positions.size(), hidden.n_columns);
   for (std::size_t i = 0; i < positions.size(); ++i) {
-    runner_.kernels->rms_norm(hidden.Row(positions[i]).data(), weight.data(),
-                              model.config().rms_norm_eps, hidden.n_columns, out.Row(i).data());
+    NormalizeRow(*runner_.kernels, model.network().output_norm, hidden.Row(positions[i]), weight,
+                 out.Row(i));
   }
 }
 
@@ -119,23 +133,21 @@ void ForwardPass::ForEachRow(std::size_t n_rows,
   });
 }
 
-// input_ = rms_norm(hidden)
-void ForwardPass::Normalize(const ForwardModel& model, TensorRole role, std::int32_t layer,
+// input_ = norm(hidden)
+void ForwardPass::Normalize(const ForwardModel& model, const NormSpec& norm, WeightId id,
                             const Matrix& hidden) {
-  const std::vector<float> weight = ReadNorm(model, role, layer);
+  const std::vector<float> weight = ReadNorm(model, id);
   input_.Resize(hidden.n_rows, hidden.n_columns);
   ForEachRow(hidden.n_rows, [&](std::size_t t) {
-    runner_.kernels->rms_norm(hidden.Row(t).data(), weight.data(), model.config().rms_norm_eps,
-                              hidden.n_columns, input_.Row(t).data());
+    NormalizeRow(*runner_.kernels, norm, hidden.Row(t), weight, input_.Row(t));
   });
 }
 
 // out = input_ * transposed(weight)
-void ForwardPass::Multiply(const ForwardModel& model, TensorRole role, std::int32_t layer,
-                           Matrix& out) const {
-  const WeightShape shape = ShapeOf(model.config(), role);
+void ForwardPass::Multiply(const ForwardModel& model, WeightId id, Matrix& out) const {
+  const WeightShape shape = ShapeOf(model.config(), id.role);
   out.Resize(input_.n_rows, shape.n_rows);
-  ForEachTile(runner_, model.weights(), role, layer, shape,
+  ForEachTile(runner_, model.weights(), id, shape,
               [&](std::size_t first_row, std::span<const float> rows, unsigned) {
                 runner_.kernels->multiply(input_.values.data(), input_.n_rows, input_.n_columns,
                                           rows.data(), rows.size() / input_.n_columns,
@@ -143,13 +155,20 @@ void ForwardPass::Multiply(const ForwardModel& model, TensorRole role, std::int3
               });
 }
 
+void ForwardPass::AddMlp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer,
+                         Matrix& hidden) {
+  MultiplyGateUp(model, mlp, layer);
+  AddProduct(model, {TensorRole::kMlpDown, layer}, wide_, hidden);
+}
+
 // wide_ = silu(gate(input_)) * up(input_), tile by tile: neither factor is stored whole.
-void ForwardPass::MultiplyGateUp(const ForwardModel& model, std::int32_t layer) {
+void ForwardPass::MultiplyGateUp(const ForwardModel& model, const GatedMlp& mlp,
+                                 std::int32_t layer) {
   struct Worker {
     RowCodec codec;
     std::vector<float> rows, gate, up;
   };
-  const std::size_t n_inner = model.config().intermediate_size;
+  const std::size_t n_inner = mlp.intermediate_size;
   const std::size_t n_tokens = input_.n_rows;
   wide_.Resize(n_tokens, n_inner);
   std::vector<Worker> workers(runner_.threads);
@@ -160,7 +179,7 @@ void ForwardPass::MultiplyGateUp(const ForwardModel& model, std::int32_t layer) 
     worker.rows.resize(n * input_.n_columns);
     const auto multiply = [&](std::size_t first_row, std::vector<float>& out) {
       out.resize(n_tokens * n);
-      model.weights().ReadRows(TensorRole::kMlpGateUp, layer, first_row, n, worker.codec,
+      model.weights().ReadRows({TensorRole::kMlpGateUp, layer}, first_row, n, worker.codec,
                                worker.rows);
       runner_.kernels->multiply(input_.values.data(), n_tokens, input_.n_columns,
                                 worker.rows.data(), n, out.data(), n);
@@ -175,13 +194,13 @@ void ForwardPass::MultiplyGateUp(const ForwardModel& model, std::int32_t layer) 
 }
 
 // hidden += x * transposed(weight)
-void ForwardPass::AddProduct(const ForwardModel& model, TensorRole role, std::int32_t layer,
-                             const Matrix& x, Matrix& hidden) const {
+void ForwardPass::AddProduct(const ForwardModel& model, WeightId id, const Matrix& x,
+                             Matrix& hidden) const {
   struct Worker {
     std::vector<float> product;
   };
   std::vector<Worker> workers(runner_.threads);
-  ForEachTile(runner_, model.weights(), role, layer, ShapeOf(model.config(), role),
+  ForEachTile(runner_, model.weights(), id, ShapeOf(model.config(), id.role),
               [&](std::size_t first_row, std::span<const float> rows, unsigned i) {
                 const std::size_t n = rows.size() / x.n_columns;
                 std::vector<float>& product = workers[i].product;
@@ -193,42 +212,40 @@ void ForwardPass::AddProduct(const ForwardModel& model, TensorRole role, std::in
               });
 }
 
-void ForwardPass::RotateQueriesAndKeys(const ForwardModel& model) {
-  const ModelConfig& config = model.config();
-  const std::size_t n_rotated = std::size_t{config.n_heads} + config.n_kv_heads;  // K follows Q
+void ForwardPass::RotateQueriesAndKeys(const ForwardModel& model, const AttentionSpec& spec) {
+  const std::size_t n_rotated = std::size_t{spec.n_heads} + spec.n_kv_heads;  // K follows Q
   ForEachRow(wide_.n_rows, [&](std::size_t t) {
     const std::size_t position = t % model.n_ctx();
     for (std::size_t head = 0; head < n_rotated; ++head) {
-      runner_.kernels->rotate(wide_.Row(t).data() + head * config.head_dim,
+      runner_.kernels->rotate(wide_.Row(t).data() + head * spec.head_dim,
                               model.cosines().Row(position).data(),
-                              model.sines().Row(position).data(), config.rope_dim / 2);
+                              model.sines().Row(position).data(), spec.rope_dim / 2);
     }
   });
 }
 
 // input_ = attention over wide_; a query head shares its key and value with its neighbours.
-void ForwardPass::Attend(const ForwardModel& model) {
-  const ModelConfig& config = model.config();
+void ForwardPass::Attend(const ForwardModel& model, const AttentionSpec& spec) {
   const std::size_t n_ctx = model.n_ctx();
-  input_.Resize(wide_.n_rows, QueryColumns(config));
+  input_.Resize(wide_.n_rows, spec.query_columns());
   std::vector<std::vector<float>> scores(runner_.threads);
-  runner_.ForEach(wide_.n_rows / n_ctx * config.n_heads, [&](std::size_t item, unsigned worker) {
-    const std::size_t head = item % config.n_heads;
-    const std::size_t kv_head = head / (config.n_heads / config.n_kv_heads);
-    const std::size_t first = item / config.n_heads * n_ctx;
+  runner_.ForEach(wide_.n_rows / n_ctx * spec.n_heads, [&](std::size_t item, unsigned worker) {
+    const std::size_t head = item % spec.n_heads;
+    const std::size_t kv_head = head / (spec.n_heads / spec.n_kv_heads);
+    const std::size_t first = item / spec.n_heads * n_ctx;
     const float* const q = wide_.Row(first).data();
-    const float* const k = q + QueryColumns(config) + kv_head * config.head_dim;
+    const float* const k = q + spec.query_columns() + kv_head * spec.head_dim;
     scores[worker].resize(kQueryBlock * n_ctx);
     runner_.kernels->attend(
-        {.q = q + head * config.head_dim,
+        {.q = q + head * spec.head_dim,
          .k = k,
-         .v = k + KeyColumns(config),
+         .v = k + spec.key_columns(),
          .stride = wide_.n_columns,
-         .out = input_.Row(first).data() + head * config.head_dim,
+         .out = input_.Row(first).data() + head * spec.head_dim,
          .out_stride = input_.n_columns,
          .n_positions = n_ctx,
-         .head_dim = config.head_dim,
-         .window = config.sliding_window == 0 ? n_ctx : std::size_t{config.sliding_window}},
+         .head_dim = spec.head_dim,
+         .window = spec.sliding_window == 0 ? n_ctx : std::size_t{spec.sliding_window}},
         scores[worker].data());
   });
 }

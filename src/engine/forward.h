@@ -1,10 +1,9 @@
-// The forward pass of the Phi-3 family in float32, for evaluation: many texts of one length at
-// once, layer by layer, so that each weight is read and decoded once for all of them.
+// The forward pass in float32, for evaluation: many texts of one length at once, layer by layer, so
+// that each weight is read and decoded once for all of them.
 //
 //   h = embedding[ids]
-//   each layer:  h += attention(rms_norm(h))
-//                h += down(silu(gate(x)) * up(x)),  x = rms_norm(h)
-//   logits = head(rms_norm(h))
+//   each layer:  h += attention(norm(h)); h += mlp(norm(h))   as model/architecture.h has them
+//   logits = head(norm(h))
 //
 // Memory is what the activations of a batch take and a few hundred rows of one weight a thread.
 #pragma once
@@ -18,6 +17,7 @@
 
 #include "engine/kernels.h"
 #include "io/parallel.h"
+#include "model/architecture.h"
 #include "stored/stored_model.h"
 
 namespace phiq::engine {
@@ -54,8 +54,8 @@ inline constexpr std::size_t kTileRows = 256;
 
 // Calls use(first_row, rows, worker) for each tile of a weight of that shape, on all threads.
 // Shapes    rows: [at most kTileRows, row_elements], finite.
-void ForEachTile(const Runner& runner, const WeightIndex& weights, TensorRole role,
-                 std::int32_t layer, const WeightShape& shape,
+void ForEachTile(const Runner& runner, const WeightIndex& weights, WeightId id,
+                 const WeightShape& shape,
                  const std::function<void(std::size_t first_row, std::span<const float> rows,
                                           unsigned worker)>& use);
 
@@ -68,6 +68,7 @@ class ForwardModel {
   const std::string& path() const noexcept { return model_.path(); }
   const ModelConfig& config() const noexcept { return model_.config(); }
   const WeightIndex& weights() const noexcept { return weights_; }
+  const Network& network() const noexcept { return network_; }
   std::size_t n_ctx() const noexcept { return cosines_.n_rows; }
   // [n_ctx, rope_dim / 2]
   const Matrix& cosines() const noexcept { return cosines_; }
@@ -76,6 +77,7 @@ class ForwardModel {
  private:
   const StoredModel& model_;
   WeightIndex weights_;
+  Network network_;
   Matrix cosines_, sines_;
 };
 
@@ -94,18 +96,18 @@ class ForwardPass {
 
   const Runner& runner() const noexcept { return runner_; }
   // Floats of activations for each token, those of the hidden state not counted.
-  static std::size_t ScratchFloats(const ModelConfig& config) noexcept;
+  static std::size_t ScratchFloats(const ModelConfig& config);
 
  private:
-  void Normalize(const ForwardModel& model, TensorRole role, std::int32_t layer,
+  void Normalize(const ForwardModel& model, const NormSpec& norm, WeightId id,
                  const Matrix& hidden);
-  void Multiply(const ForwardModel& model, TensorRole role, std::int32_t layer, Matrix& out) const;
-  void MultiplyGateUp(const ForwardModel& model, std::int32_t layer);
-  void AddProduct(const ForwardModel& model, TensorRole role, std::int32_t layer, const Matrix& x,
-                  Matrix& hidden) const;
+  void Multiply(const ForwardModel& model, WeightId id, Matrix& out) const;
+  void AddMlp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer, Matrix& hidden);
+  void MultiplyGateUp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer);
+  void AddProduct(const ForwardModel& model, WeightId id, const Matrix& x, Matrix& hidden) const;
   void ForEachRow(std::size_t n_rows, const std::function<void(std::size_t row)>& use) const;
-  void RotateQueriesAndKeys(const ForwardModel& model);
-  void Attend(const ForwardModel& model);
+  void RotateQueriesAndKeys(const ForwardModel& model, const AttentionSpec& spec);
+  void Attend(const ForwardModel& model, const AttentionSpec& spec);
 
   Runner runner_;
   Matrix input_;  // of a product: normalized or attended

@@ -80,7 +80,7 @@ class Scorer {
       std::vector<float>& logits = m == 0 ? worker.reference_logits : worker.logits;
       worker.rows.resize(n * hidden_size_);
       logits.resize(n * n_positions_);
-      models_[m].model->weights().ReadRows(TensorRole::kOutputHead, -1, first_token, n,
+      models_[m].model->weights().ReadRows({TensorRole::kOutputHead}, first_token, n,
                                            worker.codec, worker.rows);
       runner_.kernels->multiply(models_[m].x->values.data(), n_positions_, hidden_size_,
                                 worker.rows.data(), n, logits.data(), n);

@@ -1,4 +1,4 @@
-// config.json of Phi3ForCausalLM. Every number is checked here, so that no later room has to ask
+// config.json. Every number is checked here, so that no later room has to ask
 // whether a configuration makes sense; whether the weights agree is asked by DescribeModel.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -9,6 +9,7 @@
 
 #include "base/ascii.h"
 #include "base/limits.h"
+#include "model/architecture.h"
 #include "model/side_file.h"
 #include "phiq/model.h"
 #include "phiq/text.h"
@@ -16,7 +17,6 @@
 namespace phiq {
 namespace {
 
-constexpr std::string_view kArchitecture = "Phi3ForCausalLM";
 constexpr std::uint32_t kDefaultOriginalPositions = 4096;  // transformers' Phi3Config
 
 class ConfigReader {
@@ -86,15 +86,17 @@ class ConfigReader {
   std::vector<const Json*> rope_;
 };
 
-void CheckArchitecture(const ConfigReader& reader) {
+const Architecture& ReadArchitecture(const ConfigReader& reader) {
   const Json* found = reader.Find("architectures");
-  if (found != nullptr && *found == Json::array({kArchitecture})) return;
+  for (const Architecture* known : Architectures()) {
+    if (found != nullptr && *found == Json::array({known->class_name})) return *known;
+  }
   throw reader
       .Unsupported(fmt::format("architecture {} is not supported",
                                found == nullptr ? "(none given)" : Show(*found)))
       .Hint(
           fmt::format("phiq converts {}: Phi-3-mini, Phi-3.5-mini, Phi-3-medium, Phi-4, Phi-4-mini",
-                      kArchitecture));
+                      kPhi3.class_name));
 }
 
 void RefuseQuantized(const ConfigReader& reader) {
@@ -113,11 +115,11 @@ void RefuseQuantized(const ConfigReader& reader) {
 }
 
 // Settings that would make the model compute something else than what phiq writes.
-void CheckGraph(const ConfigReader& reader) {
+void CheckGraph(const ConfigReader& reader, const Architecture& architecture) {
   const Json* model_type = reader.Find("model_type");
-  if (model_type != nullptr && *model_type != "phi3") {
-    throw reader.Unsupported(
-        fmt::format("model_type {} is not supported, only phi3", Show(*model_type)));
+  if (model_type != nullptr && *model_type != architecture.model_type) {
+    throw reader.Unsupported(fmt::format("model_type {} is not supported, only {}",
+                                         Show(*model_type), architecture.model_type));
   }
   const Json* activation = reader.Find("hidden_act");
   if (activation != nullptr && *activation != "silu") {
@@ -264,11 +266,11 @@ ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn&,
         .Hint("a checkpoint folder holds config.json beside its weights");
   }
   const ConfigReader reader(*root, SidePath(folder, kName));
-  CheckArchitecture(reader);
+  const Architecture& architecture = ReadArchitecture(reader);
   if (quantized == QuantizedWeights::kRefuse) RefuseQuantized(reader);
-  CheckGraph(reader);
+  CheckGraph(reader, architecture);
   ModelConfig config;
-  config.architecture = kArchitecture;
+  config.architecture = architecture.class_name;
   ReadSizes(reader, config);
   ReadRope(reader, config);
   config.bos_token_id = ReadSpecialId(reader, "bos_token_id", config.vocab_size);

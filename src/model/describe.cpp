@@ -1,4 +1,5 @@
-// Gives every tensor of a Phi3ForCausalLM checkpoint its role, or stops and names it.
+// Gives every tensor of a checkpoint its role by the table of its architecture, or stops and names
+// it.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <fnmatch.h>
@@ -18,46 +19,17 @@
 namespace phiq {
 namespace {
 
-struct ExpectedTensor {
-  WeightId id;
-  std::string name;
-  std::vector<std::uint64_t> shape;
-  std::string_view origin;  // the keys of config.json that say so
-};
-
-std::string_view OriginOf(TensorRole role) noexcept {
-  switch (role) {
-    case TensorRole::kTokenEmbedding:
-    case TensorRole::kOutputHead:
-      return "vocab_size, hidden_size";
-    case TensorRole::kAttentionQkv:
-      return "(num_attention_heads + 2 * num_key_value_heads) * head size, hidden_size";
-    case TensorRole::kMlpGateUp:
-      return "2 * intermediate_size, hidden_size";
-    case TensorRole::kMlpDown:
-      return "hidden_size, intermediate_size";
-    default:
-      return "hidden_size";
-  }
-}
-
-// In the order of Model::tensors.
-std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config) {
-  std::vector<ExpectedTensor> expected;
-  for (const WeightId& id : WeightsOf(config)) {
-    const WeightShape shape = ShapeOf(config, id.role);
-    std::vector<std::uint64_t> dims = {shape.row_elements};
-    if (!IsNorm(id.role)) dims.insert(dims.begin(), shape.n_rows);
-    expected.push_back({id, CheckpointName(id), std::move(dims), OriginOf(id.role)});
-  }
-  return expected;
+// As a checkpoint has it: rows first; norms have one dimension.
+std::vector<std::uint64_t> DimsOf(const WeightInfo& weight) {
+  if (IsNorm(weight.id.role)) return {weight.shape.row_elements};
+  return {weight.shape.n_rows, weight.shape.row_elements};
 }
 
 bool IsWeightType(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
 }
 
-void CheckTensor(const SourceTensor& found, const ExpectedTensor& expected,
+void CheckTensor(const SourceTensor& found, const WeightInfo& expected,
                  const Checkpoint& checkpoint) {
   const std::string shard = checkpoint.shards()[found.shard].string();
   if (!IsWeightType(found.dtype)) {
@@ -67,13 +39,14 @@ void CheckTensor(const SourceTensor& found, const ExpectedTensor& expected,
         .Tensor(found.name)
         .Hint("usable: F32, F16, BF16");
   }
-  if (found.shape != expected.shape) {
+  const std::vector<std::uint64_t> dims = DimsOf(expected);
+  if (found.shape != dims) {
     throw Error(ErrorCode::kBadData,
                 fmt::format("shape [{}], expected shape [{}]", fmt::join(found.shape, ", "),
-                            fmt::join(expected.shape, ", ")))
+                            fmt::join(dims, ", ")))
         .In(shard)
         .Tensor(found.name)
-        .Hint(fmt::format("config.json: {}", expected.origin));
+        .Hint(fmt::format("config.json: {}", expected.keys));
   }
 }
 
@@ -104,11 +77,11 @@ bool IsIgnored(const std::string& name, const DescribeOptions& options) {
   });
 }
 
-void RefuseExtra(const Checkpoint& checkpoint, const std::vector<ExpectedTensor>& expected,
+void RefuseExtra(const Checkpoint& checkpoint, const std::vector<WeightInfo>& expected,
                  const DescribeOptions& options, const ModelConfig& config,
                  const CheckpointFolder& folder) {
   std::unordered_set<std::string_view> known;
-  for (const ExpectedTensor& tensor : expected) known.insert(tensor.name);
+  for (const WeightInfo& weight : expected) known.insert(weight.name);
   std::vector<std::string> extra;
   for (const SourceTensor& tensor : checkpoint.tensors()) {
     if (!known.contains(tensor.name) && !IsIgnored(tensor.name, options))
@@ -204,27 +177,29 @@ Model DescribeModel(const CheckpointFolder& folder, ModelConfig config,
                     const WarningFn& warn) {
   Model model;
   std::vector<std::string> missing;
-  const std::vector<ExpectedTensor> expected = ExpectedTensors(config);
-  for (const ExpectedTensor& tensor : expected) {
+  const std::vector<WeightInfo> expected = WeightsOf(config);
+  const SourceTensor* tied_head = nullptr;
+  for (const WeightInfo& weight : expected) {
     const bool is_tied_head =
-        tensor.id.role == TensorRole::kOutputHead && config.tie_word_embeddings;
-    const SourceTensor* found = checkpoint.Find(tensor.name);
+        weight.id.role == TensorRole::kOutputHead && config.tie_word_embeddings;
+    const SourceTensor* found = checkpoint.Find(weight.name);
     if (found == nullptr) {
-      if (!is_tied_head) missing.push_back(tensor.name);
+      if (!is_tied_head) missing.push_back(weight.name);
       continue;
     }
-    CheckTensor(*found, tensor, checkpoint);
-    if (is_tied_head) continue;
+    CheckTensor(*found, weight, checkpoint);
+    if (is_tied_head) {
+      tied_head = found;
+      continue;
+    }
     model.tensors.push_back(
-        {tensor.id.role, tensor.id.layer, found->name, found->shape, found->dtype});
+        {weight.id.role, weight.id.layer, found->name, found->shape, found->dtype});
   }
   RefuseMissing(missing, config, folder);
   RefuseExtra(checkpoint, expected, options, config, folder);
   // From here on the weights are those that the configuration promises.
-  const SourceTensor* head = checkpoint.Find("lm_head.weight");
-  if (config.tie_word_embeddings && head != nullptr) {
-    CheckTiedHead(checkpoint, *checkpoint.Find(model.tensors.front().name), *head);
-  }
+  if (tied_head != nullptr)
+    CheckTiedHead(checkpoint, *checkpoint.Find(model.tensors.front().name), *tied_head);
   model.name = folder.model_name();
   model.repository_id = folder.repository_id();
   if (options.tokenizer) {

@@ -1,80 +1,128 @@
+// Fills the names and sizes of an architecture's table in for one configuration.
 #include "model/weights.h"
 
 #include <fmt/format.h>
 
-#include <string_view>
+#include <algorithm>
+#include <charconv>
+
+#include "phiq/error.h"
 
 namespace phiq {
 namespace {
 
-std::string_view LayerName(TensorRole role) noexcept {
-  switch (role) {
-    case TensorRole::kAttentionNorm:
-      return "input_layernorm";
-    case TensorRole::kAttentionQkv:
-      return "self_attn.qkv_proj";
-    case TensorRole::kAttentionOutput:
-      return "self_attn.o_proj";
-    case TensorRole::kMlpNorm:
-      return "post_attention_layernorm";
-    case TensorRole::kMlpGateUp:
-      return "mlp.gate_up_proj";
-    case TensorRole::kMlpDown:
-      return "mlp.down_proj";
-    default:
-      return "";
+constexpr std::string_view kLayerMark = "{}";
+constexpr std::string_view kWeightEnd = ".weight";
+
+bool IsOfLayer(const WeightSpec& spec) { return spec.name.find(kLayerMark) != spec.name.npos; }
+
+std::string NameOf(std::string_view pattern, std::int32_t layer) {
+  std::string name(pattern);
+  if (const std::size_t at = name.find(kLayerMark); at != std::string::npos)
+    name.replace(at, kLayerMark.size(), fmt::format("{}", layer));
+  return name;
+}
+
+const Architecture& ArchitectureOf(const ModelConfig& config) {
+  if (const Architecture* found = FindArchitecture(config.architecture)) return *found;
+  throw Error(ErrorCode::kInternal,
+              fmt::format("no architecture is called '{}'", config.architecture));
+}
+
+const WeightSpec& SpecOf(const ModelConfig& config, TensorRole role) {
+  const std::span<const WeightSpec> specs = ArchitectureOf(config).weights;
+  const auto found = std::ranges::find(specs, role, &WeightSpec::role);
+  if (found != specs.end()) return *found;
+  throw Error(ErrorCode::kInternal,
+              fmt::format("{} has no weight {}", config.architecture, RoleName(role)));
+}
+
+WeightInfo InfoOf(const ModelConfig& config, const WeightSpec& spec, WeightId id) {
+  WeightInfo info;
+  info.id = id;
+  info.name = NameOf(spec.name, id.layer);
+  info.shape = {spec.n_rows(config), spec.row_elements(config)};
+  info.keys = spec.keys;
+  std::uint64_t row = 0;
+  for (const PartSpec& part : spec.parts) {
+    const std::uint64_t n_rows = part.n_rows(config);
+    info.parts.push_back({part.part, NameOf(part.name, id.layer), row, n_rows});
+    row += n_rows;
   }
+  return info;
+}
+
+// The layer that stands in `name` where `pattern` has its mark; -1: the pattern has none.
+std::optional<std::int32_t> MatchName(std::string_view pattern, std::string_view name) {
+  const std::size_t at = pattern.find(kLayerMark);
+  if (at == std::string_view::npos)
+    return pattern == name ? std::optional<std::int32_t>(-1) : std::nullopt;
+  const std::string_view end = pattern.substr(at + kLayerMark.size());
+  if (!name.starts_with(pattern.substr(0, at)) || !name.ends_with(end)) return std::nullopt;
+  std::int32_t layer = 0;
+  const auto [stop, problem] = std::from_chars(name.data() + at, name.data() + name.size(), layer);
+  if (problem != std::errc() || layer < 0 || NameOf(pattern, layer) != name) return std::nullopt;
+  return layer;
 }
 
 }  // namespace
 
-std::vector<WeightId> WeightsOf(const ModelConfig& config) {
-  using enum TensorRole;
-  std::vector<WeightId> weights = {{kTokenEmbedding, -1}};
-  for (std::uint32_t i = 0; i < config.n_layers; ++i) {
-    for (const TensorRole role :
-         {kAttentionNorm, kAttentionQkv, kAttentionOutput, kMlpNorm, kMlpGateUp, kMlpDown})
-      weights.push_back({role, static_cast<std::int32_t>(i)});
+const Architecture* FindArchitecture(std::string_view class_name) noexcept {
+  const std::span<const Architecture* const> all = Architectures();
+  const auto found = std::ranges::find(all, class_name, &Architecture::class_name);
+  return found == all.end() ? nullptr : *found;
+}
+
+Network NetworkOf(const ModelConfig& config) { return ArchitectureOf(config).network(config); }
+
+std::vector<WeightInfo> WeightsOf(const ModelConfig& config) {
+  const std::span<const WeightSpec> specs = ArchitectureOf(config).weights;
+  std::vector<WeightInfo> weights;
+  for (auto spec = specs.begin(); spec != specs.end();) {
+    if (!IsOfLayer(*spec)) {
+      weights.push_back(InfoOf(config, *spec, {spec->role}));
+      ++spec;
+      continue;
+    }
+    const auto end = std::find_if_not(spec, specs.end(), IsOfLayer);
+    for (std::uint32_t i = 0; i < config.n_layers; ++i) {
+      for (auto of_layer = spec; of_layer != end; ++of_layer) {
+        weights.push_back(
+            InfoOf(config, *of_layer, {of_layer->role, static_cast<std::int32_t>(i)}));
+      }
+    }
+    spec = end;
   }
-  weights.push_back({kOutputNorm, -1});
-  weights.push_back({kOutputHead, -1});
   return weights;
 }
 
-std::string CheckpointName(WeightId weight) {
-  switch (weight.role) {
-    case TensorRole::kTokenEmbedding:
-      return "model.embed_tokens.weight";
-    case TensorRole::kOutputHead:
-      return "lm_head.weight";
-    case TensorRole::kOutputNorm:
-      return "model.norm.weight";
-    default:
-      return fmt::format("model.layers.{}.{}.weight", weight.layer, LayerName(weight.role));
-  }
+WeightInfo InfoOf(const ModelConfig& config, WeightId id) {
+  return InfoOf(config, SpecOf(config, id.role), id);
 }
 
-WeightShape ShapeOf(const ModelConfig& config, TensorRole role) noexcept {
-  const std::uint64_t hidden = config.hidden_size;
-  const std::uint64_t inner = config.intermediate_size;
-  switch (role) {
-    case TensorRole::kTokenEmbedding:
-    case TensorRole::kOutputHead:
-      return {config.vocab_size, hidden};
-    case TensorRole::kOutputNorm:
-    case TensorRole::kAttentionNorm:
-    case TensorRole::kMlpNorm:
-      return {1, hidden};
-    case TensorRole::kAttentionQkv:
-      return {hidden + 2ULL * config.n_kv_heads * config.head_dim, hidden};
-    case TensorRole::kAttentionOutput:
-      return {hidden, hidden};
-    case TensorRole::kMlpGateUp:
-      return {2 * inner, hidden};
-    case TensorRole::kMlpDown:
-      return {hidden, inner};
+std::string CheckpointName(const ModelConfig& config, WeightId id) {
+  return NameOf(SpecOf(config, id.role).name, id.layer);
+}
+
+std::string ModuleName(const ModelConfig& config, WeightId id) {
+  std::string name = CheckpointName(config, id);
+  if (name.ends_with(kWeightEnd)) name.resize(name.size() - kWeightEnd.size());
+  return name;
+}
+
+std::optional<WeightId> FindWeight(std::string_view name) {
+  for (const Architecture* architecture : Architectures()) {
+    for (const WeightSpec& spec : architecture->weights) {
+      if (const std::optional<std::int32_t> layer = MatchName(spec.name, name))
+        return WeightId{spec.role, *layer};
+    }
   }
-  return {};
+  return std::nullopt;
+}
+
+WeightShape ShapeOf(const ModelConfig& config, TensorRole role) {
+  const WeightSpec& spec = SpecOf(config, role);
+  return {spec.n_rows(config), spec.row_elements(config)};
 }
 
 }  // namespace phiq

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "model/architecture.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
@@ -69,6 +70,9 @@ void CheckMlxModel(const ModelConfig& config) {
   const auto unsupported = [](std::string message) {
     return Error(ErrorCode::kUnsupported, std::move(message)).In("config.json");
   };
+  // mlx-lm has its models by name, with names of their own for the weights.
+  if (config.architecture != kPhi3.class_name)
+    throw unsupported(fmt::format("mlx-lm has no {}", Escape(config.architecture)));
   if (config.rope_scaling == RopeScalingType::kYarn)
     throw unsupported("rope type yarn is not in mlx-lm's phi3");
   // mlx-lm rounds down for each head, phiq over the whole width.

@@ -7,6 +7,7 @@
 #include <array>
 #include <utility>
 
+#include "model/weights.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
@@ -55,7 +56,7 @@ class Planner {
     }
     if (tied_ && !shared_) {
       PlanLine head = LineOf(model_.tensors[embedding_]);
-      head.name = "lm_head.weight";
+      head.name = CheckpointName(model_.config, {TensorRole::kOutputHead});
       head.role = TensorRole::kOutputHead;
       AddMatrix(std::move(head), wanted_.back());
     }
@@ -197,7 +198,7 @@ class Planner {
       if (tensor.role == TensorRole::kTokenEmbedding) embedding_ = i;
     }
     if (tied_) {
-      subjects.push_back({{"lm_head.weight"}, false});
+      subjects.push_back({{CheckpointName(model_.config, {TensorRole::kOutputHead})}, false});
       roles.push_back(TensorRole::kOutputHead);
       layers.push_back(-1);
     }
@@ -229,9 +230,9 @@ class Planner {
     if (head.bits > 0 && !recipe_.shares_tied_embedding) {
       embedding.reason += IsDynamic() ? ""
                                       : fmt::format(
-                                            " (--tensor-type embed_tokens=int{} shares the "
+                                            " (--tensor-type {}=int{} shares the "
                                             "head's tensor)",
-                                            head.bits);
+                                            EmbeddingWord(), head.bits);
       return;
     }
     if (head.bits == 8 && !Runs(OnnxRuntime::k1_24)) {
@@ -240,6 +241,12 @@ class Planner {
       return;
     }
     embedding = {head.bits, "tied: the output head too", false};
+  }
+
+  // A short pattern of a rule that finds the embedding: the last word of its name.
+  std::string EmbeddingWord() const {
+    const std::string name = ModuleName(model_.config, {TensorRole::kTokenEmbedding});
+    return name.substr(name.rfind('.') + 1);
   }
 
   // True when the output may need `version`.
@@ -271,29 +278,24 @@ class Planner {
   // A matrix product's weight; gate and up (and on dml q, k and v) are products of their own.
   void AddMatrix(PlanLine line, const Wanted& wanted) {
     const ModelConfig& config = model_.config;
-    std::vector<std::pair<TensorPart, std::uint64_t>> parts = {{TensorPart::kWhole, line.n_rows()}};
-    if (line.role == TensorRole::kMlpGateUp) {
-      parts = {{TensorPart::kGate, config.intermediate_size},
-               {TensorPart::kUp, config.intermediate_size}};
-    } else if (line.role == TensorRole::kAttentionQkv && plan_.onnx.ep == ExecutionProvider::kDml) {
-      const std::uint64_t kv = std::uint64_t{config.n_kv_heads} * config.head_dim;
-      parts = {{TensorPart::kQuery, std::uint64_t{config.n_heads} * config.head_dim},
-               {TensorPart::kKey, kv},
-               {TensorPart::kValue, kv}};
-    }
-    for (const auto& [part, n_rows] : parts) {
+    std::vector<WeightPart> parts;
+    if (line.role == TensorRole::kMlpGateUp ||
+        (line.role == TensorRole::kAttentionQkv && plan_.onnx.ep == ExecutionProvider::kDml))
+      parts = InfoOf(config, {line.role, line.layer}).parts;
+    if (parts.empty()) parts.push_back({TensorPart::kWhole, "", 0, line.n_rows()});
+    for (const WeightPart& part : parts) {
       PlanLine piece = line;
-      piece.part = part;
-      piece.shape[0] = n_rows;
+      piece.part = part.part;
+      piece.first_row = part.first_row;
+      piece.shape[0] = part.n_rows;
       int bits = wanted.bits;
       std::string reason = wanted.reason;
       if (recipe_.more_bits_in_some_layers && !wanted.by_rule &&
-          HasMoreBits(config, line.role, part, line.layer)) {
+          HasMoreBits(config, line.role, part.part, line.layer)) {
         bits = 8;
         reason = fmt::format("{}: more bits in the outer eighths and every third layer between",
                              recipe_.name);
       }
-      line.first_row += n_rows;
       if (bits == 0) {
         AddFloats(std::move(piece), std::move(reason));
         continue;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "model/rope.h"
+#include "model/weights.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 #include "plan/gguf_recipe.h"
@@ -149,7 +150,7 @@ std::vector<RuleSubject> SubjectsOf(const Model& model) {
   for (const ModelTensor& tensor : model.tensors) {
     RuleSubject subject{{tensor.name}, IsNorm(tensor.role)};
     if (tied && tensor.role == TensorRole::kTokenEmbedding)
-      subject.names.push_back("lm_head.weight");
+      subject.names.push_back(CheckpointName(model.config, {TensorRole::kOutputHead}));
     subjects.push_back(std::move(subject));
   }
   return subjects;

@@ -44,17 +44,15 @@ Model Describe(const StoredModel& stored, const WeightIndex& weights, const Warn
   model.name = stored.name();
   model.repository_id = stored.repository_id();
   model.config = stored.config();
-  for (const WeightId& id : WeightsOf(model.config)) {
-    if (weights.StoredAs(id) != id) continue;  // a tied head
-    const StoredPiece& piece = weights.PieceOf(id, 0);
+  for (const WeightInfo& weight : WeightsOf(model.config)) {
+    if (weights.StoredAs(weight.id) != weight.id) continue;  // a tied head
     ModelTensor tensor;
-    tensor.role = id.role;
-    tensor.layer = id.layer;
-    const WeightShape shape = ShapeOf(model.config, id.role);
-    tensor.name = piece.n_rows == shape.n_rows ? piece.name : CheckpointName(id);
-    tensor.shape = {shape.row_elements};
-    if (!IsNorm(id.role)) tensor.shape.insert(tensor.shape.begin(), shape.n_rows);
-    tensor.dtype = FloatsOf(piece.encoding);
+    tensor.role = weight.id.role;
+    tensor.layer = weight.id.layer;
+    tensor.name = weight.name;
+    tensor.shape = {weight.shape.row_elements};
+    if (!IsNorm(weight.id.role)) tensor.shape.insert(tensor.shape.begin(), weight.shape.n_rows);
+    tensor.dtype = FloatsOf(weights.PieceOf(weight.id, 0).encoding);
     model.tensors.push_back(std::move(tensor));
   }
   model.tokenizer = stored.ReadTokenizer(warn);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -129,22 +130,22 @@ class WeightIndex {
   //
   // Throws   kNumeric: NaN or Inf, with the piece, the block and its row.
   // Threads  safe, with a codec for each.
-  void ReadRows(TensorRole role, std::int32_t layer, std::uint64_t first_row, std::uint64_t n_rows,
-                RowCodec& codec, std::span<float> out) const;
+  void ReadRows(WeightId id, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
+                std::span<float> out) const;
 
   struct Part {
     std::size_t piece = 0;
     std::uint64_t first_row = 0, n_rows = 0;  // of the weight
   };
   // The pieces of a weight by their first rows.
-  std::span<const Part> PartsOf(TensorRole role, std::int32_t layer) const;
+  std::span<const Part> PartsOf(WeightId id) const;
   // Calls use(piece, its first row, weight's first row, n_rows) for each run of rows of
   // [first_row, first_row + n_rows) that one piece holds.
   template <typename Use>
   void ForEachRun(WeightId weight, std::uint64_t first_row, std::uint64_t n_rows,
                   const Use& use) const {
     const std::uint64_t end = first_row + n_rows;
-    for (const Part& part : PartsOf(weight.role, weight.layer)) {
+    for (const Part& part : PartsOf(weight)) {
       const std::uint64_t begin_here = std::max(part.first_row, first_row);
       const std::uint64_t end_here = std::min(part.first_row + part.n_rows, end);
       if (begin_here < end_here)
@@ -160,8 +161,14 @@ class WeightIndex {
   const StoredModel& model() const noexcept { return model_; }
 
  private:
+  struct Weight {
+    std::uint64_t row_elements = 0;
+    std::vector<Part> parts;
+  };
+  const Weight& Find(WeightId id) const;
+
   const StoredModel& model_;
-  std::vector<std::vector<Part>> parts_;  // by weight
+  std::map<WeightId, Weight> weights_;
 };
 
 // The model that a file stores, described: what plans are made from. Reads the tokenizer.

@@ -11,20 +11,6 @@
 namespace phiq {
 namespace {
 
-constexpr std::size_t kOuterRoles = 3;  // embedding, head, output norm
-constexpr std::size_t kLayerRoles = 6;
-
-// The place of a weight in WeightIndex::parts_: the outer ones first.
-std::size_t SlotOf(WeightId weight) noexcept {
-  const auto role = static_cast<std::size_t>(weight.role);
-  return role < kOuterRoles ? role : role + kLayerRoles * static_cast<std::size_t>(weight.layer);
-}
-
-bool IsWeightOf(WeightId weight, const ModelConfig& config) noexcept {
-  if (static_cast<std::size_t>(weight.role) < kOuterRoles) return weight.layer == -1;
-  return weight.layer >= 0 && static_cast<std::uint32_t>(weight.layer) < config.n_layers;
-}
-
 Error BadPiece(const StoredModel& model, const StoredPiece& piece, std::string message) {
   return Error(ErrorCode::kBadData, std::move(message)).In(model.path()).Tensor(piece.name);
 }
@@ -46,12 +32,15 @@ Error NonFinite(const StoredModel& model, const StoredPiece& piece, std::uint64_
 
 WeightIndex::WeightIndex(const StoredModel& model) : model_(model) {
   const ModelConfig& config = model.config();
-  parts_.resize(kOuterRoles + kLayerRoles * config.n_layers);
+  const std::vector<WeightInfo> weights = WeightsOf(config);
+  for (const WeightInfo& weight : weights)
+    weights_[weight.id].row_elements = weight.shape.row_elements;
   const std::span<const StoredPiece> pieces = model.pieces();
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     const StoredPiece& piece = pieces[i];
     const WeightId id = {piece.role, piece.layer};
-    if (!IsWeightOf(id, config)) {
+    const auto weight = weights_.find(id);
+    if (weight == weights_.end()) {
       throw BadPiece(
           model, piece,
           fmt::format("layer {} of a model with {} layers", piece.layer, config.n_layers));
@@ -61,56 +50,57 @@ WeightIndex::WeightIndex(const StoredModel& model) : model_(model) {
         piece.first_row > shape.n_rows - piece.n_rows) {
       throw BadPiece(model, piece,
                      fmt::format("is {} x {}, from row {} of {}, which has {} x {}", piece.n_rows,
-                                 piece.row_elements, piece.first_row, CheckpointName(id),
+                                 piece.row_elements, piece.first_row, CheckpointName(config, id),
                                  shape.n_rows, shape.row_elements));
     }
-    parts_[SlotOf(id)].push_back({i, piece.first_row, piece.n_rows});
+    weight->second.parts.push_back({i, piece.first_row, piece.n_rows});
   }
-  for (const WeightId& id : WeightsOf(config)) {
-    std::vector<Part>& parts = parts_[SlotOf(id)];
-    if (id.role == TensorRole::kOutputHead && parts.empty() && config.tie_word_embeddings) {
-      parts = parts_[SlotOf({TensorRole::kTokenEmbedding, -1})];
+  for (const WeightInfo& weight : weights) {
+    std::vector<Part>& parts = weights_[weight.id].parts;
+    if (weight.id.role == TensorRole::kOutputHead && parts.empty() && config.tie_word_embeddings) {
+      parts = weights_[{TensorRole::kTokenEmbedding}].parts;
       continue;
     }
     std::ranges::stable_sort(parts, {}, &Part::first_row);
     std::uint64_t row = 0;
     for (const Part& part : parts) {
       if (part.first_row < row) {
-        throw BadPiece(
-            model, pieces[part.piece],
-            fmt::format("row {} of {} is stored twice", part.first_row, CheckpointName(id)));
+        throw BadPiece(model, pieces[part.piece],
+                       fmt::format("row {} of {} is stored twice", part.first_row, weight.name));
       }
       if (part.first_row > row) break;
       row += part.n_rows;
     }
-    const std::uint64_t n_rows = ShapeOf(config, id.role).n_rows;
-    if (row == n_rows) continue;
+    if (row == weight.shape.n_rows) continue;
     throw Error(ErrorCode::kBadData, row == 0 && parts.empty()
-                                         ? fmt::format("{} is missing", CheckpointName(id))
+                                         ? fmt::format("{} is missing", weight.name)
                                          : fmt::format("{} is missing from row {} of {} on",
-                                                       CheckpointName(id), row, n_rows))
+                                                       weight.name, row, weight.shape.n_rows))
         .In(model.path());
   }
 }
 
-std::span<const WeightIndex::Part> WeightIndex::PartsOf(TensorRole role, std::int32_t layer) const {
-  const WeightId id = {role, layer};
-  if (!IsWeightOf(id, model_.config())) {
-    throw Error(ErrorCode::kInternal,
-                fmt::format("no weight {} in layer {}", RoleName(role), layer));
-  }
-  return parts_[SlotOf(id)];
+const WeightIndex::Weight& WeightIndex::Find(WeightId id) const {
+  const auto found = weights_.find(id);
+  if (found != weights_.end()) return found->second;
+  throw Error(ErrorCode::kInternal,
+              fmt::format("no weight {} in layer {}", RoleName(id.role), id.layer));
+}
+
+std::span<const WeightIndex::Part> WeightIndex::PartsOf(WeightId id) const {
+  return Find(id).parts;
 }
 
 const StoredPiece& WeightIndex::PieceOf(WeightId weight, std::uint64_t row) const {
-  for (const Part& part : PartsOf(weight.role, weight.layer))
+  for (const Part& part : PartsOf(weight))
     if (row >= part.first_row && row - part.first_row < part.n_rows)
       return model_.pieces()[part.piece];
-  throw Error(ErrorCode::kInternal, fmt::format("no row {} of {}", row, CheckpointName(weight)));
+  throw Error(ErrorCode::kInternal,
+              fmt::format("no row {} of {}", row, CheckpointName(model_.config(), weight)));
 }
 
 WeightId WeightIndex::StoredAs(WeightId weight) const {
-  const StoredPiece& piece = model_.pieces()[PartsOf(weight.role, weight.layer).front().piece];
+  const StoredPiece& piece = model_.pieces()[PartsOf(weight).front().piece];
   return {piece.role, piece.layer};
 }
 
@@ -125,12 +115,12 @@ std::uint64_t WeightIndex::StoredBytes(WeightId weight, std::uint64_t first_row,
   return sum;
 }
 
-void WeightIndex::ReadRows(TensorRole role, std::int32_t layer, std::uint64_t first_row,
-                           std::uint64_t n_rows, RowCodec& codec, std::span<float> out) const {
-  const std::uint64_t n = ShapeOf(model_.config(), role).row_elements;
+void WeightIndex::ReadRows(WeightId id, std::uint64_t first_row, std::uint64_t n_rows,
+                           RowCodec& codec, std::span<float> out) const {
+  const std::uint64_t n = Find(id).row_elements;
   std::uint64_t n_found = 0;
   ForEachRun(
-      {role, layer}, first_row, n_rows,
+      id, first_row, n_rows,
       [&](std::size_t piece, std::uint64_t row, std::uint64_t weight_row, std::uint64_t n_here) {
         const std::span<float> rows = out.subspan((weight_row - first_row) * n, n_here * n);
         model_.ReadRows(piece, row, n_here, codec, rows);
@@ -139,8 +129,9 @@ void WeightIndex::ReadRows(TensorRole role, std::int32_t layer, std::uint64_t fi
         n_found += n_here;
       });
   if (n_found == n_rows) return;
-  throw Error(ErrorCode::kInternal, fmt::format("rows {} to {} of {}", first_row,
-                                                first_row + n_rows, CheckpointName({role, layer})));
+  throw Error(ErrorCode::kInternal,
+              fmt::format("rows {} to {} of {}", first_row, first_row + n_rows,
+                          CheckpointName(model_.config(), id)));
 }
 
 }  // namespace phiq

@@ -75,7 +75,7 @@ TEST_P(ReferenceLogits, AreReached) {
   const std::size_t vocab_size = model.config().vocab_size;
   ASSERT_EQ(expected.size(), kept.size() * vocab_size);
   std::vector<float> logits(expected.size());
-  ForEachTile(pass.runner(), model.weights(), TensorRole::kOutputHead, -1,
+  ForEachTile(pass.runner(), model.weights(), {TensorRole::kOutputHead},
               ShapeOf(model.config(), TensorRole::kOutputHead),
               [&](std::size_t first_row, std::span<const float> rows, unsigned) {
                 pass.runner().kernels->multiply(x.values.data(), x.n_rows, x.n_columns, rows.data(),

@@ -141,7 +141,7 @@ TEST_F(GgufModel, ReadsItsRows) {
   const WeightIndex index(*model);
   RowCodec codec;
   std::vector<float> rows(6);
-  index.ReadRows(TensorRole::kMlpDown, 0, 2, 2, codec, rows);
+  index.ReadRows({TensorRole::kMlpDown, 0}, 2, 2, codec, rows);
   EXPECT_EQ(rows, (std::vector<float>{806, 807, 808, 809, 810, 811}));
 }
 
@@ -170,7 +170,7 @@ TEST_F(GgufModel, IsTiedWithoutAnOutput) {
   const std::unique_ptr<StoredModel> model = Open();
   EXPECT_TRUE(model->config().tie_word_embeddings);
   const WeightIndex index(*model);
-  EXPECT_EQ(index.PartsOf(TensorRole::kOutputHead, -1)[0].piece, 0U);
+  EXPECT_EQ(index.PartsOf({TensorRole::kOutputHead})[0].piece, 0U);
 }
 
 TEST_F(GgufModel, RefusesAnotherArchitecture) {

@@ -128,9 +128,9 @@ TEST_P(Output, HasEveryWeight) {
   const WeightIndex index(*model);
   RowCodec codec;
   std::vector<float> row(96, 1.0F);
-  index.ReadRows(TensorRole::kMlpDown, 1, 63, 1, codec, row);
+  index.ReadRows({TensorRole::kMlpDown, 1}, 63, 1, codec, row);
   EXPECT_EQ(row, std::vector<float>(96, 0.0F));  // the checkpoint is a hole
-  EXPECT_FALSE(index.PartsOf(TensorRole::kOutputHead, -1).empty());
+  EXPECT_FALSE(index.PartsOf({TensorRole::kOutputHead}).empty());
 }
 
 TEST_P(Output, TurnsPositionsAsTheCheckpointDoes) {

@@ -21,6 +21,7 @@ inline constexpr PhiShape kPhi4Mini = {3072, 8192, 32, 24, 8, 200064, 48, true};
 
 struct PhiModel {
   explicit PhiModel(const PhiShape& s) {
+    model.config.architecture = "Phi3ForCausalLM";
     model.config.vocab_size = s.vocab;
     model.config.hidden_size = s.hidden;
     model.config.intermediate_size = s.intermediate;

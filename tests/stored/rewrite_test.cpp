@@ -83,15 +83,16 @@ TEST(Rewrite, GivesTheWeightsOfTheModelBelow) {
   const Rewritten rewritten(OpenTiny());
   const WeightIndex index(rewritten);
   RowCodec codec;
-  for (const WeightId& id : WeightsOf(tiny->config())) {
-    const WeightShape shape = ShapeOf(tiny->config(), id.role);
+  for (const WeightInfo& weight : WeightsOf(tiny->config())) {
+    const WeightId& id = weight.id;
+    const WeightShape& shape = weight.shape;
     std::vector<float> wanted(shape.n_rows * shape.row_elements), found(wanted.size());
-    plain.ReadRows(id.role, id.layer, 0, shape.n_rows, codec, wanted);
-    index.ReadRows(id.role, id.layer, 0, shape.n_rows, codec, found);
+    plain.ReadRows(id, 0, shape.n_rows, codec, wanted);
+    index.ReadRows(id, 0, shape.n_rows, codec, found);
     if (IsNorm(id.role))
       for (float& w : wanted) w *= 2.0F;
-    EXPECT_EQ(found, wanted) << CheckpointName(id);
-    EXPECT_EQ(index.PartsOf(id.role, id.layer).size(), id.role == TensorRole::kMlpGateUp ? 2U : 1U);
+    EXPECT_EQ(found, wanted) << weight.name;
+    EXPECT_EQ(index.PartsOf(id).size(), id.role == TensorRole::kMlpGateUp ? 2U : 1U);
   }
 }
 

@@ -91,7 +91,7 @@ TEST(WeightIndex, ReadsAcrossPieces) {
   const WeightIndex index(model);
   RowCodec codec;
   std::vector<float> rows(4 * 4);  // rows 3 to 6 of qkv: the last of q, k, the first of v
-  index.ReadRows(TensorRole::kAttentionQkv, 0, 3, 4, codec, rows);
+  index.ReadRows({TensorRole::kAttentionQkv, 0}, 3, 4, codec, rows);
   EXPECT_EQ(rows, (std::vector<float>{330, 331, 332, 333, 200, 201, 202, 203,  //
                                       210, 211, 212, 213, 400, 401, 402, 403}));
 }
@@ -99,7 +99,7 @@ TEST(WeightIndex, ReadsAcrossPieces) {
 TEST(WeightIndex, OrdersThePiecesOfAWeight) {
   const FakeModel model;
   const WeightIndex index(model);
-  const auto parts = index.PartsOf(TensorRole::kAttentionQkv, 0);
+  const auto parts = index.PartsOf({TensorRole::kAttentionQkv, 0});
   ASSERT_EQ(parts.size(), 3U);
   EXPECT_EQ(parts[0].piece, 3U);
   EXPECT_EQ(parts[1].piece, 2U);
@@ -112,7 +112,7 @@ TEST(WeightIndex, GivesATiedModelItsEmbeddingAsHead) {
   const WeightIndex index(model);
   RowCodec codec;
   std::vector<float> row(4);
-  index.ReadRows(TensorRole::kOutputHead, -1, 1, 1, codec, row);
+  index.ReadRows({TensorRole::kOutputHead}, 1, 1, codec, row);
   EXPECT_EQ(row, (std::vector<float>{10, 11, 12, 13}));
 }
 
@@ -179,7 +179,7 @@ TEST(WeightIndex, NamesTheFirstNan) {
   RowCodec codec;
   std::vector<float> rows(8 * 4);
   EXPECT_EQ(
-      testing::Thrown([&] { index.ReadRows(TensorRole::kAttentionQkv, 0, 0, 8, codec, rows); }),
+      testing::Thrown([&] { index.ReadRows({TensorRole::kAttentionQkv, 0}, 0, 8, codec, rows); }),
       Refusal(ErrorCode::kNumeric,
               "fake.model: tensor 'k': Q8_0 decodes to nan (row 1, column 1, block 1)"));
 }

@@ -11,6 +11,7 @@
 
 #include "base/checked.h"
 #include "formats/gguf/header.h"
+#include "formats/gguf/tensor_names.h"
 #include "phiq/error.h"
 
 namespace phiq::gguf {
@@ -83,37 +84,6 @@ PlacedFile PlaceFile(const Plan& plan, std::vector<OrderedTensor> tensors,
 }
 
 }  // namespace
-
-std::string TensorName(WeightId weight) {
-  switch (weight.role) {
-    case TensorRole::kTokenEmbedding:
-      return "token_embd.weight";
-    case TensorRole::kOutputHead:
-      return "output.weight";
-    case TensorRole::kOutputNorm:
-      return "output_norm.weight";
-    case TensorRole::kAttentionNorm:
-      return fmt::format("blk.{}.attn_norm.weight", weight.layer);
-    case TensorRole::kAttentionQkv:
-      return fmt::format("blk.{}.attn_qkv.weight", weight.layer);
-    case TensorRole::kAttentionOutput:
-      return fmt::format("blk.{}.attn_output.weight", weight.layer);
-    case TensorRole::kMlpNorm:
-      return fmt::format("blk.{}.ffn_norm.weight", weight.layer);
-    case TensorRole::kMlpGateUp:
-      return fmt::format("blk.{}.ffn_up.weight", weight.layer);
-    case TensorRole::kMlpDown:
-      return fmt::format("blk.{}.ffn_down.weight", weight.layer);
-  }
-  return "";
-}
-
-std::string TensorName(const PlanLine& line) {
-  if (!line.table) return TensorName(WeightId{line.role, line.layer});
-  if (*line.table == ConfigTable::kLongFactor) return std::string(kLongFactorsName);
-  if (*line.table == ConfigTable::kShortFactor) return std::string(kShortFactorsName);
-  throw Error(ErrorCode::kInternal, fmt::format("no GGUF name for plan line '{}'", line.name));
-}
 
 Layout MakeLayout(const Plan& plan, const Metadata& metadata,
                   std::optional<std::uint64_t> split_max_bytes) {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "formats/gguf/value.h"
-#include "model/weights.h"
+#include "phiq/model.h"
 #include "phiq/plan.h"
 
 namespace phiq::gguf {
@@ -33,13 +33,6 @@ struct Layout {
   // One, or the parts of a split output; the first holds the metadata.
   std::vector<PlacedFile> files;
 };
-
-inline constexpr std::string_view kLongFactorsName = "rope_factors_long.weight";
-inline constexpr std::string_view kShortFactorsName = "rope_factors_short.weight";
-
-// The GGUF name of a weight ("output.weight"), and of a plan line, which may be a table.
-std::string TensorName(WeightId weight);
-std::string TensorName(const PlanLine& line);
 
 // The --type name that a general.file_type stands for; nullopt when phiq does not write it.
 std::optional<std::string> FindFileType(std::uint32_t code);

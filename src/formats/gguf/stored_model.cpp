@@ -13,8 +13,10 @@
 
 #include "base/limits.h"
 #include "formats/gguf/layout.h"
+#include "formats/gguf/tensor_names.h"
 #include "formats/gguf/tokenizer.h"
 #include "model/rope.h"
+#include "model/weights.h"
 #include "phiq/text.h"
 
 namespace phiq::gguf {
@@ -98,7 +100,7 @@ class ConfigReader {
   }
 
   void ReadSizes() {
-    config_.architecture = "Phi3ForCausalLM";
+    config_.architecture = kPhi3.class_name;
     config_.hidden_size = Count("phi3.embedding_length", 1, limits::kHidden);
     config_.intermediate_size = Count("phi3.feed_forward_length", 1, limits::kIntermediate);
     config_.n_layers = Count("phi3.block_count", 1, limits::kLayers);
@@ -256,7 +258,8 @@ class GgufModel final : public StoredModel {
   // Every tensor must have a role: one that phiq leaves out (a bias, say) would change the model.
   void FindPieces() {
     std::map<std::string, WeightId> roles;
-    for (const WeightId& id : WeightsOf(config_)) roles.emplace(TensorName(id), id);
+    for (const WeightInfo& weight : WeightsOf(config_))
+      roles.emplace(TensorName(weight.id), weight.id);
     for (std::size_t i = 0; i < file_.tensors().size(); ++i) {
       const Tensor& tensor = file_.tensors()[i];
       if (tensor.name == kLongFactorsName || tensor.name == kShortFactorsName) continue;

@@ -67,8 +67,7 @@ std::vector<std::size_t> LineOrder(const Plan& plan) {
 // One array of a line, as a tensor of the file.
 safetensors::TensorSpec SpecOf(const PlanLine& line, std::size_t array) {
   safetensors::TensorSpec spec;
-  const std::string name = CheckpointName({line.role, line.layer});
-  spec.name = array == 0 ? name : ModuleOf(name) + "." + std::string(kArrayNames[array]);
+  spec.name = array == 0 ? line.name : ModuleOf(line.name) + "." + std::string(kArrayNames[array]);
   spec.dtype = DTypeOfArray(line.encoding, array);
   spec.shape = line.shape;
   spec.shape.back() =

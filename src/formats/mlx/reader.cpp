@@ -168,14 +168,13 @@ Folder Folder::Open(const std::string& path, const WarningFn& warn) {
 
 void Folder::FindWeights() {
   std::vector<char> is_used(tensors_.tensors().size(), 0);
-  for (const WeightId& id : WeightsOf(config_)) {
-    if (id.role == TensorRole::kOutputHead && config_.tie_word_embeddings) continue;
+  for (const WeightInfo& wanted : WeightsOf(config_)) {
+    if (wanted.id.role == TensorRole::kOutputHead && config_.tie_word_embeddings) continue;
     Weight weight;
-    weight.name = CheckpointName(id);
-    weight.id = id;
-    const WeightShape shape = ShapeOf(config_, id.role);
-    weight.n_rows = shape.n_rows;
-    weight.row_elements = shape.row_elements;
+    weight.name = wanted.name;
+    weight.id = wanted.id;
+    weight.n_rows = wanted.shape.n_rows;
+    weight.row_elements = wanted.shape.row_elements;
     for (std::size_t a = 0; a < kMaxArrays; ++a) {
       const SourceTensor* tensor =
           tensors_.Find(fmt::format("{}.{}", ModuleOf(weight.name), kArrayNames[a]));

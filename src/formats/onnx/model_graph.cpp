@@ -10,28 +10,24 @@
 #include <map>
 #include <string>
 #include <tuple>
+#include <variant>
 
+#include "formats/onnx/weight_names.h"
+#include "model/architecture.h"
 #include "phiq/error.h"
 
 namespace phiq::onnx {
 namespace {
 
-// What a norm passes on: its output, and the sum of the residual stream and the branch it read.
-struct Normed {
-  std::string output, residual;
-};
-
-// "/model/layers.0/attn/o_proj/MatMul" -> "model.layers.0.attn.o_proj.MatMul".
-std::string WeightPath(std::string_view node_path) {
-  std::string path(node_path.substr(1));
-  std::ranges::replace(path, '/', '.');
-  return path;
-}
-
 class ModelGraph {
  public:
   ModelGraph(const ModelConfig& config, const Plan& plan, ::onnx::GraphProto& graph)
-      : config_(config), plan_(plan), choices_(plan.onnx), graph_(graph), builder_(graph) {
+      : config_(config),
+        network_(NetworkOf(config)),
+        plan_(plan),
+        choices_(plan.onnx),
+        graph_(graph),
+        builder_(graph) {
     for (std::size_t i = 0; i < plan.lines.size(); ++i) {
       const PlanLine& line = plan.lines[i];
       if (line.table) {
@@ -48,12 +44,14 @@ class ModelGraph {
     AddRotaryTables();
     residual_ = branch_ = AddEmbedding();
     for (std::uint32_t i = 0; i < config_.n_layers; ++i) {
-      const auto layer = static_cast<std::int32_t>(i);
-      const std::string path = fmt::format("/model/layers.{}", layer);
-      branch_ = AddAttention(layer, path + "/attn",
-                             AddNorm(TensorRole::kAttentionNorm, layer, path + "/input_layernorm"));
-      branch_ = AddMlp(layer, path + "/mlp",
-                       AddNorm(TensorRole::kMlpNorm, layer, path + "/post_attention_layernorm"));
+      const auto index = static_cast<std::int32_t>(i);
+      const DecoderLayer& layer = network_.layers[i];
+      const std::string path = fmt::format("/model/layers.{}", index);
+      branch_ = AddAttention(layer.attention, index, path + "/attn",
+                             AddNorm(layer.attention_norm, {TensorRole::kAttentionNorm, index}));
+      const std::string x = AddNorm(layer.mlp_norm, {TensorRole::kMlpNorm, index});
+      branch_ = std::visit([&](const auto& mlp) { return AddMlp(mlp, index, path + "/mlp", x); },
+                           layer.mlp);
     }
     AddHead();
     AddOutputs();
@@ -199,16 +197,16 @@ class ModelGraph {
   // --- embedding and head ---------------------------------------------------------------------
 
   std::string AddEmbedding() {
-    const std::string path = "/model/embed_tokens";
+    const std::string path = NodePath(config_, {TensorRole::kTokenEmbedding});
+    const std::string weight = WeightName(config_, {TensorRole::kTokenEmbedding});
     const std::size_t line = LineOf(TensorRole::kTokenEmbedding, -1);
     const std::vector<std::uint64_t>& shape = plan_.lines[line].shape;
     const auto* integer = std::get_if<IntegerEncoding>(&plan_.lines[line].encoding);
     const bool is_shared = !FindLine(TensorRole::kOutputHead, -1);
     if (integer == nullptr) {
-      std::string table =
-          is_shared ? builder_.Add("Transpose", path + "/Transpose", {HeadWeight()},
-                                   {{"perm", std::vector<std::int64_t>{1, 0}}})
-                    : builder_.AddStored("model.embed_tokens.weight", FloatDataType(), shape, line);
+      std::string table = is_shared ? builder_.Add("Transpose", path + "/Transpose", {HeadWeight()},
+                                                   {{"perm", std::vector<std::int64_t>{1, 0}}})
+                                    : builder_.AddStored(weight, FloatDataType(), shape, line);
       return builder_.Add("Gather", path + "/Gather", {std::move(table), "input_ids"});
     }
     const auto group_size = static_cast<std::int64_t>(integer->spec.group_size);
@@ -217,7 +215,7 @@ class ModelGraph {
     const Attribute bits = {"bits", std::int64_t{integer->spec.bits}};
     if (is_shared) {
       // The head's codes, as rows of bytes.
-      std::vector<std::string> arrays = IntegerArrays("lm_head.MatMul.weight", line);
+      std::vector<std::string> arrays = IntegerArrays(HeadName(), line);
       const auto row_bytes = shape[1] * static_cast<unsigned>(integer->spec.bits) / 8;
       std::vector<std::string> inputs = {
           builder_.Add("Reshape", path + "/Reshape",
@@ -235,7 +233,6 @@ class ModelGraph {
     // INT4 and UINT4 have no `bits`: runtimes older than the attribute know them.
     const DataType type = !is_nibbles ? kUint8 : integer->signed_codes ? kInt4 : kUint4;
     if (!is_nibbles) attributes.insert(attributes.begin(), bits);
-    const std::string weight = "model.embed_tokens.weight";
     const std::uint64_t n_groups = GroupCount(integer->spec, shape[1]);
     std::vector<std::string> inputs = {
         builder_.AddStored(fmt::format("{}_Q{}", weight, integer->spec.bits), type, shape, line, 0),
@@ -255,35 +252,38 @@ class ModelGraph {
     return own ? *own : LineOf(TensorRole::kTokenEmbedding, -1);
   }
 
+  std::string HeadName() const { return WeightName(config_, {TensorRole::kOutputHead}); }
+
   // The float weight of the head, stored once.
   std::string HeadWeight() {
     const std::size_t line = HeadLine();
     const std::vector<std::uint64_t>& shape = plan_.lines[line].shape;
     if (!head_is_stored_)
-      builder_.AddStored("lm_head.MatMul.weight", FloatDataType(), {shape[1], shape[0]}, line, 0,
+      builder_.AddStored(HeadName(), FloatDataType(), {shape[1], shape[0]}, line, 0,
                          /*transposed=*/true);
     head_is_stored_ = true;
-    return "lm_head.MatMul.weight";
+    return HeadName();
   }
 
   void AddHead() {
-    const auto end = static_cast<std::int32_t>(config_.n_layers);
     const std::string normed =
-        AddNorm(TensorRole::kOutputNorm, -1,
-                fmt::format("/model/layers.{}/final_norm_layernorm", end), /*is_last=*/true);
-    AddLinear("/lm_head", HeadLine(), normed, "logits");
+        AddNorm(network_.output_norm, {TensorRole::kOutputNorm}, /*is_last=*/true);
+    AddLinear({TensorRole::kOutputHead}, TensorPart::kWhole, normed, "logits");
   }
 
   // --- the parts of a layer -------------------------------------------------------------------
 
   // Normalizes the sum of residual stream and branch, which becomes the new residual stream.
-  std::string AddNorm(TensorRole role, std::int32_t layer, const std::string& path,
-                      bool is_last = false) {
-    const std::size_t line = LineOf(role, layer);
-    const std::string weight = builder_.AddStored(WeightPath(path) + ".weight", FloatDataType(),
-                                                  plan_.lines[line].shape, line);
+  std::string AddNorm(const NormSpec& norm, WeightId id, bool is_last = false) {
+    return std::visit([&](const auto& kind) { return Normalize(kind, id, is_last); }, norm);
+  }
+  std::string Normalize(const RmsNormSpec& norm, WeightId id, bool is_last) {
+    const std::string path = NodePath(config_, id);
+    const std::size_t line = LineOf(id.role, id.layer);
+    const std::string weight =
+        builder_.AddStored(WeightName(config_, id), FloatDataType(), plan_.lines[line].shape, line);
     const std::string output = path + "/output_0";
-    const Attribute epsilon = {"epsilon", config_.rms_norm_eps};
+    const Attribute epsilon = {"epsilon", norm.epsilon};
     if (residual_ == branch_) {  // the embedding: nothing to add yet
       builder_.AddNode("SimplifiedLayerNormalization", "", path + "/LayerNorm", {residual_, weight},
                        {output}, {epsilon, {"axis", -1L}, {"stash_type", 1L}});
@@ -299,12 +299,13 @@ class ModelGraph {
     return output;
   }
 
-  std::string AddAttention(std::int32_t layer, const std::string& path, const std::string& x) {
+  std::string AddAttention(const AttentionSpec& spec, std::int32_t layer, const std::string& path,
+                           const std::string& x) {
     std::vector<std::string> inputs;
     if (OnDml()) {
-      inputs = AddSplitQkv(layer, path, x);
+      inputs = AddSplitQkv(spec, layer, path, x);
     } else {
-      inputs = {AddLinear(path + "/qkv_proj", LineOf(TensorRole::kAttentionQkv, layer), x), "", ""};
+      inputs = {AddLinear({TensorRole::kAttentionQkv, layer}, TensorPart::kWhole, x), "", ""};
     }
     inputs.insert(inputs.end(), {fmt::format("past_key_values.{}.key", layer),
                                  fmt::format("past_key_values.{}.value", layer), last_positions_,
@@ -312,89 +313,91 @@ class ModelGraph {
     // No empty inputs at the end: older runtimes refuse more inputs than they know.
     if (!OnDml()) inputs.insert(inputs.end(), {"cos_cache", "sin_cache"});
     std::vector<Attribute> attributes = {
-        {"num_heads", std::int64_t{config_.n_heads}},
-        {"kv_num_heads", std::int64_t{config_.n_kv_heads}},
-        {"scale", static_cast<float>(1.0 / std::sqrt(config_.head_dim))},
+        {"num_heads", std::int64_t{spec.n_heads}},
+        {"kv_num_heads", std::int64_t{spec.n_kv_heads}},
+        {"scale", static_cast<float>(1.0 / std::sqrt(spec.head_dim))},
         {"softcap", 0.0F},
         {"do_rotary", std::int64_t{OnDml() ? 0 : 1}},
         {"rotary_interleaved", 0L}};
     if (HasSlidingWindow(config_))
-      attributes.emplace_back("local_window_size", std::int64_t{config_.sliding_window});
+      attributes.emplace_back("local_window_size", std::int64_t{spec.sliding_window});
     const std::string name = path + "/GroupQueryAttention";
     const std::string output = name + "/output_0";
     builder_.AddNode(
         "GroupQueryAttention", kContribDomain, name, inputs,
         {output, fmt::format("present.{}.key", layer), fmt::format("present.{}.value", layer)},
         attributes);
-    return AddLinear(path + "/o_proj", LineOf(TensorRole::kAttentionOutput, layer), output);
+    return AddLinear({TensorRole::kAttentionOutput, layer}, TensorPart::kWhole, output);
   }
 
   // Query, key and value, the first two rotated.
-  std::vector<std::string> AddSplitQkv(std::int32_t layer, const std::string& path,
-                                       const std::string& x) {
-    const auto linear = [&](std::string_view letter, TensorPart part) {
-      return AddLinear(fmt::format("{}/{}_proj", path, letter),
-                       LineOf(TensorRole::kAttentionQkv, layer, part), x);
+  std::vector<std::string> AddSplitQkv(const AttentionSpec& spec, std::int32_t layer,
+                                       const std::string& path, const std::string& x) {
+    const auto linear = [&](TensorPart part) {
+      return AddLinear({TensorRole::kAttentionQkv, layer}, part, x);
     };
     const auto rotate = [&](std::string_view letter, std::uint32_t n_heads, std::string value) {
       const std::string name = fmt::format("{}/{}_rotary/RotaryEmbedding", path, letter);
-      const bool is_partial = config_.rope_dim < config_.head_dim;
+      const bool is_partial = spec.rope_dim < spec.head_dim;
       builder_.AddNode("RotaryEmbedding", kContribDomain, name,
                        {std::move(value), positions_, "cos_cache", "sin_cache"},
                        {name + "/output_0"},
                        {{"interleaved", 0L},
                         {"num_heads", std::int64_t{is_partial ? n_heads : 0}},
-                        {"rotary_embedding_dim", std::int64_t{is_partial ? config_.rope_dim : 0}}});
+                        {"rotary_embedding_dim", std::int64_t{is_partial ? spec.rope_dim : 0}}});
       return name + "/output_0";
     };
-    const std::string query = linear("q", TensorPart::kQuery);
-    const std::string key = linear("k", TensorPart::kKey);
-    const std::string value = linear("v", TensorPart::kValue);
-    return {rotate("q", config_.n_heads, query), rotate("k", config_.n_kv_heads, key), value};
+    const std::string query = linear(TensorPart::kQuery);
+    const std::string key = linear(TensorPart::kKey);
+    const std::string value = linear(TensorPart::kValue);
+    return {rotate("q", spec.n_heads, query), rotate("k", spec.n_kv_heads, key), value};
   }
 
-  std::string AddMlp(std::int32_t layer, const std::string& path, const std::string& x) {
-    const auto linear = [&](std::string_view name, TensorRole role, TensorPart part,
-                            const std::string& input) {
-      return AddLinear(fmt::format("{}/{}", path, name), LineOf(role, layer, part), input);
-    };
-    const std::string gate = linear("gate_proj", TensorRole::kMlpGateUp, TensorPart::kGate, x);
-    const std::string up = linear("up_proj", TensorRole::kMlpGateUp, TensorPart::kUp, x);
+  std::string AddMlp(const GatedMlp&, std::int32_t layer, const std::string& path,
+                     const std::string& x) {
+    const WeightId gate_up = {TensorRole::kMlpGateUp, layer};
+    const std::string gate = AddLinear(gate_up, TensorPart::kGate, x);
+    const std::string up = AddLinear(gate_up, TensorPart::kUp, x);
     const std::string sigmoid = builder_.Add("Sigmoid", path + "/act_fn/Sigmoid", {gate});
     const std::string silu = builder_.Add("Mul", path + "/act_fn/Mul", {gate, sigmoid});
     const std::string product = builder_.Add("Mul", path + "/Mul", {silu, up});
-    return linear("down_proj", TensorRole::kMlpDown, TensorPart::kWhole, product);
+    return AddLinear({TensorRole::kMlpDown, layer}, TensorPart::kWhole, product);
   }
 
   // --- matrix products ------------------------------------------------------------------------
 
   // x times the transposed weight, in the form that the weight's encoding asks for.
-  std::string AddLinear(const std::string& path, std::size_t line, const std::string& x,
+  std::string AddLinear(WeightId id, TensorPart part, const std::string& x,
                         std::string output = "") {
+    const bool is_head = id.role == TensorRole::kOutputHead;
+    const std::size_t line = is_head ? HeadLine() : LineOf(id.role, id.layer, part);
     const PlanLine& plan_line = plan_.lines[line];
+    const std::string weight_name = WeightName(config_, id, part);
+    const std::string path = NodePath(config_, id, part);
     const std::string node = path + "/MatMul";
     if (output.empty()) output = node + "/output_0";
     const auto* integer = std::get_if<IntegerEncoding>(&plan_line.encoding);
     if (integer == nullptr) {
       const std::string weight =
-          path == "/lm_head" ? HeadWeight()
-                             : builder_.AddStored(WeightPath(node) + ".weight", FloatDataType(),
-                                                  {plan_line.shape[1], plan_line.shape[0]}, line, 0,
-                                                  /*transposed=*/true);
+          is_head ? HeadWeight()
+                  : builder_.AddStored(weight_name, FloatDataType(),
+                                       {plan_line.shape[1], plan_line.shape[0]}, line, 0,
+                                       /*transposed=*/true);
       builder_.AddNode("MatMul", "", node, {x, weight}, {output});
     } else if (choices_.activations == Activations::kDynamic) {
-      AddDynamicLinear(path, line, x, output);
+      AddDynamicLinear(path, weight_name, line, x, output);
     } else {
-      AddBlockLinear(node, line, *integer, x, output);
+      AddBlockLinear(node, weight_name, line, *integer, x, output);
     }
     return output;
   }
 
   // MatMulNBits: the weight stays in blocks of codes.
-  void AddBlockLinear(const std::string& node, std::size_t line, const IntegerEncoding& integer,
-                      const std::string& x, const std::string& output) {
+  void AddBlockLinear(const std::string& node, const std::string& weight, std::size_t line,
+                      const IntegerEncoding& integer, const std::string& x,
+                      const std::string& output) {
     const PlanLine& plan_line = plan_.lines[line];
-    std::vector<std::string> inputs = IntegerArrays(WeightPath(node) + ".weight", line);
+    std::vector<std::string> inputs = IntegerArrays(weight, line);
     inputs.insert(inputs.begin(), x);
     std::vector<Attribute> attributes = {
         {"K", static_cast<std::int64_t>(plan_line.shape[1])},
@@ -432,11 +435,10 @@ class ModelGraph {
 
   // Plain ONNX operators on 8-bit integers; activations that several products read are quantized
   // once.
-  void AddDynamicLinear(const std::string& path, std::size_t line, const std::string& x,
-                        const std::string& output) {
+  void AddDynamicLinear(const std::string& path, const std::string& weight, std::size_t line,
+                        const std::string& x, const std::string& output) {
     const PlanLine& plan_line = plan_.lines[line];
     const std::string node = path + "/MatMul";
-    const std::string weight = WeightPath(node) + ".weight";
     const auto [found, is_new] = quantized_.try_emplace(x, path + "/DynamicQuantizeLinear");
     const std::string& quantize = found->second;
     const std::string codes = quantize + "/output_0", scale = quantize + "/output_1",
@@ -456,6 +458,7 @@ class ModelGraph {
   }
 
   const ModelConfig& config_;
+  const Network network_;
   const Plan& plan_;
   const OnnxGraphPlan& choices_;
   ::onnx::GraphProto& graph_;

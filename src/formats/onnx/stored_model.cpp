@@ -22,6 +22,7 @@
 #include "formats/onnx/weight_names.h"
 #include "formats/tokenizer_files.h"
 #include "io/input_file.h"
+#include "model/architecture.h"
 #include "model/side_file.h"
 #include "phiq/text.h"
 
@@ -29,8 +30,6 @@ namespace phiq::onnx {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::string_view kEmbeddingName = "model.embed_tokens.weight";
 
 fs::path FolderOf(const Folder& folder) {
   const fs::path parent = folder.files()[0].path().parent_path();
@@ -126,7 +125,7 @@ class ModelReader {
   }
 
   ModelConfig ReadConfig() {
-    config_.architecture = "Phi3ForCausalLM";
+    config_.architecture = kPhi3.class_name;
     ReadSizes();
     ReadAttention();
     ReadEpsilon();
@@ -164,16 +163,16 @@ class ModelReader {
         .Tensor(weight.name);
   }
 
-  // One more than the highest N of "model.layers.N.mlp.down_proj.MatMul.weight".
+  // One more than the highest layer that has a down projection.
   std::uint32_t CountLayers() const {
-    constexpr std::string_view kBegin = "model.layers.", kEnd = ".mlp.down_proj.MatMul.weight";
+    const auto [begin, end] = AroundLayer(TensorRole::kMlpDown);
     std::uint32_t n_layers = 0;
     for (const Weight& weight : folder_.weights()) {
       std::string_view name = weight.name;
-      if (!name.starts_with(kBegin) || !name.ends_with(kEnd) ||
-          name.size() <= kBegin.size() + kEnd.size())
+      if (!name.starts_with(begin) || !name.ends_with(end) ||
+          name.size() <= begin.size() + end.size())
         continue;
-      name = name.substr(kBegin.size(), name.size() - kBegin.size() - kEnd.size());
+      name = name.substr(begin.size(), name.size() - begin.size() - end.size());
       const auto layer = ParseNumber<std::uint32_t>(name);
       if (!layer || *layer >= limits::kLayers) {
         throw Bad(fmt::format("layer '{}', allowed are 0 to {}", Escape(name), limits::kLayers - 1))
@@ -185,10 +184,11 @@ class ModelReader {
   }
 
   void ReadSizes() {
-    const Weight& embedding = WeightNamed(std::string(kEmbeddingName));
+    const Weight& embedding = WeightNamed(WeightName(config_, {TensorRole::kTokenEmbedding}));
     config_.vocab_size = Size(embedding, "rows", embedding.n_rows, limits::kVocab);
     config_.hidden_size = Size(embedding, "columns", embedding.row_elements, limits::kHidden);
-    const Weight& gate = WeightNamed("model.layers.0.mlp.gate_proj.MatMul.weight");
+    const Weight& gate =
+        WeightNamed(WeightName(config_, {TensorRole::kMlpGateUp, 0}, TensorPart::kGate));
     config_.intermediate_size = Size(gate, "rows", gate.n_rows, limits::kIntermediate);
     config_.n_layers = CountLayers();
     config_.tie_word_embeddings = !embedding.shared_name.empty();
@@ -433,11 +433,12 @@ class OnnxModel final : public StoredModel {
   void FindPieces() {
     std::map<std::string, NamedRows> possible;
     for (NamedRows& rows : PossibleWeights(config_)) possible.emplace(rows.name, rows);
+    const std::string embedding_name = WeightName(config_, {TensorRole::kTokenEmbedding});
     for (const Weight& weight : folder_.weights()) {
       const auto match = possible.find(weight.name);
       const bool is_known =
           match != possible.end() &&
-          (weight.shared_name.empty() || (weight.shared_name == kEmbeddingName &&
+          (weight.shared_name.empty() || (weight.shared_name == embedding_name &&
                                           match->second.weight.role == TensorRole::kOutputHead));
       if (!is_known) {
         throw Error(ErrorCode::kUnsupported,

@@ -1,58 +1,94 @@
+// One table: a node's path gives the weight's name.
 #include "formats/onnx/weight_names.h"
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
+#include "phiq/error.h"
+
 namespace phiq::onnx {
+namespace {
+
+constexpr std::string_view kLayerMark = "{}";
+
+struct Node {
+  TensorRole role = TensorRole::kTokenEmbedding;
+  TensorPart part = TensorPart::kWhole;
+  std::string_view path;
+};
+
+using enum TensorRole;
+// Gate and up are never one product.
+constexpr std::array kNodes = {
+    Node{kTokenEmbedding, TensorPart::kWhole, "/model/embed_tokens"},
+    Node{kOutputHead, TensorPart::kWhole, "/lm_head"},
+    // As if there were one layer more.
+    Node{kOutputNorm, TensorPart::kWhole, "/model/layers.{}/final_norm_layernorm"},
+    Node{kAttentionNorm, TensorPart::kWhole, "/model/layers.{}/input_layernorm"},
+    Node{kAttentionQkv, TensorPart::kWhole, "/model/layers.{}/attn/qkv_proj"},
+    Node{kAttentionQkv, TensorPart::kQuery, "/model/layers.{}/attn/q_proj"},
+    Node{kAttentionQkv, TensorPart::kKey, "/model/layers.{}/attn/k_proj"},
+    Node{kAttentionQkv, TensorPart::kValue, "/model/layers.{}/attn/v_proj"},
+    Node{kAttentionOutput, TensorPart::kWhole, "/model/layers.{}/attn/o_proj"},
+    Node{kMlpNorm, TensorPart::kWhole, "/model/layers.{}/post_attention_layernorm"},
+    Node{kMlpGateUp, TensorPart::kGate, "/model/layers.{}/mlp/gate_proj"},
+    Node{kMlpGateUp, TensorPart::kUp, "/model/layers.{}/mlp/up_proj"},
+    Node{kMlpDown, TensorPart::kWhole, "/model/layers.{}/mlp/down_proj"}};
+
+const Node* FindNode(TensorRole role, TensorPart part) {
+  const auto found = std::ranges::find_if(
+      kNodes, [&](const Node& node) { return node.role == role && node.part == part; });
+  return found == kNodes.end() ? nullptr : &*found;
+}
+
+const Node& NodeOf(TensorRole role, TensorPart part) {
+  if (const Node* node = FindNode(role, part)) return *node;
+  throw Error(ErrorCode::kInternal, fmt::format("no node reads that part of {}", RoleName(role)));
+}
+
+// "/model/layers.{}/attn/o_proj" -> "model.layers.{}.attn.o_proj.MatMul.weight".
+std::string NamePattern(const Node& node) {
+  std::string name(node.path.substr(1));
+  std::ranges::replace(name, '/', '.');
+  const bool is_product = !IsNorm(node.role) && node.role != kTokenEmbedding;
+  return name + (is_product ? ".MatMul.weight" : ".weight");
+}
+
+std::string InLayer(std::string pattern, const ModelConfig& config, WeightId weight) {
+  const std::size_t at = pattern.find(kLayerMark);
+  if (at == std::string::npos) return pattern;
+  const std::int64_t layer = weight.role == kOutputNorm ? config.n_layers : weight.layer;
+  return pattern.replace(at, kLayerMark.size(), fmt::format("{}", layer));
+}
+
+}  // namespace
+
+std::string NodePath(const ModelConfig& config, WeightId weight, TensorPart part) {
+  return InLayer(std::string(NodeOf(weight.role, part).path), config, weight);
+}
+
+std::string WeightName(const ModelConfig& config, WeightId weight, TensorPart part) {
+  return InLayer(NamePattern(NodeOf(weight.role, part)), config, weight);
+}
+
+std::pair<std::string, std::string> AroundLayer(TensorRole role) {
+  const std::string pattern = NamePattern(NodeOf(role, TensorPart::kWhole));
+  const std::size_t at = pattern.find(kLayerMark);
+  return {pattern.substr(0, at), pattern.substr(at + kLayerMark.size())};
+}
 
 std::vector<NamedRows> PossibleWeights(const ModelConfig& config) {
-  const std::uint64_t query = std::uint64_t{config.n_heads} * config.head_dim;
-  const std::uint64_t key = std::uint64_t{config.n_kv_heads} * config.head_dim;
-  const std::uint64_t inner = config.intermediate_size;
   std::vector<NamedRows> weights;
-  for (const WeightId& id : WeightsOf(config)) {
-    const auto add = [&](std::string name, TensorPart part, std::uint64_t first_row,
-                         std::uint64_t n_rows) {
-      weights.push_back({std::move(name), id, part, first_row, n_rows});
+  for (const WeightInfo& weight : WeightsOf(config)) {
+    const auto add = [&](TensorPart part, std::uint64_t first_row, std::uint64_t n_rows) {
+      if (FindNode(weight.id.role, part) == nullptr) return;
+      weights.push_back({WeightName(config, weight.id, part), weight.id, part, first_row, n_rows});
     };
-    const auto whole = [&](std::string name) {
-      add(std::move(name), TensorPart::kWhole, 0, ShapeOf(config, id.role).n_rows);
-    };
-    const std::string layer = fmt::format("model.layers.{}.", id.layer);
-    switch (id.role) {
-      case TensorRole::kTokenEmbedding:
-        whole("model.embed_tokens.weight");
-        break;
-      case TensorRole::kOutputHead:
-        whole("lm_head.MatMul.weight");
-        break;
-      case TensorRole::kOutputNorm:
-        whole(fmt::format("model.layers.{}.final_norm_layernorm.weight", config.n_layers));
-        break;
-      case TensorRole::kAttentionNorm:
-        whole(layer + "input_layernorm.weight");
-        break;
-      case TensorRole::kAttentionQkv:
-        whole(layer + "attn.qkv_proj.MatMul.weight");
-        add(layer + "attn.q_proj.MatMul.weight", TensorPart::kQuery, 0, query);
-        add(layer + "attn.k_proj.MatMul.weight", TensorPart::kKey, query, key);
-        add(layer + "attn.v_proj.MatMul.weight", TensorPart::kValue, query + key, key);
-        break;
-      case TensorRole::kAttentionOutput:
-        whole(layer + "attn.o_proj.MatMul.weight");
-        break;
-      case TensorRole::kMlpNorm:
-        whole(layer + "post_attention_layernorm.weight");
-        break;
-      case TensorRole::kMlpGateUp:
-        add(layer + "mlp.gate_proj.MatMul.weight", TensorPart::kGate, 0, inner);
-        add(layer + "mlp.up_proj.MatMul.weight", TensorPart::kUp, inner, inner);
-        break;
-      case TensorRole::kMlpDown:
-        whole(layer + "mlp.down_proj.MatMul.weight");
-        break;
-    }
+    add(TensorPart::kWhole, 0, weight.shape.n_rows);
+    for (const WeightPart& part : weight.parts) add(part.part, part.first_row, part.n_rows);
   }
   return weights;
 }

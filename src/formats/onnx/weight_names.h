@@ -1,10 +1,12 @@
-// What the weights of the graph are called, and which rows of the checkpoint they hold.
+// What onnxruntime-genai's builder calls the weights of its graphs and the nodes that read them,
+// and which rows of the checkpoint they hold.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "model/weights.h"
@@ -12,6 +14,16 @@
 #include "phiq/plan.h"
 
 namespace phiq::onnx {
+
+// Where in the graph the node stands that reads a weight: "/model/layers.3/attn/o_proj".
+// Throws   kInternal: no node reads such a part.
+std::string NodePath(const ModelConfig& config, WeightId weight,
+                     TensorPart part = TensorPart::kWhole);
+// The unquantized weight's initializer: "model.layers.3.attn.o_proj.MatMul.weight".
+std::string WeightName(const ModelConfig& config, WeightId weight,
+                       TensorPart part = TensorPart::kWhole);
+// What stands before and after the layer's number in the name of such a weight.
+std::pair<std::string, std::string> AroundLayer(TensorRole role);
 
 struct NamedRows {
   std::string name;  // "model.layers.0.mlp.up_proj.MatMul.weight"

@@ -102,7 +102,7 @@ Policies PoliciesOf(const Folder& folder) {
 
 PlanLine LineOf(const Weight& weight) {
   PlanLine line;
-  line.name = CheckpointName(weight.id);
+  line.name = weight.checkpoint_name;
   line.role = weight.id.role;
   line.layer = weight.id.layer;
   line.shape = IsNorm(weight.id.role)

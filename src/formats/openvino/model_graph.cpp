@@ -8,9 +8,11 @@
 #include <algorithm>
 #include <map>
 #include <utility>
+#include <variant>
 
 #include "base/half.h"
 #include "model/rope.h"
+#include "model/weights.h"
 #include "phiq/error.h"
 
 namespace phiq::openvino {
@@ -23,7 +25,7 @@ constexpr float kHidden = -kHalfMax;
 class ModelGraph {
  public:
   ModelGraph(const ModelConfig& config, const Plan& plan)
-      : config_(config), plan_(plan), graph_("phiq") {
+      : config_(config), network_(NetworkOf(config)), plan_(plan), graph_("phiq") {
     for (std::size_t i = 0; i < plan.lines.size(); ++i)
       lines_[{plan.lines[i].role, plan.lines[i].layer}] = i;
   }
@@ -36,12 +38,12 @@ class ModelGraph {
     AddEmptyCache();
     residual_ = AddEmbedding();
     for (std::uint32_t i = 0; i < config_.n_layers; ++i) {
-      const auto layer = static_cast<std::int32_t>(i);
-      const std::string path = fmt::format("model.layers.{}", layer);
-      AddAttention(layer, path + ".self_attn",
-                   AddNorm(TensorRole::kAttentionNorm, layer, path + ".input_layernorm"));
-      AddMlp(layer, path + ".mlp",
-             AddNorm(TensorRole::kMlpNorm, layer, path + ".post_attention_layernorm"));
+      const auto index = static_cast<std::int32_t>(i);
+      const DecoderLayer& layer = network_.layers[i];
+      AddAttention(layer.attention, index,
+                   AddNorm(layer.attention_norm, {TensorRole::kAttentionNorm, index}));
+      const Value x = AddNorm(layer.mlp_norm, {TensorRole::kMlpNorm, index});
+      std::visit([&](const auto& mlp) { AddMlp(mlp, index, x); }, layer.mlp);
     }
     const Value logits = AddHead();
     for (const auto& [variable, value] : new_caches_) graph_.Assign(variable, value);
@@ -54,6 +56,14 @@ class ModelGraph {
     if (const auto found = lines_.find({role, layer}); found != lines_.end()) return found->second;
     throw Error(ErrorCode::kInternal,
                 fmt::format("no weight for {} of layer {}", RoleName(role), layer));
+  }
+
+  // The module of a weight, "model.layers.3.mlp.down_proj", and the one that it is part of: what
+  // the exporter of PyTorch models calls its layers by.
+  std::string Module(WeightId id) const { return ModuleName(config_, id); }
+  std::string OuterModule(WeightId id) const {
+    const std::string module = Module(id);
+    return module.substr(0, module.rfind('.'));
   }
 
   // --- inputs, lengths and mask ---------------------------------------------------------------
@@ -194,13 +204,17 @@ class ModelGraph {
 
   // --- the parts of a layer -------------------------------------------------------------------
 
-  Value AddNorm(TensorRole role, std::int32_t layer, const std::string& path) {
-    const std::size_t line = LineOf(role, layer);
+  Value AddNorm(const NormSpec& norm, WeightId id) {
+    return std::visit([&](const auto& kind) { return Normalize(kind, id); }, norm);
+  }
+  Value Normalize(const RmsNormSpec& norm, WeightId id) {
+    const std::string path = Module(id);
+    const std::size_t line = LineOf(id.role, id.layer);
     const Value two = graph_.Constant(2.0F, {1, 1, 1});
     const Value squares = graph_.Binary("Power", path + "/squares", residual_, two);
     const Value mean = graph_.Reduce("ReduceMean", path + "/mean", squares, {-1}, true);
     const Value epsilon =
-        graph_.Constant(config_.rms_norm_eps, {1, 1, 1}, path + std::string(kEpsilonSuffix));
+        graph_.Constant(norm.epsilon, {1, 1, 1}, path + std::string(kEpsilonSuffix));
     const Value root = graph_.Unary("Sqrt", "opset1", path + "/root",
                                     graph_.Binary("Add", path + "/variance", mean, epsilon));
     const Value one = graph_.Constant(1.0F, {1, 1, 1});
@@ -212,10 +226,11 @@ class ModelGraph {
     return graph_.Binary("Multiply", path, weight, normed);
   }
 
-  void AddAttention(std::int32_t layer, const std::string& path, Value x) {
-    const std::int64_t head_dim = config_.head_dim, n_heads = config_.n_heads,
-                       n_kv_heads = config_.n_kv_heads;
-    const Value qkv = AddLinear(path + ".qkv_proj", LineOf(TensorRole::kAttentionQkv, layer), x);
+  void AddAttention(const AttentionSpec& spec, std::int32_t layer, Value x) {
+    const std::string path = OuterModule({TensorRole::kAttentionOutput, layer});
+    const std::int64_t head_dim = spec.head_dim, n_heads = spec.n_heads,
+                       n_kv_heads = spec.n_kv_heads;
+    const Value qkv = AddLinear({TensorRole::kAttentionQkv, layer}, x);
     const std::vector<Value> parts = graph_.Split(
         path + "/qkv", qkv, -1, {n_heads * head_dim, n_kv_heads * head_dim, n_kv_heads * head_dim});
     const auto heads = [&](std::string_view letter, Value part, std::int64_t n) {
@@ -235,8 +250,7 @@ class ModelGraph {
     const Value tokens = graph_.Transpose(path + "/attention_tokens", {attention, 0}, {0, 2, 1, 3});
     const Value rows =
         graph_.Reshape(path + "/attention_rows", tokens, {0, 0, n_heads * head_dim}, true);
-    const Value output =
-        AddLinear(path + ".o_proj", LineOf(TensorRole::kAttentionOutput, layer), rows);
+    const Value output = AddLinear({TensorRole::kAttentionOutput, layer}, rows);
     residual_ = graph_.Binary("Add", path + "/residual", residual_, output);
   }
 
@@ -274,14 +288,14 @@ class ModelGraph {
                           {0, config_.n_heads, kDynamic, config_.head_dim}, true);
   }
 
-  void AddMlp(std::int32_t layer, const std::string& path, Value x) {
-    const Value both = AddLinear(path + ".gate_up_proj", LineOf(TensorRole::kMlpGateUp, layer), x);
-    const std::int64_t inner = config_.intermediate_size;
+  void AddMlp(const GatedMlp& mlp, std::int32_t layer, Value x) {
+    const std::string path = OuterModule({TensorRole::kMlpDown, layer});
+    const Value both = AddLinear({TensorRole::kMlpGateUp, layer}, x);
+    const std::int64_t inner = mlp.intermediate_size;
     const std::vector<Value> parts = graph_.Split(path + "/gate_up", both, -1, {inner, inner});
     const Value gate = graph_.Unary("Swish", "opset4", path + "/silu", parts[0]);
     const Value product = graph_.Binary("Multiply", path + "/product", gate, parts[1]);
-    const Value output =
-        AddLinear(path + ".down_proj", LineOf(TensorRole::kMlpDown, layer), product);
+    const Value output = AddLinear({TensorRole::kMlpDown, layer}, product);
     residual_ = graph_.Binary("Add", path + "/residual", residual_, output);
   }
 
@@ -289,23 +303,25 @@ class ModelGraph {
 
   Value AddEmbedding() {
     const Value table = AddWeight(LineOf(TensorRole::kTokenEmbedding, -1));
-    const Value ids = graph_.Convert("model.embed_tokens/ids", input_ids_, ElementType::kI32);
-    return graph_.Gather("model.embed_tokens", table, ids, 0);
+    const std::string path = Module({TensorRole::kTokenEmbedding});
+    const Value ids = graph_.Convert(path + "/ids", input_ids_, ElementType::kI32);
+    return graph_.Gather(path, table, ids, 0);
   }
 
   // A runtime that wants the logits of some tokens only looks for the product right before the
   // result.
   Value AddHead() {
-    const Value x = AddNorm(TensorRole::kOutputNorm, -1, "model.norm");
-    const auto own = lines_.find({TensorRole::kOutputHead, -1});
-    const std::size_t line =
-        own != lines_.end() ? own->second : LineOf(TensorRole::kTokenEmbedding, -1);
-    return AddLinear("lm_head", line, x);
+    const Value x = AddNorm(network_.output_norm, {TensorRole::kOutputNorm});
+    return AddLinear({TensorRole::kOutputHead}, x);
   }
 
-  Value AddLinear(const std::string& path, std::size_t line, Value x) {
+  // A head that is the embedding has no line of its own.
+  Value AddLinear(WeightId id, Value x) {
+    const bool is_tied =
+        id.role == TensorRole::kOutputHead && !lines_.contains({id.role, id.layer});
+    const std::size_t line = LineOf(is_tied ? TensorRole::kTokenEmbedding : id.role, id.layer);
     const Value weight = AddWeight(line);
-    return graph_.MatMul(path, x, weight, /*transpose_b=*/true);
+    return graph_.MatMul(Module(id), x, weight, /*transpose_b=*/true);
   }
 
   // The weight as float32 [rows, columns]; one that serves twice is stored once.
@@ -367,6 +383,7 @@ class ModelGraph {
   }
 
   const ModelConfig& config_;
+  const Network network_;
   const Plan& plan_;
   GraphBuilder graph_;
   std::map<std::pair<TensorRole, std::int32_t>, std::size_t> lines_;

@@ -50,25 +50,6 @@ std::string CheckpointNameOf(std::string_view name) {
   return std::string(name) + ".weight";
 }
 
-// "model.layers.3.mlp.down_proj.weight"; nullopt: no name of a weight.
-std::optional<WeightId> FindWeightId(const std::string& name) {
-  constexpr std::string_view kLayers = "model.layers.";
-  WeightId id;
-  std::string_view rest = name;
-  if (rest.starts_with(kLayers)) {
-    rest.remove_prefix(kLayers.size());
-    const auto [end, problem] = std::from_chars(rest.begin(), rest.end(), id.layer);
-    if (problem != std::errc() || id.layer < 0) return std::nullopt;
-  }
-  using enum TensorRole;
-  for (const TensorRole role : {kTokenEmbedding, kOutputHead, kOutputNorm, kAttentionNorm,
-                                kAttentionQkv, kAttentionOutput, kMlpNorm, kMlpGateUp, kMlpDown}) {
-    id.role = role;
-    if (CheckpointName(id) == name) return id;
-  }
-  return std::nullopt;
-}
-
 bool IsCode(ElementType type) {
   using enum ElementType;
   return type == kU8 || type == kI8 || type == kU4 || type == kI4;
@@ -181,7 +162,8 @@ void Folder::FindWeights() {
   };
   for (std::size_t i = 0; i < constants_.size(); ++i) {
     const StoredConst& codes = constants_[i];
-    const std::optional<WeightId> id = FindWeightId(CheckpointNameOf(codes.name));
+    std::string checkpoint_name = CheckpointNameOf(codes.name);
+    const std::optional<WeightId> id = FindWeight(checkpoint_name);
     if (!id) continue;
     if (!codes.type || !(IsFloat(*codes.type) || IsCode(*codes.type)) || codes.dims.empty() ||
         std::ranges::find(codes.dims, std::uint64_t{0}) != codes.dims.end()) {
@@ -193,6 +175,7 @@ void Folder::FindWeights() {
     }
     Weight weight;
     weight.name = codes.name;
+    weight.checkpoint_name = std::move(checkpoint_name);
     weight.id = *id;
     weight.arrays[kCodes] = i;
     if (IsFloat(*codes.type)) {

@@ -31,7 +31,8 @@ struct StoredConst {
 
 // One of the model's weights: floats, or codes, scales and zero points.
 struct Weight {
-  std::string name;  // of the layer that holds floats or codes
+  std::string name;             // of the layer that holds floats or codes
+  std::string checkpoint_name;  // "model.layers.3.mlp.down_proj.weight"
   WeightId id;
   Encoding encoding;
   std::uint64_t n_rows = 0, row_elements = 0;                 // norms: 1 x hidden_size

@@ -140,11 +140,12 @@ class OpenVinoModel final : public StoredModel {
     Plan plan;
     plan.format = Format::kOpenVino;
     for (const Weight& weight : folder_.weights()) plan.lines.push_back(LineOf(weight));
-    for (const WeightId& id : WeightsOf(config_)) {
+    for (const WeightInfo& wanted : WeightsOf(config_)) {
       const bool is_there = std::ranges::any_of(
-          folder_.weights(), [&](const Weight& weight) { return weight.id == id; });
-      const bool may_miss = id.role == TensorRole::kOutputHead && config_.tie_word_embeddings;
-      if (!is_there && !may_miss) throw Bad(fmt::format("{} is missing", CheckpointName(id)));
+          folder_.weights(), [&](const Weight& weight) { return weight.id == wanted.id; });
+      const bool may_miss =
+          wanted.id.role == TensorRole::kOutputHead && config_.tie_word_embeddings;
+      if (!is_there && !may_miss) throw Bad(fmt::format("{} is missing", wanted.name));
     }
     const std::vector<std::string> problems =
         CompareGraphs(PlaceModel(config_, plan, {}, /*file=*/0), folder_, IsRotary);

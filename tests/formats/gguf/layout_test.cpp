@@ -1,5 +1,6 @@
 // Where the tensors of an output stand, and the exact bytes before them.
 #include "formats/gguf/layout.h"
+#include "formats/gguf/tensor_names.h"
 
 #include <gmock/gmock.h>
 

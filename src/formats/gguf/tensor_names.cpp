@@ -1,0 +1,48 @@
+// One table: roles on the left, llama.cpp's names of its phi3 tensors on the right.
+#include "formats/gguf/tensor_names.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "phiq/error.h"
+
+namespace phiq::gguf {
+namespace {
+
+using enum TensorRole;
+constexpr auto kNames = std::to_array<std::pair<TensorRole, std::string_view>>({
+    {kTokenEmbedding, "token_embd.weight"},
+    {kOutputNorm, "output_norm.weight"},
+    {kOutputHead, "output.weight"},
+    {kAttentionNorm, "attn_norm.weight"},  // of the layers: behind "blk.3."
+    {kAttentionQkv, "attn_qkv.weight"},
+    {kAttentionOutput, "attn_output.weight"},
+    {kMlpNorm, "ffn_norm.weight"},
+    {kMlpGateUp, "ffn_up.weight"},  // gate and up, as in the checkpoint
+    {kMlpDown, "ffn_down.weight"},
+});
+
+}  // namespace
+
+std::string TensorName(WeightId weight) {
+  const auto found =
+      std::ranges::find(kNames, weight.role, &std::pair<TensorRole, std::string_view>::first);
+  if (found == kNames.end()) {
+    throw Error(ErrorCode::kInternal,
+                fmt::format("no GGUF name for a weight {}", RoleName(weight.role)));
+  }
+  if (weight.layer < 0) return std::string(found->second);
+  return fmt::format("blk.{}.{}", weight.layer, found->second);
+}
+
+std::string TensorName(const PlanLine& line) {
+  if (!line.table) return TensorName(WeightId{line.role, line.layer});
+  if (*line.table == ConfigTable::kLongFactor) return std::string(kLongFactorsName);
+  if (*line.table == ConfigTable::kShortFactor) return std::string(kShortFactorsName);
+  throw Error(ErrorCode::kInternal, fmt::format("no GGUF name for plan line '{}'", line.name));
+}
+
+}  // namespace phiq::gguf

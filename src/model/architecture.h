@@ -1,0 +1,91 @@
+// A model as tables: its weights, what a checkpoint calls them, and what its layers compute. Each
+// architecture is one file that fills an Architecture; whoever reads a checkpoint, writes a graph
+// or runs the model loops over the tables.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "phiq/model.h"
+
+namespace phiq {
+
+// A number of rows or columns that the configuration gives.
+using SizeFn = std::uint64_t (*)(const ModelConfig&);
+
+// Rows of a weight; a checkpoint may hold them as a tensor of their own instead of the whole.
+struct PartSpec {
+  TensorPart part = TensorPart::kWhole;
+  std::string_view name;  // "model.layers.{}.self_attn.q_proj.weight"
+  SizeFn n_rows = nullptr;
+};
+
+struct WeightSpec {
+  TensorRole role = TensorRole::kTokenEmbedding;
+  std::string_view name;    // "model.layers.{}.mlp.down_proj.weight"; {}: the layer
+  SizeFn n_rows = nullptr;  // of a norm: 1
+  SizeFn row_elements = nullptr;
+  std::string_view keys;                 // of config.json, which give the shape
+  std::span<const PartSpec> parts = {};  // all rows, in their order; empty: no such parts
+};
+
+// x / sqrt(mean(x^2) + epsilon) * weight.
+struct RmsNormSpec {
+  float epsilon = 0;
+};
+using NormSpec = std::variant<RmsNormSpec>;
+
+// softmax(q k^T / sqrt(head_dim)) v over the tokens so far, queries and keys rotated by position in
+// the first rope_dim elements of a head. Neighbouring query heads share a key and a value.
+struct AttentionSpec {
+  std::uint32_t n_heads = 0, n_kv_heads = 0, head_dim = 0, rope_dim = 0;
+  std::uint32_t sliding_window = 0;  // tokens that each one sees; 0: all
+
+  std::size_t query_columns() const noexcept { return std::size_t{n_heads} * head_dim; }
+  std::size_t key_columns() const noexcept { return std::size_t{n_kv_heads} * head_dim; }
+};
+
+// down(silu(gate(x)) * up(x)).
+struct GatedMlp {
+  std::uint32_t intermediate_size = 0;
+};
+using MlpSpec = std::variant<GatedMlp>;
+
+// x += attention(norm(x)); x += mlp(norm(x)).
+struct DecoderLayer {
+  NormSpec attention_norm;
+  AttentionSpec attention;
+  NormSpec mlp_norm;
+  MlpSpec mlp;
+};
+
+// What is computed between the embedding and the head.
+struct Network {
+  std::vector<DecoderLayer> layers;
+  NormSpec output_norm;
+};
+
+struct Architecture {
+  std::string_view class_name;  // in `architectures` of config.json: "Phi3ForCausalLM"
+  std::string_view model_type;  // "phi3"
+  // In the model's order. Those of the layers stand together and are repeated for each.
+  std::span<const WeightSpec> weights;
+  Network (*network)(const ModelConfig&);
+};
+
+extern const Architecture kPhi3;
+
+// Every architecture that phiq knows.
+std::span<const Architecture* const> Architectures() noexcept;
+const Architecture* FindArchitecture(std::string_view class_name) noexcept;  // nullptr: unknown
+
+// What the model computes, layer by layer.
+Network NetworkOf(const ModelConfig& config);
+
+}  // namespace phiq

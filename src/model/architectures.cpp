@@ -1,0 +1,13 @@
+// The one list of models: a further one is a line here and a file of its own.
+#include <array>
+
+#include "model/architecture.h"
+
+namespace phiq {
+
+std::span<const Architecture* const> Architectures() noexcept {
+  static constexpr std::array<const Architecture*, 1> kAll = {&kPhi3};
+  return kAll;
+}
+
+}  // namespace phiq
