@@ -5,6 +5,7 @@
 
 #include "base/half.h"
 #include "kernels/ggml_blocks.h"
+#include "kernels/ggml_scales.h"
 #include "kernels/ggml_search.h"
 #include "kernels/rounding.h"
 
@@ -84,17 +85,11 @@ void EncodeBlock(BlockWeights<BlockIQ4_NL> x, BlockIQ4_NL& block) noexcept {
 void EncodeBlock(BlockWeights<BlockIQ4_XS> x, BlockIQ4_XS& block) noexcept {
   std::array<float, 8> scales;
   for (std::size_t j = 0; j < 8; ++j) scales[j] = SearchScale(x.subspan(32 * j).first<32>());
-  const float d = -SignedExtreme(scales) / 32.0F;
-  block.d = FloatToFp16(d);
-  const float inv_d = InverseOrZero(d);
+  std::array<float, 8> used;
+  StoreIq4Scales(scales, block, used);
   for (std::size_t j = 0; j < 8; ++j) {
-    const int scale = std::clamp(NearestInt(inv_d * scales[j]), -32, 31);
-    const float inv_scale = InverseOrZero(d * static_cast<float>(scale));
-    EncodeCodes(x.subspan(32 * j).first<32>(), inv_scale,
+    EncodeCodes(x.subspan(32 * j).first<32>(), InverseOrZero(used[j]),
                 std::span(block.q).subspan(16 * j).first<16>());
-    const int stored = scale + 32;
-    block.scales_l[j / 2] |= static_cast<std::uint8_t>((stored & 15) << (4 * (j % 2)));
-    block.scales_h |= static_cast<std::uint16_t>((stored >> 4) << (2 * j));
   }
 }
 

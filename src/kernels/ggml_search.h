@@ -33,6 +33,9 @@ struct AffineGrid {
   int last_step;
   bool absolute_error;  // else squared
 };
+inline constexpr AffineGrid kQ2Grid{3, -0.5F, 0.1F, 15, true};
+inline constexpr AffineGrid kQ4Grid{15, -1.0F, 0.1F, 20, false};
+inline constexpr AffineGrid kQ5Grid{31, -0.5F, 0.1F, 15, false};
 
 struct AffineFit {
   float scale;

@@ -10,39 +10,12 @@
 
 #include "base/ascii.h"
 #include "kernels/ggml_blocks.h"
+#include "kernels/ggml_plain.h"
 #include "kernels/ggml_rows.h"
+#include "kernels/simd/ggml.h"
 
 namespace phiq {
 namespace {
-
-constexpr Half kInfiniteHalf = 0x7C00;
-
-// A search sums cubes of weights, and once those overflow it may settle on a scale of 0. No block
-// with a search can hold more than 2.7e8 (127 * 32 * 65504), and up to 1e12 the sums are safe.
-constexpr float kLargestSearched = 1e9F;
-
-template <typename Block>
-constexpr bool kSearches = Block::kSize == 256 || std::is_same_v<Block, BlockIQ4_NL>;
-
-template <typename Block>
-void EncodeSafely(BlockWeights<Block> x, Block& block) noexcept {
-  if constexpr (kSearches<Block>) {
-    if (std::any_of(x.begin(), x.end(), [](float v) { return std::abs(v) > kLargestSearched; })) {
-      block.d = kInfiniteHalf;
-      return;
-    }
-  }
-  EncodeBlock(x, block);
-}
-
-template <typename Block>
-void EncodeRow(std::span<const float> x, std::span<std::byte> out) noexcept {
-  for (std::size_t b = 0; b < x.size() / Block::kSize; ++b) {
-    Block block{};
-    EncodeSafely(x.subspan(b * Block::kSize).template first<Block::kSize>(), block);
-    std::memcpy(out.data() + b * sizeof(Block), &block, sizeof(Block));
-  }
-}
 
 template <typename Block>
 void DecodeRow(std::span<const std::byte> in, std::span<float> x) noexcept {
@@ -80,8 +53,10 @@ std::optional<std::size_t> FindNonFiniteBlock(std::span<const std::byte> blocks)
   return std::nullopt;
 }
 
+using Encoder = void (*)(const Weights& x, std::size_t n_blocks, std::byte* out);
+
 struct RowCodec {
-  void (*encode)(std::span<const float> x, std::span<std::byte> out) noexcept;
+  Encoder encode;
   void (*decode)(std::span<const std::byte> in, std::span<float> x) noexcept;
   std::optional<std::size_t> (*find_non_finite)(std::span<const std::byte> blocks) noexcept;
 };
@@ -92,9 +67,10 @@ struct Entry {
 };
 
 template <typename Block>
-constexpr Entry MakeEntry(GgmlType type, std::string_view name) {
+constexpr Entry MakeEntry(GgmlType type, std::string_view name,
+                          Encoder encode = EncodePlain<Block>) {
   return {{type, name, Block::kSize, sizeof(Block)},
-          {EncodeRow<Block>, DecodeRow<Block>, FindNonFiniteBlock<Block>}};
+          {encode, DecodeRow<Block>, FindNonFiniteBlock<Block>}};
 }
 
 constexpr std::array kEntries = {
@@ -105,13 +81,13 @@ constexpr std::array kEntries = {
     MakeEntry<BlockQ5_0>(GgmlType::kQ5_0, "Q5_0"),
     MakeEntry<BlockQ5_1>(GgmlType::kQ5_1, "Q5_1"),
     MakeEntry<BlockQ8_0>(GgmlType::kQ8_0, "Q8_0"),
-    MakeEntry<BlockQ2_K>(GgmlType::kQ2_K, "Q2_K"),
-    MakeEntry<BlockQ3_K>(GgmlType::kQ3_K, "Q3_K"),
-    MakeEntry<BlockQ4_K>(GgmlType::kQ4_K, "Q4_K"),
-    MakeEntry<BlockQ5_K>(GgmlType::kQ5_K, "Q5_K"),
-    MakeEntry<BlockQ6_K>(GgmlType::kQ6_K, "Q6_K"),
-    MakeEntry<BlockIQ4_NL>(GgmlType::kIQ4_NL, "IQ4_NL"),
-    MakeEntry<BlockIQ4_XS>(GgmlType::kIQ4_XS, "IQ4_XS"),
+    MakeEntry<BlockQ2_K>(GgmlType::kQ2_K, "Q2_K", simd::EncodeQ2_K),
+    MakeEntry<BlockQ3_K>(GgmlType::kQ3_K, "Q3_K", simd::EncodeQ3_K),
+    MakeEntry<BlockQ4_K>(GgmlType::kQ4_K, "Q4_K", simd::EncodeQ4_K),
+    MakeEntry<BlockQ5_K>(GgmlType::kQ5_K, "Q5_K", simd::EncodeQ5_K),
+    MakeEntry<BlockQ6_K>(GgmlType::kQ6_K, "Q6_K", simd::EncodeQ6_K),
+    MakeEntry<BlockIQ4_NL>(GgmlType::kIQ4_NL, "IQ4_NL", simd::EncodeIQ4_NL),
+    MakeEntry<BlockIQ4_XS>(GgmlType::kIQ4_XS, "IQ4_XS", simd::EncodeIQ4_XS),
     MakeEntry<BlockBF16>(GgmlType::kBF16, "BF16"),
 };
 
@@ -156,7 +132,8 @@ std::size_t GgmlRowBytes(GgmlType type, std::size_t n) noexcept {
 
 void QuantizeGgmlRow(GgmlType type, std::span<const float> x, std::span<std::byte> out) noexcept {
   assert(out.size() == GgmlRowBytes(type, x.size()));
-  FindEntry(type).codec.encode(x, out);
+  const Entry& entry = FindEntry(type);
+  entry.codec.encode(Weights(x.data()), x.size() / entry.info.block_size, out.data());
 }
 
 void DequantizeGgmlRow(GgmlType type, std::span<const std::byte> in, std::span<float> x) noexcept {
