@@ -11,7 +11,7 @@
 
 namespace phiq {
 
-inline std::size_t FloatBytes(FloatType type) noexcept {
+constexpr std::size_t FloatBytes(FloatType type) noexcept {
   return type == FloatType::kF32 ? sizeof(float) : sizeof(std::uint16_t);
 }
 

@@ -57,6 +57,11 @@ TEST_P(GgmlKernels, WriteThePlainLoopsQ5K) { ExpectPlainBytes<BlockQ5_K>(simd::E
 TEST_P(GgmlKernels, WriteThePlainLoopsQ6K) { ExpectPlainBytes<BlockQ6_K>(simd::EncodeQ6_K); }
 TEST_P(GgmlKernels, WriteThePlainLoopsIQ4NL) { ExpectPlainBytes<BlockIQ4_NL>(simd::EncodeIQ4_NL); }
 TEST_P(GgmlKernels, WriteThePlainLoopsIQ4XS) { ExpectPlainBytes<BlockIQ4_XS>(simd::EncodeIQ4_XS); }
+TEST_P(GgmlKernels, WriteThePlainLoopsQ40) { ExpectPlainBytes<BlockQ4_0>(simd::EncodeQ4_0); }
+TEST_P(GgmlKernels, WriteThePlainLoopsQ41) { ExpectPlainBytes<BlockQ4_1>(simd::EncodeQ4_1); }
+TEST_P(GgmlKernels, WriteThePlainLoopsQ50) { ExpectPlainBytes<BlockQ5_0>(simd::EncodeQ5_0); }
+TEST_P(GgmlKernels, WriteThePlainLoopsQ51) { ExpectPlainBytes<BlockQ5_1>(simd::EncodeQ5_1); }
+TEST_P(GgmlKernels, WriteThePlainLoopsQ80) { ExpectPlainBytes<BlockQ8_0>(simd::EncodeQ8_0); }
 
 INSTANTIATE_TEST_SUITE_P(, GgmlKernels, ::testing::ValuesIn(hwy::SupportedAndGeneratedTargets()),
                          testing::TargetName);

@@ -12,6 +12,11 @@
 
 namespace phiq::simd {
 
+void EncodeQ4_0(const Weights& x, std::size_t n_blocks, std::byte* out);
+void EncodeQ4_1(const Weights& x, std::size_t n_blocks, std::byte* out);
+void EncodeQ5_0(const Weights& x, std::size_t n_blocks, std::byte* out);
+void EncodeQ5_1(const Weights& x, std::size_t n_blocks, std::byte* out);
+void EncodeQ8_0(const Weights& x, std::size_t n_blocks, std::byte* out);
 void EncodeQ2_K(const Weights& x, std::size_t n_blocks, std::byte* out);
 void EncodeQ3_K(const Weights& x, std::size_t n_blocks, std::byte* out);
 void EncodeQ4_K(const Weights& x, std::size_t n_blocks, std::byte* out);
