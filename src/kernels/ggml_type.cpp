@@ -12,6 +12,7 @@
 #include "kernels/ggml_blocks.h"
 #include "kernels/ggml_plain.h"
 #include "kernels/ggml_rows.h"
+#include "kernels/simd/floats.h"
 #include "kernels/simd/ggml.h"
 
 namespace phiq {
@@ -57,7 +58,7 @@ using Encoder = void (*)(const Weights& x, std::size_t n_blocks, std::byte* out)
 
 struct RowCodec {
   Encoder encode;
-  void (*decode)(std::span<const std::byte> in, std::span<float> x) noexcept;
+  void (*decode)(std::span<const std::byte> in, std::span<float> x);
   std::optional<std::size_t> (*find_non_finite)(std::span<const std::byte> blocks) noexcept;
 };
 
@@ -73,9 +74,26 @@ constexpr Entry MakeEntry(GgmlType type, std::string_view name,
           {encode, DecodeRow<Block>, FindNonFiniteBlock<Block>}};
 }
 
+template <FloatType kType>
+void EncodeFloats(const Weights& x, std::size_t n, std::byte* out) {
+  simd::ConvertFloats(x, n, kType, out);
+}
+
+template <FloatType kType>
+void DecodeFloats(std::span<const std::byte> in, std::span<float> x) {
+  simd::ConvertFloats({kType, in.data()}, x.size(), FloatType::kF32,
+                      std::as_writable_bytes(x).data());
+}
+
+template <typename Block, FloatType kType>
+constexpr Entry MakeFloatEntry(GgmlType type, std::string_view name) {
+  return {{type, name, 1, sizeof(Block)},
+          {EncodeFloats<kType>, DecodeFloats<kType>, FindNonFiniteBlock<Block>}};
+}
+
 constexpr std::array kEntries = {
-    MakeEntry<BlockF32>(GgmlType::kF32, "F32"),
-    MakeEntry<BlockF16>(GgmlType::kF16, "F16"),
+    MakeFloatEntry<BlockF32, FloatType::kF32>(GgmlType::kF32, "F32"),
+    MakeFloatEntry<BlockF16, FloatType::kF16>(GgmlType::kF16, "F16"),
     MakeEntry<BlockQ4_0>(GgmlType::kQ4_0, "Q4_0", simd::EncodeQ4_0),
     MakeEntry<BlockQ4_1>(GgmlType::kQ4_1, "Q4_1", simd::EncodeQ4_1),
     MakeEntry<BlockQ5_0>(GgmlType::kQ5_0, "Q5_0", simd::EncodeQ5_0),
@@ -88,7 +106,7 @@ constexpr std::array kEntries = {
     MakeEntry<BlockQ6_K>(GgmlType::kQ6_K, "Q6_K", simd::EncodeQ6_K),
     MakeEntry<BlockIQ4_NL>(GgmlType::kIQ4_NL, "IQ4_NL", simd::EncodeIQ4_NL),
     MakeEntry<BlockIQ4_XS>(GgmlType::kIQ4_XS, "IQ4_XS", simd::EncodeIQ4_XS),
-    MakeEntry<BlockBF16>(GgmlType::kBF16, "BF16"),
+    MakeFloatEntry<BlockBF16, FloatType::kBF16>(GgmlType::kBF16, "BF16"),
 };
 
 constexpr auto kInfos = [] {

@@ -1,0 +1,18 @@
+// Vector kernels of plain floats, chosen for the processor at run time.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "kernels/simd/weights.h"
+
+namespace phiq::simd {
+
+// n numbers of one type as another, rounded to nearest even: the bits of base/half.h. Of NaN only
+// that it stays one, and to kF32 every bit.
+void ConvertFloats(const Weights& x, std::size_t n, FloatType type, std::byte* out);
+
+// The largest magnitude; Inf or NaN when one is among them, NaN before Inf. 0 for none.
+float LargestMagnitude(const Weights& x, std::size_t n);
+
+}  // namespace phiq::simd
