@@ -7,6 +7,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/portable_math.h"
 #include "phiq/error.h"
 
 namespace phiq {
@@ -22,7 +23,7 @@ std::vector<float> Frequencies(const ModelConfig& config, std::span<const float>
   for (std::size_t i = 0; i < frequencies.size(); ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.rope_dim);
     const auto power = static_cast<float>(
-        std::pow(static_cast<double>(config.rope_theta), static_cast<double>(exponent)));
+        PortablePower(static_cast<double>(config.rope_theta), static_cast<double>(exponent)));
     frequencies[i] = 1.0F / ((factors.empty() ? 1.0F : factors[i]) * power);
   }
   return frequencies;
@@ -62,8 +63,8 @@ float RopeAttentionFactor(const ModelConfig& config) {
   const double scale = config.max_position_embeddings / original;
   if (scale <= 1) return 1;
   const double factor = config.rope_scaling == RopeScalingType::kYarn
-                            ? 0.1 * std::log(scale) + 1
-                            : std::sqrt(1 + std::log(scale) / std::log(original));
+                            ? 0.1 * PortableLog(scale) + 1
+                            : std::sqrt(1 + PortableLog(scale) / PortableLog(original));
   if (!std::isfinite(factor)) {
     throw Error(
         ErrorCode::kBadData,
@@ -141,7 +142,7 @@ void ConfigTables::ReadRows(ConfigTable table, std::uint64_t first_row,
     const auto position = static_cast<float>(is_both && uses_long ? row - n_original : row);
     for (std::size_t i = 0; i < n_columns; ++i) {
       const double angle = position * frequencies[i];  // rounded to float32 before it widens
-      const double value = is_cosine ? std::cos(angle) : std::sin(angle);
+      const double value = is_cosine ? PortableCos(angle) : PortableSin(angle);
       out[r * n_columns + i] = static_cast<float>(value) * attention_factor_;
     }
   }
