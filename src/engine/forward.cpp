@@ -9,6 +9,8 @@
 #include <variant>
 
 #include "base/buffer.h"
+#include "engine/kernels.h"
+#include "engine/product.h"
 #include "phiq/error.h"
 
 namespace phiq::engine {
@@ -18,16 +20,14 @@ namespace {
 std::size_t WideColumns(const GatedMlp& mlp) { return mlp.intermediate_size; }
 
 // out = norm(x), [n] each.
-void NormalizeRow(const Kernels& kernels, const RmsNormSpec& norm, const float* x,
-                  const float* weight, std::size_t n, float* out) {
-  kernels.rms_norm(x, weight, norm.epsilon, n, out);
+void NormalizeRow(const RmsNormSpec& norm, const float* x, const float* weight, std::size_t n,
+                  float* out) {
+  RmsNorm(x, weight, norm.epsilon, n, out);
 }
-void NormalizeRow(const Kernels& kernels, const NormSpec& norm, std::span<const float> x,
-                  std::span<const float> weight, std::span<float> out) {
+void NormalizeRow(const NormSpec& norm, std::span<const float> x, std::span<const float> weight,
+                  std::span<float> out) {
   std::visit(
-      [&](const auto& kind) {
-        NormalizeRow(kernels, kind, x.data(), weight.data(), x.size(), out.data());
-      },
+      [&](const auto& kind) { NormalizeRow(kind, x.data(), weight.data(), x.size(), out.data()); },
       norm);
 }
 
@@ -108,7 +108,7 @@ void ForwardPass::RunLayer(const ForwardModel& model, std::int32_t layer, Matrix
     const std::span<const float> rows =
         std::span(hidden.values)
             .subspan(window * model.n_ctx() * hidden.n_columns, model.n_ctx() * hidden.n_columns);
-    if (runner_.kernels->all_finite(rows.data(), rows.size())) return;
+    if (AllFinite(rows.data(), rows.size())) return;
     throw Error(ErrorCode::kNumeric,
                 fmt::format("the hidden state has a NaN or Inf behind layer {}", layer));
   });
@@ -119,8 +119,7 @@ void ForwardPass::NormalizeOutput(const ForwardModel& model, const Matrix& hidde
   const std::vector<float> weight = ReadNorm(model, {TensorRole::kOutputNorm});
   out.Resize(positions.size(), hidden.n_columns);
   for (std::size_t i = 0; i < positions.size(); ++i) {
-    NormalizeRow(*runner_.kernels, model.network().output_norm, hidden.Row(positions[i]), weight,
-                 out.Row(i));
+    NormalizeRow(model.network().output_norm, hidden.Row(positions[i]), weight, out.Row(i));
   }
 }
 
@@ -138,9 +137,8 @@ void ForwardPass::Normalize(const ForwardModel& model, const NormSpec& norm, Wei
                             const Matrix& hidden) {
   const std::vector<float> weight = ReadNorm(model, id);
   input_.Resize(hidden.n_rows, hidden.n_columns);
-  ForEachRow(hidden.n_rows, [&](std::size_t t) {
-    NormalizeRow(*runner_.kernels, norm, hidden.Row(t), weight, input_.Row(t));
-  });
+  ForEachRow(hidden.n_rows,
+             [&](std::size_t t) { NormalizeRow(norm, hidden.Row(t), weight, input_.Row(t)); });
 }
 
 // out = input_ * transposed(weight)
@@ -149,9 +147,9 @@ void ForwardPass::Multiply(const ForwardModel& model, WeightId id, Matrix& out) 
   out.Resize(input_.n_rows, shape.n_rows);
   ForEachTile(runner_, model.weights(), id, shape,
               [&](std::size_t first_row, std::span<const float> rows, unsigned) {
-                runner_.kernels->multiply(input_.values.data(), input_.n_rows, input_.n_columns,
-                                          rows.data(), rows.size() / input_.n_columns,
-                                          out.values.data() + first_row, out.n_columns);
+                MultiplyByRows(input_.values.data(), input_.n_rows, input_.n_columns, rows.data(),
+                               rows.size() / input_.n_columns, out.values.data() + first_row,
+                               out.n_columns);
               });
 }
 
@@ -181,14 +179,13 @@ void ForwardPass::MultiplyGateUp(const ForwardModel& model, const GatedMlp& mlp,
       out.resize(n_tokens * n);
       model.weights().ReadRows({TensorRole::kMlpGateUp, layer}, first_row, n, worker.codec,
                                worker.rows);
-      runner_.kernels->multiply(input_.values.data(), n_tokens, input_.n_columns,
-                                worker.rows.data(), n, out.data(), n);
+      MultiplyByRows(input_.values.data(), n_tokens, input_.n_columns, worker.rows.data(), n,
+                     out.data(), n);
     };
     multiply(first, worker.gate);
     multiply(n_inner + first, worker.up);
     for (std::size_t t = 0; t < n_tokens; ++t) {
-      runner_.kernels->swiglu(&worker.gate[t * n], &worker.up[t * n], n,
-                              wide_.Row(t).data() + first);
+      SwiGlu(&worker.gate[t * n], &worker.up[t * n], n, wide_.Row(t).data() + first);
     }
   });
 }
@@ -205,10 +202,10 @@ void ForwardPass::AddProduct(const ForwardModel& model, WeightId id, const Matri
                 const std::size_t n = rows.size() / x.n_columns;
                 std::vector<float>& product = workers[i].product;
                 product.resize(x.n_rows * n);
-                runner_.kernels->multiply(x.values.data(), x.n_rows, x.n_columns, rows.data(), n,
-                                          product.data(), n);
+                MultiplyByRows(x.values.data(), x.n_rows, x.n_columns, rows.data(), n,
+                               product.data(), n);
                 for (std::size_t t = 0; t < x.n_rows; ++t)
-                  runner_.kernels->add(hidden.Row(t).data() + first_row, &product[t * n], n);
+                  Add(hidden.Row(t).data() + first_row, &product[t * n], n);
               });
 }
 
@@ -217,9 +214,8 @@ void ForwardPass::RotateQueriesAndKeys(const ForwardModel& model, const Attentio
   ForEachRow(wide_.n_rows, [&](std::size_t t) {
     const std::size_t position = t % model.n_ctx();
     for (std::size_t head = 0; head < n_rotated; ++head) {
-      runner_.kernels->rotate(wide_.Row(t).data() + head * spec.head_dim,
-                              model.cosines().Row(position).data(),
-                              model.sines().Row(position).data(), spec.rope_dim / 2);
+      Rotate(wide_.Row(t).data() + head * spec.head_dim, model.cosines().Row(position).data(),
+             model.sines().Row(position).data(), spec.rope_dim / 2);
     }
   });
 }
@@ -236,17 +232,16 @@ void ForwardPass::Attend(const ForwardModel& model, const AttentionSpec& spec) {
     const float* const q = wide_.Row(first).data();
     const float* const k = q + spec.query_columns() + kv_head * spec.head_dim;
     scores[worker].resize(kQueryBlock * n_ctx);
-    runner_.kernels->attend(
-        {.q = q + head * spec.head_dim,
-         .k = k,
-         .v = k + spec.key_columns(),
-         .stride = wide_.n_columns,
-         .out = input_.Row(first).data() + head * spec.head_dim,
-         .out_stride = input_.n_columns,
-         .n_positions = n_ctx,
-         .head_dim = spec.head_dim,
-         .window = spec.sliding_window == 0 ? n_ctx : std::size_t{spec.sliding_window}},
-        scores[worker].data());
+    engine::Attend({.q = q + head * spec.head_dim,
+                    .k = k,
+                    .v = k + spec.key_columns(),
+                    .stride = wide_.n_columns,
+                    .out = input_.Row(first).data() + head * spec.head_dim,
+                    .out_stride = input_.n_columns,
+                    .n_positions = n_ctx,
+                    .head_dim = spec.head_dim,
+                    .window = spec.sliding_window == 0 ? n_ctx : std::size_t{spec.sliding_window}},
+                   scores[worker].data());
   });
 }
 

@@ -15,7 +15,6 @@
 #include <string>
 #include <vector>
 
-#include "engine/kernels.h"
 #include "io/parallel.h"
 #include "model/architecture.h"
 #include "stored/stored_model.h"
@@ -36,11 +35,10 @@ struct Matrix {
   }
 };
 
-// Threads, what they are interrupted by, and the arithmetic.
+// Threads, and what they are interrupted by.
 struct Runner {
   unsigned threads = 1;
   ParallelHooks hooks = {};
-  const Kernels* kernels = &BestKernels();
 
   void ForEach(std::size_t n_items,
                const std::function<void(std::size_t item, unsigned worker)>& work) const {

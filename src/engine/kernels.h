@@ -1,13 +1,11 @@
 // The arithmetic of the forward pass: plain arrays in, plain arrays out.
 //
-// kernels_impl.cpp is compiled once for each instruction set, and the best one that the processor
-// has is taken at run time. Sums run in another order on each, so results agree to rounding only.
+// Every function gives the same bits on every instruction set, of which the best that the processor
+// has is taken at run time; what is summed in which order is said in vectors-inl.h and product.h.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
-#include <string_view>
 
 namespace phiq::engine {
 
@@ -30,37 +28,28 @@ struct AttentionHead {
   std::size_t window = 0;  // how many tokens a token attends to, itself included
 };
 
-struct Kernels {
-  std::string_view name;  // "x86-64-v3"
-
-  // y = x * transposed(w).
-  // Shapes    x: [n_rows, n_in], w: [n_out, n_in], y: [n_rows, n_out] with rows y_stride apart.
-  void (*multiply)(const float* x, std::size_t n_rows, std::size_t n_in, const float* w,
-                   std::size_t n_out, float* y, std::size_t y_stride);
-  // Causal attention with scores / sqrt(head_dim).
-  // Scratch   scores: [kQueryBlock * n_positions].
-  void (*attend)(const AttentionHead& head, float* scores);
-  // out = x / sqrt(mean(x^2) + epsilon) * weight, all [n].
-  void (*rms_norm)(const float* x, const float* weight, float epsilon, std::size_t n, float* out);
-  // Rotates the first 2 * n_pairs dimensions of a head in place: dimension i with i + n_pairs.
-  void (*rotate)(float* head, const float* cosines, const float* sines, std::size_t n_pairs);
-  // out = silu(gate) * up, all [n].
-  void (*swiglu)(const float* gate, const float* up, std::size_t n, float* out);
-  // x += y, both [n].
-  void (*add)(float* x, const float* y, std::size_t n);
-  // True when all of x is finite.
-  bool (*all_finite)(const float* x, std::size_t n);
-  // Sums of n >= 1 logits in double precision.
-  LogitSums (*sum_logits)(const float* logits, std::size_t n);
-  // sum exp(p - p_max) * (p - q) over n logits each.
-  double (*sum_differences)(const float* p, float p_max, const float* q, std::size_t n);
-};
-
 inline constexpr std::size_t kQueryBlock = 64;
 
-// Those of the best instruction set of this processor.
-const Kernels& BestKernels() noexcept;
-// All that this processor can run, the best one last.
-std::span<const Kernels* const> RunnableKernels() noexcept;
+// Causal attention with scores / sqrt(head_dim).
+// Scratch   scores: [kQueryBlock * n_positions].
+void Attend(const AttentionHead& head, float* scores);
+// out = x / sqrt(mean(x^2) + epsilon) * weight, all [n].
+void RmsNorm(const float* x, const float* weight, float epsilon, std::size_t n, float* out);
+// Rotates the first 2 * n_pairs dimensions of a head in place: dimension i with i + n_pairs.
+void Rotate(float* head, const float* cosines, const float* sines, std::size_t n_pairs);
+// out = silu(gate) * up, all [n].
+void SwiGlu(const float* gate, const float* up, std::size_t n, float* out);
+// x += y, both [n].
+void Add(float* x, const float* y, std::size_t n);
+// True when all of x is finite.
+bool AllFinite(const float* x, std::size_t n);
+// Sums of n >= 1 finite logits in double precision.
+LogitSums SumLogits(const float* logits, std::size_t n);
+// sum exp(p - p_max) * (p - q) over n finite logits each, in double precision.
+double SumDifferences(const float* p, float p_max, const float* q, std::size_t n);
+
+// The exponential of Attend and SwiGlu, of n numbers: within 1.5 units in the last place; 0 and
+// infinity beyond float's range, NaN for NaN.
+void Exponentials(const float* x, std::size_t n, float* out);
 
 }  // namespace phiq::engine

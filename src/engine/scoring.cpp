@@ -1,8 +1,10 @@
 #include "engine/scoring.h"
 
 #include <algorithm>
-#include <cmath>
 
+#include "base/portable_math.h"
+#include "engine/kernels.h"
+#include "engine/product.h"
 #include "phiq/error.h"
 
 namespace phiq::engine {
@@ -24,11 +26,11 @@ struct Running {
     }
   }
   double log_sum_exp() const {
-    return static_cast<double>(sums.max_logit) + std::log(sums.sum_exp);
+    return static_cast<double>(sums.max_logit) + PortableLog(sums.sum_exp);
   }
 
   static double Ratio(float logit, float larger) {
-    return std::exp(static_cast<double>(logit) - static_cast<double>(larger));
+    return PortableExp(static_cast<double>(logit) - static_cast<double>(larger));
   }
 };
 
@@ -82,9 +84,9 @@ class Scorer {
       logits.resize(n * n_positions_);
       models_[m].model->weights().ReadRows({TensorRole::kOutputHead}, first_token, n,
                                            worker.codec, worker.rows);
-      runner_.kernels->multiply(models_[m].x->values.data(), n_positions_, hidden_size_,
-                                worker.rows.data(), n, logits.data(), n);
-      if (!runner_.kernels->all_finite(logits.data(), logits.size())) {
+      MultiplyByRows(models_[m].x->values.data(), n_positions_, hidden_size_, worker.rows.data(), n,
+                     logits.data(), n);
+      if (!AllFinite(logits.data(), logits.size())) {
         throw Error(ErrorCode::kNumeric,
                     "the logits have a NaN or Inf, though the hidden states have none")
             .In(models_[m].model->path());
@@ -92,11 +94,10 @@ class Scorer {
       for (std::size_t i = 0; i < n_positions_; ++i) {
         TileScore& score = scores[m * n_positions_ + i];
         const float* const row = &logits[i * n];
-        score.sums = runner_.kernels->sum_logits(row, n);
-        score.difference = m == 0
-                               ? 0
-                               : runner_.kernels->sum_differences(&worker.reference_logits[i * n],
-                                                                  scores[i].sums.max_logit, row, n);
+        score.sums = SumLogits(row, n);
+        score.difference = m == 0 ? 0
+                                  : SumDifferences(&worker.reference_logits[i * n],
+                                                   scores[i].sums.max_logit, row, n);
         if (targets_[i] >= first_token && targets_[i] < first_token + n)
           target_logits_[m * n_positions_ + i] = row[targets_[i] - first_token];
       }

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "base/portable_math.h"
+
 namespace phiq::engine {
 
 Estimate MeanOf(std::span<const double> values) {
@@ -20,7 +22,7 @@ Estimate MeanOf(std::span<const double> values) {
 
 Estimate PerplexityOf(std::span<const double> log_probs) {
   const Estimate mean = MeanOf(log_probs);
-  const double perplexity = std::exp(-mean.value);
+  const double perplexity = PortableExp(-mean.value);
   return {perplexity, perplexity * mean.standard_error};
 }
 
@@ -49,7 +51,7 @@ Divergence DivergenceOf(std::span<const double> reference_log_probs,
   for (std::size_t i = 0; i < differences.size(); ++i)
     differences[i] = reference_log_probs[i] - log_probs[i];
   divergence.log_ppl_ratio = MeanOf(differences);
-  divergence.ppl_ratio = std::exp(divergence.log_ppl_ratio.value);
+  divergence.ppl_ratio = PortableExp(divergence.log_ppl_ratio.value);
   divergence.kl.assign(kl.begin(), kl.end());
   return divergence;
 }

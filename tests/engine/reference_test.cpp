@@ -18,6 +18,7 @@
 
 #include "convert/open_model.h"
 #include "engine/forward.h"
+#include "engine/product.h"
 
 namespace phiq::engine {
 namespace {
@@ -78,9 +79,8 @@ TEST_P(ReferenceLogits, AreReached) {
   ForEachTile(pass.runner(), model.weights(), {TensorRole::kOutputHead},
               ShapeOf(model.config(), TensorRole::kOutputHead),
               [&](std::size_t first_row, std::span<const float> rows, unsigned) {
-                pass.runner().kernels->multiply(x.values.data(), x.n_rows, x.n_columns, rows.data(),
-                                                rows.size() / x.n_columns,
-                                                logits.data() + first_row, vocab_size);
+                MultiplyByRows(x.values.data(), x.n_rows, x.n_columns, rows.data(),
+                               rows.size() / x.n_columns, logits.data() + first_row, vocab_size);
               });
   float largest = 0;
   for (std::size_t i = 0; i < logits.size(); ++i)

@@ -9,6 +9,7 @@
 
 #include "engine/memory_model.h"
 #include "phiq/error.h"
+#include "testing/every_target.h"
 
 namespace phiq::engine {
 namespace {
@@ -115,6 +116,22 @@ TEST(ScorePositions, GivesTheSameBitsOnAnyNumberOfThreads) {
   for (std::size_t m = 0; m < 2; ++m) {
     EXPECT_EQ(one[m].log_prob, many[m].log_prob);
     EXPECT_EQ(one[m].kl, many[m].kl);
+  }
+}
+
+TEST(ScorePositions, GivesTheSameBitsOnEveryTarget) {
+  const Case base(10);
+  const Case other(11);
+  const std::vector<HeadInput> inputs = {base.input(), other.input()};
+  const std::vector<std::uint32_t> targets = RandomIds(kPositions, 600, 12);
+  const auto best = ScorePositions({}, inputs, targets);
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    const testing::ChosenTarget chosen(target);
+    const auto scores = ScorePositions({}, inputs, targets);
+    for (std::size_t m = 0; m < 2; ++m) {
+      EXPECT_EQ(scores[m].log_prob, best[m].log_prob) << hwy::TargetName(target);
+      EXPECT_EQ(scores[m].kl, best[m].kl) << hwy::TargetName(target);
+    }
   }
 }
 
