@@ -68,8 +68,6 @@ InputFile::Identity InputFile::IdentityOf(int fd, const fs::path& path) {
   identity.size_bytes = static_cast<std::uint64_t>(st.st_size);
   identity.mtime_s = st.st_mtim.tv_sec;
   identity.mtime_ns = st.st_mtim.tv_nsec;
-  identity.ctime_s = st.st_ctim.tv_sec;
-  identity.ctime_ns = st.st_ctim.tv_nsec;
   return identity;
 }
 

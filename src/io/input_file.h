@@ -28,8 +28,8 @@ class InputFile {
   // Throws   kInput: read error. kTryAgain: the file ends before it did at opening.
   void ReadAt(std::uint64_t offset_bytes, std::span<std::byte> out) const;
 
-  // Throws kTryAgain "changed while reading" when size, times or inode differ from those at
-  // opening.
+  // Throws kTryAgain "changed while reading" when size, time of change or inode differ from those
+  // at opening.
   void CheckUnchanged() const;
 
   // Same device and inode as `other` (links followed).
@@ -38,7 +38,8 @@ class InputFile {
  private:
   struct Identity {
     std::uint64_t device = 0, inode = 0, size_bytes = 0;
-    std::int64_t mtime_s = 0, mtime_ns = 0, ctime_s = 0, ctime_ns = 0;
+    // Not ctime: a hard link (cp -l, deduplication, a backup) or chmod changes it, and no byte.
+    std::int64_t mtime_s = 0, mtime_ns = 0;
     bool operator==(const Identity&) const = default;
   };
   static Identity IdentityOf(int fd, const std::filesystem::path& path);

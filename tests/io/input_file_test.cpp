@@ -6,7 +6,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "io/temp_folder.h"
 
@@ -102,6 +104,25 @@ TEST(InputFile, NoticesThatItChangedWhileReading) {
   fs::resize_file(folder / "a", 11);
   EXPECT_EQ(ErrorOf(ErrorCode::kTryAgain, [&] { file.CheckUnchanged(); }),
             (folder / "a").native() + ": changed while reading");
+}
+
+TEST(InputFile, MayGetAnotherNameOrModeWhileReading) {
+  const TempFolder folder;
+  WriteText(folder / "a", "0123456789");
+  const InputFile file(folder / "a");
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // a clock tick of the file system
+  fs::create_hard_link(folder / "a", folder / "b");
+  fs::permissions(folder / "a", fs::perms::owner_read);
+  file.CheckUnchanged();
+}
+
+TEST(InputFile, NoticesBytesOfTheSameLength) {
+  const TempFolder folder;
+  WriteText(folder / "a", "0123456789");
+  const InputFile file(folder / "a");
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  WriteText(folder / "a", "9876543210");
+  ErrorOf(ErrorCode::kTryAgain, [&] { file.CheckUnchanged(); });
 }
 
 TEST(InputFile, KnowsItselfByOtherNames) {
