@@ -61,7 +61,7 @@ struct ConversionPlan {
 
 struct ConvertReport {
   ConversionPlan planned;
-  std::uint64_t source_bytes = 0;  // weight bytes read, twice where a ratio ranks them first
+  std::uint64_t source_bytes = 0;    // weight bytes read, twice where a ratio ranks them first
   std::uint64_t n_nan_zeroed = 0;
   std::uint64_t n_clamped = 0;  // over all targets
   double elapsed_s = 0;
@@ -75,7 +75,9 @@ struct ConvertReport {
 // those that a ratio of OpenVINO ranks, and with OverflowPolicy::kF32 those of 16-bit float types.
 ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks);
 
-// Plans, writes, syncs and renames. On any exception the output names are as they were before.
+// Plans, writes, syncs and renames. All outputs get their names or none does: on any exception the
+// names are as they were before, or the message says which are not. Before any work it finishes or
+// removes what a killed run left in the outputs' folder, and warns of what it finished.
 ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks);
 
 // Removes the temporary files of this process's running jobs. Async-signal-safe: for a signal

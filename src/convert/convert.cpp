@@ -18,8 +18,9 @@
 #include "convert/output.h"
 #include "convert/score.h"
 #include "convert/stream.h"
-#include "io/output_file.h"
+#include "io/outputs.h"
 #include "io/parallel.h"
+#include "io/recovery.h"
 #include "io/temporaries.h"
 #include "phiq/text.h"
 #include "stored/checkpoint_model.h"
@@ -109,6 +110,46 @@ void CheckOutput(const fs::path& output, const PlanOptions& target, const Conver
   CheckOutputName(target, output, folder, OutputOptionsOf(options));
 }
 
+// Where the model is, and which outputs are to be made.
+struct Job {
+  CheckpointFolder folder;
+  std::vector<PlanOptions> targets;
+  std::vector<fs::path> paths;  // of the targets
+};
+
+Job Locate(const ConvertOptions& options, const WarningFn& warn) {
+  CheckOptions(options);
+  Job job{LocateCheckpoint(options.model, warn), options.targets, {}};
+  job.paths = OutputPaths(options, job.folder);
+  return job;
+}
+
+void RecoverWhatWasLeft(const fs::path& folder, const WarningFn& warn) {
+  const Recovered recovered = RecoverFolder(folder);
+  const auto shown = [&](const std::string& name) { return Escape((folder / name).string()); };
+  for (const std::string& name : recovered.finished)
+    warn({ErrorCode::kBadData,
+          shown(name) + ": a run that was killed had written it; it has its name now"});
+  for (const std::string& text : recovered.unfinished)
+    warn({ErrorCode::kBadData, text + " (left by a run that was killed)"});
+  for (const std::string& name : recovered.left)
+    warn({ErrorCode::kBadData,
+          shown(name) + ": what phiq replaced once, or left; remove it if nobody needs it"});
+}
+
+// Before any work: what dead runs left, and what stands at the names.
+void CheckOutputs(const ConvertOptions& options, const Job& job, const WarningFn& warn) {
+  const fs::path& first = job.paths.front();
+  if (!IsStream(first)) RecoverWhatWasLeft(ParentFolder(first), warn);
+  // A common folder that is still to be made (or cannot be) holds nothing to look at.
+  std::error_code ignored;
+  if (options.targets.size() > 1 && !options.output.empty() &&
+      !fs::is_directory(options.output, ignored))
+    return;
+  for (std::size_t i = 0; i < job.paths.size(); ++i)
+    CheckOutput(job.paths[i], job.targets[i], options, job.folder);
+}
+
 // Everything that is final before the first byte is written.
 struct Prepared {
   SourceModel source;
@@ -144,23 +185,13 @@ void WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan, unsigned thre
   }
 }
 
-Prepared Prepare(const ConvertOptions& options, const Hooks& hooks, bool will_write) {
+Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
-  CheckOptions(options);
-  CheckpointFolder folder = LocateCheckpoint(options.model, warn);
-  const std::vector<fs::path> paths = OutputPaths(options, folder);
-  // A common folder that is still to be made (or cannot be) holds nothing to look at.
-  std::error_code ignored;
-  const bool is_new = options.targets.size() > 1 && !options.output.empty() &&
-                      !fs::is_directory(options.output, ignored);
-  for (std::size_t i = 0; will_write && !is_new && i < paths.size(); ++i)
-    CheckOutput(paths[i], options.targets[i], options, folder);
-
-  SourceModel source(OpenCheckpointModel(std::move(folder), options.ignore_extra, warn), warn);
+  SourceModel source(OpenCheckpointModel(std::move(job.folder), options.ignore_extra, warn), warn);
   std::vector<Plan> plans;
   std::uint64_t scored_bytes = 0;
-  for (const PlanOptions& target : options.targets) {
+  for (const PlanOptions& target : job.targets) {
     const Int8Errors scores =
         MeasureInt8Errors(source, TensorsToRank(source.model, target), options, threads, hooks);
     scored_bytes += scores.bytes_read;
@@ -171,7 +202,7 @@ Prepared Prepare(const ConvertOptions& options, const Hooks& hooks, bool will_wr
   // From here on formats and byte counts are final.
   std::vector<Output> targets;
   for (std::size_t i = 0; i < plans.size(); ++i)
-    targets.push_back(LayOut(source, std::move(plans[i]), options, paths[i], warn));
+    targets.push_back(LayOut(source, std::move(plans[i]), options, job.paths[i], warn));
   // From here on every offset is final.
   std::uint64_t head_bytes = 0;
   std::vector<StreamTarget> streams;
@@ -209,8 +240,10 @@ class CommonFolder {
     fs::path path = options.output;
     if (!path.has_filename()) path = path.parent_path();  // "out/"
     std::error_code failed;
-    for (fs::path p = path; !p.empty() && !fs::exists(p, failed); p = p.parent_path())
+    for (fs::path p = path; !p.empty() && !fs::exists(p, failed); p = p.parent_path()) {
       made_.push_back(p);
+      if (p == p.parent_path()) break;  // a root that is not there
+    }
     failed.clear();
     if (options.mkdir) {
       fs::create_directories(path, failed);
@@ -242,6 +275,15 @@ class CommonFolder {
 
   std::vector<fs::path> made_;  // innermost first
 };
+
+// For all outputs together: each alone may fit.
+void CheckSpaceOfAll(const ConvertOptions& options, std::span<const Output> outputs) {
+  if (!options.space_check || IsStream(outputs.front().path)) return;
+  std::uint64_t n_bytes = 0;
+  for (const Output& output : outputs) n_bytes += output.size_bytes();
+  const fs::path folder = options.output.empty() ? "." : options.output;
+  CheckSpace(options.targets.size() == 1 ? outputs.front().path : folder / "", n_bytes);
+}
 
 void WarnOfReplacedWeights(const ConvertReport& report, const WarningFn& warn) {
   if (report.n_nan_zeroed > 0) {
@@ -278,22 +320,28 @@ EvalReport EvaluateOutputs(const ConvertOptions& options, const std::deque<Outpu
 }  // namespace
 
 ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks) {
-  return Describe(Prepare(options, hooks, /*will_write=*/false));
+  return Describe(Prepare(options, Locate(options, WarnOrIgnore(hooks.warn)), hooks));
 }
 
 ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   const auto start = std::chrono::steady_clock::now();
-  const Prepared prepared = Prepare(options, hooks, /*will_write=*/true);
+  const WarningFn warn = WarnOrIgnore(hooks.warn);
   ConvertReport report;
+  Job job = Locate(options, warn);
+  CheckOutputs(options, job, warn);
+  const Prepared prepared = Prepare(options, std::move(job), hooks);
   report.planned = Describe(prepared);
   if (options.evaluation)  // a text that cannot be used, before any work
     CheckEvaluation({options.model, options.model}, EvaluationOptions(options));
 
+  CheckSpaceOfAll(options, prepared.targets);
+
   CommonFolder common(options);
+  Outputs outputs(OutputOptionsOf(options));
   std::deque<OutputWriter> writers;
   std::vector<StreamTarget> streams;
   for (std::size_t i = 0; i < prepared.targets.size(); ++i) {
-    writers.emplace_back(prepared.targets[i], OutputOptionsOf(options));
+    writers.emplace_back(prepared.targets[i], outputs);
     streams.push_back(writers.back().stream());
   }
   // From here on tensors may be written in any order.
@@ -306,10 +354,11 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
     report.n_clamped += target.n_clamped;
     report.relative_rmse.push_back(target.relative_rmse);
   }
-  WarnOfReplacedWeights(report, WarnOrIgnore(hooks.warn));
+  WarnOfReplacedWeights(report, warn);
+  for (const Output& target : prepared.targets) WarnOfOtherParts(target, warn);
   if (options.evaluation)
     report.evaluation = EvaluateOutputs(options, writers, prepared.targets, hooks);
-  for (OutputWriter& writer : writers) writer.Commit();
+  outputs.Commit();
   common.Keep();
 
   report.elapsed_s =

@@ -10,6 +10,7 @@
 #include "formats/mlx/layout.h"
 #include "formats/onnx/layout.h"
 #include "formats/openvino/layout.h"
+#include "io/temporaries.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
@@ -24,6 +25,27 @@ fs::path PartPath(const fs::path& output, std::string_view suffix) {
   fs::path part = output;
   part.replace_filename(output.stem().string() + std::string(suffix) + ".gguf");
   return part;
+}
+
+bool IsPartOf(std::string_view stem, std::string_view name) {
+  constexpr std::string_view kForm = "-NNNNN-of-NNNNN.gguf";
+  if (name.size() != stem.size() + kForm.size() || !name.starts_with(stem)) return false;
+  name.remove_prefix(stem.size());
+  return std::ranges::equal(name, kForm, [](char c, char form) {
+    return form == 'N' ? c >= '0' && c <= '9' : c == form;
+  });
+}
+
+// The names of all parts that stand beside the output, "out-00002-of-00003.gguf" beside "out.gguf".
+std::vector<std::string> PartsOf(const fs::path& output) {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(ParentFolder(output), ignored)) {
+    std::string name = entry.path().filename().string();
+    if (IsPartOf(output.stem().string(), name)) names.push_back(std::move(name));
+  }
+  std::ranges::sort(names);
+  return names;
 }
 
 // What an output records of how it treated odd weights, so that `phiq verify` can do the same.
@@ -97,7 +119,7 @@ std::string DefaultName(const std::string& model_name, const PlanOptions& option
 void CheckOutputName(const PlanOptions& target, const fs::path& path, const SideFiles& side_files,
                      const OutputOptions& options) {
   if (target.format == Format::kGguf) {
-    CheckOutputPath(path, 0, options);
+    CheckOutputPath(path, options);
   } else {
     StagedFolder::Check(path, OwnedFiles(target.format, side_files), options);
   }
@@ -131,34 +153,41 @@ Output LayOut(const SourceModel& source, Plan plan, const ConvertOptions& option
   return output;
 }
 
-OutputWriter::OutputWriter(const Output& output, const OutputOptions& options) : output_(output) {
+OutputWriter::OutputWriter(const Output& output, Outputs& outputs) : output_(output) {
   const OutputLayout& layout = output.layout;
-  if (layout.is_folder)
-    folder_ = std::make_unique<StagedFolder>(output.path, output.owned, options);
-  plain_.reserve(layout.files.size());  // files_ points into it
-  for (std::size_t i = 0; i < layout.files.size(); ++i) {
-    const PlacedFile& placed = layout.files[i];
-    OutputFile& file = folder_ ? folder_->Create(placed.name, placed.size_bytes)
-                               : plain_.emplace_back(output.files[i], placed.size_bytes, options);
-    file.WriteAt(0, placed.head);
-    files_.push_back(&file);
+  if (layout.is_folder) {
+    StagedFolder& folder = outputs.AddFolder(output.path, output.owned);
+    for (const PlacedFile& placed : layout.files)
+      files_.push_back(&folder.Create(placed.name, placed.size_bytes));
+    folder_ = &folder;
+  } else {
+    std::vector<Outputs::NewFile> files;
+    for (std::size_t i = 0; i < layout.files.size(); ++i)
+      files.push_back({output.files[i], layout.files[i].size_bytes});
+    files_ = outputs.AddFiles(files, layout.root);
   }
+  for (std::size_t i = 0; i < files_.size(); ++i) files_[i]->WriteAt(0, layout.files[i].head);
 }
 
 StreamTarget OutputWriter::stream() const { return {&output_.plan, &output_.layout, files_}; }
 
 fs::path OutputWriter::staged_path() const {
-  return folder_ ? folder_->staged_path() : plain_.front().staged_path();
+  return folder_ != nullptr ? folder_->staged_path() : files_.front()->staged_path();
 }
 
-void OutputWriter::Commit() {
-  if (folder_) {
-    folder_->Commit();
-  } else if (plain_.size() == 1) {
-    plain_[0].Commit();
-  } else {
-    CommitTogether(plain_, output_.layout.root);
-  }
+void WarnOfOtherParts(const Output& output, const WarningFn& warn) {
+  if (output.layout.is_folder) return;
+  std::vector<std::string> others = PartsOf(output.path);
+  std::erase_if(others, [&](const std::string& name) {
+    return std::ranges::find(output.files, fs::path(name), &fs::path::filename) !=
+           output.files.end();
+  });
+  if (others.empty()) return;
+  const std::string more =
+      others.size() == 1 ? "is a part" : fmt::format("and {} more are parts", others.size() - 1);
+  warn({ErrorCode::kBadData,
+        fmt::format("{}: '{}' {} of a file split otherwise, and stays",
+                    Escape(output.path.string()), Escape(others.front()), more)});
 }
 
 }  // namespace phiq

@@ -2,14 +2,13 @@
 #pragma once
 
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "convert/rows.h"
 #include "convert/stream.h"
 #include "formats/layout.h"
-#include "io/output_file.h"
+#include "io/outputs.h"
 #include "phiq/convert.h"
 
 namespace phiq {
@@ -37,21 +36,22 @@ void CheckOutputName(const PlanOptions& target, const std::filesystem::path& pat
 Output LayOut(const SourceModel& source, Plan plan, const ConvertOptions& options,
               std::filesystem::path path, const WarningFn& warn);
 
+// Warns of parts of a split file of the same name but of another number of parts, which stay.
+void WarnOfOtherParts(const Output& output, const WarningFn& warn);
+
 // The target's files, being written.
 class OutputWriter {
  public:
-  // Throws   as OutputFile and StagedFolder do.
-  OutputWriter(const Output& output, const OutputOptions& options);
+  // Throws   as Outputs does.
+  OutputWriter(const Output& output, Outputs& outputs);
 
   StreamTarget stream() const;
-  // Where the output is until Commit. Not of a split file or a stream.
+  // Where the output is until Outputs::Commit. Not of a split file or a stream.
   std::filesystem::path staged_path() const;
-  void Commit();
 
  private:
   const Output& output_;
-  std::vector<OutputFile> plain_;  // of a target that is no folder
-  std::unique_ptr<StagedFolder> folder_;
+  const StagedFolder* folder_ = nullptr;
   std::vector<OutputFile*> files_;
 };
 

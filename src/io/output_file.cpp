@@ -14,6 +14,8 @@
 
 #include "base/checked.h"
 #include "io/output_impl.h"
+#include "io/recovery.h"
+#include "io/renames.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
@@ -36,12 +38,6 @@ void RefuseTerminal(int fd, const fs::path& path) {
   throw Error(ErrorCode::kUsage, "refusing to write a model to a terminal")
       .In(StreamName(path))
       .Hint("name a file with -o, or redirect");
-}
-
-bool IsStream(const fs::path& path) {
-  if (IsStandardOutput(path)) return true;
-  struct stat st = {};
-  return ::stat(path.c_str(), &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode));
 }
 
 // Without following a last link; nullopt when there is nothing.
@@ -81,19 +77,6 @@ void CheckFolder(const fs::path& path, const OutputOptions& options) {
   }
 }
 
-void CheckSpace(const fs::path& path, std::uint64_t size_bytes) {
-  struct statvfs space = {};
-  const fs::path folder = NearestFolder(path);
-  if (Retry([&] { return ::statvfs(folder.c_str(), &space); }) != 0) return;  // nothing is known
-  const std::uint64_t free = CheckedMul(space.f_bavail, space.f_frsize).value_or(UINT64_MAX);
-  if (size_bytes <= free) return;
-  throw Error(ErrorCode::kOutput,
-              fmt::format("needs {} ({} bytes), {} ({} bytes) free on this disk",
-                          FormatBytes(size_bytes), size_bytes, FormatBytes(free), free))
-      .In(path.native())
-      .Hint("choose another -o, or --no-space-check");
-}
-
 // Creates one folder; false when the one above it is missing.
 bool MakeFolder(const fs::path& folder) {
   if (::mkdir(folder.c_str(), 0777) == 0) {
@@ -116,7 +99,26 @@ void MakeFolders(const fs::path& folder) {
 
 }  // namespace
 
-void CheckOutputPath(const fs::path& path, std::uint64_t size_bytes, const OutputOptions& options) {
+bool IsStream(const fs::path& path) {
+  if (IsStandardOutput(path)) return true;
+  struct stat st = {};
+  return ::stat(path.c_str(), &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode));
+}
+
+void CheckSpace(const fs::path& path, std::uint64_t size_bytes) {
+  struct statvfs space = {};
+  const fs::path folder = NearestFolder(path);
+  if (Retry([&] { return ::statvfs(folder.c_str(), &space); }) != 0) return;  // nothing is known
+  const std::uint64_t free = CheckedMul(space.f_bavail, space.f_frsize).value_or(UINT64_MAX);
+  if (size_bytes <= free) return;
+  throw Error(ErrorCode::kOutput,
+              fmt::format("needs {} ({} bytes), {} ({} bytes) free on this disk",
+                          FormatBytes(size_bytes), size_bytes, FormatBytes(free), free))
+      .In(path.native())
+      .Hint("choose another -o, or --no-space-check");
+}
+
+void CheckOutputPath(const fs::path& path, const OutputOptions& options) {
   if (IsStandardOutput(path)) return RefuseTerminal(STDOUT_FILENO, path);
   if (IsStream(path)) return;
   const fs::path name = path.filename();
@@ -131,7 +133,6 @@ void CheckOutputPath(const fs::path& path, std::uint64_t size_bytes, const Outpu
     if (!options.force) RefuseExisting(path);
   }
   CheckFolder(path, options);
-  if (options.space_check) CheckSpace(path, size_bytes);
 }
 
 void RefuseExisting(const fs::path& path) {
@@ -207,7 +208,8 @@ void OutputFile::Impl::OpenStream() {
 void OutputFile::Impl::OpenTemporary() {
   PrepareFolder(path, options);
   LockedFolder locked(ParentFolder(path));
-  locked.RemoveStale(path, {});
+  Recover(locked, ParentFolder(path));
+  locked.RefuseLive(path);
   // Looked at again under the lock: a run that ended a moment ago has left its output, not its
   // lock.
   if (!options.force) RefuseExisting(path);
@@ -288,6 +290,7 @@ void OutputFile::Impl::WriteStream(std::uint64_t offset_bytes, std::span<const s
 }
 
 void OutputFile::Impl::Finish() {
+  if (is_stream) return FinishStream();
   if (finished) return;
   struct stat st = {};
   if (::fstat(file.fd.get(), &st) != 0) throw SystemError(ErrorCode::kOutput, path, "", errno);
@@ -318,10 +321,21 @@ void OutputFile::Impl::Finish() {
   finished = true;
 }
 
-void OutputFile::Impl::Rename() {
-  RenameInto(folder.get(), file.name, path, options.force);
-  file.name.clear();
+Rename OutputFile::Impl::ToRename() const {
+  const std::string name = path.filename().native();
+  Rename rename{.from = file.name, .to = name, .aside = NewTemporaryName(name)};
+  rename.inode = InodeAt(folder.get(), file.name);
+  rename.force = options.force;
+  struct stat old = {};
+  if (::fstatat(folder.get(), name.c_str(), &old, AT_SYMLINK_NOFOLLOW) != 0) return rename;
+  if (S_ISDIR(old.st_mode)) throw Error(ErrorCode::kOutput, "is a folder").In(path.native());
+  rename.old_inode = old.st_ino;
+  return rename;
+}
+
+void OutputFile::Impl::ForgetTemporary() {
   file.registered.Reset();
+  file.name.clear();
   held_lock.Reset();
 }
 
@@ -341,7 +355,7 @@ void OutputFile::Impl::FinishStream() {
 
 OutputFile::OutputFile(const fs::path& path, std::uint64_t size_bytes, const OutputOptions& options)
     : impl_(std::make_unique<Impl>(path, size_bytes, options)) {
-  CheckOutputPath(path, size_bytes, options);
+  CheckOutputPath(path, options);
   if (IsStream(path)) {
     impl_->OpenStream();
   } else {
@@ -379,42 +393,12 @@ void OutputFile::Abandon() noexcept {
 }
 
 void OutputFile::Commit() {
-  if (impl_->is_stream) return impl_->FinishStream();
   impl_->Finish();
-  if (!impl_->folder) return;  // staged: its folder is renamed
-  impl_->Rename();
-  if (impl_->options.fsync) {
+  if (!impl_->folder) return;  // a stream, or staged: its folder is renamed
+  RenameInto(impl_->folder.get(), impl_->file.name, impl_->path, impl_->options.force);
+  impl_->ForgetTemporary();
+  if (impl_->options.fsync)
     SyncFolder(impl_->folder.get(), impl_->path, "renamed but not known durable");
-  }
-}
-
-void CommitTogether(std::vector<OutputFile>& files, std::size_t root) {
-  for (OutputFile& file : files) file.impl_->Finish();
-  // From here on every byte is on disk; what remains are renames.
-  const auto sync = [&files, root] {
-    const OutputFile::Impl& impl = *files[root].impl_;
-    if (impl.options.fsync)
-      SyncFolder(impl.folder.get(), impl.path, "renamed but not known durable");
-  };
-  const OutputFile::Impl& root_impl = *files[root].impl_;
-  if (root_impl.options.force && ::unlink(root_impl.path.c_str()) == 0) sync();
-
-  std::vector<const OutputFile::Impl*> added;  // where nothing was before: can be undone
-  try {
-    for (std::size_t i = 0; i < files.size(); ++i) {
-      if (i == root) continue;
-      OutputFile::Impl& impl = *files[i].impl_;
-      const bool is_new = !StatOutput(impl.path);
-      impl.Rename();
-      if (is_new) added.push_back(&impl);
-    }
-    sync();
-    files[root].impl_->Rename();
-  } catch (...) {
-    for (const OutputFile::Impl* impl : added) ::unlink(impl->path.c_str());
-    throw;
-  }
-  sync();
 }
 
 }  // namespace phiq

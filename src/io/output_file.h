@@ -19,12 +19,17 @@ struct OutputOptions {
   bool fsync = true;
 };
 
-// Checks, before any work, that `path` may become an output of `size_bytes`.
+// Checks, before any work, that `path` may become an output.
 //
-// Throws   kOutput: exists without force, no folder, no permission, not enough space (needed and
-//          free bytes named). kUsage: a folder stands there.
-void CheckOutputPath(const std::filesystem::path& path, std::uint64_t size_bytes,
-                     const OutputOptions& options);
+// Throws   kOutput: exists without force, no folder, no permission. kUsage: a folder stands there.
+void CheckOutputPath(const std::filesystem::path& path, const OutputOptions& options);
+
+// Checks, before any work, that the disk of `path` has room for `size_bytes` more.
+// Throws   kOutput, naming the bytes needed and free.
+void CheckSpace(const std::filesystem::path& path, std::uint64_t size_bytes);
+
+// Standard output, a pipe or a device: has no temporary.
+bool IsStream(const std::filesystem::path& path);
 
 class OutputFile {
  public:
@@ -62,18 +67,14 @@ class OutputFile {
   struct Impl;
 
  private:
-  friend void CommitTogether(std::vector<OutputFile>&, std::size_t);
+  friend class Outputs;
   friend class StagedFolder;
   explicit OutputFile(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 
-// Commits several files of one output into an existing folder: all are synced first, then renamed,
-// files[root] last (and, when replacing, the old root is removed first), so that a root never
-// points at files of another generation.
-void CommitTogether(std::vector<OutputFile>& files, std::size_t root);
-
-// A folder as output: files are written into a hidden sibling folder, which Commit renames.
+// A folder as output: files are written into a hidden sibling folder, which Outputs::Commit
+// renames.
 class StagedFolder {
  public:
   // `owned`: file names that phiq itself writes into such a folder; with force, an old folder that
@@ -92,10 +93,11 @@ class StagedFolder {
   OutputFile& Create(const std::string& name, std::uint64_t size_bytes);
   // Where the files are until Commit.
   std::filesystem::path staged_path() const;
-  void Commit();
+
+  struct Impl;
 
  private:
-  struct Impl;
+  friend class Outputs;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -4,11 +4,14 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "io/journal.h"
 #include "io/output_file.h"
 #include "io/temporaries.h"
 
@@ -47,8 +50,10 @@ struct OutputFile::Impl {
   void WriteStream(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
 
   void Finish();  // everything but the rename; safe to call again
-  void Rename();  // onto the final name
   void FinishStream();
+  Rename ToRename() const;  // when it is finished
+  // It has its name, or a later run shall give it.
+  void ForgetTemporary();
 
   std::filesystem::path path;  // the final name, as the user gave it
   std::uint64_t size_bytes;
@@ -67,6 +72,35 @@ struct OutputFile::Impl {
   std::condition_variable turn;
   std::uint64_t position_bytes = 0;
   bool abandoned = false;
+};
+
+struct StagedFolder::Impl {
+  Impl(std::filesystem::path path_in, std::vector<std::string> owned_in,
+       const OutputOptions& options_in)
+      : path(std::move(path_in)), owned(std::move(owned_in)), options(options_in) {}
+  ~Impl();
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  // The folder or link that stands at the final name; throws when it may not be replaced.
+  bool Replaces() const;
+  // The name, and what stands there.
+  void Check() const;
+  void Finish();            // everything but the rename
+  Rename ToRename() const;  // when it is finished
+  void ForgetTemporary();
+  void Unregister();
+
+  std::filesystem::path path;
+  std::vector<std::string> owned;
+  OutputOptions options;
+
+  Descriptor parent;
+  Temporary staging;  // name empty: committed
+  // FOLDER/FILE below the parent, so that none of them exists any more after the rename.
+  std::vector<RegisteredName> registered;
+  std::deque<OutputFile> files;  // a deque: Create hands out references
+  std::vector<std::string> names;
 };
 
 }  // namespace phiq

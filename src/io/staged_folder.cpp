@@ -4,9 +4,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <deque>
 
 #include "io/output_impl.h"
+#include "io/recovery.h"
+#include "io/renames.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
@@ -32,37 +33,13 @@ void RefuseForeignFiles(const fs::path& folder, const std::vector<std::string>& 
     names += fmt::format("{}'{}'", i == 0 ? "" : ", ", Escape(foreign[i]));
   }
   if (foreign.size() > kNamed) names += fmt::format(" and {} more", foreign.size() - kNamed);
-  throw Error(ErrorCode::kOutput, "not replaced: it holds files that phiq did not write: " + names)
+  throw Error(ErrorCode::kOutput,
+              "not replaced: it holds files that do not belong to such an output: " + names)
       .In(folder.native())
       .Hint("move them away, or choose another -o");
 }
 
 }  // namespace
-
-struct StagedFolder::Impl {
-  Impl(fs::path path_in, std::vector<std::string> owned_in, const OutputOptions& options_in)
-      : path(std::move(path_in)), owned(std::move(owned_in)), options(options_in) {}
-  ~Impl();
-  Impl(const Impl&) = delete;
-  Impl& operator=(const Impl&) = delete;
-
-  // The folder or link that stands at the final name; throws when it may not be replaced.
-  bool Replaces() const;
-  // The name, and what stands there.
-  void Check() const;
-  void Exchange();
-
-  fs::path path;
-  std::vector<std::string> owned;
-  OutputOptions options;
-
-  Descriptor parent;
-  Temporary staging;  // name empty: committed
-  // FOLDER/FILE below the parent, so that none of them exists any more after the rename.
-  std::vector<RegisteredName> registered;
-  std::deque<OutputFile> files;  // a deque: Create hands out references
-  std::vector<std::string> names;
-};
 
 StagedFolder::Impl::~Impl() {
   files.clear();
@@ -86,26 +63,39 @@ bool StagedFolder::Impl::Replaces() const {
   return true;
 }
 
-void StagedFolder::Impl::Exchange() {
+void StagedFolder::Impl::Finish() {
+  for (OutputFile& file : files) file.impl_->Finish();
+  if (options.fsync) SyncFolder(staging.fd.get(), path, "fsync failed");
+  struct stat old = {};
+  const bool keeps_mode = ::lstat(path.c_str(), &old) == 0 && S_ISDIR(old.st_mode);
+  const mode_t mode = keeps_mode ? old.st_mode & 0777 : DefaultMode(0777);
+  if (::fchmod(staging.fd.get(), mode) != 0)
+    throw SystemError(ErrorCode::kOutput, path, "cannot set its mode", errno);
+}
+
+Rename StagedFolder::Impl::ToRename() const {
   const std::string name = path.filename().native();
-  if (::renameat2(parent.get(), staging.name.c_str(), parent.get(), name.c_str(),
-                  RENAME_EXCHANGE) != 0) {
-    throw SystemError(ErrorCode::kOutput, path, "cannot exchange it with the new folder", errno)
-        .Hint("not every file system can; remove the old folder first");
-  }
-  const std::string old = std::exchange(staging.name, "");
-  if (options.fsync) SyncFolder(parent.get(), path, "renamed but not known durable");
-  // The new output stands; what the temporary name holds now is the old one.
-  if (::unlinkat(parent.get(), old.c_str(), 0) == 0) return;  // it was a link
-  const Descriptor old_fd(Retry([&] {
-    return ::openat(parent.get(), old.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  Rename rename{.from = staging.name, .to = name, .aside = NewTemporaryName(name)};
+  rename.inode = InodeAt(parent.get(), staging.name);
+  rename.is_folder = true;
+  rename.force = options.force;
+  if (!Replaces()) return rename;
+  rename.old_inode = InodeAt(parent.get(), name);
+  const Descriptor old(Retry([&] {
+    return ::openat(parent.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   }));
-  for (const std::string& file : owned) ::unlinkat(old_fd.get(), file.c_str(), 0);
-  if (::unlinkat(parent.get(), old.c_str(), AT_REMOVEDIR) != 0) {
-    throw SystemError(ErrorCode::kOutput, path,
-                      fmt::format("replaced, but the old folder remains as {}", Escape(old)),
-                      errno);
-  }
+  if (old) rename.old_files = ListNames(old.get());  // else it is a link
+  return rename;
+}
+
+void StagedFolder::Impl::ForgetTemporary() {
+  Unregister();
+  staging.name.clear();
+}
+
+void StagedFolder::Impl::Unregister() {
+  registered.clear();
+  staging.registered.Reset();
 }
 
 void StagedFolder::Impl::Check() const {
@@ -129,7 +119,8 @@ StagedFolder::StagedFolder(const fs::path& path, std::vector<std::string> owned,
   impl_->Check();
   PrepareFolder(impl_->path, options);
   LockedFolder locked(ParentFolder(impl_->path));
-  locked.RemoveStale(impl_->path, impl_->owned);
+  Recover(locked, ParentFolder(impl_->path));
+  locked.RefuseLive(impl_->path);
   impl_->Replaces();
   impl_->staging = locked.Create(impl_->path, RegisteredName::Kind::kFolder);
   impl_->parent = locked.Release();
@@ -148,23 +139,6 @@ OutputFile& StagedFolder::Create(const std::string& name, std::uint64_t size_byt
 
 fs::path StagedFolder::staged_path() const {
   return ParentFolder(impl_->path) / impl_->staging.name;
-}
-
-void StagedFolder::Commit() {
-  for (OutputFile& file : impl_->files) file.Commit();
-  if (impl_->options.fsync) SyncFolder(impl_->staging.fd.get(), impl_->path, "fsync failed");
-  struct stat old = {};
-  const bool keeps_mode = ::lstat(impl_->path.c_str(), &old) == 0 && S_ISDIR(old.st_mode);
-  const mode_t mode = keeps_mode ? old.st_mode & 0777 : DefaultMode(0777);
-  if (::fchmod(impl_->staging.fd.get(), mode) != 0) {
-    throw SystemError(ErrorCode::kOutput, impl_->path, "cannot set its mode", errno);
-  }
-  if (impl_->Replaces()) return impl_->Exchange();
-  RenameInto(impl_->parent.get(), impl_->staging.name, impl_->path, false);
-  impl_->staging.name.clear();
-  if (impl_->options.fsync) {
-    SyncFolder(impl_->parent.get(), impl_->path, "renamed but not known durable");
-  }
 }
 
 }  // namespace phiq

@@ -27,6 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kMark = ".phiq-tmp.";
+constexpr std::string_view kJournalPrefix = ".phiq-run.";
 constexpr std::size_t kSuffixLength = 12;
 constexpr std::string_view kSuffixAlphabet = "0123456789abcdefghijklmnopqrstuv";  // 5 bits each
 
@@ -69,32 +70,10 @@ std::string RandomSuffix() {
   return suffix;
 }
 
-bool IsTemporaryOf(std::string_view prefix, std::string_view name) {
-  return name.size() == prefix.size() + kSuffixLength && name.starts_with(prefix) &&
-         name.find_first_not_of(kSuffixAlphabet, prefix.size()) == std::string_view::npos;
-}
-
-// Names in the folder that are temporaries with this prefix.
-std::vector<std::string> ListTemporaries(int dir_fd, std::string_view prefix) {
-  std::vector<std::string> names;
-  const int fd = Retry([&] { return ::openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
-  if (fd < 0) return names;
-  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd), ::closedir);
-  if (!dir) {
-    ::close(fd);
-    return names;
-  }
-  while (const dirent* entry = ::readdir(dir.get())) {
-    if (IsTemporaryOf(prefix, entry->d_name)) names.emplace_back(entry->d_name);
-  }
-  return names;
-}
-
-enum class LockResult { kLocked, kHeldByAnother, kUnsupported };
-
-LockResult TryLock(int fd) {
-  if (Retry([&] { return ::flock(fd, LOCK_EX | LOCK_NB); }) == 0) return LockResult::kLocked;
-  return errno == EWOULDBLOCK ? LockResult::kHeldByAnother : LockResult::kUnsupported;
+// PREFIX and random characters.
+bool HasSuffix(std::string_view name, std::size_t prefix_length) {
+  return name.size() == prefix_length + kSuffixLength &&
+         name.find_first_not_of(kSuffixAlphabet, prefix_length) == std::string_view::npos;
 }
 
 }  // namespace
@@ -116,6 +95,41 @@ std::string TemporaryPrefix(std::string_view name) {
   };
   while (stem > 0 && continues(stem)) --stem;  // some file systems take whole UTF-8 characters only
   return fmt::format(".{}~{}{}", name.substr(0, stem), hash, kMark);
+}
+
+bool IsTemporaryName(std::string_view name) noexcept {
+  const std::size_t mark = name.rfind(kMark);
+  return mark != std::string_view::npos && mark > 1 && name[0] == '.' &&
+         HasSuffix(name, mark + kMark.size());
+}
+
+bool IsJournalName(std::string_view name) noexcept {
+  return name.starts_with(kJournalPrefix) && HasSuffix(name, kJournalPrefix.size());
+}
+
+std::string NewTemporaryName(std::string_view name) {
+  return TemporaryPrefix(name) + RandomSuffix();
+}
+
+std::vector<std::string> ListNames(int dir_fd) {
+  std::vector<std::string> names;
+  const int fd = Retry([&] { return ::openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  if (fd < 0) return names;
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd), ::closedir);
+  if (!dir) {
+    ::close(fd);
+    return names;
+  }
+  while (const dirent* entry = ::readdir(dir.get())) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  return names;
+}
+
+LockResult TryLock(int fd) noexcept {
+  if (Retry([&] { return ::flock(fd, LOCK_EX | LOCK_NB); }) == 0) return LockResult::kLocked;
+  return errno == EWOULDBLOCK ? LockResult::kHeldByAnother : LockResult::kUnsupported;
 }
 
 RegisteredName::RegisteredName(int dir_fd, std::string_view name, Kind kind) {
@@ -172,36 +186,30 @@ Descriptor LockedFolder::Release() noexcept {
   return std::move(fd_);
 }
 
-void LockedFolder::RemoveStale(const fs::path& final_path, std::span<const std::string> owned) {
+void LockedFolder::RefuseLive(const fs::path& final_path) const {
   const std::string prefix = TemporaryPrefix(final_path.filename().native());
-  for (const std::string& name : ListTemporaries(fd_.get(), prefix)) {
+  for (const std::string& name : ListNames(fd_.get())) {
+    if (!name.starts_with(prefix) || !HasSuffix(name, prefix.size())) continue;
     const Descriptor fd(Retry([&] {
       return ::openat(fd_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     }));
-    struct stat st = {};
-    if (!fd || ::fstat(fd.get(), &st) != 0 || st.st_uid != ::geteuid()) continue;
-    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) continue;
-    switch (TryLock(fd.get())) {
-      case LockResult::kLocked:
-        break;
-      case LockResult::kUnsupported:
-        continue;  // cannot tell; leave it
-      case LockResult::kHeldByAnother:
-        throw Error(ErrorCode::kTryAgain, "locked by another run")
-            .In(final_path.native())
-            .Hint("it writes the same output");
-    }
-    if (S_ISDIR(st.st_mode)) {
-      for (const std::string& file : owned) ::unlinkat(fd.get(), file.c_str(), 0);
-      ::unlinkat(fd_.get(), name.c_str(), AT_REMOVEDIR);
-    } else {
-      ::unlinkat(fd_.get(), name.c_str(), 0);
-    }
+    if (!fd || TryLock(fd.get()) != LockResult::kHeldByAnother) continue;
+    throw Error(ErrorCode::kTryAgain, "locked by another run")
+        .In(final_path.native())
+        .Hint("it writes the same output");
   }
 }
 
 Temporary LockedFolder::Create(const fs::path& final_path, RegisteredName::Kind kind) {
-  const std::string prefix = TemporaryPrefix(final_path.filename().native());
+  return CreateNamed(TemporaryPrefix(final_path.filename().native()), final_path, kind);
+}
+
+Temporary LockedFolder::CreateJournal(const fs::path& path) {
+  return CreateNamed(std::string(kJournalPrefix), path, RegisteredName::Kind::kFile);
+}
+
+Temporary LockedFolder::CreateNamed(const std::string& prefix, const fs::path& path,
+                                    RegisteredName::Kind kind) {
   const bool is_folder = kind == RegisteredName::Kind::kFolder;
   constexpr int kAttempts = 100;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
@@ -216,7 +224,7 @@ Temporary LockedFolder::Create(const fs::path& final_path, RegisteredName::Kind 
       if (!temporary.fd) {
         const int number = errno;
         ::unlinkat(fd_.get(), name, AT_REMOVEDIR);
-        throw SystemError(ErrorCode::kOutput, final_path, "cannot create", number);
+        throw SystemError(ErrorCode::kOutput, path, "cannot create", number);
       }
     } else if (!is_folder) {
       temporary.fd = Descriptor(Retry([&] {
@@ -227,9 +235,9 @@ Temporary LockedFolder::Create(const fs::path& final_path, RegisteredName::Kind 
       TryLock(temporary.fd.get());  // unsupported: go on without
       return temporary;
     }
-    if (errno != EEXIST) throw SystemError(ErrorCode::kOutput, final_path, "cannot create", errno);
+    if (errno != EEXIST) throw SystemError(ErrorCode::kOutput, path, "cannot create", errno);
   }
-  throw SystemError(ErrorCode::kOutput, final_path, "cannot create", EEXIST);
+  throw SystemError(ErrorCode::kOutput, path, "cannot create", EEXIST);
 }
 
 }  // namespace phiq

@@ -1,12 +1,12 @@
-// The hidden names under which outputs grow: `.NAME.phiq-tmp.XXXXXXXXXXXX` beside NAME.
-// A temporary is locked (flock) for as long as its process lives, so that the next run can tell a
-// stale one, which it removes, from one that another run is writing.
+// The hidden names under which outputs grow: `.NAME.phiq-tmp.XXXXXXXXXXXX` beside NAME, and the
+// journal of a run, `.phiq-run.XXXXXXXXXXXX`. Each is locked (flock) for as long as its process
+// lives, so that the next run can tell a stale one from one that another run is writing.
 #pragma once
 
 #include <filesystem>
-#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "io/system.h"
 
@@ -18,6 +18,18 @@ void UnlinkTemporariesNow() noexcept;
 
 // `.NAME.phiq-tmp.`; the stem of a very long NAME is shortened and marked with a hash of it.
 std::string TemporaryPrefix(std::string_view name);
+
+// A name that TemporaryPrefix has begun, or the journal of a run.
+bool IsTemporaryName(std::string_view name) noexcept;
+bool IsJournalName(std::string_view name) noexcept;
+// A new temporary name of `name`; nothing is created.
+std::string NewTemporaryName(std::string_view name);
+
+// All names in an open folder.
+std::vector<std::string> ListNames(int dir_fd);
+
+enum class LockResult { kLocked, kHeldByAnother, kUnsupported };
+LockResult TryLock(int fd) noexcept;
 
 // An entry of the fixed table that UnlinkTemporariesNow walks.
 class RegisteredName {
@@ -55,15 +67,18 @@ class LockedFolder {
 
   int fd() const noexcept { return fd_.get(); }
 
-  // Removes stale temporaries of `final_name`. In a stale folder only files named in `owned` are
-  // removed; links and what belongs to others stays.
-  // Throws kTryAgain `locked by another run` when a live process holds one.
-  void RemoveStale(const std::filesystem::path& final_path, std::span<const std::string> owned);
+  // Throws kTryAgain `locked by another run` when a live process holds a temporary of `final_path`.
+  void RefuseLive(const std::filesystem::path& final_path) const;
 
   // A new temporary of `final_path`, readable by the owner only.
   Temporary Create(const std::filesystem::path& final_path, RegisteredName::Kind kind);
+  // A new journal in the folder `path`.
+  Temporary CreateJournal(const std::filesystem::path& path);
 
  private:
+  Temporary CreateNamed(const std::string& prefix, const std::filesystem::path& path,
+                        RegisteredName::Kind kind);
+
   Descriptor fd_;
 };
 

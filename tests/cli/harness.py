@@ -146,7 +146,7 @@ def _content_of(path, info):
 
 
 def temporaries(folder):
-    return [p for p in pathlib.Path(folder).rglob(".*") if ".phiq-tmp." in p.name]
+    return [p for p in pathlib.Path(folder).rglob(".*") if ".phiq-tmp." in p.name or ".phiq-run." in p.name]
 
 
 def input_bytes(folder):

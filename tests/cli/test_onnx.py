@@ -85,7 +85,7 @@ def test_a_folder_is_replaced_only_by_force(work):
     (out / "notes.md").write_text("mine")
     before = snapshot(work)
     line = refused(quantize("--format", "onnx", "-o", out, "--force"), 5, before=before, folder=work)
-    assert line == f"{out}: not replaced: it holds files that phiq did not write: 'notes.md' (move them away, " \
+    assert line == f"{out}: not replaced: it holds files that do not belong to such an output: 'notes.md' (move them away, " \
                    "or choose another -o)"
     (out / "notes.md").unlink()
     quantize("--format", "onnx", "-o", out, "--force").ok()

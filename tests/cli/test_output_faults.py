@@ -18,19 +18,8 @@ import time
 import pytest
 
 import harness
+from faults import needs_mounts, needs_strace, quantize, run_under_strace, under_strace
 from harness import PHIQ, error_line, refused, run, snapshot, temporaries, tiny
-
-STRACE = shutil.which("strace")
-needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
-
-
-def can_mount():
-    command = ["unshare", "-m", "sh", "-c", "mount -t tmpfs -o size=64k tmpfs /mnt"]
-    return shutil.which("unshare") and subprocess.run(command, capture_output=True).returncode == 0
-
-
-needs_mounts = pytest.mark.skipif(not can_mount(), reason="no mount namespaces here")
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -49,22 +38,6 @@ def wanted(model):
 def slow_model(tmp_path_factory):
     """Large enough for a Q4_K conversion to be hit in its middle."""
     return tiny(tmp_path_factory.mktemp("slow") / "model", layers=6, intermediate=2048)
-
-
-def quantize(model, out, *options, type="Q8_0"):
-    return ["quantize", model, "-o", out, "--type", type, *options]
-
-
-def under_strace(log, *inject, trace=None):
-    """What goes before the program; `inject` as strace's -e inject=."""
-    rules = [part for rule in inject for part in ("-e", f"inject={rule}")]
-    names = trace or ",".join(rule.split(":")[0] for rule in inject)
-    return [STRACE, "-f", "-qq", "-o", str(log), "-e", f"trace={names}", *rules, str(PHIQ)]
-
-
-def run_under_strace(args, log, *inject, trace=None, **kwargs):
-    command = under_strace(log, *inject, trace=trace)
-    return run(command[1:] + [str(a) for a in args], program=command[0], timeout=60, **kwargs)
 
 
 def run_in_shell(script, args, **kwargs):

@@ -141,10 +141,10 @@ TEST(ConvertSeveral, LeavesNothingWhenOneCannotBeWritten) {
   options.force = true;
   const auto [code, text] = Thrown([&] { Convert(options, {}); });
   EXPECT_EQ(code, ErrorCode::kOutput);
-  EXPECT_EQ(text,
-            (out / "phi35-tiny-onnx-int4").string() +
-                ": not replaced: it holds files that phiq did not write: 'mine.txt' (move them "
-                "away, or choose another -o)");
+  EXPECT_EQ(text, (out / "phi35-tiny-onnx-int4").string() +
+                      ": not replaced: it holds files that do not belong to such an output: "
+                      "'mine.txt' (move them "
+                      "away, or choose another -o)");
   EXPECT_THAT(NamesIn(out), ElementsAre("phi35-tiny-onnx-int4"));
   EXPECT_THAT(NamesIn(out / "phi35-tiny-onnx-int4"), ElementsAre("mine.txt"));
 }
@@ -234,10 +234,11 @@ TEST(ConvertOnnx, ReplacesAFolderOfItsOwnOnlyByForce) {
   EXPECT_TRUE(ReadFolder(out) == before);
   options.force = true;
   std::ofstream(out / "notes.md") << "mine";
-  EXPECT_EQ(Thrown([&] { Convert(options, {}); }).second,
-            out.string() +
-                ": not replaced: it holds files that phiq did not write: 'notes.md' (move "
-                "them away, or choose another -o)");
+  EXPECT_EQ(
+      Thrown([&] { Convert(options, {}); }).second,
+      out.string() +
+          ": not replaced: it holds files that do not belong to such an output: 'notes.md' (move "
+          "them away, or choose another -o)");
   fs::remove(out / "notes.md");
   EXPECT_TRUE(ReadFolder(out) == before);
   Convert(options, {});

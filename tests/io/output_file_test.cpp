@@ -193,12 +193,11 @@ TEST(OutputFile, RefusesAFileAsFolderAndADanglingLinkWithMkdir) {
 
 TEST(OutputFile, NamesTheBytesNeededAndFree) {
   const TempFolder folder;
-  constexpr std::uint64_t kHuge = 1ULL << 60;
   const std::string what =
-      ErrorOf(ErrorCode::kOutput, [&] { CheckOutputPath(folder / "out", kHuge, {}); });
+      ErrorOf(ErrorCode::kOutput, [&] { CheckSpace(folder / "out", 1ULL << 60); });
   EXPECT_THAT(what, HasSubstr("(1152921504606846976 bytes)"));
   EXPECT_THAT(what, HasSubstr("free on this disk"));
-  CheckOutputPath(folder / "out", kHuge, {.space_check = false});
+  CheckSpace(folder / "out", 1);
 }
 
 TEST(OutputFile, LeavesNothingWhenTheFileSizeLimitIsReached) {
@@ -334,7 +333,7 @@ TEST(OutputStream, RefusesATerminal) {
               HasSubstr("terminal"));
   const int stdout_copy = ::dup(STDOUT_FILENO);
   ::dup2(terminal, STDOUT_FILENO);
-  const std::string what = ErrorOf(ErrorCode::kUsage, [] { CheckOutputPath("-", 1, {}); });
+  const std::string what = ErrorOf(ErrorCode::kUsage, [] { CheckOutputPath("-", {}); });
   ::dup2(stdout_copy, STDOUT_FILENO);
   EXPECT_THAT(what, StartsWith("standard output: refusing"));
   ::close(stdout_copy);
@@ -354,46 +353,6 @@ TEST(OutputStream, WritesToStandardOutputAndLeavesItOpen) {
   ::close(file_fd);
   EXPECT_TRUE(is_open);
   EXPECT_EQ(ReadText(folder / "redirected"), "model");
-}
-
-TEST(CommitTogether, RenamesAllFiles) {
-  const TempFolder folder;
-  std::vector<OutputFile> files;
-  for (const std::string name : {"root", "data"}) {
-    files.emplace_back(folder / name, 1, OutputOptions());
-    files.back().WriteAt(0, Bytes("x"));
-  }
-  CommitTogether(files, 0);
-  EXPECT_THAT(folder.List(), ElementsAre("data", "root"));
-}
-
-TEST(CommitTogether, TakesBackWhatItRenamedWhenALaterFileFails) {
-  const TempFolder folder;
-  std::vector<OutputFile> files;
-  for (const std::string name : {"root", "data1", "data2"}) {
-    files.emplace_back(folder / name, 1, OutputOptions());
-    files.back().WriteAt(0, Bytes("x"));
-  }
-  WriteText(folder / "data2", "foreign");
-  ErrorOf(ErrorCode::kOutput, [&] { CommitTogether(files, 0); });
-  files.clear();
-  EXPECT_THAT(folder.List(), ElementsAre("data2"));
-  EXPECT_EQ(ReadText(folder / "data2"), "foreign");
-}
-
-TEST(CommitTogether, RemovesTheOldRootBeforeItReplacesData) {
-  const TempFolder folder;
-  WriteText(folder / "root", "old");
-  WriteText(folder / "data1", "old");
-  std::vector<OutputFile> files;
-  for (const std::string name : {"root", "data1", "data2"}) {
-    files.emplace_back(folder / name, 3, kForce);
-    files.back().WriteAt(0, Bytes("new"));
-  }
-  fs::create_directory(folder / "data2");  // its rename will fail
-  ErrorOf(ErrorCode::kOutput, [&] { CommitTogether(files, 0); });
-  files.clear();
-  EXPECT_THAT(folder.List(), ElementsAre("data1", "data2"));  // no root beside data of two runs
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #include <gmock/gmock.h>
 
-#include "io/output_file.h"
+#include "io/outputs.h"
 #include "io/temp_folder.h"
 
 namespace phiq {
@@ -24,10 +24,10 @@ TEST(StagedFolder, AppearsWholeAtCommit) {
   const TempFolder folder;
   const mode_t mask = ::umask(022);
   {
-    StagedFolder staged(folder / "out", kOwned, {});
-    Fill(staged, "new");
-    EXPECT_THAT(folder.List(), ElementsAre(StartsWith(".out.phiq-tmp.")));
-    staged.Commit();
+    Outputs outputs({});
+    Fill(outputs.AddFolder(folder / "out", kOwned), "new");
+    EXPECT_THAT(folder.List(), ElementsAre(StartsWith(".out.phiq-tmp."), StartsWith(".phiq-run.")));
+    outputs.Commit();
   }
   ::umask(mask);
   EXPECT_THAT(folder.List(), ElementsAre("out"));
@@ -40,8 +40,8 @@ TEST(StagedFolder, AppearsWholeAtCommit) {
 TEST(StagedFolder, LeavesNothingWithoutCommit) {
   const TempFolder folder;
   {
-    StagedFolder staged(folder / "out", kOwned, {});
-    Fill(staged, "new");
+    Outputs outputs({});
+    Fill(outputs.AddFolder(folder / "out", kOwned), "new");
   }
   EXPECT_THAT(folder.List(), IsEmpty());
 }
@@ -59,10 +59,10 @@ TEST(StagedFolder, ReplacesAFolderOfItsOwnFilesWithForce) {
   WriteText(folder / "out/data", "old");
   WriteText(folder / "out/extra", "old");
   {
-    StagedFolder staged(folder / "out/", kOwned, kForce);
-    Fill(staged, "new");
+    Outputs outputs(kForce);
+    Fill(outputs.AddFolder(folder / "out/", kOwned), "new");
     EXPECT_EQ(ReadText(folder / "out/data"), "old");
-    staged.Commit();
+    outputs.Commit();
   }
   EXPECT_THAT(folder.List(), ElementsAre("out"));
   EXPECT_EQ(ReadText(folder / "out/data"), "new");
@@ -78,7 +78,8 @@ TEST(StagedFolder, RefusesAFolderWithForeignFilesAndNamesFive) {
   EXPECT_EQ(
       ErrorOf(ErrorCode::kOutput, [&] { const StagedFolder s(folder / "out", kOwned, kForce); }),
       (folder / "out").native() +
-          ": not replaced: it holds files that phiq did not write: 'a', 'b', 'c', 'd', 'e' and "
+          ": not replaced: it holds files that do not belong to such an output: 'a', 'b', 'c', "
+          "'d', 'e' and "
           "2 more (move them away, or choose another -o)");
   EXPECT_THAT(folder.List(), ElementsAre("out"));
   EXPECT_TRUE(fs::exists(folder / "out/data"));
@@ -88,10 +89,10 @@ TEST(StagedFolder, RefusesForeignFilesThatAppearedMeanwhile) {
   const TempFolder folder;
   fs::create_directory(folder / "out");
   {
-    StagedFolder staged(folder / "out", kOwned, kForce);
-    Fill(staged, "new");
+    Outputs outputs(kForce);
+    Fill(outputs.AddFolder(folder / "out", kOwned), "new");
     WriteText(folder / "out/notes", "x");
-    ErrorOf(ErrorCode::kOutput, [&] { staged.Commit(); });
+    ErrorOf(ErrorCode::kOutput, [&] { outputs.Commit(); });
   }
   EXPECT_THAT(folder.List(), ElementsAre("out"));
   EXPECT_EQ(ReadText(folder / "out/notes"), "x");
@@ -103,9 +104,9 @@ TEST(StagedFolder, ReplacesALinkAndNotItsTargetWithForce) {
   WriteText(folder / "victim/notes", "x");
   fs::create_directory_symlink("victim", folder / "out");
   {
-    StagedFolder staged(folder / "out", kOwned, kForce);
-    Fill(staged, "new");
-    staged.Commit();
+    Outputs outputs(kForce);
+    Fill(outputs.AddFolder(folder / "out", kOwned), "new");
+    outputs.Commit();
   }
   EXPECT_FALSE(fs::is_symlink(folder / "out"));
   EXPECT_EQ(ReadText(folder / "victim/notes"), "x");

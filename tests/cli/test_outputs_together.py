@@ -1,0 +1,205 @@
+"""All outputs of a run get their names or none does, and what a killed run left is found by the next
+(docs/reliability.md)."""
+import hashlib
+import re
+import shutil
+import signal
+
+import pytest
+
+import harness
+from faults import needs_mounts, needs_strace, run_under_strace
+from harness import error_line, refused, run, temporaries, tiny, warnings
+
+RENAMES = "rename,renameat,renameat2"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny(tmp_path_factory.mktemp("together") / "Phi-3-mini")
+
+
+class Several:
+    """Two formats into one folder."""
+    NAMES = ["phi-3-mini-Q8_0.gguf", "phi-3-mini-onnx-int8"]
+
+    @staticmethod
+    def args(model, out, *options):
+        return ["quantize", model, "--format", "gguf,onnx", "--precision", "int8", "-o", out, "--threads", 1, *options]
+
+
+class Split:
+    """A GGUF in three parts."""
+    NAMES = [f"out-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+
+    @staticmethod
+    def args(model, out, *options):
+        return ["quantize", model, "--type", "Q8_0", "--split-max-size", "800K", "-o", out / "out.gguf", "--threads", 1,
+                *options]
+
+
+KINDS = pytest.mark.parametrize("kind", [Several, Split])
+
+
+def contents(folder):
+    """name -> digest, or the same of a folder."""
+    return {path.name: contents(path) if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def whole(model, tmp_path_factory):
+    """kind -> what an undisturbed run writes."""
+    made = {}
+    for kind in (Several, Split):
+        out = tmp_path_factory.mktemp(kind.__name__)
+        run(kind.args(model, out)).ok()
+        made[kind] = contents(out)
+        assert list(made[kind]) == kind.NAMES
+    return made
+
+
+def old_outputs(model, kind, out):
+    """What stands before a --force: the same of other weights."""
+    shutil.copytree(model, out.parent / "other" / "Phi-3-mini")
+    tiny(out.parent / "other" / "Phi-3-mini", seed=2)
+    run(kind.args(out.parent / "other" / "Phi-3-mini", out)).ok()
+    return contents(out)
+
+
+@needs_strace
+@KINDS
+@pytest.mark.parametrize("force", [False, True])
+def test_a_rename_that_fails_changes_no_name(model, whole, work, kind, force):
+    out = work / "out"
+    out.mkdir()
+    before = old_outputs(model, kind, out) if force else {}
+    for k in range(1, 20):
+        result = run_under_strace(kind.args(model, out, *["--force"] * force), work / "log",
+                                  f"{RENAMES}:error=EIO:when={k}", trace=RENAMES)
+        if result.code == 0:
+            break
+        assert result.code == 5 and "rename failed: Input/output error" in error_line(result)
+        assert contents(out) == before, f"rename {k}"
+    assert k > len(kind.NAMES), "not every rename was made to fail"
+    assert contents(out) == whole[kind]
+
+
+@needs_strace
+@KINDS
+@pytest.mark.parametrize("force", [False, True])
+def test_what_cannot_be_taken_back_is_named_and_the_next_run_goes_on(model, whole, work, kind, force):
+    out = work / "out"
+    out.mkdir()
+    if force:
+        old_outputs(model, kind, out)
+    result = run_under_strace(kind.args(model, out, *["--force"] * force), work / "log",
+                              f"{RENAMES}:error=EIO:when=2+", trace=RENAMES)
+    line = error_line(result)
+    assert result.code == 5 and "could not be taken back" in line and "the next phiq that writes" in line
+    named = re.search(r"taken back: (.*?) \(", line)[1]
+    assert any(name in named for name in kind.NAMES)
+    next_run = run(["quantize", model, "--type", "Q4_0", "-o", out / "another.gguf"]).ok()
+    assert sorted(text.split(":")[0] for text in warnings(next_run)) == [str(out / name) for name in kind.NAMES]
+    (out / "another.gguf").unlink()
+    assert contents(out) == whole[kind]
+
+
+@needs_strace
+@KINDS
+@pytest.mark.parametrize("force", [False, True])
+def test_killed_at_each_rename_the_next_run_finishes(model, whole, work, kind, force):
+    """Whatever it writes: here another type under another name."""
+    out = work / "out"
+    out.mkdir()
+    before = old_outputs(model, kind, out) if force else {}
+    n_finished = 0
+    for k in range(1, 20):
+        result = run_under_strace(kind.args(model, out, *["--force"] * force), work / "log",
+                                  f"{RENAMES}:signal=KILL:when={k}", trace=RENAMES)
+        if result.code == 0:
+            break
+        assert result.code == -signal.SIGKILL
+        next_run = run(["quantize", model, "--type", "Q4_0", "-o", out / "another.gguf"]).ok()
+        (out / "another.gguf").unlink()
+        assert contents(out) == whole[kind], f"rename {k}"
+        assert len(warnings(next_run)) == len(kind.NAMES)
+        n_finished += 1
+        shutil.rmtree(out)
+        out.mkdir()
+        if force:
+            shutil.rmtree(work / "other")
+            assert old_outputs(model, kind, out) == before
+    assert n_finished >= len(kind.NAMES)
+
+
+@needs_strace
+@pytest.mark.parametrize("format, next_format", [("onnx", "gguf"), ("openvino", "onnx"), ("mlx", "openvino"),
+                                                 ("gguf", "mlx"), ("onnx,mlx", "gguf")])
+def test_a_run_of_another_format_removes_what_a_killed_one_left(model, work, format, next_format):
+    out = work / "out"
+    result = run_under_strace(["quantize", model, "--format", format, "-o", out, "--precision", "int8"], work / "log",
+                              "fchmod:signal=KILL", trace="fchmod")
+    assert result.code == -signal.SIGKILL
+    folder = out if "," in format else work
+    assert temporaries(folder), "the kill left nothing"
+    run(["quantize", model, "--format", next_format, "-o", folder / "another", "--precision", "int8"]).ok()
+    assert temporaries(work) == []
+
+
+@needs_strace
+def test_what_was_left_is_removed_before_the_name_is_looked_at(model, work):
+    args = ["quantize", model, "--format", "onnx", "--precision", "int8", "-o", work / "out"]
+    run_under_strace(args, work / "log", "fchmod:signal=KILL", trace="fchmod")
+    (work / "out").mkdir()
+    assert temporaries(work)
+    assert run(args).code == 5
+    assert temporaries(work) == []
+
+
+@needs_strace
+def test_a_folder_that_was_replaced_but_not_durably_is_named(model, work):
+    args = ["quantize", model, "--format", "onnx", "--precision", "int8", "-o", work / "out", "--force"]
+    run(args).ok()
+    log = work.parent / "log"
+    n_syncs = run_under_strace(args, log, trace="fsync").ok() and log.read_text().count("fsync(")
+    result = run_under_strace(args, log, f"fsync:error=EIO:when={n_syncs}")
+    line = error_line(result)
+    assert result.code == 5 and "renamed but not known durable" in line
+    kept, = [path.name for path in temporaries(work) if ".phiq-tmp." in path.name]
+    assert kept in line
+    run(["quantize", model, "--type", "Q8_0", "-o", work / "another.gguf"]).ok()
+    assert temporaries(work) == []
+
+
+@needs_mounts
+def test_the_space_for_all_formats_is_summed(model, work):
+    disk = work / "disk"
+    disk.mkdir()
+    args = ["quantize", model, "--format", "gguf,onnx,mlx", "--precision", "int8", "-o", disk]
+    plan = run(["plan", *args[1:], "--json"]).ok().json()
+    sizes = [output["output_bytes"] for output in plan["outputs"]]
+    free = sum(sizes) - 4096
+    assert all(size < free for size in sizes)
+    script = f'mount -t tmpfs -o size={free} tmpfs "{disk}" && "$@"; code=$?; ls -A "{disk}"; exit $code'
+    result = run(["-m", "sh", "-c", script, "sh", harness.PHIQ, *args], program=shutil.which("unshare"))
+    line = refused(result, 5, f"{disk}", "needs", "free on this disk", folder=work)
+    assert f"({sum(sizes)} bytes)" in line
+
+
+# --- outputs that stand already -----------------------------------------------------------------
+
+def test_a_folder_of_another_format_is_not_called_foreign(model, work):
+    run(["quantize", model, "--format", "onnx", "-o", work / "out"]).ok()
+    line = refused(run(["quantize", model, "--format", "openvino", "-o", work / "out", "--force"]), 5, "not replaced",
+                   "do not belong to such an output", "'model.onnx'")
+    assert "did not write" not in line
+
+
+def test_parts_of_another_split_are_told(model, work):
+    args = ["quantize", model, "--type", "Q8_0", "-o", work / "out.gguf", "--force"]
+    run([*args, "--split-max-size", "800K"]).ok()
+    result = run([*args, "--split-max-size", "1500K"]).ok()
+    text, = warnings(result)
+    assert "out-00001-of-00003.gguf" in text and "split otherwise" in text
+    assert warnings(run([*args, "--split-max-size", "1500K"]).ok()) == [text]
