@@ -30,6 +30,7 @@ struct ConvertOptions {
   unsigned threads = 0;                           // 0: all cores
   std::uint64_t memory_limit_bytes = 1ULL << 30;  // ceiling of resident memory
   bool force = false;
+  bool skip_existing = false;  // leave outputs that stand already; write the others
   bool mkdir = false;
   bool space_check = true;
   bool fsync = true;
@@ -60,7 +61,8 @@ struct ConversionPlan {
 };
 
 struct ConvertReport {
-  ConversionPlan planned;
+  ConversionPlan planned;            // of the outputs written
+  std::vector<std::string> skipped;  // those that stood already (skip_existing)
   std::uint64_t source_bytes = 0;    // weight bytes read, twice where a ratio ranks them first
   std::uint64_t n_nan_zeroed = 0;
   std::uint64_t n_clamped = 0;  // over all targets

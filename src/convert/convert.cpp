@@ -107,6 +107,11 @@ void CheckOutput(const fs::path& output, const PlanOptions& target, const Conver
   if (output == kStandardOutput) return;
   RefuseInputAsOutput(output, folder);
   if (options.split_max_bytes) return;  // the parts' names are not known yet
+  if (options.targets.size() > 1 && !options.force && fs::exists(fs::symlink_status(output))) {
+    throw Error(ErrorCode::kOutput, "exists")
+        .In(output.string())
+        .Hint("--force replaces it, --skip-existing writes the others");
+  }
   CheckOutputName(target, output, folder, OutputOptionsOf(options));
 }
 
@@ -115,11 +120,12 @@ struct Job {
   CheckpointFolder folder;
   std::vector<PlanOptions> targets;
   std::vector<fs::path> paths;  // of the targets
+  std::vector<std::string> skipped;
 };
 
 Job Locate(const ConvertOptions& options, const WarningFn& warn) {
   CheckOptions(options);
-  Job job{LocateCheckpoint(options.model, warn), options.targets, {}};
+  Job job{LocateCheckpoint(options.model, warn), options.targets, {}, {}};
   job.paths = OutputPaths(options, job.folder);
   return job;
 }
@@ -138,9 +144,19 @@ void RecoverWhatWasLeft(const fs::path& folder, const WarningFn& warn) {
 }
 
 // Before any work: what dead runs left, and what stands at the names.
-void CheckOutputs(const ConvertOptions& options, const Job& job, const WarningFn& warn) {
+void CheckOutputs(const ConvertOptions& options, Job& job, const WarningFn& warn) {
   const fs::path& first = job.paths.front();
   if (!IsStream(first)) RecoverWhatWasLeft(ParentFolder(first), warn);
+  for (std::size_t i = 0; options.skip_existing && i < job.paths.size();) {
+    if (IsStream(job.paths[i]) ||
+        !OutputStands(job.paths[i], options.split_max_bytes.has_value())) {
+      ++i;
+      continue;
+    }
+    job.skipped.push_back(job.paths[i].string());
+    job.targets.erase(job.targets.begin() + static_cast<std::ptrdiff_t>(i));
+    job.paths.erase(job.paths.begin() + static_cast<std::ptrdiff_t>(i));
+  }
   // A common folder that is still to be made (or cannot be) holds nothing to look at.
   std::error_code ignored;
   if (options.targets.size() > 1 && !options.output.empty() &&
@@ -329,6 +345,8 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   ConvertReport report;
   Job job = Locate(options, warn);
   CheckOutputs(options, job, warn);
+  report.skipped = job.skipped;
+  if (job.targets.empty()) return report;
   const Prepared prepared = Prepare(options, std::move(job), hooks);
   report.planned = Describe(prepared);
   if (options.evaluation)  // a text that cannot be used, before any work

@@ -175,6 +175,13 @@ fs::path OutputWriter::staged_path() const {
   return folder_ != nullptr ? folder_->staged_path() : files_.front()->staged_path();
 }
 
+bool OutputStands(const fs::path& path, bool is_split) {
+  if (!is_split) return fs::exists(fs::symlink_status(path));
+  return std::ranges::any_of(PartsOf(path), [](const std::string& name) {
+    return name.find("-00001-of-") != std::string::npos;
+  });
+}
+
 void WarnOfOtherParts(const Output& output, const WarningFn& warn) {
   if (output.layout.is_folder) return;
   std::vector<std::string> others = PartsOf(output.path);

@@ -32,6 +32,9 @@ std::string DefaultName(const std::string& model_name, const PlanOptions& option
 void CheckOutputName(const PlanOptions& target, const std::filesystem::path& path,
                      const SideFiles& source, const OutputOptions& options);
 
+// Something stands at the output's name, or at that of its first part.
+bool OutputStands(const std::filesystem::path& path, bool is_split);
+
 // Lays out `plan`. From here on every offset is final.
 Output LayOut(const SourceModel& source, Plan plan, const ConvertOptions& options,
               std::filesystem::path path, const WarningFn& warn);

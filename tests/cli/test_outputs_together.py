@@ -189,6 +189,29 @@ def test_the_space_for_all_formats_is_summed(model, work):
 
 # --- outputs that stand already -----------------------------------------------------------------
 
+def test_skip_existing_writes_the_others(model, whole, work):
+    run(["quantize", model, "--type", "Q8_0", "-o", work / Several.NAMES[0]]).ok()
+    stamp = (work / Several.NAMES[0]).stat().st_mtime_ns
+    refused(run(Several.args(model, work)), 5, "exists", "--force", "--skip-existing")
+    report = run(Several.args(model, work, "--skip-existing", "--json")).ok().json()
+    assert report["skipped"] == [str(work / Several.NAMES[0])] and report["format"] == "onnx"
+    assert contents(work) == whole[Several]
+    assert (work / Several.NAMES[0]).stat().st_mtime_ns == stamp
+
+
+@KINDS
+def test_skip_existing_has_nothing_to_do_when_all_stand(model, work, kind):
+    run(kind.args(model, work)).ok()
+    before = harness.snapshot(work)
+    result = run(kind.args(model, work, "--skip-existing")).ok()
+    assert "exists, skipped" in result.text
+    assert harness.snapshot(work) == before
+
+
+def test_skip_existing_contradicts_force(model, work):
+    refused(run(Several.args(model, work, "--skip-existing", "--force")), 2, "--skip-existing", "contradicts --force")
+
+
 def test_a_folder_of_another_format_is_not_called_foreign(model, work):
     run(["quantize", model, "--format", "onnx", "-o", work / "out"]).ok()
     line = refused(run(["quantize", model, "--format", "openvino", "-o", work / "out", "--force"]), 5, "not replaced",

@@ -203,7 +203,9 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   if (flags.memory_limit)
     options.memory_limit_bytes =
         ForOption("--memory-limit", [&] { return ParseSize(*flags.memory_limit); });
+  if (flags.force && flags.skip_existing) throw Wrong("--skip-existing", "contradicts --force");
   options.force = flags.force;
+  options.skip_existing = flags.skip_existing;
   options.mkdir = flags.mkdir;
   options.space_check = !flags.no_space_check;
   options.fsync = !flags.no_fsync;
@@ -291,6 +293,8 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   value("--split-max-size", flags.split_max_size, "SIZE",
         "Split a GGUF into files of at most SIZE (e.g. 2G)");
   toggle("--force", flags.force, "Replace an output that exists");
+  toggle("--skip-existing", flags.skip_existing,
+         "Leave an output that exists, write the others; exit 0 when\nnothing is left to do");
   toggle("--mkdir", flags.mkdir, "Make the output's folder");
   toggle("--no-space-check", flags.no_space_check, "Start even if the disk seems too full");
   toggle("--no-fsync", flags.no_fsync, "Faster, but a power loss may leave a broken output");

@@ -19,7 +19,8 @@ struct ConvertFlags {
   std::optional<std::string> split_max_size, nan, overflow, threads, memory_limit;
   std::vector<std::string> tensor_types, ignore_extra;
   bool sym = false, asym = false, strict_types = false;
-  bool force = false, mkdir = false, no_space_check = false, no_fsync = false, dry_run = false;
+  bool force = false, skip_existing = false, mkdir = false;
+  bool no_space_check = false, no_fsync = false, dry_run = false;
   ReportFlags report;
 };
 

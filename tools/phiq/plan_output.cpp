@@ -139,6 +139,9 @@ std::string FormatReport(const ConvertReport& report) {
   const auto add = [&text](std::string_view what, const std::string& value) {
     text += fmt::format("  {:<16} {}\n", what, value);
   };
+  for (const std::string& path : report.skipped)
+    text += fmt::format("{}: exists, skipped\n", Escape(path));
+  if (report.planned.outputs.empty()) return text;
   for (std::size_t i = 0; i < report.planned.outputs.size(); ++i) {
     const OutputPlan& output = report.planned.outputs[i];
     text += FilesAndSizes(output);
@@ -169,7 +172,8 @@ Json ReportToJson(const ConvertReport& report) {
     Json& json = outputs.emplace_back(Summary(report.planned.outputs[i]));
     json["relative_rmse"] = report.relative_rmse[i];
   }
-  return Join(std::move(outputs), {{"threads", report.planned.threads},
+  return Join(std::move(outputs), {{"skipped", report.skipped},
+                                   {"threads", report.planned.threads},
                                    {"source_bytes", report.source_bytes},
                                    {"n_nan_zeroed", report.n_nan_zeroed},
                                    {"n_clamped", report.n_clamped},
