@@ -62,8 +62,9 @@ class MadeUpModel : public ::testing::Test {
     std::size_t n = 0;
     for (int i = 7; i >= 0; --i)
       n = n << 8 | static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
+    const nlohmann::ordered_json stored = nlohmann::ordered_json::parse(bytes.substr(8, n));
     nlohmann::ordered_json header;
-    for (const auto& [name, entry] : nlohmann::ordered_json::parse(bytes.substr(8, n)).items())
+    for (const auto& [name, entry] : stored.items())
       header[MadeUpName(name)] = entry;
     std::string text = header.dump();
     text.resize((text.size() + 7) / 8 * 8, ' ');

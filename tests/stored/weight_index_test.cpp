@@ -25,6 +25,7 @@ class FakeModel : public StoredModel {
     config_.head_dim = 2;
     config_.tie_word_embeddings = true;
     using enum TensorRole;
+    config_.architecture = "Phi3ForCausalLM";
     Add("embed", kTokenEmbedding, -1, 0, 2, 4);
     Add("norm 1", kAttentionNorm, 0, 0, 1, 4);
     Add("k", kAttentionQkv, 0, 4, 2, 4);  // out of order

@@ -6,7 +6,7 @@
 #include <span>
 
 #include "kernels/float_type.h"
-#include "phiq/quantize.h"
+#include "phiq/encoding.h"
 
 namespace phiq {
 
