@@ -18,7 +18,8 @@ enum class RopeScalingType { kNone, kLongRope, kYarn };  // "su" is kLongRope
 // config.json, from the classic shape or the newer one (`rope_parameters`,
 // `dtype`). Counts are positive and agree with each other (hidden_size = n_heads * head_dim, ...).
 struct ModelConfig {
-  std::string architecture;  // the class that computes it: "Phi3ForCausalLM"
+  std::string architecture;  // whose function it is: "Phi3ForCausalLM"
+  std::string class_name;    // what config.json says: may be another class of the same function
   std::uint32_t vocab_size = 0;
   std::uint32_t hidden_size = 0;
   std::uint32_t intermediate_size = 0;
@@ -31,12 +32,14 @@ struct ModelConfig {
   float rope_theta = 10000.0F;
   double partial_rotary_factor = 1.0;
   std::uint32_t max_position_embeddings = 0;
-  // When not given 4096 with longrope, else max_position_embeddings.
+  // When not given the class's default with longrope, else max_position_embeddings.
   std::uint32_t original_max_position_embeddings = 0;
   std::uint32_t sliding_window = 0;  // 0: none
   bool tie_word_embeddings = false;
   RopeScalingType rope_scaling = RopeScalingType::kNone;
   std::vector<float> long_factor, short_factor;  // [rope_dim / 2], empty without rope scaling
+  // By what cosines and sines are multiplied, where it is not what the formula gives.
+  std::optional<float> attention_factor;
   // Special ids of config.json (an array of ids is ignored here, as the converters do).
   std::optional<std::uint32_t> bos_token_id, eos_token_id, pad_token_id;
   // F32, F16 or BF16, where `torch_dtype` names one of them (the newer `dtype` is not looked at, as
@@ -52,10 +55,12 @@ inline bool HasSlidingWindow(const ModelConfig& config) noexcept {
 // Whether a configuration may say that the weights are quantized.
 enum class QuantizedWeights : std::uint8_t { kRefuse, kAllow };
 
-// Reads and checks config.json. Opens no shard.
+// Reads and checks config.json. Opens no shard. Keys that are left out have the defaults of the
+// class in transformers.
 //
 // Throws   kInput: no config.json. kBadData: key, value found and allowed.
 //          kUnsupported: another architecture, an unknown rope type, weights already quantized.
+// Warns    of keys left out that nearly always stand there.
 ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& warn,
                             QuantizedWeights quantized = QuantizedWeights::kRefuse);
 

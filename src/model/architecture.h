@@ -71,9 +71,38 @@ struct Network {
   NormSpec output_norm;
 };
 
-struct Architecture {
-  std::string_view class_name;  // in `architectures` of config.json: "Phi3ForCausalLM"
+// What a class of transformers takes for keys that config.json leaves out. Sizes of weights are not
+// among them: a configuration without is no model's.
+struct ConfigDefaults {
+  std::uint32_t n_kv_heads = 0;                        // 0: n_heads
+  std::uint32_t max_position_embeddings = 0;           // 0: must be there
+  std::uint32_t original_max_position_embeddings = 0;  // with longrope; 0: all positions
+  float rms_norm_eps = 0;                              // 0: must be there
+  std::uint32_t sliding_window = 0;                    // 0: none
+};
+
+// Tensors that such checkpoints hold beside the model, and that a text model does without.
+struct LeftOut {
+  std::string_view pattern;  // as of --ignore-extra
+  std::string_view what;     // "the image encoder"
+};
+
+// A class of transformers whose checkpoints hold a model of this architecture.
+struct ModelClass {
+  std::string_view name;        // in `architectures` of config.json: "Phi3ForCausalLM"
   std::string_view model_type;  // "phi3"
+  ConfigDefaults defaults;
+  bool has_window = true;      // false: the class does not look at `sliding_window`
+  bool rotates_as_own = true;  // false: part of a head, or yarn, mean something else than in ours
+  std::span<const LeftOut> left_out = {};
+};
+
+struct Architecture {
+  std::string_view class_name;  // the first of `classes`
+  // Their checkpoints are read; the first one's names and configuration are written.
+  std::span<const ModelClass> classes;
+  // What stands before the names of all weights but the head's: the model inside. "": nothing.
+  std::string_view stem;
   // In the model's order. Those of the layers stand together and are repeated for each.
   std::span<const WeightSpec> weights;
   Network (*network)(const ModelConfig&);
@@ -85,6 +114,8 @@ extern const Architecture kPhi3;
 std::span<const Architecture* const> Architectures() noexcept;
 const Architecture* FindArchitecture(std::string_view class_name) noexcept;  // nullptr: unknown
 
+// That of a configuration. Throws kInternal: it names none that is known.
+const Architecture& ArchitectureOf(const ModelConfig& config);
 // What the model computes, layer by layer.
 Network NetworkOf(const ModelConfig& config);
 

@@ -6,18 +6,19 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
+#include <utility>
 
 #include "base/ascii.h"
 #include "base/limits.h"
 #include "model/architecture.h"
+#include "model/rope.h"
 #include "model/side_file.h"
 #include "phiq/model.h"
 #include "phiq/text.h"
 
 namespace phiq {
 namespace {
-
-constexpr std::uint32_t kDefaultOriginalPositions = 4096;  // transformers' Phi3Config
 
 class ConfigReader {
  public:
@@ -68,6 +69,9 @@ class ConfigReader {
 
   bool Flag(std::string_view key) const { return JsonBool(root_, key, path_).value_or(false); }
 
+  bool Has(std::string_view key) const { return root_.contains(key); }  // null counts
+  void WarnOf(const WarningFn& warn, std::string_view text) const { Warn(warn, path_, text); }
+
   Error Missing(std::string_view key, std::string_view wanted) const {
     return Error(ErrorCode::kBadData, fmt::format("'{}' is missing, needs {}", key, wanted))
         .In(path_);
@@ -86,40 +90,75 @@ class ConfigReader {
   std::vector<const Json*> rope_;
 };
 
-const Architecture& ReadArchitecture(const ConfigReader& reader) {
-  const Json* found = reader.Find("architectures");
-  for (const Architecture* known : Architectures()) {
-    if (found != nullptr && *found == Json::array({known->class_name})) return *known;
+// A class of an architecture that phiq knows.
+struct KnownClass {
+  const Architecture* architecture = nullptr;
+  const ModelClass* model_class = nullptr;
+};
+
+std::optional<KnownClass> FindClass(const std::function<bool(const ModelClass&)>& is_it) {
+  for (const Architecture* architecture : Architectures()) {
+    const auto found = std::ranges::find_if(architecture->classes, is_it);
+    if (found != architecture->classes.end()) return KnownClass{architecture, &*found};
+  }
+  return std::nullopt;
+}
+
+// Models that people take for what phiq converts, or that it does not read yet.
+constexpr auto kOtherModels = std::to_array<std::pair<std::string_view, std::string_view>>({
+    {"PhiMoEForCausalLM", "Phi-3.5-MoE, Phi-mini-MoE and Phi-tiny-MoE are not read"},
+    {"PhimoeForCausalLM", "Phi-3.5-MoE, Phi-mini-MoE and Phi-tiny-MoE are not read"},
+    {"PhiForCausalLM", "Phi-1, Phi-1.5 and Phi-2 are not read"},
+    {"Phi3SmallForCausalLM", "Phi-3-small computes another function"},
+    {"Phi4FlashForCausalLM", "Phi-4-mini-flash-reasoning computes another function"},
+    {"Phi4ForCausalLMV", "Phi-4-reasoning-vision is not read"},
+    {"Phi4MultimodalForCausalLM", "Phi-4-multimodal is read as Phi4MMForCausalLM only"},
+    {"Qwen2ForCausalLM", "Qwen2.5, which NextCoder is too, is no Phi"},
+});
+
+KnownClass ReadClass(const ConfigReader& reader, const WarningFn& warn) {
+  const Json* names = reader.Find("architectures");
+  const Json* type = reader.Find("model_type");
+  if (names == nullptr && type != nullptr) {
+    if (const std::optional<KnownClass> found =
+            FindClass([&](const ModelClass& c) { return *type == c.model_type; })) {
+      reader.WarnOf(warn, fmt::format("'architectures' is missing: model_type {} stands for {}",
+                                      Show(*type), found->model_class->name));
+      return *found;
+    }
+  }
+  if (names != nullptr) {
+    if (const std::optional<KnownClass> found =
+            FindClass([&](const ModelClass& c) { return *names == Json::array({c.name}); }))
+      return *found;
+  }
+  std::string why;
+  for (const auto& [name, reason] : kOtherModels) {
+    if (names != nullptr && *names == Json::array({name})) why = fmt::format(": {}", reason);
   }
   throw reader
-      .Unsupported(fmt::format("architecture {} is not supported",
-                               found == nullptr ? "(none given)" : Show(*found)))
-      .Hint(
-          fmt::format("phiq converts {}: Phi-3-mini, Phi-3.5-mini, Phi-3-medium, Phi-4, Phi-4-mini",
-                      kPhi3.class_name));
+      .Unsupported(fmt::format("architecture {} is not supported{}",
+                               names == nullptr ? "(none given)" : Show(*names), why))
+      .Hint(fmt::format(
+          "phiq converts {}: Phi-3-mini, Phi-3.5-mini, Phi-3-medium, Phi-4, Phi-4-mini, and these "
+          "under the names of Llama and Mistral",
+          kPhi3.class_name));
 }
 
 void RefuseQuantized(const ConfigReader& reader) {
-  // MLX writes both keys, `quantization` being the one that it reads.
-  if (reader.Find("quantization") != nullptr) {
-    throw reader.Unsupported("the weights are already quantized for MLX")
-        .Hint("convert the checkpoint they were made from");
-  }
-  if (const Json* quantization = reader.Find("quantization_config")) {
-    const Json* method = FindMember(*quantization, "quant_method");
-    throw reader
-        .Unsupported(fmt::format("the weights are already quantized (quant_method {})",
-                                 method == nullptr ? "not given" : Show(*method)))
-        .Hint("convert the checkpoint they were made from");
-  }
+  if (reader.Find("quantization") == nullptr && reader.Find("quantization_config") == nullptr)
+    return;
+  throw reader.Unsupported("the weights are already quantized")
+      .Hint("convert the checkpoint they were made from");
 }
 
 // Settings that would make the model compute something else than what phiq writes.
-void CheckGraph(const ConfigReader& reader, const Architecture& architecture) {
+void CheckGraph(const ConfigReader& reader, const ModelClass& model_class) {
   const Json* model_type = reader.Find("model_type");
-  if (model_type != nullptr && *model_type != architecture.model_type) {
-    throw reader.Unsupported(fmt::format("model_type {} is not supported, only {}",
-                                         Show(*model_type), architecture.model_type));
+  if (model_type != nullptr && *model_type != model_class.model_type) {
+    throw reader.Unsupported(fmt::format("model_type {} is not supported with {}, only {}",
+                                         Show(*model_type), model_class.name,
+                                         model_class.model_type));
   }
   const Json* activation = reader.Find("hidden_act");
   if (activation != nullptr && *activation != "silu") {
@@ -131,7 +170,45 @@ void CheckGraph(const ConfigReader& reader, const Architecture& architecture) {
   }
 }
 
-void ReadSizes(const ConfigReader& reader, ModelConfig& config) {
+// What a class of transformers takes for a key that is left out, and which keys that were.
+class Defaults {
+ public:
+  Defaults(const ConfigReader& reader, const ModelClass& model_class)
+      : reader_(reader), class_(model_class) {}
+
+  std::uint32_t Count(std::string_view key, std::uint32_t least, std::uint32_t most,
+                      std::uint32_t otherwise) {
+    if (reader_.Find(key) != nullptr || otherwise == 0) return reader_.Count(key, least, most);
+    Note(key, fmt::format("{}", otherwise));
+    return otherwise;
+  }
+  float Positive(std::string_view key, float otherwise) {
+    const Json* value = reader_.Find(key);
+    if (value != nullptr) return reader_.ToPositive(key, *value);
+    if (otherwise == 0) throw reader_.Missing(key, "a number above 0");
+    Note(key, fmt::format("{}", otherwise));
+    return otherwise;
+  }
+  void WarnOf(const WarningFn& warn) const {
+    if (taken_.empty()) return;
+    reader_.WarnOf(warn, fmt::format("missing, and taken from the defaults of {}: {}", class_.name,
+                                     fmt::join(taken_, ", ")));
+  }
+
+ private:
+  void Note(std::string_view key, std::string_view value) {
+    taken_.push_back(fmt::format("{} {}", key, value));
+  }
+
+  const ConfigReader& reader_;
+  const ModelClass& class_;
+  std::vector<std::string> taken_;
+};
+
+void ReadSizes(const ConfigReader& reader, const ModelClass& model_class, ModelConfig& config,
+               const WarningFn& warn) {
+  const ConfigDefaults& otherwise = model_class.defaults;
+  Defaults keys(reader, model_class);
   config.vocab_size = reader.Count("vocab_size", 1, limits::kVocab);
   config.hidden_size = reader.Count("hidden_size", 1, limits::kHidden);
   config.intermediate_size = reader.Count("intermediate_size", 1, limits::kIntermediate);
@@ -147,41 +224,50 @@ void ReadSizes(const ConfigReader& reader, ModelConfig& config) {
     throw reader.Bad("head_dim", *head_dim,
                      fmt::format("{} (hidden_size / num_attention_heads)", config.head_dim));
   }
-  config.n_kv_heads = reader.Find("num_key_value_heads") == nullptr
-                          ? config.n_heads
-                          : reader.Count("num_key_value_heads", 1, config.n_heads);
+  config.n_kv_heads = otherwise.n_kv_heads == 0 ? config.n_heads : otherwise.n_kv_heads;
+  if (reader.Find("num_key_value_heads") != nullptr || config.n_kv_heads > config.n_heads)
+    config.n_kv_heads = reader.Count("num_key_value_heads", 1, config.n_heads);
   if (config.n_heads % config.n_kv_heads != 0) {
     throw reader.Bad("num_key_value_heads", config.n_kv_heads,
                      fmt::format("a divisor of num_attention_heads {}", config.n_heads));
   }
-  const Json* epsilon = reader.Find("rms_norm_eps");
-  if (epsilon == nullptr) throw reader.Missing("rms_norm_eps", "a number above 0");
-  config.rms_norm_eps = reader.ToPositive("rms_norm_eps", *epsilon);
-  config.max_position_embeddings = reader.Count("max_position_embeddings", 2, limits::kPositions);
-  if (reader.Find("sliding_window") != nullptr) {
-    config.sliding_window = reader.Count("sliding_window", 0, limits::kPositions);
-  }
+  config.rms_norm_eps = keys.Positive("rms_norm_eps", otherwise.rms_norm_eps);
+  config.max_position_embeddings = keys.Count("max_position_embeddings", 2, limits::kPositions,
+                                              otherwise.max_position_embeddings);
   config.tie_word_embeddings = reader.Flag("tie_word_embeddings");
+  keys.WarnOf(warn);
+  if (!model_class.has_window) return;
+  config.sliding_window = otherwise.sliding_window;
+  if (reader.Has("sliding_window")) {
+    config.sliding_window = reader.Find("sliding_window") == nullptr
+                                ? 0
+                                : reader.Count("sliding_window", 0, limits::kPositions);
+  }
 }
 
-RopeScalingType ReadRopeType(const ConfigReader& reader) {
-  const Json* value = reader.FindInRopeObjects("rope_type");
-  const Json* older = reader.FindInRopeObjects("type");
-  if (value != nullptr && older != nullptr && *value != *older) {
-    throw reader.Bad("rope_type", *value, fmt::format("the same as 'type', {}", Show(*older)));
-  }
-  if (value == nullptr) value = older;
-  if (value == nullptr) {
-    if (reader.FindRope("long_factor") != nullptr) throw reader.Missing("type", "longrope");
-    return RopeScalingType::kNone;
-  }
-  if (!value->is_string()) throw reader.Bad("rope_type", *value, "a string");
+std::optional<RopeScalingType> ParseRopeType(const ConfigReader& reader, std::string_view key,
+                                             const Json* value) {
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_string()) throw reader.Bad(key, *value, "a string");
   const std::string type = LowerAscii(value->get<std::string>());
   if (type == "default") return RopeScalingType::kNone;
   if (type == "longrope" || type == "su") return RopeScalingType::kLongRope;
   if (type == "yarn") return RopeScalingType::kYarn;
   throw reader.Unsupported(fmt::format("rope scaling type {} is not supported", Show(*value)))
       .Hint("supported: longrope, su, yarn, default");
+}
+
+RopeScalingType ReadRopeType(const ConfigReader& reader) {
+  const Json* newer = reader.FindInRopeObjects("rope_type");
+  const Json* older = reader.FindInRopeObjects("type");
+  const std::optional<RopeScalingType> type = ParseRopeType(reader, "rope_type", newer);
+  const std::optional<RopeScalingType> same = ParseRopeType(reader, "type", older);
+  if (type && same && *type != *same)
+    throw reader.Bad("rope_type", *newer, fmt::format("the same as 'type', {}", Show(*older)));
+  if (type) return *type;
+  if (same) return *same;
+  if (reader.FindRope("long_factor") != nullptr) throw reader.Missing("type", "longrope");
+  return RopeScalingType::kNone;
 }
 
 std::vector<float> ReadFactors(const ConfigReader& reader, std::string_view key,
@@ -201,7 +287,30 @@ std::vector<float> ReadFactors(const ConfigReader& reader, std::string_view key,
   return factors;
 }
 
-void ReadRope(const ConfigReader& reader, ModelConfig& config) {
+bool IsNear(double a, double b) { return std::abs(a - b) <= 1e-6 * std::abs(b); }
+
+// By what cosines and sines are multiplied: the formula's factor, or one that is written out.
+void ReadAttentionFactor(const ConfigReader& reader, ModelConfig& config) {
+  if (const Json* value = reader.FindInRopeObjects("attention_factor")) {
+    const float factor = reader.ToPositive("attention_factor", *value);
+    if (!IsNear(factor, RopeAttentionFactor(config))) config.attention_factor = factor;
+    return;
+  }
+  // transformers 5 puts it into the formula, transformers 4 the ratio of the two lengths.
+  const Json* factor = reader.FindInRopeObjects("factor");
+  if (factor == nullptr) return;
+  const double ratio =
+      static_cast<double>(config.max_position_embeddings) / config.original_max_position_embeddings;
+  if (IsNear(reader.ToPositive("factor", *factor), ratio)) return;
+  throw reader
+      .Unsupported(fmt::format(
+          "rope 'factor' is {}, but max_position_embeddings / original_max_position_embeddings is "
+          "{}: versions of transformers differ in which of them they take",
+          Show(*factor), ratio))
+      .Hint("remove 'factor', or write 'attention_factor' out");
+}
+
+void ReadRope(const ConfigReader& reader, const ModelClass& model_class, ModelConfig& config) {
   if (const Json* theta = reader.FindRope("rope_theta")) {
     config.rope_theta = reader.ToPositive("rope_theta", *theta);
   }
@@ -225,15 +334,21 @@ void ReadRope(const ConfigReader& reader, ModelConfig& config) {
     config.original_max_position_embeddings =
         reader.ToCount("original_max_position_embeddings", original, 2, limits::kPositions);
   } else {
-    config.original_max_position_embeddings = config.rope_scaling == RopeScalingType::kLongRope
-                                                  ? kDefaultOriginalPositions
-                                                  : config.max_position_embeddings;
+    config.original_max_position_embeddings =
+        config.rope_scaling == RopeScalingType::kLongRope
+            ? model_class.defaults.original_max_position_embeddings
+            : 0;
+    if (config.original_max_position_embeddings == 0)
+      config.original_max_position_embeddings = config.max_position_embeddings;
+  }
+  if (!model_class.rotates_as_own &&
+      (config.rope_dim != config.head_dim || config.rope_scaling == RopeScalingType::kYarn)) {
+    throw reader.Unsupported(fmt::format(
+        "partial rotation or rope type yarn in a {}, which means another function there",
+        model_class.name));
   }
   if (config.rope_scaling == RopeScalingType::kNone) return;
-  if (const Json* factor = reader.FindInRopeObjects("attention_factor")) {
-    throw reader.Unsupported(
-        fmt::format("rope attention_factor {} is not supported", Show(*factor)));
-  }
+  ReadAttentionFactor(reader, config);
   config.long_factor = ReadFactors(reader, "long_factor", config.rope_dim / 2);
   config.short_factor = ReadFactors(reader, "short_factor", config.rope_dim / 2);
 }
@@ -256,7 +371,7 @@ std::optional<DType> ReadTorchDType(const ConfigReader& reader) {
 
 }  // namespace
 
-ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn&,
+ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& warn,
                             QuantizedWeights quantized) {
   constexpr std::string_view kName = "config.json";
   const std::optional<Json> root = ReadJsonObject(folder, kName, limits::kConfigBytes);
@@ -266,13 +381,14 @@ ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn&,
         .Hint("a checkpoint folder holds config.json beside its weights");
   }
   const ConfigReader reader(*root, SidePath(folder, kName));
-  const Architecture& architecture = ReadArchitecture(reader);
+  const auto [architecture, model_class] = ReadClass(reader, warn);
   if (quantized == QuantizedWeights::kRefuse) RefuseQuantized(reader);
-  CheckGraph(reader, architecture);
+  CheckGraph(reader, *model_class);
   ModelConfig config;
-  config.architecture = architecture.class_name;
-  ReadSizes(reader, config);
-  ReadRope(reader, config);
+  config.architecture = architecture->class_name;
+  config.class_name = model_class->name;
+  ReadSizes(reader, *model_class, config, warn);
+  ReadRope(reader, *model_class, config);
   config.bos_token_id = ReadSpecialId(reader, "bos_token_id", config.vocab_size);
   config.eos_token_id = ReadSpecialId(reader, "eos_token_id", config.vocab_size);
   config.pad_token_id = ReadSpecialId(reader, "pad_token_id", config.vocab_size);

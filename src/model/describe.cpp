@@ -1,143 +1,12 @@
-// Gives every tensor of a checkpoint its role by the table of its architecture, or stops and names
-// it.
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-#include <fnmatch.h>
-
-#include <algorithm>
-#include <cmath>
+// What the roles are called, and a checkpoint described by its headers alone.
 #include <functional>
 #include <numeric>
-#include <unordered_set>
 
-#include "base/endian.h"
-#include "base/half.h"
+#include "model/find_weights.h"
 #include "model/weights.h"
 #include "phiq/model.h"
-#include "phiq/text.h"
 
 namespace phiq {
-namespace {
-
-// As a checkpoint has it: rows first; norms have one dimension.
-std::vector<std::uint64_t> DimsOf(const WeightInfo& weight) {
-  if (IsNorm(weight.id.role)) return {weight.shape.row_elements};
-  return {weight.shape.n_rows, weight.shape.row_elements};
-}
-
-bool IsWeightType(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
-}
-
-void CheckTensor(const SourceTensor& found, const WeightInfo& expected,
-                 const Checkpoint& checkpoint) {
-  const std::string shard = checkpoint.shards()[found.shard].string();
-  if (!IsWeightType(found.dtype)) {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("dtype {} cannot be used for a weight", DTypeName(found.dtype)))
-        .In(shard)
-        .Tensor(found.name)
-        .Hint("usable: F32, F16, BF16");
-  }
-  const std::vector<std::uint64_t> dims = DimsOf(expected);
-  if (found.shape != dims) {
-    throw Error(ErrorCode::kBadData,
-                fmt::format("shape [{}], expected shape [{}]", fmt::join(found.shape, ", "),
-                            fmt::join(dims, ", ")))
-        .In(shard)
-        .Tensor(found.name)
-        .Hint(fmt::format("config.json: {}", expected.keys));
-  }
-}
-
-// The first five of some names and how many there are.
-std::string NameList(const std::vector<std::string>& names) {
-  std::string text;
-  for (std::size_t i = 0; i < std::min<std::size_t>(names.size(), 5); ++i) {
-    text += fmt::format("{}'{}'", i == 0 ? "" : ", ", Escape(names[i]));
-  }
-  return names.size() > 5 ? fmt::format("{}, ... ({} in all)", text, names.size()) : text;
-}
-
-void RefuseMissing(const std::vector<std::string>& missing, const ModelConfig& config,
-                   const CheckpointFolder& folder) {
-  if (missing.empty()) return;
-  throw Error(ErrorCode::kBadData,
-              fmt::format("missing tensor{} {}", missing.size() == 1 ? "" : "s", NameList(missing)))
-      .In(folder.path().string())
-      .Hint(fmt::format("config.json: num_hidden_layers {}, tie_word_embeddings {}",
-                        config.n_layers, config.tie_word_embeddings));
-}
-
-bool IsIgnored(const std::string& name, const DescribeOptions& options) {
-  // Older exports carry the rotary frequencies, which follow from the configuration.
-  if (name.ends_with(".rotary_emb.inv_freq")) return true;
-  return std::ranges::any_of(options.ignore_extra, [&](const std::string& glob) {
-    return fnmatch(glob.c_str(), name.c_str(), 0) == 0;
-  });
-}
-
-void RefuseExtra(const Checkpoint& checkpoint, const std::vector<WeightInfo>& expected,
-                 const DescribeOptions& options, const ModelConfig& config,
-                 const CheckpointFolder& folder) {
-  std::unordered_set<std::string_view> known;
-  for (const WeightInfo& weight : expected) known.insert(weight.name);
-  std::vector<std::string> extra;
-  for (const SourceTensor& tensor : checkpoint.tensors()) {
-    if (!known.contains(tensor.name) && !IsIgnored(tensor.name, options))
-      extra.push_back(tensor.name);
-  }
-  if (extra.empty()) return;
-  throw Error(ErrorCode::kBadData,
-              fmt::format("{} tensor{} without a role in {} with {} layers: {}", extra.size(),
-                          extra.size() == 1 ? "" : "s", config.architecture, config.n_layers,
-                          NameList(extra)))
-      .In(folder.path().string())
-      .Hint("--ignore-extra GLOB leaves them out");
-}
-
-float LoadFloat(DType dtype, std::span<const std::byte> bytes, std::size_t i) {
-  switch (dtype) {
-    case DType::kF16:
-      return Fp16ToFloat(LoadLe<std::uint16_t>(bytes, 2 * i));
-    case DType::kBF16:
-      return Bf16ToFloat(LoadLe<std::uint16_t>(bytes, 2 * i));
-    default:
-      return LoadLe<float>(bytes, 4 * i);
-  }
-}
-
-// A tied model may carry its head all the same, if it says the same as the embedding.
-void CheckTiedHead(const Checkpoint& checkpoint, const SourceTensor& embedding,
-                   const SourceTensor& head) {
-  constexpr std::uint64_t kChunk = 1 << 18;  // elements
-  const std::uint64_t embedding_bytes = DTypeBits(embedding.dtype) / 8;
-  const std::uint64_t head_bytes = DTypeBits(head.dtype) / 8;
-  std::vector<std::byte> a(kChunk * embedding_bytes);
-  std::vector<std::byte> b(kChunk * head_bytes);
-  for (std::uint64_t start = 0; start < head.n_elements(); start += kChunk) {
-    const std::size_t n = std::min(kChunk, head.n_elements() - start);
-    const std::span<std::byte> x = std::span(a).first(n * embedding_bytes);
-    const std::span<std::byte> y = std::span(b).first(n * head_bytes);
-    checkpoint.Read(embedding, start * embedding_bytes, x);
-    checkpoint.Read(head, start * head_bytes, y);
-    if (embedding.dtype == head.dtype && std::ranges::equal(x, y)) continue;
-    for (std::size_t i = 0; i < n; ++i) {
-      const float left = LoadFloat(embedding.dtype, x, i);
-      const float right = LoadFloat(head.dtype, y, i);
-      if (left == right || (std::isnan(left) && std::isnan(right))) continue;
-      throw Error(
-          ErrorCode::kBadData,
-          fmt::format("element {} is {}, the embedding has {}, but tie_word_embeddings is true",
-                      start + i, right, left))
-          .In(checkpoint.shards()[head.shard].string())
-          .Tensor(head.name)
-          .Hint("set tie_word_embeddings to false if the model has a head of its own");
-    }
-  }
-}
-
-}  // namespace
 
 std::string_view RoleName(TensorRole role) noexcept {
   switch (role) {
@@ -176,30 +45,17 @@ Model DescribeModel(const CheckpointFolder& folder, ModelConfig config,
                     const Checkpoint& checkpoint, const DescribeOptions& options,
                     const WarningFn& warn) {
   Model model;
-  std::vector<std::string> missing;
-  const std::vector<WeightInfo> expected = WeightsOf(config);
-  const SourceTensor* tied_head = nullptr;
-  for (const WeightInfo& weight : expected) {
-    const bool is_tied_head =
-        weight.id.role == TensorRole::kOutputHead && config.tie_word_embeddings;
-    const SourceTensor* found = checkpoint.Find(weight.name);
-    if (found == nullptr) {
-      if (!is_tied_head) missing.push_back(weight.name);
-      continue;
-    }
-    CheckTensor(*found, weight, checkpoint);
-    if (is_tied_head) {
-      tied_head = found;
-      continue;
-    }
-    model.tensors.push_back(
-        {weight.id.role, weight.id.layer, found->name, found->shape, found->dtype});
+  for (const TensorRows& rows :
+       FindWeights(folder, config, checkpoint, options.ignore_extra, warn)) {
+    if (rows.first_row > 0) continue;  // the rest of a weight whose rows stand apart
+    const WeightInfo weight = InfoOf(config, rows.weight);
+    ModelTensor tensor{rows.weight.role, rows.weight.layer, weight.name, {}, DType::kF32};
+    if (!IsNorm(tensor.role)) tensor.shape.push_back(weight.shape.n_rows);
+    tensor.shape.push_back(weight.shape.row_elements);
+    const DType stored = checkpoint.tensors()[rows.tensor].dtype;
+    if (stored == DType::kF16 || stored == DType::kBF16) tensor.dtype = stored;
+    model.tensors.push_back(std::move(tensor));
   }
-  RefuseMissing(missing, config, folder);
-  RefuseExtra(checkpoint, expected, options, config, folder);
-  // From here on the weights are those that the configuration promises.
-  if (tied_head != nullptr)
-    CheckTiedHead(checkpoint, *checkpoint.Find(model.tensors.front().name), *tied_head);
   model.name = folder.model_name();
   model.repository_id = folder.repository_id();
   if (options.tokenizer) {

@@ -6,47 +6,76 @@
 namespace phiq {
 namespace {
 
-std::uint64_t One(const ModelConfig&) { return 1; }
-std::uint64_t Vocab(const ModelConfig& config) { return config.vocab_size; }
-std::uint64_t Hidden(const ModelConfig& config) { return config.hidden_size; }
-std::uint64_t Inner(const ModelConfig& config) { return config.intermediate_size; }
-std::uint64_t TwiceInner(const ModelConfig& config) { return 2 * Inner(config); }
-std::uint64_t Query(const ModelConfig& config) {
+std::uint64_t OneRow(const ModelConfig&) { return 1; }
+std::uint64_t VocabSize(const ModelConfig& config) { return config.vocab_size; }
+std::uint64_t HiddenSize(const ModelConfig& config) { return config.hidden_size; }
+std::uint64_t InnerSize(const ModelConfig& config) { return config.intermediate_size; }
+std::uint64_t GateUpRows(const ModelConfig& config) { return 2 * InnerSize(config); }
+std::uint64_t QueryRows(const ModelConfig& config) {
   return std::uint64_t{config.n_heads} * config.head_dim;
 }
-std::uint64_t Key(const ModelConfig& config) {
+std::uint64_t KeyRows(const ModelConfig& config) {
   return std::uint64_t{config.n_kv_heads} * config.head_dim;
 }
-std::uint64_t QueryKeyValue(const ModelConfig& config) { return Query(config) + 2 * Key(config); }
-
-using enum TensorRole;
+std::uint64_t QkvRows(const ModelConfig& config) { return QueryRows(config) + 2 * KeyRows(config); }
 
 constexpr std::array kQkvParts = {
-    PartSpec{TensorPart::kQuery, "model.layers.{}.self_attn.q_proj.weight", Query},
-    PartSpec{TensorPart::kKey, "model.layers.{}.self_attn.k_proj.weight", Key},
-    PartSpec{TensorPart::kValue, "model.layers.{}.self_attn.v_proj.weight", Key}};
+    PartSpec{TensorPart::kQuery, "model.layers.{}.self_attn.q_proj.weight", QueryRows},
+    PartSpec{TensorPart::kKey, "model.layers.{}.self_attn.k_proj.weight", KeyRows},
+    PartSpec{TensorPart::kValue, "model.layers.{}.self_attn.v_proj.weight", KeyRows}};
 constexpr std::array kGateUpParts = {
-    PartSpec{TensorPart::kGate, "model.layers.{}.mlp.gate_proj.weight", Inner},
-    PartSpec{TensorPart::kUp, "model.layers.{}.mlp.up_proj.weight", Inner}};
+    PartSpec{TensorPart::kGate, "model.layers.{}.mlp.gate_proj.weight", InnerSize},
+    PartSpec{TensorPart::kUp, "model.layers.{}.mlp.up_proj.weight", InnerSize}};
 
 constexpr std::array kWeights = {
-    WeightSpec{kTokenEmbedding, "model.embed_tokens.weight", Vocab, Hidden,
+    WeightSpec{TensorRole::kTokenEmbedding, "model.embed_tokens.weight", VocabSize, HiddenSize,
                "vocab_size, hidden_size"},
-    WeightSpec{kAttentionNorm, "model.layers.{}.input_layernorm.weight", One, Hidden,
-               "hidden_size"},
-    WeightSpec{kAttentionQkv, "model.layers.{}.self_attn.qkv_proj.weight", QueryKeyValue, Hidden,
-               "(num_attention_heads + 2 * num_key_value_heads) * head size, hidden_size",
-               kQkvParts},
-    WeightSpec{kAttentionOutput, "model.layers.{}.self_attn.o_proj.weight", Hidden, Query,
-               "hidden_size"},
-    WeightSpec{kMlpNorm, "model.layers.{}.post_attention_layernorm.weight", One, Hidden,
-               "hidden_size"},
-    WeightSpec{kMlpGateUp, "model.layers.{}.mlp.gate_up_proj.weight", TwiceInner, Hidden,
-               "2 * intermediate_size, hidden_size", kGateUpParts},
-    WeightSpec{kMlpDown, "model.layers.{}.mlp.down_proj.weight", Hidden, Inner,
+    WeightSpec{TensorRole::kAttentionNorm, "model.layers.{}.input_layernorm.weight", OneRow,
+               HiddenSize, "hidden_size"},
+    WeightSpec{
+        TensorRole::kAttentionQkv, "model.layers.{}.self_attn.qkv_proj.weight", QkvRows, HiddenSize,
+        "(num_attention_heads + 2 * num_key_value_heads) * head size, hidden_size", kQkvParts},
+    WeightSpec{TensorRole::kAttentionOutput, "model.layers.{}.self_attn.o_proj.weight", HiddenSize,
+               QueryRows, "hidden_size"},
+    WeightSpec{TensorRole::kMlpNorm, "model.layers.{}.post_attention_layernorm.weight", OneRow,
+               HiddenSize, "hidden_size"},
+    WeightSpec{TensorRole::kMlpGateUp, "model.layers.{}.mlp.gate_up_proj.weight", GateUpRows,
+               HiddenSize, "2 * intermediate_size, hidden_size", kGateUpParts},
+    WeightSpec{TensorRole::kMlpDown, "model.layers.{}.mlp.down_proj.weight", HiddenSize, InnerSize,
                "hidden_size, intermediate_size"},
-    WeightSpec{kOutputNorm, "model.norm.weight", One, Hidden, "hidden_size"},
-    WeightSpec{kOutputHead, "lm_head.weight", Vocab, Hidden, "vocab_size, hidden_size"}};
+    WeightSpec{TensorRole::kOutputNorm, "model.norm.weight", OneRow, HiddenSize, "hidden_size"},
+    WeightSpec{TensorRole::kOutputHead, "lm_head.weight", VocabSize, HiddenSize,
+               "vocab_size, hidden_size"}};
+
+// configuration_phi3.py, configuration_llama.py and configuration_mistral.py of
+// transformers 5.23.0.
+constexpr ConfigDefaults kPhi3Defaults = {.max_position_embeddings = 4096,
+                                          .original_max_position_embeddings = 4096,
+                                          .rms_norm_eps = 1e-5F};
+constexpr ConfigDefaults kLlamaDefaults = {.max_position_embeddings = 2048, .rms_norm_eps = 1e-6F};
+constexpr ConfigDefaults kMistralDefaults = {.n_kv_heads = 8,
+                                             .max_position_embeddings = 131072,
+                                             .rms_norm_eps = 1e-6F,
+                                             .sliding_window = 4096};
+
+constexpr std::array kOfPhi3V = {
+    LeftOut{"model.vision_embed_tokens.*", "the image encoder"},
+};
+constexpr std::array kOfPhi4MM = {
+    LeftOut{"model.embed_tokens_extend.*", "the image and speech encoders"},
+    LeftOut{"*.lora_A.*", "the adapters for images and speech"},
+    LeftOut{"*.lora_B.*", "the adapters for images and speech"},
+};
+
+// Fine-tuning kits save Phi-3 and Phi-4 as the second and third, their rows apart; the others are
+// the text part of models that see and hear.
+constexpr std::array kClasses = {
+    ModelClass{"Phi3ForCausalLM", "phi3", kPhi3Defaults},
+    ModelClass{"LlamaForCausalLM", "llama", kLlamaDefaults, false, false},
+    ModelClass{"MistralForCausalLM", "mistral", kMistralDefaults, true, false},
+    ModelClass{"Phi3VForCausalLM", "phi3_v", kPhi3Defaults, true, true, kOfPhi3V},
+    ModelClass{"Phi4MMForCausalLM", "phi4mm", kPhi3Defaults, true, true, kOfPhi4MM},
+};
 
 Network Phi3Network(const ModelConfig& config) {
   const NormSpec norm = RmsNormSpec{config.rms_norm_eps};
@@ -60,6 +89,6 @@ Network Phi3Network(const ModelConfig& config) {
 
 }  // namespace
 
-constexpr Architecture kPhi3 = {"Phi3ForCausalLM", "phi3", kWeights, Phi3Network};
+constexpr Architecture kPhi3 = {"Phi3ForCausalLM", kClasses, "model.", kWeights, Phi3Network};
 
 }  // namespace phiq

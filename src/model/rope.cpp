@@ -59,6 +59,7 @@ std::string_view ConfigTableName(ConfigTable table) noexcept {
 
 float RopeAttentionFactor(const ModelConfig& config) {
   if (config.rope_scaling == RopeScalingType::kNone) return 1;
+  if (config.attention_factor) return *config.attention_factor;
   const double original = config.original_max_position_embeddings;
   const double scale = config.max_position_embeddings / original;
   if (scale <= 1) return 1;

@@ -10,7 +10,7 @@
 
 namespace phiq {
 
-// By what cosines and sines are multiplied; 1 without rope scaling, and without a longer context
+// By what cosines and sines are multiplied: what the configuration has written out; else 1 without rope scaling, and without a longer context
 // than the original one. With s = length / original length, longrope has
 // sqrt(1 + ln(s) / ln(original length)) and yarn 0.1 ln(s) + 1.
 //

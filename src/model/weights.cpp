@@ -23,12 +23,6 @@ std::string NameOf(std::string_view pattern, std::int32_t layer) {
   return name;
 }
 
-const Architecture& ArchitectureOf(const ModelConfig& config) {
-  if (const Architecture* found = FindArchitecture(config.architecture)) return *found;
-  throw Error(ErrorCode::kInternal,
-              fmt::format("no architecture is called '{}'", config.architecture));
-}
-
 const WeightSpec& SpecOf(const ModelConfig& config, TensorRole role) {
   const std::span<const WeightSpec> specs = ArchitectureOf(config).weights;
   const auto found = std::ranges::find(specs, role, &WeightSpec::role);
@@ -71,6 +65,12 @@ const Architecture* FindArchitecture(std::string_view class_name) noexcept {
   const std::span<const Architecture* const> all = Architectures();
   const auto found = std::ranges::find(all, class_name, &Architecture::class_name);
   return found == all.end() ? nullptr : *found;
+}
+
+const Architecture& ArchitectureOf(const ModelConfig& config) {
+  if (const Architecture* found = FindArchitecture(config.architecture)) return *found;
+  throw Error(ErrorCode::kInternal,
+              fmt::format("no architecture is called '{}'", config.architecture));
 }
 
 Network NetworkOf(const ModelConfig& config) { return ArchitectureOf(config).network(config); }

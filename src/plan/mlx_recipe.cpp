@@ -75,6 +75,12 @@ void CheckMlxModel(const ModelConfig& config) {
     throw unsupported(fmt::format("mlx-lm has no {}", Escape(config.architecture)));
   if (config.rope_scaling == RopeScalingType::kYarn)
     throw unsupported("rope type yarn is not in mlx-lm's phi3");
+  if (config.attention_factor) {
+    throw unsupported(
+        fmt::format("attention_factor {} is not what the formula gives, and mlx-lm's phi3 has "
+                    "the formula alone",
+                    *config.attention_factor));
+  }
   // mlx-lm rounds down for each head, phiq over the whole width.
   const auto rope_dim = static_cast<std::uint32_t>(config.partial_rotary_factor * config.head_dim);
   if (rope_dim != config.rope_dim) {

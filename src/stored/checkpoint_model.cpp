@@ -1,38 +1,71 @@
-// Every piece is a whole tensor of floats: rows are read as they stand.
+// Pieces are the tensors of the checkpoint: floats as they stand, or decoded.
 #include "stored/checkpoint_model.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <utility>
 #include <vector>
 
+#include "model/config_text.h"
+#include "model/find_weights.h"
 #include "model/float_types.h"
 #include "model/rope.h"
+#include "stored/tensor_floats.h"
 
 namespace phiq {
 namespace {
 
+// The folder's files, with config.json as outputs carry it.
+class OwnFiles final : public SideFiles {
+ public:
+  OwnFiles(const CheckpointFolder& folder, const ModelConfig& config)
+      : folder_(folder), config_(OwnConfigText(folder, config)) {}
+
+  std::filesystem::path PathOf(std::string_view name) const override {
+    return folder_.PathOf(name);
+  }
+  std::optional<std::string> ReadFile(std::string_view name,
+                                      std::uint64_t max_bytes) const override {
+    return config_ && name == "config.json" ? config_ : folder_.ReadFile(name, max_bytes);
+  }
+  std::vector<std::string> Names() const override { return folder_.Names(); }
+  std::uint64_t SizeBytes(std::string_view name) const noexcept override {
+    return folder_.SizeBytes(name);
+  }
+
+ private:
+  const CheckpointFolder& folder_;
+  const std::optional<std::string> config_;
+};
+
 class CheckpointModel final : public StoredModel {
  public:
-  CheckpointModel(CheckpointFolder folder, Checkpoint checkpoint, Model model)
+  CheckpointModel(CheckpointFolder folder, Checkpoint checkpoint, ModelConfig config,
+                  std::vector<TensorRows> rows)
       : StoredModel(folder.path().string()),
         folder_(std::move(folder)),
         checkpoint_(std::move(checkpoint)),
-        config_(std::move(model.config)),
-        tables_(config_) {
-    for (const ModelTensor& tensor : model.tensors) {
-      const SourceTensor& stored = *checkpoint_.Find(tensor.name);
+        config_(std::move(config)),
+        files_(folder_, config_),
+        tables_(config_),
+        rows_(std::move(rows)) {
+    for (const TensorRows& of : rows_) {
+      const SourceTensor& stored = TensorOf(of);
       StoredPiece piece;
       piece.name = stored.name;
-      piece.role = tensor.role;
-      piece.layer = tensor.layer;
-      piece.n_rows = stored.shape.size() == 2 ? stored.shape[0] : 1;
-      piece.row_elements = stored.shape.back();
+      piece.role = of.weight.role;
+      piece.layer = of.weight.layer;
+      piece.first_row = of.first_row;
+      piece.n_rows = of.n_rows;
+      piece.row_elements = of.row_elements;
       piece.type = DTypeName(stored.dtype);
-      // DescribeModel has refused every other dtype.
-      piece.encoding = GgmlTypeOf(FloatTypeOf(stored.dtype).value());
+      piece.encoding = GgmlTypeOf(FloatTypeOf(stored.dtype).value_or(FloatType::kF32));
       piece.size_bytes = stored.size_bytes;
       piece.file = checkpoint_.shards()[stored.shard].string();
       pieces_.push_back(std::move(piece));
-      tensors_.push_back(&stored);
     }
   }
 
@@ -41,20 +74,27 @@ class CheckpointModel final : public StoredModel {
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
   std::string name() const override { return folder_.model_name(); }
   std::string repository_id() const override { return folder_.repository_id(); }
-  const SideFiles& side_files() const noexcept override { return folder_; }
+  const SideFiles& side_files() const noexcept override { return files_; }
 
-  bool HasRawRows(std::size_t) const noexcept override { return true; }
+  bool HasRawRows(std::size_t piece) const noexcept override {
+    return FloatTypeOf(TensorOf(rows_[piece]).dtype).has_value() && !rows_[piece].twin;
+  }
   void ReadRawRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows,
                    std::span<std::byte> out) const override {
-    checkpoint_.Read(*tensors_[piece], first_row * (out.size() / n_rows), out);
+    checkpoint_.Read(TensorOf(rows_[piece]), first_row * (out.size() / n_rows), out);
   }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec&,
                 std::span<float> out) const override {
-    const GgmlType type = std::get<GgmlType>(pieces_[piece].encoding);
-    std::vector<std::byte> bytes(GgmlRowBytes(type, out.size()));
-    ReadRawRows(piece, first_row, n_rows, bytes);
-    DequantizeGgmlRow(type, bytes, out);  // floats: rows stand one behind the other
+    const TensorRows& of = rows_[piece];
+    ReadFloats(checkpoint_, TensorOf(of), first_row * of.row_elements, out);
+    if (of.scales) ScaleRows(checkpoint_, *of.scales, of.row_elements, first_row, out);
+    if (!of.twin) return;
+    std::vector<float> same(of.row_elements);  // a row at a time: a chunk may be a thread's share
+    for (std::uint64_t r = 0; r < n_rows; ++r) {
+      ReadFloats(checkpoint_, checkpoint_.tensors()[*of.twin], (first_row + r) * same.size(), same);
+      if (!AreSame(out.subspan(r * same.size(), same.size()), same)) RefuseTwin(of);
+    }
   }
 
   void ReadRotary(std::uint64_t n_positions, std::span<float> cosines,
@@ -70,12 +110,43 @@ class CheckpointModel final : public StoredModel {
   void CheckUnchanged() const override { checkpoint_.CheckUnchanged(); }
 
  private:
+  const SourceTensor& TensorOf(const TensorRows& rows) const {
+    return checkpoint_.tensors()[rows.tensor];
+  }
+
+  static bool AreSame(std::span<const float> a, std::span<const float> b) {
+    return std::ranges::equal(
+        a, b, [](float x, float y) { return x == y || (std::isnan(x) && std::isnan(y)); });
+  }
+
+  // Some row of a head is not that of the embedding: names the first element, whatever row was
+  // met first.
+  void RefuseTwin(const TensorRows& of) const {
+    const SourceTensor& head = checkpoint_.tensors()[*of.twin];
+    std::vector<float> a(of.row_elements), b(of.row_elements);
+    for (std::uint64_t row = 0; row < of.n_rows; ++row) {
+      ReadFloats(checkpoint_, TensorOf(of), row * a.size(), a);
+      ReadFloats(checkpoint_, head, row * b.size(), b);
+      for (std::size_t i = 0; i < a.size(); ++i) {
+        if (AreSame(std::span(a).subspan(i, 1), std::span(b).subspan(i, 1))) continue;
+        throw Error(ErrorCode::kBadData,
+                    fmt::format("element {} is {}, the embedding has {}, but tie_word_embeddings "
+                                "is true",
+                                row * of.row_elements + i, b[i], a[i]))
+            .In(checkpoint_.shards()[head.shard].string())
+            .Tensor(head.name)
+            .Hint("set tie_word_embeddings to false if the model has a head of its own");
+      }
+    }
+  }
+
   const CheckpointFolder folder_;
   const Checkpoint checkpoint_;
   const ModelConfig config_;
+  const OwnFiles files_;       // refers to folder_
   const ConfigTables tables_;  // refers to config_
-  std::vector<StoredPiece> pieces_;
-  std::vector<const SourceTensor*> tensors_;  // beside pieces_
+  const std::vector<TensorRows> rows_;
+  std::vector<StoredPiece> pieces_;  // beside rows_
 };
 
 }  // namespace
@@ -84,14 +155,13 @@ std::unique_ptr<StoredModel> OpenCheckpointModel(CheckpointFolder folder,
                                                  const std::vector<std::string>& ignore_extra,
                                                  const WarningFn& warn) {
   const WarningFn warn_or_not = WarnOrIgnore(warn);
-  ModelConfig config = ReadModelConfig(folder, warn_or_not);
+  // Whether they are quantized is seen from the weights.
+  ModelConfig config = ReadModelConfig(folder, warn_or_not, QuantizedWeights::kAllow);
   Checkpoint checkpoint = OpenCheckpoint(folder, warn_or_not);
-  DescribeOptions options;
-  options.tokenizer = false;
-  options.ignore_extra = ignore_extra;
-  Model model = DescribeModel(folder, std::move(config), checkpoint, options, warn_or_not);
+  std::vector<TensorRows> rows =
+      FindWeights(folder, config, checkpoint, ignore_extra, warn_or_not);
   return std::make_unique<CheckpointModel>(std::move(folder), std::move(checkpoint),
-                                           std::move(model));
+                                           std::move(config), std::move(rows));
 }
 
 }  // namespace phiq

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "phiq/checkpoint.h"
 #include "phiq/model.h"
@@ -12,7 +14,9 @@ namespace phiq {
 // Headers only; the tokenizer is read when somebody asks for it. The configuration is judged before
 // any shard is opened.
 //
-// Throws   as ReadModelConfig, OpenCheckpoint and DescribeModel.
+// Reads of the embedding of a tied model that stores a head as well compare the two.
+//
+// Throws   as ReadModelConfig, OpenCheckpoint and FindWeights.
 std::unique_ptr<StoredModel> OpenCheckpointModel(CheckpointFolder folder,
                                                  const std::vector<std::string>& ignore_extra,
                                                  const WarningFn& warn);

@@ -110,7 +110,7 @@ std::uint64_t WeightIndex::StoredBytes(WeightId weight, std::uint64_t first_row,
   ForEachRun(weight, first_row, n_rows,
              [&](std::size_t piece, std::uint64_t, std::uint64_t, std::uint64_t n) {
                const StoredPiece& stored = model_.pieces()[piece];
-               sum += n * EncodedRowBytes(stored.encoding, stored.row_elements);
+               sum += n * stored.size_bytes / stored.n_rows;
              });
   return sum;
 }

@@ -44,7 +44,9 @@ constexpr std::array kWeights = {
 
 Network MadeUpNetwork(const ModelConfig& config) { return kPhi3.network(config); }
 
-constexpr Architecture kMadeUp = {"MadeUpForCausalLM", "made_up", kWeights, MadeUpNetwork};
+constexpr std::array kClasses = {ModelClass{"MadeUpForCausalLM", "made_up", {}}};
+
+constexpr Architecture kMadeUp = {"MadeUpForCausalLM", kClasses, "", kWeights, MadeUpNetwork};
 
 }  // namespace
 

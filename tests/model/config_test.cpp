@@ -180,16 +180,84 @@ TEST(ModelConfig, RefusesWhatWouldBeAnotherModel) {
   const auto refuse = [](const char* message, const nlohmann::json& changes) {
     ExpectError(ErrorCode::kUnsupported, message, [&] { ReadEdited(changes); });
   };
-  refuse("architecture [\"LlamaForCausalLM\"] is not supported (phiq converts Phi3ForCausalLM",
+  refuse("architecture [\"GemmaForCausalLM\"] is not supported (phiq converts Phi3ForCausalLM",
+         {{"architectures", {"GemmaForCausalLM"}}});
+  refuse("architecture [\"PhiMoEForCausalLM\"] is not supported: Phi-3.5-MoE, Phi-mini-MoE",
+         {{"architectures", {"PhiMoEForCausalLM"}}});
+  refuse("model_type \"phi3\" is not supported with LlamaForCausalLM, only llama",
          {{"architectures", {"LlamaForCausalLM"}}});
   refuse("architecture [\"Phi3ForCausalLM\",\"X\"]", {{"architectures", {"Phi3ForCausalLM", "X"}}});
-  refuse("architecture (none given)", {{"architectures", nullptr}});
-  refuse("already quantized (quant_method \"gptq\")",
-         {{"quantization_config", {{"quant_method", "gptq"}}}});
+  refuse("architecture (none given)", {{"architectures", nullptr}, {"model_type", nullptr}});
+  refuse("already quantized", {{"quantization_config", {{"quant_method", "gptq"}}}});
   refuse("attention_bias true", {{"attention_bias", true}});
   refuse("hidden_act \"gelu\"", {{"hidden_act", "gelu"}});
   refuse("model_type \"phi\"", {{"model_type", "phi"}});
   refuse("rope scaling type \"linear\"", {{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}});
+}
+
+TEST(ModelConfig, TakesTheClassOfTheModelTypeWhereNoneIsNamed) {
+  const ModelConfig config = ReadEdited({{"architectures", "(remove)"}});
+  EXPECT_EQ(config.architecture, "Phi3ForCausalLM");
+  EXPECT_EQ(config.class_name, "Phi3ForCausalLM");
+}
+
+// What Phi3Config, LlamaConfig and MistralConfig of transformers 5.23.0 hold when made without
+// arguments.
+TEST(ModelConfig, TakesTheDefaultsOfTheClass) {
+  nlohmann::json changes = {{"num_key_value_heads", "(remove)"},
+                            {"max_position_embeddings", "(remove)"},
+                            {"original_max_position_embeddings", "(remove)"},
+                            {"rms_norm_eps", "(remove)"},
+                            {"sliding_window", "(remove)"},
+                            {"num_attention_heads", 16},
+                            {"rope_scaling", nullptr}};
+  const ModelConfig phi3 = ReadEdited(changes);
+  EXPECT_EQ(phi3.n_kv_heads, 16U);
+  EXPECT_EQ(phi3.max_position_embeddings, 4096U);
+  EXPECT_EQ(phi3.rms_norm_eps, 1e-5F);
+  EXPECT_EQ(phi3.sliding_window, 0U);
+  changes["architectures"] = {"LlamaForCausalLM"};
+  changes["model_type"] = "llama";
+  const ModelConfig llama = ReadEdited(changes);
+  EXPECT_EQ(llama.architecture, "Phi3ForCausalLM");
+  EXPECT_EQ(llama.class_name, "LlamaForCausalLM");
+  EXPECT_EQ(llama.n_kv_heads, 16U);
+  EXPECT_EQ(llama.max_position_embeddings, 2048U);
+  EXPECT_EQ(llama.rms_norm_eps, 1e-6F);
+  changes["architectures"] = {"MistralForCausalLM"};
+  changes["model_type"] = "mistral";
+  const ModelConfig mistral = ReadEdited(changes);
+  EXPECT_EQ(mistral.n_kv_heads, 8U);
+  EXPECT_EQ(mistral.max_position_embeddings, 131072U);
+  EXPECT_EQ(mistral.sliding_window, 4096U);
+  changes["sliding_window"] = nullptr;  // written out: none
+  EXPECT_EQ(ReadEdited(changes).sliding_window, 0U);
+}
+
+TEST(ModelConfig, DoesNotLookAtTheWindowOfALlama) {
+  const ModelConfig config = ReadEdited({{"architectures", {"LlamaForCausalLM"}},
+                                         {"model_type", "llama"},
+                                         {"rope_scaling", nullptr},
+                                         {"sliding_window", 16}});
+  EXPECT_EQ(config.sliding_window, 0U);
+}
+
+TEST(ModelConfig, TakesAnAttentionFactorThatIsWrittenOut) {
+  nlohmann::json scaling =
+      ReadTestJson(TestData() / "phi35-tiny" / "config.json").at("rope_scaling");
+  // sqrt(1 + ln(4096 / 512) / ln(512)) = sqrt(1 + 1 / 3), as 512 = 8^3.
+  scaling["attention_factor"] = std::sqrt(4.0 / 3.0);
+  EXPECT_FALSE(ReadEdited({{"rope_scaling", scaling}}).attention_factor.has_value());
+  scaling["attention_factor"] = 1.25;
+  EXPECT_EQ(ReadEdited({{"rope_scaling", scaling}}).attention_factor, 1.25F);
+  scaling["factor"] = 2.0;  // settled by the other
+  EXPECT_EQ(ReadEdited({{"rope_scaling", scaling}}).attention_factor, 1.25F);
+  scaling.erase("attention_factor");
+  ExpectError(ErrorCode::kUnsupported, "rope 'factor' is 2.0, but", [&] {
+    ReadEdited({{"rope_scaling", scaling}});
+  });
+  scaling["factor"] = 8;  // 4096 / 512
+  EXPECT_FALSE(ReadEdited({{"rope_scaling", scaling}}).attention_factor.has_value());
 }
 
 TEST(ModelConfig, RefusesAFileThatIsNoObject) {

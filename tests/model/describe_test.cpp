@@ -1,4 +1,3 @@
-#include <fstream>
 #include <map>
 
 #include "model/fixture.h"
@@ -138,41 +137,20 @@ TEST(DescribeModel, NamesFoundAndExpectedShape) {
 TEST(DescribeModel, RefusesWeightsThatAreNotFloats) {
   EditedTensors edited("phi35-tiny");
   edited.At("model.norm.weight").dtype = "I16";
-  ExpectError(
-      ErrorCode::kUnsupported,
-      "tensor 'model.norm.weight': dtype I16 cannot be used for a weight (usable: F32, F16, BF16)",
-      [&] { edited.Describe(); });
+  ExpectError(ErrorCode::kUnsupported,
+              "tensor 'model.norm.weight': dtype I16 cannot be used for a weight (usable: F32, "
+              "F16, BF16, F64, F8_E4M3, F8_E5M2)",
+              [&] { edited.Describe(); });
 }
 
-// One value of lm_head, as bytes of its dtype; everything else is zero.
-void PokeHead(const std::filesystem::path& folder, std::uint64_t offset_bytes,
-              std::uint16_t value) {
-  const Checkpoint checkpoint = OpenCheckpoint(LocateCheckpoint(folder.string(), nullptr), nullptr);
-  std::fstream file(folder / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
-  file.seekp(
-      static_cast<std::streamoff>(checkpoint.Find("lm_head.weight")->offset_bytes + offset_bytes));
-  file.put(static_cast<char>(value & 0xFF)).put(static_cast<char>(value >> 8));
-}
-
-TEST(DescribeModel, DropsATiedHeadThatEqualsTheEmbedding) {
-  for (const char* dtype : {"BF16", "F32"}) {  // equal as bytes, and equal as values only
+TEST(DescribeModel, LeavesATiedHeadOut) {
+  for (const char* dtype : {"BF16", "F32"}) {
     EditedTensors edited("phi4mini-tiny");
     edited.Add({"lm_head.weight", {2112, 256}, dtype});
     const Model model = edited.Describe();
     EXPECT_EQ(model.tensors.size(), 26U);
     EXPECT_EQ(model.tensors.back().role, TensorRole::kOutputNorm);
   }
-}
-
-TEST(DescribeModel, RefusesATiedHeadThatDiffers) {
-  EditedTensors edited("phi4mini-tiny");
-  edited.Add({"lm_head.weight", {2112, 256}});
-  edited.Describe();                                                  // writes the file
-  PokeHead(edited.files().path(""), 2 * (2111 * 256 + 255), 0x3F80);  // 1.0 in the last element
-  ExpectError(ErrorCode::kBadData,
-              "tensor 'lm_head.weight': element 540671 is 1, the embedding has 0, but "
-              "tie_word_embeddings is true",
-              [&] { Describe(edited.files().path("")); });
 }
 
 TEST(TensorRole, OnlyNormsAreNorms) {

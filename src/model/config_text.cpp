@@ -1,0 +1,47 @@
+// Runtimes choose the model by the class's name, and take their own defaults for missing keys: what
+// was read as a Phi-3 under another name has to say in the output what was read.
+#include "model/config_text.h"
+
+#include "base/json.h"
+#include "base/limits.h"
+#include "model/architecture.h"
+#include "model/side_file.h"
+
+namespace phiq {
+namespace {
+
+constexpr std::string_view kConfigJson = "config.json";
+
+bool HasValue(const OrderedJson& object, std::string_view key) {
+  const auto found = object.find(key);
+  return found != object.end() && !found->is_null();
+}
+
+}  // namespace
+
+std::optional<std::string> OwnConfigText(const CheckpointFolder& folder,
+                                         const ModelConfig& config) {
+  const std::optional<std::string> text = folder.ReadFile(kConfigJson, limits::kConfigBytes);
+  if (!text) return std::nullopt;
+  OrderedJson json = ParseOrderedJson(*text, SidePath(folder, kConfigJson));
+  const OrderedJson before = json;
+  const ModelClass& own = ArchitectureOf(config).classes.front();
+  const auto add = [&](std::string_view key, const auto& value) {
+    if (!HasValue(json, key)) json[key] = value;
+  };
+  json["architectures"] = OrderedJson::array({own.name});
+  json["model_type"] = own.model_type;
+  add("max_position_embeddings", config.max_position_embeddings);
+  add("rms_norm_eps", config.rms_norm_eps);
+  json.erase("quantization_config");
+  if (config.class_name != own.name) {
+    add("num_key_value_heads", config.n_kv_heads);
+    json["sliding_window"] =
+        config.sliding_window == 0 ? OrderedJson() : OrderedJson(config.sliding_window);
+    json.erase("auto_map");  // code of the other class
+  }
+  if (json == before) return std::nullopt;
+  return json.dump(2) + (text->ends_with('\n') ? "\n" : "");
+}
+
+}  // namespace phiq
