@@ -25,6 +25,7 @@ struct ConvertOptions {
   std::vector<PlanOptions> targets;              // at least one; each weight is read once for all
   std::optional<std::uint64_t> split_max_bytes;  // GGUF: --split-max-size
   std::vector<std::string> ignore_extra;
+  std::vector<std::string> adapters;  // LoRA adapters of PEFT, merged into the model in this order
   NanPolicy nan = NanPolicy::kError;
   OverflowPolicy overflow = OverflowPolicy::kError;
   unsigned threads = 0;                           // 0: all cores

@@ -36,6 +36,7 @@ struct EvalOptions {
   EvalProtocol protocol = EvalProtocol::kLlamaCpp;
   EvalThresholds thresholds;
   std::vector<std::string> ignore_extra;  // globs of a checkpoint's tensors that need no role
+  std::vector<std::string> adapters;  // merged into each checkpoint (not into outputs)
   unsigned threads = 0;
 };
 

@@ -204,7 +204,9 @@ void WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan, unsigned thre
 Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
-  SourceModel source(OpenCheckpointModel(std::move(job.folder), options.ignore_extra, warn), warn);
+  SourceModel source(
+      OpenCheckpointModel(std::move(job.folder), {options.ignore_extra, options.adapters}, warn),
+      warn);
   std::vector<Plan> plans;
   std::uint64_t scored_bytes = 0;
   for (const PlanOptions& target : job.targets) {
@@ -315,6 +317,7 @@ void WarnOfReplacedWeights(const ConvertReport& report, const WarningFn& warn) {
 EvalOptions EvaluationOptions(const ConvertOptions& options) {
   EvalOptions evaluation = *options.evaluation;
   evaluation.ignore_extra = options.ignore_extra;
+  evaluation.adapters = options.adapters;
   return evaluation;
 }
 

@@ -23,7 +23,7 @@ InputKind KindOf(const std::string& path) noexcept {
 }
 
 std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const WarningFn& warn,
-                                             const std::vector<std::string>& ignore_extra) {
+                                             const CheckpointOptions& options) {
   const WarningFn warn_or_not = WarnOrIgnore(warn);
   switch (KindOf(path)) {
     case InputKind::kOnnx:
@@ -37,12 +37,12 @@ std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const Warn
     case InputKind::kCheckpoint:
       break;
   }
-  return OpenCheckpointModel(LocateCheckpoint(path, warn_or_not), ignore_extra, warn_or_not);
+  return OpenCheckpointModel(LocateCheckpoint(path, warn_or_not), options, warn_or_not);
 }
 
-SourceModel OpenSourceModel(const std::string& path, const std::vector<std::string>& ignore_extra,
+SourceModel OpenSourceModel(const std::string& path, const CheckpointOptions& options,
                             const WarningFn& warn) {
-  return {OpenCheckpointModel(LocateCheckpoint(path, warn), ignore_extra, warn), warn};
+  return {OpenCheckpointModel(LocateCheckpoint(path, warn), options, warn), warn};
 }
 
 }  // namespace phiq

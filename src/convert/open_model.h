@@ -7,6 +7,7 @@
 
 #include "convert/rows.h"
 #include "phiq/error.h"
+#include "stored/checkpoint_model.h"
 #include "stored/stored_model.h"
 
 namespace phiq {
@@ -22,13 +23,13 @@ InputKind KindOf(const std::string& path) noexcept;
 //
 // Throws   as the formats' readers and OpenCheckpoint do.
 std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const WarningFn& warn,
-                                             const std::vector<std::string>& ignore_extra = {});
+                                             const CheckpointOptions& options = {});
 
 // The model that is to be converted, or that an output was made from: a checkpoint, with its
 // tokenizer.
 //
 // Throws   as LocateCheckpoint, OpenCheckpointModel and SourceModel.
-SourceModel OpenSourceModel(const std::string& path, const std::vector<std::string>& ignore_extra,
+SourceModel OpenSourceModel(const std::string& path, const CheckpointOptions& options,
                             const WarningFn& warn);
 
 }  // namespace phiq

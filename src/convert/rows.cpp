@@ -25,6 +25,14 @@ std::string SourceModel::FileOf(const PlanLine& line, std::uint64_t row) const {
   return weights.PieceOf({line.role, line.layer}, line.first_row + row).file;
 }
 
+std::uint64_t SourceModel::WorkBytes(const PlanLine& line, std::uint64_t n_rows) const {
+  std::uint64_t most = 0;
+  if (line.table) return most;
+  for (const WeightIndex::Part& part : weights.PartsOf({line.role, line.layer}))
+    most = std::max(most, stored->WorkBytes(part.piece, std::min(n_rows, part.n_rows)));
+  return most;
+}
+
 std::uint64_t SourceModel::StoredBytes(const PlanLine& line, std::uint64_t first_row,
                                        std::uint64_t n_rows) const {
   if (line.table) return 0;

@@ -27,6 +27,8 @@ struct SourceModel {
 
   // Where the values of a row of a line stand, for messages.
   std::string FileOf(const PlanLine& line, std::uint64_t row) const;
+  // Bytes that reading so many rows of a line takes besides the rows.
+  std::uint64_t WorkBytes(const PlanLine& line, std::uint64_t n_rows) const;
   // Bytes of rows of a line as they are stored; 0 for tables.
   std::uint64_t StoredBytes(const PlanLine& line, std::uint64_t first_row,
                             std::uint64_t n_rows) const;

@@ -339,8 +339,9 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const 
       const std::uint64_t n_rows =
           std::min(line.n_rows(), std::max<std::uint64_t>(1, chunk_elements / row));
       const std::uint64_t encoded = n_rows * EncodedRowBytes(line.encoding, row);
-      most_read = std::max(
-          most_read, source.StoredBytes(line, 0, n_rows) + (n_rows + 4) * row * sizeof(float));
+      most_read =
+          std::max(most_read, source.StoredBytes(line, 0, n_rows) + source.WorkBytes(line, n_rows) +
+                                  (n_rows + 4) * row * sizeof(float));
       if (overflow == OverflowPolicy::kClamp && HasHalfRange(line.encoding))
         most_clamped = std::max(most_clamped, n_rows * row * sizeof(float));
       most_encoded = std::max(most_encoded, encoded);

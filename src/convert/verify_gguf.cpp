@@ -59,7 +59,8 @@ void CompareMetadata(const gguf::Metadata& expected, const gguf::File& file,
 Verification VerifyGguf(const VerifyOptions& options, unsigned threads, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const gguf::File file = gguf::File::Open(options.output, warn);
-  const SourceModel source = OpenSourceModel(options.model, options.ignore_extra, warn);
+  const SourceModel source =
+      OpenSourceModel(options.model, {options.ignore_extra, options.adapters}, warn);
   PlanOptions plan_options;
   plan_options.type = TypeNameOf(file);
   // A tensor's type is the file's own: rules and fallbacks of the run that made it are not known

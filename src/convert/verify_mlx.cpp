@@ -10,7 +10,8 @@ namespace phiq {
 Verification VerifyMlx(const VerifyOptions& options, unsigned threads, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   mlx::Folder folder = mlx::Folder::Open(options.output, warn);
-  const SourceModel source = OpenSourceModel(options.model, options.ignore_extra, warn);
+  const SourceModel source =
+      OpenSourceModel(options.model, {options.ignore_extra, options.adapters}, warn);
   Verification result;
   if (mlx::IsOurs(folder))
     result.problems = mlx::FindDifferences(folder, source.stored->side_files(), source.model);

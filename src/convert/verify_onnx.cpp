@@ -122,7 +122,8 @@ void MatchTables(const onnx::Folder& folder, const SourceModel& source, Found& f
 Verification VerifyOnnx(const VerifyOptions& options, unsigned threads, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const onnx::Folder folder = onnx::Folder::Open(options.output, warn);
-  const SourceModel source = OpenSourceModel(options.model, options.ignore_extra, warn);
+  const SourceModel source =
+      OpenSourceModel(options.model, {options.ignore_extra, options.adapters}, warn);
   Verification result;
   result.problems = folder.FindGraphProblems();
   Found found = MatchWeights(folder, source, result.problems);

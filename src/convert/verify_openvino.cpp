@@ -11,7 +11,8 @@ namespace phiq {
 Verification VerifyOpenVino(const VerifyOptions& options, unsigned threads, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const openvino::Folder folder = openvino::Folder::Open(options.output);
-  const SourceModel source = OpenSourceModel(options.model, options.ignore_extra, warn);
+  const SourceModel source =
+      OpenSourceModel(options.model, {options.ignore_extra, options.adapters}, warn);
   Verification result;
   result.problems = folder.FindProblems();
   std::vector<StoredPiece> pieces;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "model/find_weights.h"
 #include "model/float_types.h"
 #include "model/rope.h"
+#include "stored/adapter.h"
 #include "stored/tensor_floats.h"
 
 namespace phiq {
@@ -152,16 +154,24 @@ class CheckpointModel final : public StoredModel {
 }  // namespace
 
 std::unique_ptr<StoredModel> OpenCheckpointModel(CheckpointFolder folder,
-                                                 const std::vector<std::string>& ignore_extra,
+                                                 const CheckpointOptions& options,
                                                  const WarningFn& warn) {
   const WarningFn warn_or_not = WarnOrIgnore(warn);
+  std::error_code ignored;
+  const bool is_named = std::ranges::any_of(options.adapters, [&](const std::string& adapter) {
+    return std::filesystem::equivalent(adapter, folder.path(), ignored);
+  });
+  if (!is_named) CheckForAdapter(folder, warn_or_not);
   // Whether they are quantized is seen from the weights.
   ModelConfig config = ReadModelConfig(folder, warn_or_not, QuantizedWeights::kAllow);
   Checkpoint checkpoint = OpenCheckpoint(folder, warn_or_not);
   std::vector<TensorRows> rows =
-      FindWeights(folder, config, checkpoint, ignore_extra, warn_or_not);
-  return std::make_unique<CheckpointModel>(std::move(folder), std::move(checkpoint),
-                                           std::move(config), std::move(rows));
+      FindWeights(folder, config, checkpoint, options.ignore_extra, warn_or_not);
+  std::unique_ptr<StoredModel> model = std::make_unique<CheckpointModel>(
+      std::move(folder), std::move(checkpoint), std::move(config), std::move(rows));
+  for (const std::string& adapter : options.adapters)
+    model = MergeAdapter(std::move(model), adapter, warn_or_not);
+  return model;
 }
 
 }  // namespace phiq

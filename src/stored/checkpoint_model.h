@@ -11,14 +11,21 @@
 
 namespace phiq {
 
+struct CheckpointOptions {
+  std::vector<std::string> ignore_extra;  // globs of tensors that need no role
+  std::vector<std::string> adapters;      // merged one after the other
+};
+
 // Headers only; the tokenizer is read when somebody asks for it. The configuration is judged before
 // any shard is opened.
 //
 // Reads of the embedding of a tied model that stores a head as well compare the two.
 //
-// Throws   as ReadModelConfig, OpenCheckpoint and FindWeights.
+// Throws   as ReadModelConfig, OpenCheckpoint, FindWeights and MergeAdapter; kUnsupported: an
+//          adapter in place of a model.
+// Warns    of an adapter beside the model that `options` do not name.
 std::unique_ptr<StoredModel> OpenCheckpointModel(CheckpointFolder folder,
-                                                 const std::vector<std::string>& ignore_extra,
+                                                 const CheckpointOptions& options,
                                                  const WarningFn& warn);
 
 }  // namespace phiq

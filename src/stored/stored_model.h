@@ -79,6 +79,12 @@ class StoredModel {
   virtual void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows,
                         RowCodec& codec, std::span<float> out) const = 0;
 
+  // Bytes that ReadRows of so many rows takes besides the rows themselves, as they are stored and
+  // as floats.
+  virtual std::uint64_t WorkBytes(std::size_t /*piece*/, std::uint64_t /*n_rows*/) const noexcept {
+    return 0;
+  }
+
   // True when the piece has F32, F16 or BF16 as `encoding` says, row behind row: ReadRawRows.
   virtual bool HasRawRows(std::size_t /*piece*/) const noexcept { return false; }
   // The bytes of such rows as they are stored, for what takes these floats without a copy in

@@ -35,7 +35,7 @@ What it means for the model's output, `phiq eval` tells.)";
 struct CompareFlags {
   std::string a, b;
   std::optional<std::string> threads, top, html;
-  std::vector<std::string> ignore_extra;
+  std::vector<std::string> ignore_extra, adapters;
   ReportFlags report;
 };
 
@@ -114,7 +114,8 @@ int ShowComparison(const CompareFlags& flags) {
   const CompareOptions options = {.a = flags.a,
                                   .b = flags.b,
                                   .ignore_extra = flags.ignore_extra,
-                                  .threads = ParseThreads(flags.threads)};
+                                  .threads = ParseThreads(flags.threads),
+                                  .adapters = flags.adapters};
   const Comparison comparison = [&] {
     Reporter reporter(flags.report);
     return Compare(options, reporter.hooks());
@@ -150,6 +151,7 @@ void AddCompare(CLI::App& app, Command& chosen) {
   command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")
       ->option_text("N");
   AddIgnoreExtra(*command, flags->ignore_extra);
+  AddAdapters(*command, flags->adapters);
   AddReportFlags(*command, flags->report);
   command->footer(kExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowComparison(*flags); }; });

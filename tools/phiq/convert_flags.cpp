@@ -193,6 +193,7 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
     options.split_max_bytes =
         ForOption("--split-max-size", [&] { return ParseSize(*flags.split_max_size); });
   options.ignore_extra = flags.ignore_extra;
+  options.adapters = flags.adapters;
   options.nan = ParseChoice<NanPolicy, 2>(
       "--nan", flags.nan, {{{"error", NanPolicy::kError}, {"zero", NanPolicy::kZero}}});
   options.overflow = ParseChoice<OverflowPolicy, 3>("--overflow", flags.overflow,
@@ -305,6 +306,8 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
         "Weights too large for the type: error (default), clamp, or f32\n(keep the tensor as F32)");
   list("--ignore-extra", flags.ignore_extra, "GLOB",
        "Tensors that the model may have besides; repeatable");
+  list("--adapter", flags.adapters, "DIR",
+       "LoRA adapter (PEFT) to merge in float32 first; repeatable, in this\norder");
 
   group = "Resources";
   value("--threads", flags.threads, "N", "1 to 1024; default: all cores");

@@ -17,7 +17,7 @@ struct ConvertFlags {
   std::optional<std::string> ep, min_onnxruntime, activations, accuracy_level, max_length,
       mlx_rounding;
   std::optional<std::string> split_max_size, nan, overflow, threads, memory_limit;
-  std::vector<std::string> tensor_types, ignore_extra;
+  std::vector<std::string> tensor_types, ignore_extra, adapters;
   bool sym = false, asym = false, strict_types = false;
   bool force = false, skip_existing = false, mkdir = false;
   bool no_space_check = false, no_fsync = false, dry_run = false;

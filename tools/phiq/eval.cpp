@@ -32,7 +32,7 @@ Weights are decoded as the file stores them; activations stay float32, which som
 struct Flags {
   std::vector<std::string> models;
   std::optional<std::string> text, ids, against, html, threads;
-  std::vector<std::string> ignore_extra;
+  std::vector<std::string> ignore_extra, adapters;
   EvalFlags eval;
   ReportFlags report;
 };
@@ -44,6 +44,7 @@ int ShowEvaluation(const Flags& flags) {
   options.text = ValueOf("--text", flags.text);
   options.ids = ValueOf("--ids", flags.ids);
   options.ignore_extra = flags.ignore_extra;
+  options.adapters = flags.adapters;
   options.threads = ParseThreads(flags.threads);
   ResolveEvalFlags(flags.eval, options);
   const std::string html = ValueOf("--html", flags.html);
@@ -85,6 +86,7 @@ void AddEval(CLI::App& app, Command& chosen) {
   add("--html", flags->html, "FILE", "Also write a report with plots, one page");
   add("--threads", flags->threads, "N", "1 to 1024; default: all cores");
   AddIgnoreExtra(*command, flags->ignore_extra);
+  AddAdapters(*command, flags->adapters);
   AddReportFlags(*command, flags->report);
   command->footer(kExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowEvaluation(*flags); }; });

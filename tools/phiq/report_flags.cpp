@@ -22,6 +22,15 @@ void AddIgnoreExtra(CLI::App& command, std::vector<std::string>& globs) {
       ->take_all();
 }
 
+void AddAdapters(CLI::App& command, std::vector<std::string>& adapters) {
+  command
+      .add_option("--adapter", adapters,
+                  "LoRA adapter to merge into the checkpoint (repeatable, in this order)")
+      ->option_text("DIR")
+      ->allow_extra_args(false)
+      ->take_all();
+}
+
 void AddReportFlags(CLI::App& command, ReportFlags& flags) {
   AddSwitch(command, "--json", flags.json, "Results and errors as one JSON object")
       ->group(kReportGroup);

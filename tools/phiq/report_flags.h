@@ -25,6 +25,7 @@ void AddReportFlags(CLI::App& command, ReportFlags& flags);
 
 // --ignore-extra of the commands that read what was written.
 void AddIgnoreExtra(CLI::App& command, std::vector<std::string>& globs);
+void AddAdapters(CLI::App& command, std::vector<std::string>& adapters);
 
 // An option without a value; given twice it is an error.
 CLI::Option* AddSwitch(CLI::App& command, const std::string& name, bool& value,

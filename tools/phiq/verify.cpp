@@ -25,7 +25,7 @@ constexpr const char* kExamples = R"(Examples:
 
 struct VerifyFlags {
   std::string output, model;
-  std::vector<std::string> ignore_extra;
+  std::vector<std::string> ignore_extra, adapters;
   std::optional<std::string> threads;
   ReportFlags report;
 };
@@ -65,7 +65,8 @@ int ShowVerification(const VerifyFlags& flags) {
   const VerifyOptions options = {.output = flags.output,
                                  .model = flags.model,
                                  .ignore_extra = flags.ignore_extra,
-                                 .threads = ParseThreads(flags.threads)};
+                                 .threads = ParseThreads(flags.threads),
+                                 .adapters = flags.adapters};
   const Verification verification = [&] {
     Reporter reporter(flags.report);
     return Verify(options, reporter.hooks());
@@ -98,6 +99,7 @@ void AddVerify(CLI::App& app, Command& chosen) {
       ->required()
       ->option_text("MODEL");
   AddIgnoreExtra(*command, flags->ignore_extra);
+  AddAdapters(*command, flags->adapters);
   command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")
       ->option_text("N");
   AddReportFlags(*command, flags->report);
