@@ -1,30 +1,158 @@
-// The strict JSON reader over nlohmann's SAX parser.
+// The strict JSON reader over nlohmann's SAX parser, and the tree. No tree of nlohmann's is made:
+// its destructor allocates.
 #include "base/json.h"
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <set>
-#include <utility>
-#include <vector>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <span>
 
+#include "base/limits.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
 namespace phiq {
 namespace {
 
+using Library = nlohmann::json;
+
+// The keys of the open objects. Duplicates are looked for at the end of an object: by sorted hashes
+// first, which takes n log n whatever the keys are.
+class KeyStack {
+ public:
+  void Open() { first_.push_back(keys_.size()); }
+  // False: there are too many.
+  bool Add(std::string_view key) {
+    if (keys_.size() == limits::kJsonKeys) return false;
+    keys_.push_back({std::hash<std::string_view>()(key), texts_.size(), key.size()});
+    texts_ += key;
+    return true;
+  }
+  // The keys of the innermost object go. Gives one of them that came twice.
+  std::optional<std::string> Close() {
+    const std::span<Key> keys = std::span(keys_).subspan(first_.back());
+    std::optional<std::string> twice;
+    if (!keys.empty()) {
+      const std::size_t texts_begin = keys.front().begin;
+      std::ranges::sort(keys, [this](const Key& a, const Key& b) {
+        return a.hash != b.hash ? a.hash < b.hash : TextOf(a) < TextOf(b);
+      });
+      const auto same = std::ranges::adjacent_find(keys, [this](const Key& a, const Key& b) {
+        return a.hash == b.hash && TextOf(a) == TextOf(b);
+      });
+      if (same != keys.end()) twice = TextOf(*same);
+      texts_.resize(texts_begin);
+    }
+    keys_.resize(first_.back());
+    first_.pop_back();
+    return twice;
+  }
+
+ private:
+  struct Key {
+    std::size_t hash = 0, begin = 0, size = 0;
+  };
+  std::string_view TextOf(const Key& key) const {
+    return std::string_view(texts_).substr(key.begin, key.size);
+  }
+
+  std::string texts_;
+  std::vector<Key> keys_;
+  std::vector<std::size_t> first_;  // in keys_, of each open object
+};
+
+// NaN, Infinity or -Infinity in a text. The parser is given a number of the same length for it.
+struct NonFinite {
+  std::size_t end = 0;
+  std::string_view word;
+};
+
+std::vector<NonFinite> FindNonFinite(std::string_view text) {
+  std::vector<NonFinite> found;
+  if (text.find("NaN") == text.npos && text.find("Infinity") == text.npos) return found;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '"') {
+      in_string = !in_string;
+    } else if (in_string) {
+      if (text[i] == '\\') ++i;
+    } else {
+      for (const std::string_view word : {"NaN", "Infinity", "-Infinity"}) {
+        if (!text.substr(i).starts_with(word)) continue;
+        i += word.size() - 1;
+        found.push_back({i + 1, word});
+        break;
+      }
+    }
+  }
+  return found;
+}
+
+// "NaN" -> "1E0", "-Infinity" -> "-1E000000"
+std::string WithNumbers(std::string_view text, std::span<const NonFinite> words) {
+  std::string numbers(text);
+  for (const auto& [end, word] : words) {
+    std::size_t at = end - word.size();
+    if (word.front() == '-') ++at;
+    numbers[at++] = '1';
+    numbers[at++] = 'E';
+    while (at < end) numbers[at++] = '0';
+  }
+  return numbers;
+}
+
+// The characters of a text, of which it tells how many were taken.
+class CountingIterator {
+ public:
+  using iterator_category = std::forward_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  CountingIterator() = default;
+  CountingIterator(const char* at, const char** reached) : at_(at), reached_(reached) {}
+  reference operator*() const { return *at_; }
+  CountingIterator& operator++() {
+    *reached_ = ++at_;
+    return *this;
+  }
+  CountingIterator operator++(int) {
+    CountingIterator before = *this;
+    ++*this;
+    return before;
+  }
+  bool operator==(const CountingIterator& other) const { return at_ == other.at_; }
+
+ private:
+  const char* at_ = nullptr;
+  const char** reached_ = nullptr;
+};
+
 // Watches nesting and keys, then hands the events on.
 class StrictSax {
  public:
-  using number_integer_t = Json::number_integer_t;
-  using number_unsigned_t = Json::number_unsigned_t;
-  using number_float_t = Json::number_float_t;
-  using string_t = Json::string_t;
-  using binary_t = Json::binary_t;
+  using number_integer_t = Library::number_integer_t;
+  using number_unsigned_t = Library::number_unsigned_t;
+  using number_float_t = Library::number_float_t;
+  using string_t = Library::string_t;
+  using binary_t = Library::binary_t;
 
-  StrictSax(std::string_view path, int max_depth, JsonEvents& events, std::uint64_t first_byte = 0)
+  StrictSax(std::string_view path, int max_depth, JsonEvents& events, std::uint64_t first_byte)
       : path_(path), max_depth_(max_depth), events_(events), first_byte_(first_byte) {}
+
+  // `words` stand in the text as numbers; `reached` is moved along while it is read.
+  void Restore(std::span<const NonFinite> words, const char* begin, const char** reached) {
+    words_ = words;
+    begin_ = begin;
+    reached_ = reached;
+  }
 
   // NOLINTBEGIN(readability-identifier-naming): the names nlohmann's parser calls
   bool null() { return Other("null"); }
@@ -34,7 +162,15 @@ class StrictSax {
     events_.OnUnsigned(value);
     return true;
   }
-  bool number_float(number_float_t, const string_t& text) { return Other(text); }
+  bool number_float(number_float_t, const string_t& text) {
+    // No number before the word reaches its end.
+    if (!words_.empty() && words_.front().end <= static_cast<std::size_t>(*reached_ - begin_)) {
+      const std::string_view word = words_.front().word;
+      words_ = words_.subspan(1);
+      return Other(word);
+    }
+    return Other(text);
+  }
   bool string(string_t& value) {
     events_.OnString(value);
     return true;
@@ -42,19 +178,24 @@ class StrictSax {
   bool binary(binary_t&) { return Other("binary"); }
   bool start_object(std::size_t) {
     Enter();
-    keys_.emplace_back();
+    keys_.Open();
     events_.OnStartObject(depth_);
     return true;
   }
   bool key(string_t& name) {
-    if (!keys_.back().insert(name).second) {
-      throw Error(ErrorCode::kBadData, fmt::format("duplicate key '{}' in JSON", Escape(name))).In(path_);
+    if (!keys_.Add(name)) {
+      throw Error(ErrorCode::kBadData,
+                  fmt::format("a JSON object has more than {} keys", limits::kJsonKeys))
+          .In(path_);
     }
     events_.OnKey(name, depth_);
     return true;
   }
   bool end_object() {
-    keys_.pop_back();
+    if (const std::optional<std::string> twice = keys_.Close()) {
+      throw Error(ErrorCode::kBadData, fmt::format("duplicate key '{}' in JSON", Escape(*twice)))
+          .In(path_);
+    }
     events_.OnEndObject(depth_);
     --depth_;
     return true;
@@ -69,7 +210,8 @@ class StrictSax {
     --depth_;
     return true;
   }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) {
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::detail::exception& error) {
     // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while ..."
     std::string_view text = error.what();
     const std::size_t start = text.find(": ");
@@ -87,7 +229,8 @@ class StrictSax {
   }
   void Enter() {
     if (++depth_ > max_depth_) {
-      throw Error(ErrorCode::kBadData, fmt::format("JSON is nested too deeply, more than {} levels", max_depth_))
+      throw Error(ErrorCode::kBadData,
+                  fmt::format("JSON is nested too deeply, more than {} levels", max_depth_))
           .In(path_);
     }
   }
@@ -95,104 +238,30 @@ class StrictSax {
   std::string_view path_;
   int max_depth_;
   int depth_ = 0;
-  std::vector<std::set<std::string>> keys_;  // of each open object
+  KeyStack keys_;
   JsonEvents& events_;
   std::uint64_t first_byte_;
+  std::span<const NonFinite> words_;
+  const char* begin_ = nullptr;
+  const char** reached_ = nullptr;
 };
 
-Json* AddMember(Json& object, const std::string& key, Json value) {
-  Json& member = object[key];
-  member = std::move(value);
-  return &member;
-}
-// operator[] would compare with every key before; StrictSax knows that this one is new.
-OrderedJson* AddMember(OrderedJson& object, const std::string& key, OrderedJson value) {
-  return &object.get_ref<OrderedJson::object_t&>().emplace_back(key, std::move(value)).second;
-}
-
-// Builds the tree that ParseJson or ParseOrderedJson returns.
-template <typename Tree>
-class TreeBuilder {
+class TreeEvents : public JsonEvents {
  public:
-  explicit TreeBuilder(Tree& root) : root_(root) {}
+  explicit TreeEvents(std::string_view path) : tree_(path) {}
+  Json Take() { return tree_.Take(); }
 
-  Tree* Add(Tree value) {
-    if (open_.empty()) {
-      root_ = std::move(value);
-      return &root_;
-    }
-    if (open_.back()->is_array()) {
-      open_.back()->push_back(std::move(value));
-      return &open_.back()->back();
-    }
-    return AddMember(*open_.back(), key_, std::move(value));
-  }
-  // What is added until Close goes into `value`, so that no outer object or array moves it.
-  void Open(Tree value) { open_.push_back(Add(std::move(value))); }
-  void Close() { open_.pop_back(); }
-  void SetKey(const std::string& key) { key_ = key; }
+  void OnStartObject(int) override { tree_.OpenObject(); }
+  void OnKey(const std::string& key, int) override { tree_.SetKey(key); }
+  void OnEndObject(int) override { tree_.Close(); }
+  void OnStartArray(int) override { tree_.OpenArray(); }
+  void OnEndArray(int) override { tree_.Close(); }
+  void OnString(const std::string& value) override { tree_.Add(value); }
+  void OnUnsigned(std::uint64_t value) override { tree_.Add(value); }
+  void OnOther(std::string_view what) override { tree_.AddOther(what); }
 
  private:
-  Tree& root_;
-  std::vector<Tree*> open_;
-  std::string key_;
-};
-
-template <typename Tree>
-class TreeSax : public StrictSax {
- public:
-  TreeSax(std::string_view path, int max_depth, JsonEvents& none, Tree& root)
-      : StrictSax(path, max_depth, none), tree_(root) {}
-
-  // NOLINTBEGIN(readability-identifier-naming)
-  bool null() { return Leaf(nullptr); }
-  bool boolean(bool value) { return Leaf(value); }
-  bool number_integer(number_integer_t value) { return Leaf(value); }
-  bool number_unsigned(number_unsigned_t value) { return Leaf(value); }
-  bool number_float(number_float_t value, const string_t&) { return Leaf(value); }
-  bool string(string_t& value) { return Leaf(std::move(value)); }
-  bool start_object(std::size_t n) {
-    StrictSax::start_object(n);
-    tree_.Open(Tree::object());
-    return true;
-  }
-  bool key(string_t& name) {
-    StrictSax::key(name);
-    tree_.SetKey(name);
-    return true;
-  }
-  bool end_object() {
-    tree_.Close();
-    return StrictSax::end_object();
-  }
-  bool start_array(std::size_t n) {
-    StrictSax::start_array(n);
-    tree_.Open(Tree::array());
-    return true;
-  }
-  bool end_array() {
-    tree_.Close();
-    return StrictSax::end_array();
-  }
-  // NOLINTEND(readability-identifier-naming)
-
- private:
-  bool Leaf(Tree value) {
-    tree_.Add(std::move(value));
-    return true;
-  }
-  TreeBuilder<Tree> tree_;
-};
-
-class NoEvents : public JsonEvents {
-  void OnStartObject(int) override {}
-  void OnKey(const std::string&, int) override {}
-  void OnEndObject(int) override {}
-  void OnStartArray(int) override {}
-  void OnEndArray(int) override {}
-  void OnString(const std::string&) override {}
-  void OnUnsigned(std::uint64_t) override {}
-  void OnOther(std::string_view) override {}
+  JsonTreeBuilder tree_;
 };
 
 // What nlohmann's lexer would take for an end of input or skip.
@@ -202,58 +271,250 @@ void RefuseHiddenBytes(std::string_view text, std::string_view path, std::uint64
   }
   const std::size_t nul = text.find('\0');
   if (nul != std::string_view::npos) {
-    throw Error(ErrorCode::kBadData, "not valid UTF-8 JSON: a NUL byte").In(path).At(first_byte + nul);
+    throw Error(ErrorCode::kBadData, "not valid UTF-8 JSON: a NUL byte")
+        .In(path)
+        .At(first_byte + nul);
   }
 }
 
-std::string Describe(const Json& value) {
-  return Escape(value.dump(-1, ' ', false, Json::error_handler_t::replace));
+// Numbers and strings are written by the library, from values that its destructor only frees.
+std::string DumpString(const std::string& text, bool ensure_ascii) {
+  return Library(text).dump(-1, ' ', ensure_ascii, Library::error_handler_t::replace);
 }
+
+std::string DumpNumber(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value < 0 ? "-Infinity" : "Infinity";
+  return Library(value).dump();
+}
+
+class Dumper {
+ public:
+  Dumper(int indent, bool ensure_ascii) : indent_(indent), ensure_ascii_(ensure_ascii) {}
+
+  std::string Dump(const Json& value) && {
+    Add(value, 0);
+    return std::move(out_);
+  }
+
+ private:
+  void Add(const Json& value, std::size_t depth) {
+    if (value.is_array()) {
+      AddList(value, '[', ']', depth, [&](const Json& element) { Add(element, depth + 1); });
+    } else if (value.is_object()) {
+      AddList(value.members(), '{', '}', depth, [&](const JsonMember& member) {
+        out_ += DumpString(member.key, ensure_ascii_);
+        out_ += indent_ < 0 ? ":" : ": ";
+        Add(member.value, depth + 1);
+      });
+    } else if (value.is_string()) {
+      out_ += DumpString(value.text(), ensure_ascii_);
+    } else if (value.is_boolean()) {
+      out_ += value.get<bool>() ? "true" : "false";
+    } else if (value.is_null()) {
+      out_ += "null";
+    } else if (value.is_number_unsigned()) {
+      out_ += fmt::format("{}", value.get<std::uint64_t>());
+    } else if (value.is_number_integer()) {
+      out_ += fmt::format("{}", value.get<std::int64_t>());
+    } else {
+      out_ += DumpNumber(value.get<double>());
+    }
+  }
+
+  template <typename List, typename AddItem>
+  void AddList(const List& list, char open, char close, std::size_t depth, const AddItem& add) {
+    out_.push_back(open);
+    bool is_first = true;
+    for (const auto& item : list) {
+      if (!is_first) out_.push_back(',');
+      is_first = false;
+      BreakLine(depth + 1);
+      add(item);
+    }
+    if (!is_first) BreakLine(depth);
+    out_.push_back(close);
+  }
+  void BreakLine(std::size_t depth) {
+    if (indent_ < 0) return;
+    out_.push_back('\n');
+    out_.append(depth * static_cast<std::size_t>(indent_), ' ');
+  }
+
+  int indent_;
+  bool ensure_ascii_;
+  std::string out_;
+};
+
+std::string Describe(const Json& value) { return Escape(value.dump()); }
 
 const Json* Member(const Json& object, std::string_view key) {
-  const auto found = object.find(key);
-  return found == object.end() || found->is_null() ? nullptr : &*found;
+  const Json* const found = object.find(key);
+  return found == nullptr || found->is_null() ? nullptr : found;
 }
 
-Error WrongType(const Json& value, std::string_view key, std::string_view path, std::string_view wanted) {
-  return Error(ErrorCode::kBadData, fmt::format("'{}' is {}, needs {}", key, Describe(value), wanted)).In(path);
-}
-
-template <typename Tree>
-Tree ParseTree(std::string_view text, std::string_view path, int max_depth) {
-  RefuseHiddenBytes(text, path);
-  Tree root;
-  NoEvents none;
-  TreeSax<Tree> sax(path, max_depth, none, root);
-  Json::sax_parse(text, &sax);
-  return root;
+Error WrongType(const Json& value, std::string_view key, std::string_view path,
+                std::string_view wanted) {
+  return Error(ErrorCode::kBadData,
+               fmt::format("'{}' is {}, needs {}", key, Describe(value), wanted))
+      .In(path);
 }
 
 }  // namespace
 
+Json Json::array(std::initializer_list<Json> values) {
+  Json array;
+  array.value_ = Array(values);
+  return array;
+}
+
+Json Json::object(std::initializer_list<std::pair<std::string_view, Json>> members) {
+  Json object;
+  object.value_ = Object();
+  for (const auto& [key, value] : members) object.AddMember(std::string(key), value);
+  return object;
+}
+
+std::string_view Json::type_name() const noexcept {
+  if (is_null()) return "null";
+  if (is_boolean()) return "boolean";
+  if (is_number()) return "number";
+  if (is_string()) return "string";
+  return is_array() ? "array" : "object";
+}
+
+std::size_t Json::size() const noexcept { return elements().size() + members().size(); }
+
+const Json::Array& Json::elements() const noexcept {
+  static const Array none;
+  const Array* const array = std::get_if<Array>(&value_);
+  return array == nullptr ? none : *array;
+}
+
+const Json::Object& Json::members() const noexcept {
+  static const Object none;
+  const Object* const object = std::get_if<Object>(&value_);
+  return object == nullptr ? none : *object;
+}
+
+Json& Json::push_back(Json value) {
+  if (is_null()) value_ = Array();
+  return std::get<Array>(value_).emplace_back(std::move(value));
+}
+
+const Json* Json::find(std::string_view key) const noexcept {
+  const Object& object = members();
+  const auto found = std::ranges::find(object, key, &JsonMember::key);
+  return found == object.end() ? nullptr : &found->value;
+}
+
+Json* Json::find(std::string_view key) noexcept {
+  return const_cast<Json*>(std::as_const(*this).find(key));
+}
+
+Json& Json::operator[](std::string_view key) {
+  Json* const found = find(key);
+  return found != nullptr ? *found : AddMember(std::string(key), Json());
+}
+
+Json& Json::AddMember(std::string key, Json value) {
+  if (is_null()) value_ = Object();
+  return std::get<Object>(value_).emplace_back(std::move(key), std::move(value)).value;
+}
+
+void Json::erase(std::string_view key) {
+  if (Object* const object = std::get_if<Object>(&value_))
+    std::erase_if(*object, [&](const JsonMember& member) { return member.key == key; });
+}
+
+void Json::SortMembers() {
+  if (Object* const object = std::get_if<Object>(&value_))
+    std::ranges::sort(*object, {}, &JsonMember::key);
+}
+
+std::string Json::dump(int indent, bool ensure_ascii) const {
+  return Dumper(indent, ensure_ascii).Dump(*this);
+}
+
+bool operator==(const Json& a, const Json& b) {
+  if (a.is_number() && b.is_number() && a.value_.index() != b.value_.index())
+    return a.get<double>() == b.get<double>();
+  if (!a.is_object() || !b.is_object()) return a.value_ == b.value_;
+  if (a.size() != b.size()) return false;
+  const auto sorted = [](const Json& object) {
+    std::vector<const JsonMember*> members;
+    for (const JsonMember& member : object.members()) members.push_back(&member);
+    std::ranges::sort(members, {}, &JsonMember::key);
+    return members;
+  };
+  return std::ranges::equal(sorted(a), sorted(b), [](const JsonMember* x, const JsonMember* y) {
+    return x->key == y->key && x->value == y->value;
+  });
+}
+
+void JsonTreeBuilder::AddOther(std::string_view what) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  if (what == "null") return Add(Json());
+  if (what == "true" || what == "false") return Add(what == "true");
+  if (what == "NaN") return Add(std::numeric_limits<double>::quiet_NaN());
+  if (what == "Infinity") return Add(kInfinity);
+  if (what == "-Infinity") return Add(-kInfinity);
+  const char* const end = what.data() + what.size();
+  std::int64_t whole = 0;
+  if (const auto [read, failed] = std::from_chars(what.data(), end, whole);
+      read == end && failed == std::errc())
+    return Add(whole);
+  double number = 0;  // stays so where the parser took a number that is too small for a double
+  std::from_chars(what.data(), end, number);
+  Add(number);
+}
+
+Json* JsonTreeBuilder::Place(Json value) {
+  if (++n_values_ > limits::kJsonValues) {
+    throw Error(ErrorCode::kBadData,
+                fmt::format("holds more than {} JSON values", limits::kJsonValues))
+        .In(path_);
+  }
+  if (open_.empty()) return &(root_ = std::move(value));
+  Json& parent = *open_.back();
+  return parent.is_array() ? &parent.push_back(std::move(value))
+                           : &parent.AddMember(std::move(key_), std::move(value));
+}
+
 Json ParseJson(std::string_view text, std::string_view path, int max_depth) {
-  return ParseTree<Json>(text, path, max_depth);
+  RefuseHiddenBytes(text, path);
+  const std::vector<NonFinite> words = FindNonFinite(text);
+  TreeEvents events(path);
+  StrictSax sax(path, max_depth, events, 0);
+  if (words.empty()) {
+    Library::sax_parse(text, &sax);
+  } else {
+    const std::string numbers = WithNumbers(text, words);
+    const char* reached = numbers.data();
+    sax.Restore(words, numbers.data(), &reached);
+    Library::sax_parse(CountingIterator(numbers.data(), &reached),
+                       CountingIterator(numbers.data() + numbers.size(), &reached), &sax);
+  }
+  return events.Take();
 }
 
-OrderedJson ParseOrderedJson(std::string_view text, std::string_view path, int max_depth) {
-  return ParseTree<OrderedJson>(text, path, max_depth);
-}
-
-void ParseJsonEvents(std::string_view text, std::string_view path, int max_depth, JsonEvents& events,
-                     std::uint64_t first_byte) {
+void ParseJsonEvents(std::string_view text, std::string_view path, int max_depth,
+                     JsonEvents& events, std::uint64_t first_byte) {
   RefuseHiddenBytes(text, path, first_byte);
   StrictSax sax(path, max_depth, events, first_byte);
-  Json::sax_parse(text, &sax);
+  Library::sax_parse(text, &sax);
 }
 
-std::optional<std::string> JsonString(const Json& object, std::string_view key, std::string_view path) {
+std::optional<std::string> JsonString(const Json& object, std::string_view key,
+                                      std::string_view path) {
   const Json* value = Member(object, key);
   if (value == nullptr) return std::nullopt;
   if (!value->is_string()) throw WrongType(*value, key, path, "a string");
-  return value->get<std::string>();
+  return value->text();
 }
 
-std::optional<std::uint64_t> JsonUnsigned(const Json& object, std::string_view key, std::string_view path) {
+std::optional<std::uint64_t> JsonUnsigned(const Json& object, std::string_view key,
+                                          std::string_view path) {
   const Json* value = Member(object, key);
   if (value == nullptr) return std::nullopt;
   if (!value->is_number_unsigned()) throw WrongType(*value, key, path, "a whole number, 0 or more");

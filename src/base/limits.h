@@ -9,6 +9,9 @@ namespace phiq::limits {
 inline constexpr std::uint64_t kSafetensorsHeaderBytes = 100'000'000;  // safetensors' own limit
 inline constexpr int kSafetensorsJsonDepth = 8;                        // headers need 3
 inline constexpr int kJsonDepth = 64;
+// Of a file that is kept as a tree, about 100 bytes each; the largest known has 5,000.
+inline constexpr std::size_t kJsonValues = 500'000;
+inline constexpr std::size_t kJsonKeys = 1U << 21;  // of the open objects; a vocabulary has 2^20
 inline constexpr std::uint64_t kConfigBytes = 16ULL << 20;
 inline constexpr std::uint64_t kIndexBytes = 64ULL << 20;
 inline constexpr std::size_t kTensors = 65'536;

@@ -18,10 +18,10 @@ SideFile MakeGenerationConfig(const SideFiles& source, const Model& model, Plan&
   const std::optional<std::string> text = source.ReadFile(kGenerationConfig, limits::kConfigBytes);
   if (text && generation.file_names_eos && generation.added_eos.empty())
     return {std::string(kGenerationConfig), BytesOf(*text)};
-  OrderedJson json = OrderedJson::object();
+  Json json = Json::object();
   if (text) {
     // Read once more, for the order of its keys.
-    json = ParseOrderedJson(*text, kGenerationConfig);
+    json = ParseJson(*text, kGenerationConfig);
     if (!generation.file_names_eos) {
       plan.decisions.push_back(
           {fmt::format("{}: eos_token_id", kGenerationConfig),

@@ -24,14 +24,11 @@ std::optional<Json> ReadJsonObject(const SideFiles& files, std::string_view name
 }
 
 const Json* FindMember(const Json& object, std::string_view key) {
-  if (!object.is_object()) return nullptr;
-  const auto found = object.find(key);
-  return found == object.end() || found->is_null() ? nullptr : &*found;
+  const Json* const found = object.find(key);
+  return found == nullptr || found->is_null() ? nullptr : found;
 }
 
-std::string Show(const Json& value) {
-  return Escape(value.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
+std::string Show(const Json& value) { return Escape(value.dump()); }
 
 void Warn(const WarningFn& warn, std::string_view path, std::string_view text) {
   if (warn) warn({ErrorCode::kBadData, fmt::format("{}: {}", Escape(path), text)});

@@ -219,7 +219,7 @@ class TokenizerReader {
                   fmt::format("added_tokens_decoder is {}, needs an object", decoder->type_name()))
           .In(path);
     }
-    for (const auto& [key, entry] : decoder->items()) {
+    for (const auto& [key, entry] : decoder->members()) {
       const auto id = ParseNumber<std::uint32_t>(key);
       if (!id) {
         throw Error(ErrorCode::kBadData,
@@ -237,7 +237,7 @@ class TokenizerReader {
     const std::string path = Path(kAddedName);
     const std::optional<Json> object = ReadJsonObject(folder_, kAddedName, limits::kConfigBytes);
     if (!object) return;
-    for (const auto& [text, id] : object->items()) {
+    for (const auto& [text, id] : object->members()) {
       CheckTokenText(text, path);
       out_.added_tokens_file.emplace_back(ParseTokenId(id, text, path, vocab_size_), text);
     }
@@ -281,7 +281,7 @@ class TokenizerReader {
       throw Error(ErrorCode::kBadData, fmt::format("'{}' is {}, needs a token", key, Show(*value)))
           .In(Path(file));
     }
-    const std::optional<std::uint32_t> id = table_.Find(content->get_ref<const std::string&>());
+    const std::optional<std::uint32_t> id = table_.Find(content->text());
     if (!id) {
       throw Error(
           ErrorCode::kBadData,

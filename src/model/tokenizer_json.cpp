@@ -32,7 +32,7 @@ std::vector<std::string> ReadVocab(const Json& model, std::string_view path,
                           object->size(), vocab_size));
   }
   std::vector<std::string> vocab;
-  for (const auto& [token, id_value] : object->items()) {
+  for (const auto& [token, id_value] : object->members()) {
     CheckTokenText(token, path);
     const std::uint32_t id = ParseTokenId(id_value, token, path, vocab_size);
     if (id >= vocab.size()) vocab.resize(std::size_t{id} + 1);
@@ -58,8 +58,8 @@ std::pair<std::string, std::string> MergeFromText(const std::string& text, std::
 std::pair<std::string, std::string> MergeFromPair(const Json& value, std::size_t i,
                                                   std::string_view path) {
   if (value.size() == 2 && value[0].is_string() && value[1].is_string()) {
-    const auto& left = value[0].get_ref<const std::string&>();
-    const auto& right = value[1].get_ref<const std::string&>();
+    const auto& left = value[0].text();
+    const auto& right = value[1].text();
     if (!left.empty() && !right.empty()) return {left, right};
   }
   throw Bad(path, fmt::format("merge {} {} does not have two parts", i, Show(value)));
@@ -82,11 +82,11 @@ std::vector<std::pair<std::string, std::string>> ReadMerges(const Json& model,
       throw Bad(path,
                 fmt::format("merge {} is {}, needs \"a b\" or [\"a\", \"b\"]", i, Show(value)));
     }
-    if (value.type() != array->front().type()) {
+    if (value.is_array() != array->front().is_array()) {
       throw Bad(path,
                 fmt::format("merge {} is {}, merge 0 has the other form", i, value.type_name()));
     }
-    merges.push_back(value.is_string() ? MergeFromText(value.get_ref<const std::string&>(), i, path)
+    merges.push_back(value.is_string() ? MergeFromText(value.text(), i, path)
                                        : MergeFromPair(value, i, path));
   }
   return merges;
@@ -186,8 +186,11 @@ AddedToken ParseAddedToken(const Json& entry, std::optional<std::uint32_t> id,
   AddedToken token;
   token.content = content->get<std::string>();
   CheckTokenText(token.content, path);
-  token.id =
-      ParseTokenId(id ? Json(*id) : entry.value("id", Json()), token.content, path, vocab_size);
+  const Json* const own_id = entry.find("id");
+  token.id = ParseTokenId(id                  ? Json(*id)
+                          : own_id != nullptr ? *own_id
+                                              : Json(),
+                          token.content, path, vocab_size);
   token.special = JsonBool(entry, "special", path).value_or(false);
   token.lstrip = JsonBool(entry, "lstrip", path).value_or(false);
   token.rstrip = JsonBool(entry, "rstrip", path).value_or(false);

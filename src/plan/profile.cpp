@@ -98,10 +98,9 @@ std::string Required(const Json& json, std::string_view key, const std::string& 
 
 std::vector<Precision> ReadAllowed(const Json& list, const std::string& path) {
   std::vector<Precision> allowed;
-  for (const Json& item : list.is_array() ? list : Json::array()) {
+  for (const Json& item : list) {
     if (!item.is_string()) break;
-    allowed.push_back(FromFile(path, "allow",
-                               [&] { return ParsePrecision(item.get_ref<const std::string&>()); }));
+    allowed.push_back(FromFile(path, "allow", [&] { return ParsePrecision(item.text()); }));
   }
   if (allowed.empty() || allowed.size() != list.size()) {
     throw Error(ErrorCode::kBadData, "'allow' needs to be a list of precisions, at least one")
@@ -117,7 +116,7 @@ Profile ReadProfileFile(const std::string& path) {
   if (!json.is_object()) {
     throw Error(ErrorCode::kBadData, "a profile is a JSON object").In(path);
   }
-  for (const auto& [key, value] : json.items()) {
+  for (const auto& [key, value] : json.members()) {
     if (std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end()) continue;
     throw Error(ErrorCode::kBadData, fmt::format("unknown key '{}'", Escape(key)))
         .In(path)
@@ -133,7 +132,7 @@ Profile ReadProfileFile(const std::string& path) {
   profile.default_precision =
       FromFile(path, "precision", [&] { return ParsePrecision(precision); });
   profile.allowed = {profile.default_precision};
-  if (json.contains("allow")) profile.allowed = ReadAllowed(json["allow"], path);
+  if (const Json* const allow = json.find("allow")) profile.allowed = ReadAllowed(*allow, path);
   if (std::find(profile.allowed.begin(), profile.allowed.end(), profile.default_precision) ==
       profile.allowed.end()) {
     throw Error(ErrorCode::kBadData,
@@ -255,18 +254,17 @@ Profile LoadProfile(const std::string& name_or_path) {
 }
 
 std::string ProfileToJson(const Profile& profile) {
-  nlohmann::ordered_json json;
+  Json json;
   json["name"] = profile.name;
   json["description"] = profile.description;
   json["format"] = FormatName(profile.format);
   json["precision"] = PrecisionName(profile.default_precision);
-  json["allow"] = nlohmann::ordered_json::array();
+  json["allow"] = Json::array();
   for (const Precision precision : profile.allowed)
     json["allow"].push_back(PrecisionName(precision));
   if (profile.type) json["type"] = *profile.type;
   if (profile.ep) json["ep"] = ExecutionProviderName(*profile.ep);
-  // A name taken from a path need not be UTF-8.
-  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return json.dump(2);
 }
 
 Target ResolveTarget(const Profile* profile, std::optional<Format> format,

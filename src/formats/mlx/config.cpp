@@ -21,10 +21,7 @@ namespace {
 constexpr std::string_view kQuantization = "quantization";
 constexpr std::string_view kRopeScaling = "rope_scaling";
 
-bool Has(const OrderedJson& object, std::string_view key) {
-  const auto found = object.find(key);
-  return found != object.end() && !found->is_null();
-}
+bool Has(const Json& object, std::string_view key) { return FindMember(object, key) != nullptr; }
 
 // What the checkpoint says in the keys that mlx-lm reads, the rotary embedding above all.
 // Configurations may keep all of it in rope_parameters or rope_scaling, which win over the
@@ -32,13 +29,13 @@ bool Has(const OrderedJson& object, std::string_view key) {
 // take other values.
 class MlxKeys {
  public:
-  MlxKeys(OrderedJson& json, const ModelConfig& config) : json_(json), config_(config) {}
+  MlxKeys(Json& json, const ModelConfig& config) : json_(json), config_(config) {}
 
   // Without these mlx-lm computes another model, or none.
   void CompleteModel() {
     for (const std::string_view key : {"rope_theta", "partial_rotary_factor"}) {
       SetFromRope(key);
-      if (!Has(json_, key)) json_.erase(std::string(key));  // mlx-lm computes with a null
+      if (!Has(json_, key)) json_.erase(key);  // mlx-lm computes with a null
     }
     if (config_.rope_scaling == RopeScalingType::kLongRope) {
       SetFromRope("original_max_position_embeddings");
@@ -51,47 +48,47 @@ class MlxKeys {
   const std::vector<std::string>& set() const noexcept { return set_; }
 
  private:
-  const OrderedJson* FindInRope(std::string_view key) const {
+  const Json* FindInRope(std::string_view key) const {
     for (const std::string_view object : {std::string_view("rope_parameters"), kRopeScaling}) {
       if (Has(json_, object) && Has(json_[object], key)) return &json_[object][key];
     }
     return nullptr;
   }
-  void Set(std::string_view key, OrderedJson value) {
+  void Set(std::string_view key, Json value) {
     json_[key] = std::move(value);
     set_.emplace_back(key);
   }
-  void Add(std::string_view key, OrderedJson value) {
+  void Add(std::string_view key, Json value) {
     if (!Has(json_, key)) Set(key, std::move(value));
   }
   void SetFromRope(std::string_view key) {
-    const OrderedJson* value = FindInRope(key);
-    if (value != nullptr && (!Has(json_, key) || json_[key] != *value))
-      Set(key, OrderedJson(*value));
+    const Json* value = FindInRope(key);
+    if (value != nullptr && (!Has(json_, key) || json_[key] != *value)) Set(key, Json(*value));
   }
 
   void CompleteScaling() {
-    OrderedJson scaling = Has(json_, kRopeScaling) ? json_[kRopeScaling] : OrderedJson::object();
-    const OrderedJson before = scaling;
-    const OrderedJson* type = FindInRope("type");
+    Json scaling = Has(json_, kRopeScaling) ? json_[kRopeScaling] : Json::object();
+    const Json before = scaling;
+    const Json* type = FindInRope("type");
     if (type == nullptr) type = FindInRope("rope_type");
     scaling["type"] = LowerAscii(type->get<std::string>());
     for (const std::string_view key : {"long_factor", "short_factor"}) {
-      const OrderedJson* factors = FindInRope(key);
+      const Json* factors = FindInRope(key);
       scaling[key] = factors != nullptr ? *factors : json_[key];
     }
     if (before.empty()) {
       set_.emplace_back(kRopeScaling);
     } else {
-      for (const auto& [key, value] : scaling.items()) {
-        if (!before.contains(key) || before[key] != value)
+      for (const auto& [key, value] : scaling.members()) {
+        const Json* const old = before.find(key);
+        if (old == nullptr || *old != value)
           set_.push_back(fmt::format("{}.{}", kRopeScaling, key));
       }
     }
     json_[kRopeScaling] = std::move(scaling);
   }
 
-  OrderedJson& json_;
+  Json& json_;
   const ModelConfig& config_;
   std::vector<std::string> set_;
 };
@@ -106,8 +103,8 @@ std::string_view TorchName(FloatType type) noexcept {
   return type == FloatType::kF32 ? "float32" : type == FloatType::kF16 ? "float16" : "bfloat16";
 }
 
-OrderedJson EntryOf(const MlxEncoding& encoding) {
-  OrderedJson entry;
+Json EntryOf(const MlxEncoding& encoding) {
+  Json entry;
   entry["group_size"] = encoding.group_size;
   entry["bits"] = encoding.bits;
   entry["mode"] = MlxModeName(encoding.mode);
@@ -118,8 +115,8 @@ bool IsSame(const MlxEncoding& a, const MlxEncoding& b) noexcept {
   return a.mode == b.mode && a.bits == b.bits && a.group_size == b.group_size;
 }
 
-OrderedJson QuantizationOf(const Plan& plan) {
-  OrderedJson json = EntryOf(*plan.mlx.common);
+Json QuantizationOf(const Plan& plan) {
+  Json json = EntryOf(*plan.mlx.common);
   for (const PlanLine& line : plan.lines) {
     const auto* encoding = std::get_if<MlxEncoding>(&line.encoding);
     if (encoding == nullptr) continue;
@@ -127,15 +124,6 @@ OrderedJson QuantizationOf(const Plan& plan) {
       json[ModuleOf(line.name)] = EntryOf(*encoding);
   }
   return json;
-}
-
-// By the keys of the outermost object alone, as mlx-lm does.
-OrderedJson Sorted(const OrderedJson& json) {
-  const auto& members = json.get_ref<const OrderedJson::object_t&>();
-  OrderedJson sorted = OrderedJson::object();
-  for (const auto& [key, value] : std::map(members.begin(), members.end()))
-    sorted.get_ref<OrderedJson::object_t&>().emplace_back(key, value);
-  return sorted;
 }
 
 // Reads the entries of `quantization`.
@@ -207,14 +195,15 @@ SideFile MakeConfig(const SideFiles& source, const ModelConfig& config, const Si
   const std::optional<std::string> text = source.ReadFile(kConfigName, limits::kConfigBytes);
   if (!text) throw Error(ErrorCode::kInput, "not found").In(SidePath(source, kConfigName));
   // Read once more, for the order of its keys.
-  OrderedJson json = ParseOrderedJson(*text, kConfigName);
+  Json json = ParseJson(*text, kConfigName);
   // mlx-lm drops the first two. The others mean something to mlx-lm alone: pairs that the model
   // does not rotate, and code to run in place of its phi3.
   for (const char* key : {"_name_or_path", "vision_config", "rope_traditional", "model_file"})
     json.erase(key);
-  const OrderedJson ids = ParseOrderedJson(TextOf(generation), generation.name);
-  if (Has(ids, "eos_token_id") && ids["eos_token_id"] != OrderedJson::array())
-    json["eos_token_id"] = ids["eos_token_id"];
+  const Json ids = ParseJson(TextOf(generation), generation.name);
+  if (const Json* const eos = FindMember(ids, "eos_token_id");
+      eos != nullptr && *eos != Json::array())
+    json["eos_token_id"] = *eos;
   MlxKeys keys(json, config);
   keys.CompleteModel();
   if (!keys.set().empty()) {
@@ -229,15 +218,17 @@ SideFile MakeConfig(const SideFiles& source, const ModelConfig& config, const Si
       json[key] = TorchName(TypeOfNorms(plan));
   }
   if (plan.mlx.common) {
-    json[kQuantization] = QuantizationOf(plan);
-    json["quantization_config"] = json[kQuantization];  // where Hugging Face looks
+    Json quantization = QuantizationOf(plan);
+    json[kQuantization] = quantization;
+    json["quantization_config"] = std::move(quantization);  // where Hugging Face looks
   }
-  return {std::string(kConfigName), BytesOf(Sorted(json).dump(4, ' ', /*ensure_ascii=*/true))};
+  json.SortMembers();  // those of the outermost object alone, as mlx-lm does
+  return {std::string(kConfigName), BytesOf(json.dump(4, /*ensure_ascii=*/true))};
 }
 
 std::vector<std::string> KeysThatMlxMisses(const SideFiles& source, const ModelConfig& config) {
   const std::optional<std::string> text = source.ReadFile(kConfigName, limits::kConfigBytes);
-  OrderedJson json = text ? ParseOrderedJson(*text, kConfigName) : OrderedJson::object();
+  Json json = text ? ParseJson(*text, kConfigName) : Json::object();
   MlxKeys keys(json, config);
   keys.CompleteModel();
   return keys.set();
@@ -257,7 +248,7 @@ std::optional<Quantization> ReadQuantization(const SideFiles& source) {
   }
   Quantization quantization;
   quantization.common = reader.Read(*object, fmt::format("'{}'", kQuantization));
-  for (const auto& [key, value] : object->items()) {
+  for (const auto& [key, value] : object->members()) {
     if (key == "group_size" || key == "bits" || key == "mode") continue;
     const std::string what = fmt::format("'{}' of '{}'", kQuantization, Escape(key));
     if (value == false) {

@@ -125,20 +125,20 @@ std::vector<std::string> CompareSideFile(const SideFile& expected, std::string_v
   if (expected.name != kConfigFile) return CompareBytes(expected, found);
   const auto model_of = [&](std::string_view text) {
     Json json = ParseJson(text, (parent / expected.name).string(), limits::kJsonDepth);
-    if (!json.is_object() || !json.contains("model") || !json["model"].is_object()) return Json();
-    Json model = json["model"];
-    if (model.contains("decoder") && model["decoder"].is_object())
-      model["decoder"].erase("session_options");
-    return model;
+    Json* const model = json.find("model");
+    if (model == nullptr || !model->is_object()) return Json();
+    if (Json* const decoder = model->find("decoder")) decoder->erase("session_options");
+    return std::move(*model);
   };
   std::vector<std::string> problems;
   const Json ours = model_of(TextOf(expected)), theirs = model_of(found);
-  for (const auto& [key, value] : ours.items()) {
-    if (!theirs.is_object() || !theirs.contains(key) || theirs[key] != value)
+  for (const auto& [key, value] : ours.members()) {
+    const Json* const their_value = theirs.find(key);
+    if (their_value == nullptr || *their_value != value)
       problems.push_back(
           fmt::format("{}: model.{} differs from what the source gives", expected.name, key));
   }
-  for (const auto& [key, value] : theirs.items()) {
+  for (const auto& [key, value] : theirs.members()) {
     if (!ours.contains(key))
       problems.push_back(
           fmt::format("{}: model.{} has no counterpart in the source", expected.name, Escape(key)));

@@ -121,10 +121,10 @@ fs::path ModelFileIn(const fs::path& folder) {
     const std::string where = settings.native();
     const Json config =
         ParseJson(ReadWholeFile(settings, limits::kConfigBytes), where, limits::kJsonDepth);
-    const Json model = config.is_object() ? config.value("model", Json()) : Json();
-    const Json decoder = model.is_object() ? model.value("decoder", Json()) : Json();
-    if (decoder.is_object()) {
-      if (const std::optional<std::string> name = JsonString(decoder, "filename", where)) {
+    const Json* const model = config.find("model");
+    const Json* const decoder = model == nullptr ? nullptr : model->find("decoder");
+    if (decoder != nullptr && decoder->is_object()) {
+      if (const std::optional<std::string> name = JsonString(*decoder, "filename", where)) {
         const std::string_view problem = LocationProblem(*name);
         if (!problem.empty()) {
           throw Error(ErrorCode::kBadData,

@@ -46,30 +46,29 @@ std::optional<std::string> PatchTokenizerConfig(const std::string& text, const s
         {fmt::format("{}: {}", kTokenizerConfig, key), std::move(shown), std::move(reason)});
     changed = true;
   };
-  const auto name = json.find("tokenizer_class");
-  const bool is_named = name != json.end() && name->is_string();
-  if (!is_named || !IsKnownClass(name->get_ref<const std::string&>())) {
+  const Json* const name = json.find("tokenizer_class");
+  const bool is_named = name != nullptr && name->is_string();
+  if (!is_named || !IsKnownClass(name->text())) {
     const char* const wanted =
         model.tokenizer.kind == TokenizerKind::kSentencePiece ? "LlamaTokenizer" : "GPT2Tokenizer";
     decide("tokenizer_class", wanted,
-           is_named ? fmt::format("not every onnxruntime-genai knows {}",
-                                  Escape(name->get_ref<const std::string&>()))
+           is_named ? fmt::format("not every onnxruntime-genai knows {}", Escape(name->text()))
                     : "the runtime chooses the tokenizer by it");
     json["tokenizer_class"] = wanted;
   }
-  const auto length = json.find("model_max_length");
-  if (length != json.end() && !IsLength(*length)) {
+  Json* const length = json.find("model_max_length");
+  if (length != nullptr && !IsLength(*length)) {
     decide("model_max_length", fmt::format("{}", model.config.max_position_embeddings),
            "the context; it was no length");
     *length = model.config.max_position_embeddings;
   }
   const std::string& wanted = model.tokenizer.chat_template;
-  const auto chat = json.find("chat_template");
-  const bool is_list = chat != json.end() && chat->is_array();
+  const Json* const chat = json.find("chat_template");
+  const bool is_list = chat != nullptr && chat->is_array();
   if (wanted.empty() && is_list) {
     decide("chat_template", "removed", "the runtime reads one template, and none is the default");
-    json.erase(chat);
-  } else if (!wanted.empty() && (chat == json.end() || *chat != wanted)) {
+    json.erase("chat_template");
+  } else if (!wanted.empty() && (chat == nullptr || *chat != wanted)) {
     decide("chat_template", fmt::format("{} bytes", wanted.size()),
            is_list ? "the runtime reads one template, not a list"
                    : "it stands in a file of its own in the checkpoint");
@@ -79,43 +78,46 @@ std::optional<std::string> PatchTokenizerConfig(const std::string& text, const s
   return json.dump(2) + "\n";
 }
 
-OrderedJson ProviderOptions(ExecutionProvider ep) {
+Json ProviderOptions(ExecutionProvider ep) {
+  using Pair = std::pair<std::string_view, Json>;
+  const auto options_of = [](std::string_view name, std::initializer_list<Pair> options) {
+    return Json::array({Json::object({{name, Json::object(options)}})});
+  };
   switch (ep) {
     case ExecutionProvider::kCpu:
       break;
     case ExecutionProvider::kCuda:
-      return OrderedJson::array({{{"cuda", {{"enable_cuda_graph", "0"}}}}});
+      return options_of("cuda", {{"enable_cuda_graph", "0"}});
     case ExecutionProvider::kDml:
-      return OrderedJson::array({{{"dml", {{"enable_graph_capture", "1"}}}}});
+      return options_of("dml", {{"enable_graph_capture", "1"}});
     case ExecutionProvider::kWebGpu:
-      return OrderedJson::array(
-          {{{"webgpu", {{"enableGraphCapture", "0"}, {"validationMode", "basic"}}}}});
+      return options_of("webgpu", {{"enableGraphCapture", "0"}, {"validationMode", "basic"}});
   }
-  return OrderedJson::array();
+  return Json::array();
 }
 
 // Only keys that every version of the runtime takes: unknown ones are fatal there.
 std::string GenaiConfigText(const GenerationConfig& generation, const ModelConfig& config,
                         const OnnxGraphPlan& graph) {
-  OrderedJson inputs = {{"input_ids", "input_ids"}, {"attention_mask", "attention_mask"}};
+  Json inputs = Json::object({{"input_ids", "input_ids"}, {"attention_mask", "attention_mask"}});
   if (graph.ep == ExecutionProvider::kDml) inputs["position_ids"] = "position_ids";
   inputs["past_key_names"] = "past_key_values.%d.key";
   inputs["past_value_names"] = "past_key_values.%d.value";
-  OrderedJson decoder;
-  decoder["session_options"] = {{"log_id", "onnxruntime-genai"},
-                                {"provider_options", ProviderOptions(graph.ep)}};
+  Json decoder;
+  decoder["session_options"] = Json::object(
+      {{"log_id", "onnxruntime-genai"}, {"provider_options", ProviderOptions(graph.ep)}});
   decoder["filename"] = kModelFile;
   decoder["head_size"] = config.head_dim;
   decoder["hidden_size"] = config.hidden_size;
   decoder["inputs"] = std::move(inputs);
-  decoder["outputs"] = {{"logits", "logits"},
-                        {"present_key_names", "present.%d.key"},
-                        {"present_value_names", "present.%d.value"}};
+  decoder["outputs"] = Json::object({{"logits", "logits"},
+                                     {"present_key_names", "present.%d.key"},
+                                     {"present_value_names", "present.%d.value"}});
   decoder["num_attention_heads"] = config.n_heads;
   decoder["num_hidden_layers"] = config.n_layers;
   decoder["num_key_value_heads"] = config.n_kv_heads;
 
-  OrderedJson model;
+  Json model;
   model["bos_token_id"] = generation.bos_token_id.value_or(1);
   model["context_length"] = config.max_position_embeddings;
   model["decoder"] = std::move(decoder);
@@ -128,7 +130,7 @@ std::string GenaiConfigText(const GenerationConfig& generation, const ModelConfi
   model["type"] = "phi3";
   model["vocab_size"] = config.vocab_size;
 
-  OrderedJson search;
+  Json search;
   search["diversity_penalty"] = 0.0;
   search["do_sample"] = generation.do_sample;
   search["early_stopping"] = true;
@@ -144,7 +146,7 @@ std::string GenaiConfigText(const GenerationConfig& generation, const ModelConfi
   search["top_k"] = generation.top_k;
   search["top_p"] = generation.top_p;
 
-  OrderedJson root;
+  Json root;
   root["model"] = std::move(model);
   root["search"] = std::move(search);
   return root.dump(4) + "\n";
