@@ -62,6 +62,8 @@ void LayOutGguf(const SourceModel& source, const ConvertOptions& options, const 
   gguf::Metadata extra;
   for (auto& [key, value] : PoliciesOf(options)) extra.emplace_back(key, value);
   const gguf::Metadata metadata = gguf::BuildMetadata(source.model, output.plan, extra, warn);
+  for (Decision& decision : gguf::TokenizerDecisions(source.model))
+    output.plan.decisions.push_back(std::move(decision));
   gguf::Layout layout = gguf::MakeLayout(output.plan, metadata, options.split_max_bytes);
   for (std::size_t f = 0; f < layout.files.size(); ++f) {
     gguf::PlacedFile& file = layout.files[f];

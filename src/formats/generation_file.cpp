@@ -9,19 +9,21 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "model/generation.h"
+#include "model/side_file.h"
 #include "phiq/text.h"
 
 namespace phiq {
 
 SideFile MakeGenerationConfig(const SideFiles& source, const Model& model, Plan& plan) {
   const GenerationConfig generation = ReadGenerationConfig(source, model);
-  const std::optional<std::string> text = source.ReadFile(kGenerationConfig, limits::kConfigBytes);
+  const std::optional<std::string> text =
+      ReadSideFile(source, kGenerationConfig, limits::kConfigBytes);
   if (text && generation.file_names_eos && generation.added_eos.empty())
-    return {std::string(kGenerationConfig), BytesOf(*text)};
+    return {std::string(kGenerationConfig), BytesOf(PortableJson(*text, kGenerationConfig))};
   Json json = Json::object();
   if (text) {
     // Read once more, for the order of its keys.
-    json = ParseJson(*text, kGenerationConfig);
+    json = ParseJson(PortableJson(*text, kGenerationConfig), kGenerationConfig);
     if (!generation.file_names_eos) {
       plan.decisions.push_back(
           {fmt::format("{}: eos_token_id", kGenerationConfig),
@@ -35,12 +37,9 @@ SideFile MakeGenerationConfig(const SideFiles& source, const Model& model, Plan&
     json["pad_token_id"] = generation.pad_token_id;
   }
   json["eos_token_id"] = generation.eos_token_ids;
-  for (const auto& [id, content] : generation.added_eos) {
-    plan.decisions.push_back({fmt::format("{}: eos_token_id", kGenerationConfig),
-                              fmt::format("+{}", id),
-                              fmt::format("{} ends a turn of the chat template, and "
-                                          "generation_config.json leaves it out",
-                                          Escape(content))});
+  for (const auto& [id, reason] : generation.added_eos) {
+    plan.decisions.push_back(
+        {fmt::format("{}: eos_token_id", kGenerationConfig), fmt::format("+{}", id), reason});
   }
   return {std::string(kGenerationConfig), BytesOf(json.dump(2) + "\n")};
 }

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <system_error>
 
+#include "base/json.h"
 #include "base/limits.h"
 #include "io/input_file.h"
 
@@ -16,6 +18,12 @@ bool IsThere(const std::filesystem::path& path) {
   return std::filesystem::exists(path, failed);
 }
 
+bool IsFinite(const Json& value) {
+  if (value.is_number()) return std::isfinite(value.get<double>());
+  return std::ranges::all_of(value, IsFinite) &&
+         std::ranges::all_of(value.members(), IsFinite, &JsonMember::value);
+}
+
 }  // namespace
 
 std::vector<std::byte> BytesOf(std::string_view text) {
@@ -25,6 +33,17 @@ std::vector<std::byte> BytesOf(std::string_view text) {
 
 std::string_view TextOf(const SideFile& file) noexcept {
   return {reinterpret_cast<const char*>(file.content.data()), file.content.size()};
+}
+
+std::string PortableJson(std::string text, std::string_view path) {
+  if (text.find("NaN") == text.npos && text.find("Infinity") == text.npos) return text;
+  Json json = ParseJson(text, path);
+  std::vector<std::string> odd;
+  for (const auto& [key, value] : json.members())
+    if (!IsFinite(value)) odd.push_back(key);
+  if (odd.empty()) return text;
+  for (const std::string& key : odd) json.erase(key);
+  return json.dump(2) + "\n";
 }
 
 std::vector<std::string> CompareBytes(const SideFile& expected, std::string_view found) {

@@ -19,6 +19,11 @@ struct SideFile {
 std::vector<std::byte> BytesOf(std::string_view text);
 std::string_view TextOf(const SideFile& file) noexcept;
 
+// The text of a JSON file, as it is unless it holds NaN or Infinity, which Python's tools write and
+// the readers of other runtimes do not take: the members that hold them are left out then, as if
+// they had no value.
+std::string PortableJson(std::string text, std::string_view path);
+
 // How the text of a side file differs from the expected, a line for each difference.
 using SideFileComparison =
     std::function<std::vector<std::string>(const SideFile& expected, std::string_view found)>;

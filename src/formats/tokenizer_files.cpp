@@ -7,13 +7,16 @@
 #include <optional>
 
 #include "base/limits.h"
+#include "model/chat_template.h"
+#include "model/side_file.h"
 
 namespace phiq {
 namespace {
 
+constexpr std::string_view kJinja = "chat_template.jinja";
 constexpr std::array<std::string_view, 9> kTokenizerFiles = {
-    kTokenizerJson,      kTokenizerConfig,      "tokenizer.model",    "special_tokens_map.json",
-    "added_tokens.json", "chat_template.jinja", "chat_template.json", "vocab.json",
+    kTokenizerJson,      kTokenizerConfig, "tokenizer.model",    "special_tokens_map.json",
+    "added_tokens.json", kJinja,           "chat_template.json", "vocab.json",
     "merges.txt"};
 
 std::uint64_t LimitOf(std::string_view name) {
@@ -31,8 +34,11 @@ std::vector<SideFile> ReadTokenizerFiles(const SideFiles& source,
                                          std::string_view runtime) {
   std::vector<SideFile> files;
   for (const std::string_view name : kTokenizerFiles) {
-    const std::optional<std::string> content = source.ReadFile(name, LimitOf(name));
+    std::optional<std::string> content = ReadSideFile(source, name, LimitOf(name));
     if (content) {
+      if (name == kJinja) content = WithPlainLineEnds(*std::move(content));
+      if (name == kTokenizerConfig)
+        content = PortableJson(*std::move(content), SidePath(source, name));
       files.push_back({std::string(name), BytesOf(*content)});
     } else if (std::ranges::find(needed, name) != needed.end()) {
       throw Error(ErrorCode::kInput, fmt::format("not found, and {} needs it", runtime))

@@ -75,7 +75,8 @@ const AddedToken* AddedTokenSplitter::Match(std::string_view text) const {
 void AddedTokenSplitter::Split(std::string_view text,
                                const std::function<void(std::string_view)>& use_stretch,
                                const std::function<void(std::uint32_t)>& use_token) const {
-  std::size_t done = 0;  // text before it has been handed over
+  std::size_t done = 0;       // text before it has been handed over
+  std::size_t space_end = 0;  // of the last white space that was looked through
   for (std::size_t at = 0; at < text.size();) {
     const AddedToken* token = Match(text.substr(at));
     if (token == nullptr) {
@@ -88,7 +89,11 @@ void AddedTokenSplitter::Split(std::string_view text,
     if (end > done) use_stretch(text.substr(done, end - done));
     use_token(token->id);
     at += token->content.size();
-    done = at + (token->rstrip ? LeadingSpace(text.substr(at)) : 0);
+    done = at;
+    if (!token->rstrip) continue;
+    // Tokens that are white space may follow each other in one run of it: it is read once.
+    if (at >= space_end) space_end = at + LeadingSpace(text.substr(at));
+    done = space_end;
   }
   if (done < text.size()) use_stretch(text.substr(done));
 }

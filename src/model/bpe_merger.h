@@ -6,16 +6,14 @@
 #include <unordered_map>
 #include <vector>
 
+#include "phiq/tokenizer.h"
+
 namespace phiq {
 
 // Joins neighbouring tokens by a vocabulary's merges: the merge of best rank first, the leftmost
 // place first among equals.
 class BpeMerger {
  public:
-  struct Merge {
-    std::uint32_t left = 0, right = 0, result = 0;  // token ids
-  };
-
   // `merges` in order of priority; of two with the same parts the first counts.
   explicit BpeMerger(std::span<const Merge> merges);
 

@@ -5,13 +5,17 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <optional>
 #include <string_view>
+#include <system_error>
+#include <unordered_set>
 
 #include "base/ascii.h"
 #include "base/limits.h"
 #include "base/sha256.h"
 #include "base/utf8.h"
+#include "checkpoint/open_input.h"
 #include "model/side_file.h"
 #include "phiq/text.h"
 #include "phiq/tokenizer.h"
@@ -22,6 +26,26 @@ namespace {
 constexpr std::string_view kJinjaFile = "chat_template.jinja";
 constexpr std::string_view kConfigFile = "tokenizer_config.json";
 constexpr std::string_view kJsonFile = "chat_template.json";
+constexpr std::string_view kAdditionalFolder = "additional_chat_templates";
+constexpr std::string_view kJinjaEnding = ".jinja";
+constexpr std::string_view kDefault = "default";  // the name of the template that is used
+
+}  // namespace
+
+std::string WithPlainLineEnds(std::string text) {
+  if (text.find('\r') == text.npos) return text;
+  std::string plain;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\r') {
+      plain.push_back(text[i]);
+    } else if (i + 1 == text.size() || text[i + 1] != '\n') {
+      plain.push_back('\n');
+    }
+  }
+  return plain;
+}
+
+namespace {
 
 std::string Checked(std::string text, std::string_view path) {
   const auto fail = [&](std::string_view what) {
@@ -35,7 +59,7 @@ std::string Checked(std::string text, std::string_view path) {
     throw fail("is not UTF-8").At(*at);
   if (const std::size_t at = text.find('\0'); at != std::string::npos)
     throw fail("holds a NUL").At(at);
-  return text;
+  return WithPlainLineEnds(std::move(text));
 }
 
 std::string TextOf(const Json& value, std::string_view path) {
@@ -45,7 +69,7 @@ std::string TextOf(const Json& value, std::string_view path) {
                             Show(value)))
         .In(path);
   }
-  return Checked(value.get<std::string>(), path);
+  return Checked(value.text(), path);
 }
 
 // The member `chat_template`: one text, or [{"name": ..., "template": ...}, ...].
@@ -57,7 +81,7 @@ ChatTemplates FromJson(const Json& object, std::string_view path) {
     found.main = TextOf(*value, path);
     return found;
   }
-  std::vector<std::string> names;
+  std::unordered_set<std::string> names;
   for (const Json& entry : *value) {
     const Json* name = FindMember(entry, "name");
     const Json* text = FindMember(entry, "template");
@@ -66,16 +90,35 @@ ChatTemplates FromJson(const Json& object, std::string_view path) {
                   fmt::format("chat_template holds {}, needs name and template", Show(entry)))
           .In(path);
     }
-    names.push_back(name->get<std::string>());
-    if (std::ranges::count(names, names.back()) > 1) {
+    if (!names.insert(name->text()).second) {
       throw Error(ErrorCode::kBadData, fmt::format("chat_template names {} twice", Show(*name)))
           .In(path);
     }
-    if (names.back() == "default") {
+    if (name->text() == kDefault) {
       found.main = TextOf(*text, path);
     } else {
-      found.named.emplace_back(names.back(), TextOf(*text, path));
+      found.named.emplace_back(name->text(), TextOf(*text, path));
     }
+  }
+  return found;
+}
+
+// chat_template.jinja and additional_chat_templates/NAME.jinja, as newer versions of transformers
+// write them.
+ChatTemplates FromFiles(const CheckpointFolder& folder) {
+  ChatTemplates found;
+  const auto read = [&](const std::string& name) {
+    std::optional<std::string> text = ReadSideFile(folder, name, limits::kChatTemplateBytes);
+    return text ? Checked(*std::move(text), SidePath(folder, name)) : std::string();
+  };
+  found.main = read(std::string(kJinjaFile));
+  const std::filesystem::path others = folder.PathOf(kAdditionalFolder);
+  std::error_code failed;
+  if (!std::filesystem::is_directory(others, failed)) return found;
+  for (const std::string& name : NamesInFolder(others)) {
+    if (name.starts_with('.') || !name.ends_with(kJinjaEnding)) continue;
+    found.named.emplace_back(name.substr(0, name.size() - kJinjaEnding.size()),
+                             read(fmt::format("{}/{}", kAdditionalFolder, name)));
   }
   return found;
 }
@@ -84,15 +127,20 @@ bool IsWordByte(char c) { return IsAsciiAlphanumeric(c) || c == '_'; }
 
 // A range( whose argument has seven digits or a power.
 bool HasHugeRange(std::string_view text) {
-  for (std::size_t at = text.find("range("); at != std::string_view::npos;
-       at = text.find("range(", at + 1)) {
-    const std::string_view argument = text.substr(at, text.find(')', at) - at);
-    std::size_t n_digits = 0;
-    for (const char c : argument) {
-      n_digits = c >= '0' && c <= '9' ? n_digits + 1 : 0;
-      if (n_digits == 7) return true;
+  constexpr std::string_view kRange = "range(";
+  bool in_argument = false;
+  std::size_t n_digits = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '(' && i + 1 >= kRange.size() &&
+        text.substr(i + 1 - kRange.size(), kRange.size()) == kRange) {
+      in_argument = true;
+      n_digits = 0;
+    } else if (c == ')') {
+      in_argument = false;
     }
-    if (argument.find("**") != std::string_view::npos) return true;
+    n_digits = c >= '0' && c <= '9' ? n_digits + 1 : 0;
+    if (in_argument && (n_digits == 7 || text.substr(i, 2) == "**")) return true;
   }
   return false;
 }
@@ -135,26 +183,31 @@ void WarnOfSuspicious(const std::string& text, std::string_view path, const Warn
 
 ChatTemplates ReadChatTemplates(const CheckpointFolder& folder, const Json& tokenizer_config,
                                 const WarningFn& warn) {
-  ChatTemplates found = FromJson(tokenizer_config, SidePath(folder, kConfigFile));
-  std::string_view source = kConfigFile;
-  if (std::optional<std::string> jinja = folder.ReadFile(kJinjaFile, limits::kChatTemplateBytes)) {
-    std::string text = Checked(std::move(*jinja), SidePath(folder, kJinjaFile));
-    if (!found.main.empty() && found.main != text) {
-      Warn(warn, SidePath(folder, kJinjaFile),
-           fmt::format("its chat template differs from the one in {}; {} is used", kConfigFile,
-                       kJinjaFile));
+  const std::string config_path = SidePath(folder, kConfigFile);
+  ChatTemplates found = FromFiles(folder);
+  std::string path = SidePath(folder, found.main.empty() ? kAdditionalFolder : kJinjaFile);
+  const ChatTemplates in_config = FromJson(tokenizer_config, config_path);
+  if (found.empty()) {
+    found = in_config;
+    path = config_path;
+    if (found.empty()) {
+      path = SidePath(folder, kJsonFile);
+      if (const std::optional<Json> json = ReadJsonObject(folder, kJsonFile, limits::kConfigBytes))
+        found = FromJson(*json, path);
     }
-    found.main = std::move(text);
-    source = kJinjaFile;
-  } else if (found.main.empty() && found.named.empty()) {
-    if (const std::optional<Json> json = ReadJsonObject(folder, kJsonFile, limits::kConfigBytes)) {
-      found = FromJson(*json, SidePath(folder, kJsonFile));
-      source = kJsonFile;
-    }
+  } else if (!in_config.empty() &&
+             (found.main != in_config.main || found.named != in_config.named)) {
+    Warn(warn, path,
+         fmt::format("its chat template differs from the one in {}; {} is used", kConfigFile,
+                     found.main.empty() ? kAdditionalFolder : kJinjaFile));
   }
-  WarnOfSuspicious(found.main, SidePath(folder, source), warn);
-  for (const auto& [name, text] : found.named)
-    WarnOfSuspicious(text, SidePath(folder, kConfigFile), warn);
+  if (found.main.empty() && !found.named.empty()) {
+    Warn(warn, path,
+         fmt::format("none of {} chat templates is named '{}': runtimes take one of their own",
+                     found.named.size(), kDefault));
+  }
+  WarnOfSuspicious(found.main, path, warn);
+  for (const auto& [name, text] : found.named) WarnOfSuspicious(text, path, warn);
   return found;
 }
 

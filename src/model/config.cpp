@@ -360,6 +360,19 @@ std::optional<std::uint32_t> ReadSpecialId(const ConfigReader& reader, std::stri
   return reader.ToCount(key, value, 0, vocab_size - 1);
 }
 
+// Padding is no part of any text: an id that cannot be is left out.
+std::optional<std::uint32_t> ReadPadId(const ConfigReader& reader, std::uint32_t vocab_size,
+                                       const std::string& path, const WarningFn& warn) {
+  const Json* value = reader.Find("pad_token_id");
+  if (value == nullptr || value->is_array()) return std::nullopt;
+  if (value->is_number_unsigned() && value->get<std::uint64_t>() < vocab_size)
+    return value->get<std::uint32_t>();
+  Warn(warn, path,
+       fmt::format("'pad_token_id' is {}, token ids are below {}; it is left out", Show(*value),
+                   vocab_size));
+  return std::nullopt;
+}
+
 std::optional<DType> ReadTorchDType(const ConfigReader& reader) {
   const Json* value = reader.Find("torch_dtype");
   if (value == nullptr) return std::nullopt;
@@ -391,7 +404,7 @@ ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& war
   ReadRope(reader, *model_class, config);
   config.bos_token_id = ReadSpecialId(reader, "bos_token_id", config.vocab_size);
   config.eos_token_id = ReadSpecialId(reader, "eos_token_id", config.vocab_size);
-  config.pad_token_id = ReadSpecialId(reader, "pad_token_id", config.vocab_size);
+  config.pad_token_id = ReadPadId(reader, config.vocab_size, SidePath(folder, kName), warn);
   config.torch_dtype = ReadTorchDType(reader);
   return config;
 }

@@ -2,144 +2,96 @@
 
 #include <fmt/format.h>
 
-#include <string>
 #include <utility>
-#include <vector>
 
 #include "base/limits.h"
-#include "model/side_file.h"
-#include "phiq/text.h"
 
 namespace phiq {
 namespace {
 
-// The steps of a component: itself, or the members of its `list` when it is a Sequence.
-std::vector<const Json*> Steps(const Json* component, std::string_view list) {
-  std::vector<const Json*> steps;
-  if (component == nullptr) return steps;
-  const Json* members = FindMember(*component, list);
-  if (members == nullptr || !members->is_array()) return {component};
-  for (const Json& step : *members) steps.push_back(&step);
-  return steps;
-}
-
-std::string Text(const Json& object, std::string_view key) {
-  const Json* value = FindMember(object, key);
-  return value != nullptr && value->is_string() ? value->get<std::string>() : std::string();
-}
-
-bool Is(const Json& object, std::string_view key, bool wanted) {
-  const Json* value = FindMember(object, key);
-  return value != nullptr && *value == wanted;
+bool IsShort(const std::string& text) {
+  return !text.empty() && text.size() <= limits::kReplacementBytes;
 }
 
 class RulesReader {
  public:
-  RulesReader(const Json& root, std::string_view path) : root_(root), path_(path) {}
+  explicit RulesReader(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
   EncodingRules Read() && {
-    ReadNormalizer();
-    ReadModel();
-    if (byte_fallback_) {
-      if (const Json* step = FindMember(root_, "pre_tokenizer")) RefuseStep("pre_tokenizer", *step);
+    for (const TokenizerStep& step : tokenizer_.normalizer)
+      if (!ReadNormalizer(step)) Refuse("normalizer " + step.shown);
+    if (tokenizer_.kind == TokenizerKind::kSentencePiece) {
+      for (const TokenizerStep& step : tokenizer_.pre_tokenization)
+        if (!ReadMetaspace(step)) Refuse("pre_tokenizer " + step.shown);
     } else {
-      ReadPreTokenizer();
+      ReadSplits();
     }
     return std::move(rules_);
   }
 
  private:
   // Prepend and Replace, each at most once and in this order.
-  void ReadNormalizer() {
-    for (const Json* step : Steps(FindMember(root_, "normalizer"), "normalizers")) {
-      const std::string type = Text(*step, "type");
-      if (type == "Prepend" && rules_.prepend.empty() && rules_.replaced.empty()) {
-        rules_.prepend = Text(*step, "prepend");
-        if (IsShort(rules_.prepend)) continue;
-      } else if (type == "Replace" && rules_.replaced.empty()) {
-        const Json* pattern = FindMember(*step, "pattern");
-        rules_.replaced = pattern == nullptr ? "" : Text(*pattern, "String");
-        const Json* content = FindMember(*step, "content");
-        rules_.replacement = Text(*step, "content");
-        if (!rules_.replaced.empty() && content != nullptr && content->is_string() &&
-            rules_.replacement.size() <= limits::kReplacementBytes)
-          continue;
-      }
-      RefuseStep("normalizer", *step);
+  bool ReadNormalizer(const TokenizerStep& step) {
+    if (const auto* const prepend = step.As<TokenizerStep::Prepend>()) {
+      if (!rules_.prepend.empty() || !rules_.replaced.empty()) return false;
+      rules_.prepend = prepend->text;
+      return IsShort(rules_.prepend);
     }
-  }
-  static bool IsShort(const std::string& text) {
-    return !text.empty() && text.size() <= limits::kReplacementBytes;
+    const auto* const replace = step.As<TokenizerStep::Replace>();
+    if (replace == nullptr || replace->is_expression || !rules_.replaced.empty()) return false;
+    rules_.replaced = replace->pattern;
+    rules_.replacement = replace->content;
+    return rules_.replacement.size() <= limits::kReplacementBytes;
   }
 
-  void ReadModel() {
-    const Json* model = FindMember(root_, "model");
-    if (model == nullptr) return;
-    byte_fallback_ = Is(*model, "byte_fallback", true);
-    rules_.ignore_merges = Is(*model, "ignore_merges", true);
-    const Json* dropout = FindMember(*model, "dropout");
-    if (dropout != nullptr && *dropout != 0)
-      Refuse(fmt::format("model.dropout {}", Show(*dropout)));
+  bool ReadMetaspace(const TokenizerStep& step) {
+    const auto* const metaspace = step.As<TokenizerStep::Metaspace>();
+    if (metaspace == nullptr || rules_.metaspace || !IsShort(metaspace->replacement)) return false;
+    rules_.metaspace = *metaspace;
+    return true;
   }
 
   // At most one Split, then ByteLevel. Exports that leave all of it out are known by their
   // vocabulary (Tokenizer::pre_tokenizer).
-  void ReadPreTokenizer() {
+  void ReadSplits() {
     bool is_byte_level = false;
-    const Json* pre_tokenizer = FindMember(root_, "pre_tokenizer");
-    for (const Json* step : Steps(pre_tokenizer, "pretokenizers")) {
-      const std::string type = Text(*step, "type");
-      if (type == "Split" && rules_.split_expression.empty() && !is_byte_level) {
-        if (ReadSplit(*step)) continue;
-      } else if (type == "ByteLevel" && !is_byte_level) {
-        is_byte_level = true;
-        // With use_regex, which is the default, GPT-2's own expression splits once more.
-        if (Is(*step, "add_prefix_space", false) && Is(*step, "use_regex", false)) continue;
-      }
-      RefuseStep("pre_tokenizer", *step);
+    for (const TokenizerStep& step : tokenizer_.pre_tokenization) {
+      const auto* const split = step.As<TokenizerStep::Split>();
+      const auto* const bytes = step.As<TokenizerStep::ByteLevel>();
+      const bool is_done =
+          (split != nullptr && !is_byte_level && ReadSplit(*split)) ||
+          // With use_regex, which is the default, GPT-2's own expression splits once more.
+          (bytes != nullptr && !is_byte_level && !bytes->add_prefix_space && !bytes->use_regex);
+      if (!is_done) Refuse("pre_tokenizer " + step.shown);
+      is_byte_level |= bytes != nullptr;
     }
-    if (pre_tokenizer != nullptr && !is_byte_level) Refuse("pre_tokenizer without ByteLevel");
+    if (!tokenizer_.pre_tokenization.empty() && !is_byte_level)
+      Refuse("pre_tokenizer without ByteLevel");
   }
 
   // "Removed" with invert keeps the matches alone, "Isolated" keeps what is between them too.
-  bool ReadSplit(const Json& step) {
-    const Json* pattern = FindMember(step, "pattern");
-    rules_.split_expression = pattern == nullptr ? "" : Text(*pattern, "Regex");
-    const std::string behavior = Text(step, "behavior");
-    rules_.drop_unmatched = behavior == "Removed" && Is(step, "invert", true);
-    return !rules_.split_expression.empty() && (rules_.drop_unmatched || behavior == "Isolated");
+  bool ReadSplit(const TokenizerStep::Split& split) {
+    if (!split.is_expression || !rules_.split_expression.empty()) return false;
+    rules_.split_expression = split.pattern;
+    rules_.drop_unmatched = split.behavior == "Removed" && split.invert;
+    return rules_.drop_unmatched || split.behavior == "Isolated";
   }
 
-  void RefuseStep(std::string_view component, const Json& step) {
-    Refuse(fmt::format("{} {}", component, Show(step)));
-  }
-  void Refuse(const std::string& what) {
-    if (rules_.refusal) return;
-    rules_.refusal =
-        Error(ErrorCode::kUnsupported, what + " changes token ids, phiq does not do it")
-            .In(path_)
-            .Hint("give the text as token ids with --ids");
+  [[noreturn]] void Refuse(const std::string& what) const {
+    throw Error(ErrorCode::kUnsupported, what + " changes token ids, phiq does not do it")
+        .In(tokenizer_.steps_path)
+        .Hint("give the text as token ids with --ids");
   }
 
-  const Json& root_;
-  std::string_view path_;
-  bool byte_fallback_ = false;
+  const Tokenizer& tokenizer_;
   EncodingRules rules_;
 };
 
 }  // namespace
 
-EncodingRules ReadEncodingRules(const Json& root, std::string_view path) {
-  return RulesReader(root, path).Read();
-}
-
-EncodingRules SentencePieceRules(bool add_dummy_prefix) {
-  const std::string space_mark = "\xE2\x96\x81";
-  EncodingRules rules;
-  if (add_dummy_prefix) rules.prepend = space_mark;
-  rules.replaced = std::string(1, ' ');
-  rules.replacement = space_mark;
-  return rules;
+EncodingRules ReadEncodingRules(const Tokenizer& tokenizer) {
+  if (tokenizer.refusal) throw Error(*tokenizer.refusal);
+  return RulesReader(tokenizer).Read();
 }
 
 }  // namespace phiq

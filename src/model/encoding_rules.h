@@ -1,21 +1,27 @@
-// What tokenizer.json says of encoding, besides the vocabulary, the merges and the added tokens.
+// How a tokenizer makes words of a text, of the steps that phiq does.
 #pragma once
 
-#include <string_view>
+#include <optional>
+#include <string>
 
-#include "base/json.h"
 #include "phiq/tokenizer.h"
 
 namespace phiq {
 
-// Reads the normalizer, the pre-tokenizer and the model's switches of `root`, a tokenizer.json.
-// What phiq does not do becomes EncodingRules::refusal, which names the first such step.
-//
-// Source   docs/formats/tokenizer.md "Encoding".
-EncodingRules ReadEncodingRules(const Json& root, std::string_view path);
+struct EncodingRules {
+  // The normalizer: `prepend` goes before a text that is not empty, then every `replaced` becomes
+  // `replacement`. Empty `prepend` or `replaced`: there is no such step.
+  std::string prepend, replaced, replacement;
+  // The pre-tokenizer of a byte-fallback vocabulary; none: a stretch of text is one word.
+  std::optional<TokenizerStep::Metaspace> metaspace;
+  // That of a byte-level one: the file's own expression; empty: the one that
+  // Tokenizer::pre_tokenizer names.
+  std::string split_expression;
+  bool drop_unmatched = false;  // text between two matches of the expression
+};
 
-// How SentencePiece's own vocabularies are used: spaces become U+2581, and with `add_dummy_prefix`
-// one more goes before each stretch of text.
-EncodingRules SentencePieceRules(bool add_dummy_prefix);
+// Throws   kUnsupported: Tokenizer::refusal, or the first step that phiq does not do.
+// Source   docs/formats/tokenizer.md "Encoding".
+EncodingRules ReadEncodingRules(const Tokenizer& tokenizer);
 
 }  // namespace phiq

@@ -15,10 +15,11 @@ namespace phiq {
 
 struct GenerationConfig {
   std::optional<std::uint32_t> bos_token_id;
-  std::vector<std::uint32_t> eos_token_ids;  // in the order of the file; at least one
-  std::uint32_t pad_token_id = 0;            // the first end-of-text id when none is given
-  // Ids added to eos_token_ids, with their text: the chat template ends turns with them, and
-  // without them generation never stops.
+  // At least one: those of generation_config.json in its order, then those of config.json.
+  std::vector<std::uint32_t> eos_token_ids;
+  std::uint32_t pad_token_id = 0;  // the first end-of-text id when none is given
+  // Those that generation_config.json leaves out, with the reason: config.json has them, or the
+  // chat template ends turns with them, and without them generation never stops.
   std::vector<std::pair<std::uint32_t, std::string>> added_eos;
   bool file_names_eos = false;  // generation_config.json has end-of-text ids of its own
   bool do_sample = false;

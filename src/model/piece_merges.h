@@ -2,8 +2,6 @@
 #pragma once
 
 #include <span>
-#include <string>
-#include <utility>
 #include <vector>
 
 #include "phiq/tokenizer.h"
@@ -16,7 +14,6 @@ namespace phiq {
 // normal and user-defined pieces take part.
 //
 // Throws   kUnsupported: a piece of more than limits::kPieceBytes.
-std::vector<std::pair<std::string, std::string>> MergesFromScores(
-    std::span<const SentencePiece> pieces);
+std::vector<Merge> MergesFromScores(std::span<const SentencePiece> pieces);
 
 }  // namespace phiq

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <span>
 #include <unordered_set>
 #include <utility>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr std::size_t kCachedWords = 65'536;
 constexpr std::size_t kCachedWordBytes = 64;
+constexpr std::uint32_t kNoToken = std::numeric_limits<std::uint32_t>::max();
 
 Error BadData(std::string message) { return Error(ErrorCode::kBadData, std::move(message)); }
 
@@ -62,41 +64,22 @@ class Vocabulary {
   std::unordered_map<std::string_view, std::uint32_t> ids_;
 };
 
-std::vector<BpeMerger::Merge> ResolveMerges(
-    std::span<const std::pair<std::string, std::string>> merges, const Vocabulary& vocabulary) {
-  std::vector<BpeMerger::Merge> resolved;
-  resolved.reserve(merges.size());
-  for (const auto& [left, right] : merges) {
-    const auto id_of = [&](const std::string& text) {
-      if (const std::optional<std::uint32_t> id = vocabulary.Find(text)) return *id;
-      throw BadData(fmt::format("merge {} '{} {}' needs token '{}', which the vocabulary lacks",
-                                resolved.size(), Escape(left), Escape(right), Escape(text)));
-    };
-    resolved.push_back({id_of(left), id_of(right), id_of(left + right)});
-  }
-  return resolved;
+BpeMerger MakeMerger(const Tokenizer& tokenizer) {
+  const bool has_scores_only = tokenizer.vocab.empty() && !tokenizer.pieces.empty();
+  return has_scores_only ? BpeMerger(MergesFromScores(tokenizer.pieces))
+                         : BpeMerger(tokenizer.merges);
 }
 
-BpeMerger MakeMerger(const Tokenizer& tokenizer, const Vocabulary& vocabulary) {
-  const bool has_scores_only = tokenizer.vocab.empty() && !tokenizer.pieces.empty();
-  return BpeMerger(has_scores_only ? ResolveMerges(MergesFromScores(tokenizer.pieces), vocabulary)
-                                   : ResolveMerges(tokenizer.merges, vocabulary));
+std::string ByteToken(TokenizerKind kind, std::size_t byte) {
+  return kind == TokenizerKind::kByteLevelBpe ? ByteLetter(static_cast<std::uint8_t>(byte))
+                                              : fmt::format("<0x{:02X}>", byte);
 }
 
 // Each byte's own token: with all of them no text is ever unknown.
 std::array<std::uint32_t, 256> FindByteIds(TokenizerKind kind, const Vocabulary& vocabulary) {
   std::array<std::uint32_t, 256> ids{};
-  for (std::size_t byte = 0; byte < ids.size(); ++byte) {
-    const std::string text = kind == TokenizerKind::kByteLevelBpe
-                                 ? ByteLetter(static_cast<std::uint8_t>(byte))
-                                 : fmt::format("<0x{:02X}>", byte);
-    const std::optional<std::uint32_t> id = vocabulary.Find(text);
-    if (!id) {
-      throw Unsupported(
-          fmt::format("the tokenizer has no token '{}', so that some text is unknown to it", text));
-    }
-    ids[byte] = *id;
-  }
+  for (std::size_t byte = 0; byte < ids.size(); ++byte)
+    ids[byte] = vocabulary.Find(ByteToken(kind, byte)).value_or(kNoToken);
   return ids;
 }
 
@@ -122,41 +105,27 @@ std::unordered_map<std::string, std::uint32_t> FindWholeWords(TokenizerKind kind
   return words;
 }
 
-// Where two files name a token, transformers takes its flags from tokenizer_config.json; it reads
-// added_tokens.json only where neither of the others lists any.
+// Of tokenizer.model alone, the pieces that stand for no text are such tokens, too.
 std::vector<AddedToken> CollectAddedTokens(const Tokenizer& tokenizer) {
-  std::vector<AddedToken> tokens;
+  std::vector<AddedToken> tokens = tokenizer.added_tokens;
+  if (!tokenizer.vocab.empty()) return tokens;
   std::unordered_set<std::string_view> contents;
-  const auto add = [&](const AddedToken& token) {
-    if (contents.insert(token.content).second) tokens.push_back(token);
-  };
-  std::ranges::for_each(tokenizer.added_tokens_decoder, add);
-  std::ranges::for_each(tokenizer.added_tokens, add);
-  std::vector<AddedToken> others;  // `contents` points into it
-  if (tokens.empty()) {
-    for (const auto& [id, text] : tokenizer.added_tokens_file)
-      others.push_back({.id = id, .content = text});
+  for (const AddedToken& token : tokenizer.added_tokens) contents.insert(token.content);
+  for (std::size_t id = 0; id < tokenizer.pieces.size(); ++id) {
+    const SentencePiece& piece = tokenizer.pieces[id];
+    const bool is_added = piece.type == PieceType::kControl ||
+                          piece.type == PieceType::kUserDefined ||
+                          piece.type == PieceType::kUnknown;
+    if (is_added && !contents.contains(piece.text))
+      tokens.push_back({.id = static_cast<std::uint32_t>(id), .content = piece.text});
   }
-  if (tokenizer.vocab.empty()) {
-    for (std::size_t id = 0; id < tokenizer.pieces.size(); ++id) {
-      const SentencePiece& piece = tokenizer.pieces[id];
-      if (piece.type == PieceType::kControl || piece.type == PieceType::kUserDefined ||
-          piece.type == PieceType::kUnknown)
-        others.push_back({.id = static_cast<std::uint32_t>(id), .content = piece.text});
-    }
-  }
-  std::ranges::for_each(others, add);
   return tokens;
 }
 
-void CheckAddedTokens(std::span<const AddedToken> tokens, std::uint32_t vocab_size) {
+void CheckAddedTokens(std::span<const AddedToken> tokens) {
   for (const AddedToken& token : tokens) {
     const std::string text = Escape(token.content);
     if (token.content.empty()) throw BadData(fmt::format("added token {} has no text", token.id));
-    if (token.id >= vocab_size) {
-      throw BadData(fmt::format("added token '{}' has id {} but the embedding has {} rows", text,
-                                token.id, vocab_size));
-    }
     if (token.single_word) {
       throw Unsupported(
           fmt::format("added token '{}' has single_word, which phiq does not do", text));
@@ -168,18 +137,33 @@ void CheckAddedTokens(std::span<const AddedToken> tokens, std::uint32_t vocab_si
   }
 }
 
+std::string Replace(std::string_view text, std::string_view replaced,
+                    std::string_view replacement) {
+  std::string out;
+  for (std::size_t at = 0;;) {
+    const std::size_t found = text.find(replaced, at);
+    out += text.substr(at, found - at);
+    if (found == std::string_view::npos) return out;
+    out += replacement;
+    at = found + replaced.size();
+  }
+}
+
 std::string Normalize(const EncodingRules& rules, std::string_view text) {
   std::string prepended = rules.prepend;
   prepended += text;
-  if (rules.replaced.empty()) return prepended;
-  std::string out;
-  for (std::size_t at = 0;;) {
-    const std::size_t found = prepended.find(rules.replaced, at);
-    out.append(prepended, at, found - at);
-    if (found == std::string::npos) return out;
-    out += rules.replacement;
-    at = found + rules.replaced.size();
-  }
+  return rules.replaced.empty() ? prepended : Replace(prepended, rules.replaced, rules.replacement);
+}
+
+// `is_first`: the text of which this is a stretch begins with it.
+std::string Mark(const TokenizerStep::Metaspace& metaspace, std::string_view text, bool is_first) {
+  using Prepend = TokenizerStep::Metaspace::Prepend;
+  std::string marked = Replace(text, " ", metaspace.replacement);
+  const bool wants_mark =
+      metaspace.prepend == Prepend::kAlways || (metaspace.prepend == Prepend::kFirst && is_first);
+  if (wants_mark && !marked.starts_with(metaspace.replacement))
+    marked.insert(0, metaspace.replacement);
+  return marked;
 }
 
 }  // namespace
@@ -208,10 +192,14 @@ class TokenEncoder::WordCache {
 };
 
 TokenEncoder::TokenEncoder(const Tokenizer& tokenizer, std::uint32_t vocab_size)
-    : rules_(tokenizer.encoding), added_({}), normalized_added_({}), merger_({}) {
-  if (rules_.refusal) throw *rules_.refusal;
+    : rules_(ReadEncodingRules(tokenizer)),
+      kind_(tokenizer.kind),
+      vocab_size_(vocab_size),
+      added_({}),
+      normalized_added_({}),
+      merger_({}) {
   std::vector<AddedToken> added = CollectAddedTokens(tokenizer);
-  CheckAddedTokens(added, vocab_size);
+  CheckAddedTokens(added);
   const auto normalized =
       std::ranges::stable_partition(added, [](const AddedToken& t) { return !t.normalized; });
   std::vector<AddedToken> normalized_added(normalized.begin(), normalized.end());
@@ -228,8 +216,8 @@ TokenEncoder::TokenEncoder(const Tokenizer& tokenizer, std::uint32_t vocab_size)
     const std::string_view known = KnownExpression(tokenizer.pre_tokenizer);
     split_.emplace(rules_.split_expression.empty() ? known : rules_.split_expression);
   }
-  if (rules_.ignore_merges) whole_words_ = FindWholeWords(tokenizer.kind, vocabulary);
-  merger_ = MakeMerger(tokenizer, vocabulary);
+  if (tokenizer.ignore_merges) whole_words_ = FindWholeWords(tokenizer.kind, vocabulary);
+  merger_ = MakeMerger(tokenizer);
 }
 
 std::vector<std::uint32_t> TokenEncoder::Encode(std::string_view text) const {
@@ -241,17 +229,28 @@ std::vector<std::uint32_t> TokenEncoder::Encode(std::string_view text) const {
     throw BadData("the text is not UTF-8").At(*invalid);
   std::vector<std::uint32_t> ids;
   WordCache cache;
-  const auto use_token = [&](std::uint32_t id) { ids.push_back(id); };
-  const auto use_normalized = [&](std::string_view stretch) { EncodeStretch(stretch, cache, ids); };
+  const auto use_token = [&](std::uint32_t id) {
+    if (id >= vocab_size_) {
+      throw BadData(
+          fmt::format("the text holds token {}, but the embedding has {} rows", id, vocab_size_));
+    }
+    ids.push_back(id);
+  };
   const auto use_stretch = [&](std::string_view stretch) {
-    normalized_added_.Split(Normalize(rules_, stretch), use_normalized, use_token);
+    const std::string normalized = Normalize(rules_, stretch);
+    const auto use_normalized = [&](std::string_view part) {
+      const bool is_first = stretch.data() == text.data() && part.data() == normalized.data();
+      EncodeStretch(part, is_first, cache, ids);
+    };
+    normalized_added_.Split(normalized, use_normalized, use_token);
   };
   added_.Split(text, use_stretch, use_token);
   return ids;
 }
 
-void TokenEncoder::EncodeStretch(std::string_view text, WordCache& cache,
+void TokenEncoder::EncodeStretch(std::string_view text, bool is_first, WordCache& cache,
                                  std::vector<std::uint32_t>& ids) const {
+  if (rules_.metaspace) return EncodeMarked(Mark(*rules_.metaspace, text, is_first), cache, ids);
   if (!split_) return EncodeWord(text, cache, ids);
   std::size_t done = 0;
   const auto use_unmatched_until = [&](std::size_t end) {
@@ -263,6 +262,19 @@ void TokenEncoder::EncodeStretch(std::string_view text, WordCache& cache,
     done = end;
   });
   use_unmatched_until(text.size());
+}
+
+// A word begins at each mark, where the step says so.
+void TokenEncoder::EncodeMarked(std::string_view text, WordCache& cache,
+                                std::vector<std::uint32_t>& ids) const {
+  const std::string& mark = rules_.metaspace->replacement;
+  while (rules_.metaspace->split && !text.empty()) {
+    const std::size_t next = text.find(mark, text.starts_with(mark) ? mark.size() : 0);
+    if (next == text.npos) break;
+    EncodeWord(text.substr(0, next), cache, ids);
+    text.remove_prefix(next);
+  }
+  if (!text.empty()) EncodeWord(text, cache, ids);
 }
 
 void TokenEncoder::EncodeWord(std::string_view word, WordCache& cache,
@@ -299,8 +311,13 @@ std::vector<std::uint32_t> TokenEncoder::Symbols(std::string_view word) const {
       }
       n_bytes = point.n_bytes;
     }
-    for (const std::size_t end = i + n_bytes; i < end; ++i)
-      symbols.push_back(byte_ids_[static_cast<unsigned char>(word[i])]);
+    for (const std::size_t end = i + n_bytes; i < end; ++i) {
+      const auto byte = static_cast<unsigned char>(word[i]);
+      symbols.push_back(byte_ids_[byte]);
+      if (symbols.back() != kNoToken) continue;
+      throw Unsupported(fmt::format("the tokenizer has no token '{}', which the text needs",
+                                    ByteToken(kind_, byte)));
+    }
   }
   return symbols;
 }

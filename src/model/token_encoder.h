@@ -11,6 +11,7 @@
 
 #include "model/added_token_splitter.h"
 #include "model/bpe_merger.h"
+#include "model/encoding_rules.h"
 #include "model/split_expression.h"
 #include "phiq/tokenizer.h"
 
@@ -22,16 +23,16 @@ namespace phiq {
 // Source   docs/formats/tokenizer.md "Encoding".
 class TokenEncoder {
  public:
-  // Throws   kUnsupported: the tokenizer has a step that phiq does not do, or no token for some
-  //          byte. kBadData: a merge of something that is no token, an id that is not below
-  //          `vocab_size`.
+  // Throws   kUnsupported: the tokenizer has a step that phiq does not do. kBadData: a token of
+  //          the vocabulary whose id is not below `vocab_size`.
   TokenEncoder(const Tokenizer& tokenizer, std::uint32_t vocab_size);
 
   // Time is nearly linear, with and without spaces; memory is about 25 bytes for each byte of the
   // longest word, besides the text and the result. Without a split expression all that stands
   // between two added tokens is one word.
   //
-  // Throws   kBadData: not UTF-8. kUnsupported: a gigabyte of text or more, a split expression
+  // Throws   kBadData: not UTF-8, or an added token whose id is not below `vocab_size`.
+  //          kUnsupported: a byte that has no token, a gigabyte of text or more, a split expression
   //          that takes too long.
   // Threads  safe.
   std::vector<std::uint32_t> Encode(std::string_view text) const;
@@ -40,12 +41,16 @@ class TokenEncoder {
   // The ids of words that came before, for one text.
   class WordCache;
 
-  void EncodeStretch(std::string_view text, WordCache& cache,
+  // `is_first`: the stretch stands where the whole text begins.
+  void EncodeStretch(std::string_view text, bool is_first, WordCache& cache,
                      std::vector<std::uint32_t>& ids) const;
+  void EncodeMarked(std::string_view text, WordCache& cache, std::vector<std::uint32_t>& ids) const;
   void EncodeWord(std::string_view word, WordCache& cache, std::vector<std::uint32_t>& ids) const;
   std::vector<std::uint32_t> Symbols(std::string_view word) const;
 
   EncodingRules rules_;
+  TokenizerKind kind_;
+  std::uint32_t vocab_size_;
   AddedTokenSplitter added_, normalized_added_;  // looked for before and after the normalizer
   std::optional<SplitExpression> split_;         // none: a stretch is one word
   // Whole words that take no merging; empty unless the tokenizer ignores merges then.

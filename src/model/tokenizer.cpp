@@ -1,65 +1,98 @@
-// Puts the facts of all tokenizer files together and checks them against each other.
+// Puts the facts of all tokenizer files together and checks them against each other. Where files
+// disagree the one wins that transformers follows; what it does not read only causes a warning.
 #include "phiq/tokenizer.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <charconv>
+#include <functional>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "base/limits.h"
-#include "base/parse_number.h"
 #include "model/chat_template.h"
-#include "model/encoding_rules.h"
 #include "model/sentencepiece.h"
 #include "model/side_file.h"
 #include "model/tokenizer_json.h"
+#include "model/tokenizer_steps.h"
 #include "phiq/text.h"
 
 namespace phiq {
 namespace {
 
-// Every text has one id and every id one text, whichever file names them.
+// Every text has one id and every id one text, whichever file names them. Merges ask for three ids
+// each, 600,000 for Phi-4-mini: so the ids stand in a flat table, found by probing.
 class TokenTable {
  public:
-  explicit TokenTable(std::uint32_t vocab_size) : texts_(vocab_size) { ids_.reserve(vocab_size); }
+  explicit TokenTable(std::size_t n_expected) : texts_(n_expected) {
+    slots_.resize(std::bit_ceil(2 * std::max<std::size_t>(n_expected, 8)));
+  }
 
   // `text` must outlive the table. `path`: the file that says so.
   void Add(std::uint32_t id, std::string_view text, std::string_view path) {
+    if (id >= texts_.size()) texts_.resize(std::size_t{id} + 1);
     if (!texts_[id].empty() && texts_[id] != text) {
       throw Error(ErrorCode::kBadData, fmt::format("token '{}' has id {}, which is also '{}'",
                                                    Escape(text), id, Escape(texts_[id])))
           .In(path);
     }
-    const auto [found, is_new] = ids_.emplace(text, id);
-    if (!is_new && found->second != id) {
+    const std::size_t at = SlotOf(text);
+    if (slots_[at].is_used && slots_[at].id != id) {
       throw Error(ErrorCode::kBadData, fmt::format("token '{}' has id {}, but also id {}",
-                                                   Escape(text), id, found->second))
+                                                   Escape(text), id, slots_[at].id))
           .In(path);
     }
-    if (texts_[id].empty()) texts_[id] = text;
     end_ = std::max(end_, std::size_t{id} + 1);
+    if (slots_[at].is_used) return;
+    texts_[id] = text;
+    slots_[at] = {Tag(text), id, true};
+    if (2 * ++n_used_ > slots_.size()) Grow();
   }
 
   std::optional<std::uint32_t> Find(std::string_view text) const {
-    const auto found = ids_.find(text);
-    return found == ids_.end() ? std::nullopt : std::optional(found->second);
+    const Slot& slot = slots_[SlotOf(text)];
+    return slot.is_used ? std::optional(slot.id) : std::nullopt;
   }
 
-  // Ids below the last one that no file names.
-  std::vector<std::size_t> Gaps() const {
+  // Ids below `n_ids` and below the last one that no file names.
+  std::vector<std::size_t> Gaps(std::size_t n_ids) const {
     std::vector<std::size_t> gaps;
-    for (std::size_t id = 0; id < end_; ++id) {
+    for (std::size_t id = 0; id < std::min(end_, n_ids); ++id) {
       if (texts_[id].empty()) gaps.push_back(id);
     }
     return gaps;
   }
 
  private:
+  struct Slot {
+    std::uint32_t tag = 0, id = 0;  // tag: of the hash
+    bool is_used = false;
+  };
+  static std::uint32_t Tag(std::string_view text) {
+    return static_cast<std::uint32_t>(std::hash<std::string_view>()(text) >> 32U);
+  }
+  // The slot of a text, or the free one that it would get. At least half of them are free.
+  std::size_t SlotOf(std::string_view text) const {
+    const std::size_t hash = std::hash<std::string_view>()(text);
+    const auto tag = static_cast<std::uint32_t>(hash >> 32U);
+    std::size_t at = hash & (slots_.size() - 1);
+    while (slots_[at].is_used && !(slots_[at].tag == tag && texts_[slots_[at].id] == text))
+      at = (at + 1) & (slots_.size() - 1);
+    return at;
+  }
+  void Grow() {
+    const std::vector<Slot> old = std::exchange(slots_, std::vector<Slot>(2 * slots_.size()));
+    for (const Slot& slot : old)
+      if (slot.is_used) slots_[SlotOf(texts_[slot.id])] = slot;
+  }
+
   std::vector<std::string_view> texts_;  // by id
-  std::unordered_map<std::string_view, std::uint32_t> ids_;
-  std::size_t end_ = 0;
+  std::vector<Slot> slots_;
+  std::size_t n_used_ = 0, end_ = 0;
 };
 
 class TokenizerReader {
@@ -69,14 +102,18 @@ class TokenizerReader {
 
   Tokenizer Read(const std::array<std::optional<std::uint32_t>, 3>& config_ids) {
     ReadVocabularies();
-    if (const std::optional<Json> config =
-            ReadJsonObject(folder_, kConfigName, limits::kConfigBytes))
-      config_ = *config;
-    ReadAddedTokenFiles();
+    if (std::optional<Json> config = ReadJsonObject(folder_, kConfigName, limits::kConfigBytes))
+      config_ = *std::move(config);
+    ReadAddedTokens();
     CheckPiecesSuffice();
-    WarnOfGaps();
+    WarnOfIds();
     ReadSpecialIds(config_ids);
     ReadAddFlags();
+    const Json* const length = FindMember(config_, "model_max_length");
+    if (length != nullptr && length->is_number_unsigned())
+      out_.max_length = length->get<std::uint64_t>();
+    const Json* const clean_up = FindMember(config_, "clean_up_tokenization_spaces");
+    out_.cleans_up_spaces = clean_up != nullptr && *clean_up == true;
     ChatTemplates templates = ReadChatTemplates(folder_, config_, warn_);
     out_.chat_template = std::move(templates.main);
     out_.named_chat_templates = std::move(templates.named);
@@ -100,75 +137,106 @@ class TokenizerReader {
 
   void ReadVocabularies() {
     const std::optional<std::string> model =
-        folder_.ReadFile(kModelName, limits::kTokenizerModelBytes);
-    std::optional<std::string> json = folder_.ReadFile(kJsonName, limits::kTokenizerJsonBytes);
-    if (!model && !json) {
+        ReadSideFile(folder_, kModelName, limits::kTokenizerModelBytes);
+    const bool has_json = ReadTokenizerJson(model.has_value());
+    if (model) {
+      ReadPieces(*model, has_json);
+    } else if (!has_json) {
       throw Error(ErrorCode::kInput, "neither tokenizer.json nor tokenizer.model is there")
           .In(folder_.path().string())
           .Hint("fetch the tokenizer files of the checkpoint too");
     }
+  }
+
+  bool ReadTokenizerJson(bool has_model) {
+    const std::string path = Path(kJsonName);
     TokenizerJson parsed;
-    if (json) parsed = ParseTokenizerJson(*json, Path(kJsonName), vocab_size_);
-    json.reset();
-    if (model || parsed.byte_fallback) {
+    {  // the text goes before more is kept
+      const std::optional<std::string> text =
+          ReadSideFile(folder_, kJsonName, limits::kTokenizerJsonBytes);
+      if (!text) {
+        out_.kind = TokenizerKind::kSentencePiece;
+        return false;
+      }
+      parsed = ParseTokenizerJson(*text, path, vocab_size_);
+    }
+    const auto has_byte_level = [](const std::vector<TokenizerStep>& steps) {
+      return std::ranges::any_of(steps, [](const TokenizerStep& step) {
+        return step.As<TokenizerStep::ByteLevel>() != nullptr;
+      });
+    };
+    if (has_model || parsed.byte_fallback) {
       out_.kind = TokenizerKind::kSentencePiece;
-    } else if (parsed.byte_level) {
+    } else if (has_byte_level(parsed.decoder) || has_byte_level(parsed.pre_tokenizer)) {
       out_.kind = TokenizerKind::kByteLevelBpe;
-      out_.pre_tokenizer =
-          RecognizePreTokenizer(parsed.pre_tokenizer, Path(kJsonName), vocab_size_);
+      out_.pre_tokenizer = RecognizePreTokenizer(parsed.pre_tokenizer, path, vocab_size_);
     } else {
       throw Error(ErrorCode::kUnsupported, "neither a byte-fallback nor a byte-level BPE tokenizer")
-          .In(Path(kJsonName));
+          .In(path);
+    }
+    if (!parsed.dropout.empty()) {
+      out_.refusal = CannotEncode(fmt::format("model.dropout {}", parsed.dropout), path);
+    } else if (has_model && !parsed.byte_fallback) {
+      out_.refusal =
+          CannotEncode("model.byte_fallback is not true although there is a tokenizer.model", path);
     }
     out_.vocab = std::move(parsed.vocab);
-    out_.merges = std::move(parsed.merges);
-    out_.added_tokens = std::move(parsed.added_tokens);
-    out_.encoding = std::move(parsed.encoding);
-    if (model && !out_.vocab.empty() && !parsed.byte_fallback) {
-      out_.encoding.refusal = CannotEncode(
-          "model.byte_fallback is not true although there is a tokenizer.model", Path(kJsonName));
-    }
-    first_special_ = std::move(parsed.first_special);
-    last_special_ = std::move(parsed.last_special);
-
-    const std::string path = Path(kJsonName);
+    json_tokens_ = std::move(parsed.added_tokens);
+    out_.normalizer = std::move(parsed.normalizer);
+    out_.pre_tokenization = std::move(parsed.pre_tokenizer);
+    out_.post_processor = std::move(parsed.post_processor);
+    out_.decoder = std::move(parsed.decoder);
+    out_.byte_fallback = parsed.byte_fallback;
+    out_.fuse_unk = parsed.fuse_unk;
+    out_.ignore_merges = parsed.ignore_merges;
+    out_.unk_token = std::move(parsed.unk_token);
+    out_.steps_path = path;
     for (std::size_t id = 0; id < out_.vocab.size(); ++id) {
       if (!out_.vocab[id].empty()) table_.Add(static_cast<std::uint32_t>(id), out_.vocab[id], path);
     }
-    CheckMerges();
-    if (out_.kind == TokenizerKind::kSentencePiece) CheckByteTokens();
-    if (model) ReadPieces(*model);
+    ResolveMerges(parsed.merges, path);
+    if (out_.kind == TokenizerKind::kSentencePiece) {
+      for (const std::string& text : out_.vocab) CheckByteToken(text, path, false);
+    }
+    return true;
   }
 
   // Each merge must be of two tokens into a third, and come once.
-  void CheckMerges() const {
-    std::unordered_set<std::uint64_t> seen;
-    seen.reserve(out_.merges.size());
-    for (std::size_t i = 0; i < out_.merges.size(); ++i) {
-      const auto& [left, right] = out_.merges[i];
-      const auto id_of = [&](const std::string& text) -> std::uint64_t {
-        const std::optional<std::uint32_t> id = table_.Find(text);
-        if (id) return *id;
-        throw Error(
-            ErrorCode::kBadData,
-            fmt::format("merge {} needs token '{}', which model.vocab lacks", i, Escape(text)))
-            .In(Path(kJsonName));
-      };
-      const std::uint64_t pair = id_of(left) << 32 | id_of(right);
-      id_of(left + right);
-      if (!seen.insert(pair).second) {
+  void ResolveMerges(const MergeTexts& texts, std::string_view path) {
+    out_.merges.reserve(texts.size());
+    std::string both;
+    texts.ForEach([&](std::string_view left, std::string_view right) {
+      const auto id_of = [&](std::string_view text) {
+        if (const std::optional<std::uint32_t> id = table_.Find(text)) return *id;
         throw Error(ErrorCode::kBadData,
-                    fmt::format("merge {} '{} {}' is a duplicate", i, Escape(left), Escape(right)))
-            .In(Path(kJsonName));
-      }
-    }
+                    fmt::format("merge {} needs token '{}', which model.vocab lacks",
+                                out_.merges.size(), Escape(text)))
+            .In(path);
+      };
+      both = left;
+      both += right;
+      out_.merges.push_back({id_of(left), id_of(right), id_of(both)});
+    });
+    struct Pair {
+      std::uint64_t parts = 0;
+      std::size_t merge = 0;
+      auto operator<=>(const Pair&) const = default;
+    };
+    std::vector<Pair> pairs;
+    pairs.reserve(out_.merges.size());
+    for (const Merge& merge : out_.merges)
+      pairs.push_back({std::uint64_t{merge.left} << 32U | merge.right, pairs.size()});
+    std::ranges::sort(pairs);
+    const auto twice = std::ranges::adjacent_find(pairs, {}, &Pair::parts);
+    if (twice == pairs.end()) return;
+    const Merge& merge = out_.merges[twice->merge];
+    throw Error(ErrorCode::kBadData,
+                fmt::format("merge {} '{} {}' is a duplicate", std::next(twice)->merge,
+                            Escape(out_.vocab[merge.left]), Escape(out_.vocab[merge.right])))
+        .In(path);
   }
 
   // What looks like a byte must be "<0x00>" to "<0xFF>".
-  void CheckByteTokens() const {
-    const std::string path = Path(kJsonName);
-    for (const std::string& text : out_.vocab) CheckByteToken(text, path, false);
-  }
   static void CheckByteToken(const std::string& text, const std::string& path, bool must_be_byte) {
     const auto is_hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F'); };
     const bool looks_so =
@@ -181,14 +249,15 @@ class TokenizerReader {
         .In(path);
   }
 
-  void ReadPieces(const std::string& bytes) {
+  void ReadPieces(const std::string& bytes, bool has_json) {
     const std::string path = Path(kModelName);
     SentencePieceModel model = ParseSentencePieceModel(bytes, path);
     out_.pieces = std::move(model.pieces);
-    if (out_.vocab.empty()) {  // tokenizer.json has the last word on encoding
-      out_.encoding = SentencePieceRules(model.add_dummy_prefix);
-      if (!model.foreign_setting.empty())
-        out_.encoding.refusal = CannotEncode(model.foreign_setting, path);
+    if (!has_json) {  // tokenizer.json has the last word on encoding
+      out_.normalizer = SentencePieceNormalizer(model.add_dummy_prefix);
+      out_.byte_fallback = true;
+      out_.steps_path = path;
+      if (!model.foreign_setting.empty()) out_.refusal = CannotEncode(model.foreign_setting, path);
     }
     if (out_.pieces.size() > vocab_size_) {
       throw Error(ErrorCode::kBadData,
@@ -203,46 +272,83 @@ class TokenizerReader {
     }
   }
 
-  void ReadAddedTokenFiles() {
-    for (const AddedToken& token : out_.added_tokens)
+  // tokenizer_config.json's over tokenizer.json's, as transformers has it; it reads
+  // added_tokens.json only where neither of the others lists any.
+  void ReadAddedTokens() {
+    config_tokens_ = ReadAddedTokensDecoder();
+    for (const AddedToken& token : json_tokens_)
       table_.Add(token.id, token.content, Path(kJsonName));
-    ReadAddedTokensDecoder();
+    for (const AddedToken& token : config_tokens_)
+      table_.Add(token.id, token.content, Path(kConfigName));
+    // From here on a text has one id in both files.
+    std::unordered_map<std::uint32_t, const AddedToken*> in_config;
+    for (const AddedToken& token : config_tokens_) {
+      if (in_config.emplace(token.id, &token).second) out_.added_tokens.push_back(token);
+    }
+    std::unordered_set<std::uint32_t> seen;
+    for (const AddedToken& token : json_tokens_) {
+      if (!seen.insert(token.id).second) continue;
+      const auto found = in_config.find(token.id);
+      if (found == in_config.end()) {
+        out_.added_tokens.push_back(token);
+      } else if (*found->second != token) {
+        out_.overruled_tokens.push_back(token);
+      }
+    }
+    std::ranges::sort(out_.added_tokens, {}, &AddedToken::id);
     ReadAddedTokensFile();
   }
 
-  void ReadAddedTokensDecoder() {
+  std::vector<AddedToken> ReadAddedTokensDecoder() const {
+    std::vector<AddedToken> tokens;
     const std::string path = Path(kConfigName);
     const Json* decoder = FindMember(config_, "added_tokens_decoder");
-    if (decoder == nullptr) return;
+    if (decoder == nullptr) return tokens;
     if (!decoder->is_object()) {
       throw Error(ErrorCode::kBadData,
                   fmt::format("added_tokens_decoder is {}, needs an object", decoder->type_name()))
           .In(path);
     }
     for (const auto& [key, entry] : decoder->members()) {
-      const auto id = ParseNumber<std::uint32_t>(key);
-      if (!id) {
+      std::uint32_t id = 0;
+      const auto [end, status] = std::from_chars(key.data(), key.data() + key.size(), id);
+      if (status != std::errc() || end != key.data() + key.size()) {
         throw Error(ErrorCode::kBadData,
                     fmt::format("added_tokens_decoder has the key '{}', needs an id", Escape(key)))
             .In(path);
       }
-      out_.added_tokens_decoder.push_back(ParseAddedToken(entry, *id, path, vocab_size_));
+      tokens.push_back(ParseAddedToken(entry, id, path));
     }
-    std::ranges::sort(out_.added_tokens_decoder, {}, &AddedToken::id);
-    for (const AddedToken& token : out_.added_tokens_decoder)
-      table_.Add(token.id, token.content, path);
+    return tokens;
   }
 
   void ReadAddedTokensFile() {
     const std::string path = Path(kAddedName);
     const std::optional<Json> object = ReadJsonObject(folder_, kAddedName, limits::kConfigBytes);
     if (!object) return;
+    const bool counts = out_.added_tokens.empty();
+    std::size_t n_others = 0;  // that the tokenizer does not have
+    std::string first_other;
     for (const auto& [text, id] : object->members()) {
       CheckTokenText(text, path);
-      out_.added_tokens_file.emplace_back(ParseTokenId(id, text, path, vocab_size_), text);
+      const std::uint32_t number = ParseAddedId(id, text, path);
+      if (counts) {
+        file_tokens_.push_back({.id = number, .content = text});
+      } else if (table_.Find(text) != number && n_others++ == 0) {
+        first_other = text;
+      }
     }
-    std::ranges::sort(out_.added_tokens_file);
-    for (const auto& [id, text] : out_.added_tokens_file) table_.Add(id, text, path);
+    if (counts) {
+      std::ranges::sort(file_tokens_, {}, &AddedToken::id);
+      for (const AddedToken& token : file_tokens_) table_.Add(token.id, token.content, path);
+      out_.added_tokens = file_tokens_;
+    }
+    if (n_others > 0) {
+      Warn(warn_, path,
+           fmt::format("is not used: {} of its tokens ('{}' first) {} not what {} says", n_others,
+                       Escape(first_other), n_others == 1 ? "is" : "are",
+                       FindMember(config_, "added_tokens_decoder") ? kConfigName : kJsonName));
+    }
   }
 
   // Writers take the tokens from tokenizer.model where it exists, so it must not lack any.
@@ -250,8 +356,6 @@ class TokenizerReader {
     if (out_.pieces.empty()) return;
     std::unordered_set<std::string_view> added;
     for (const AddedToken& token : out_.added_tokens) added.insert(token.content);
-    for (const AddedToken& token : out_.added_tokens_decoder) added.insert(token.content);
-    for (const auto& [id, text] : out_.added_tokens_file) added.insert(text);
     for (std::size_t id = out_.pieces.size(); id < out_.vocab.size(); ++id) {
       if (out_.vocab[id].empty() || added.contains(out_.vocab[id])) continue;
       throw Error(ErrorCode::kBadData,
@@ -261,8 +365,19 @@ class TokenizerReader {
     }
   }
 
-  void WarnOfGaps() const {
-    const std::vector<std::size_t> gaps = table_.Gaps();
+  void WarnOfIds() const {
+    const auto beyond =
+        std::ranges::lower_bound(out_.added_tokens, vocab_size_, {}, &AddedToken::id);
+    const auto n_beyond = out_.added_tokens.end() - beyond;
+    if (n_beyond > 0) {
+      Warn(warn_, folder_.path().string(),
+           fmt::format("added token '{}' has id {}{}, but the embedding has {} rows: the model "
+                       "cannot be given it",
+                       Escape(beyond->content), beyond->id,
+                       n_beyond == 1 ? "" : fmt::format(", and {} more beyond", n_beyond - 1),
+                       vocab_size_));
+    }
+    const std::vector<std::size_t> gaps = table_.Gaps(vocab_size_);
     if (gaps.empty()) return;
     Warn(warn_, folder_.path().string(),
          fmt::format("{} token id{} no text and become{} padding (the first is {})", gaps.size(),
@@ -271,7 +386,7 @@ class TokenizerReader {
   }
 
   // The id that `object`'s member `key` names: a string, or {"content": string}.
-  std::optional<std::uint32_t> NamedId(const Json& object, const std::string& key,
+  std::optional<std::uint32_t> NamedId(const Json& object, std::string_view key,
                                        std::string_view file) const {
     const Json* value = FindMember(object, key);
     if (value == nullptr) return std::nullopt;
@@ -282,18 +397,21 @@ class TokenizerReader {
           .In(Path(file));
     }
     const std::optional<std::uint32_t> id = table_.Find(content->text());
-    if (!id) {
-      throw Error(
-          ErrorCode::kBadData,
-          fmt::format("'{}' is {}, which no tokenizer file has as a token", key, Show(*content)))
-          .In(Path(file));
-    }
-    return id;
+    if (id && *id < vocab_size_) return id;
+    const std::string problem =
+        id ? fmt::format("'{}' is {} with id {}, but the embedding has {} rows", key,
+                         Show(*content), *id, vocab_size_)
+           : fmt::format("'{}' is {}, which no tokenizer file has as a token", key, Show(*content));
+    // No text needs the others.
+    if (key == "bos_token" || key == "eos_token")
+      throw Error(ErrorCode::kBadData, problem).In(Path(file));
+    Warn(warn_, Path(file), problem + "; it is left out");
+    return std::nullopt;
   }
 
   void ReadSpecialIds(const std::array<std::optional<std::uint32_t>, 3>& config_ids) {
     const std::optional<Json> special = ReadJsonObject(folder_, kSpecialName, limits::kConfigBytes);
-    const auto read = [&](const std::string& key, std::optional<std::uint32_t> config_id) {
+    const auto read = [&](std::string_view key, std::optional<std::uint32_t> config_id) {
       if (const std::optional<std::uint32_t> id = NamedId(config_, key, kConfigName)) return id;
       if (config_id) return config_id;
       return special ? NamedId(*special, key, kSpecialName) : std::nullopt;
@@ -307,12 +425,21 @@ class TokenizerReader {
     out_.mask_id = read("mask_token", std::nullopt);
   }
 
-  // The post-processor's word, unless tokenizer_config.json has its own.
+  // What the post-processor puts around a text, unless tokenizer_config.json has its own word.
   void ReadAddFlags() {
-    if (first_special_)
-      out_.add_bos = out_.bos_id.has_value() && table_.Find(*first_special_) == out_.bos_id;
-    if (last_special_)
-      out_.add_eos = out_.eos_id.has_value() && table_.Find(*last_special_) == out_.eos_id;
+    if (!out_.vocab.empty()) {
+      out_.add_bos = out_.add_eos = false;
+      for (const TokenizerStep& step : out_.post_processor) {
+        const auto* const around = step.As<TokenizerStep::Template>();
+        if (around == nullptr || around->single.empty()) continue;
+        const auto is = [&](const std::optional<std::string>& token,
+                            std::optional<std::uint32_t> id) {
+          return token && id && table_.Find(*token) == id;
+        };
+        if (is(around->single.front(), out_.bos_id)) out_.add_bos = true;
+        if (is(around->single.back(), out_.eos_id)) out_.add_eos = true;
+      }
+    }
     const std::string path = Path(kConfigName);
     if (const std::optional<bool> add = JsonBool(config_, "add_bos_token", path))
       out_.add_bos = add;
@@ -325,7 +452,8 @@ class TokenizerReader {
   const WarningFn& warn_;
   TokenTable table_;
   Json config_ = Json::object();  // tokenizer_config.json
-  std::optional<std::string> first_special_, last_special_;
+  // As each file has them; the table points into them.
+  std::vector<AddedToken> json_tokens_, config_tokens_, file_tokens_;
   Tokenizer out_;
 };
 

@@ -1,13 +1,16 @@
+// Reads tokenizer.json as a stream of events. Vocabulary and merges go straight to where they are
+// kept; the small rest (steps, added tokens, switches of the model) is made into trees first.
 #include "model/tokenizer_json.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/limits.h"
 #include "base/sha256.h"
-#include "model/encoding_rules.h"
 #include "model/side_file.h"
+#include "model/tokenizer_steps.h"
 #include "phiq/text.h"
 
 namespace phiq {
@@ -21,140 +24,342 @@ Error Unsupported(std::string_view path, std::string message) {
   return Error(ErrorCode::kUnsupported, std::move(message)).In(path);
 }
 
-std::vector<std::string> ReadVocab(const Json& model, std::string_view path,
-                                   std::uint32_t vocab_size) {
-  const Json* object = FindMember(model, "vocab");
-  if (object == nullptr || !object->is_object())
-    throw Bad(path, "model.vocab is missing or not an object");
-  if (object->size() > vocab_size) {
-    throw Bad(path,
-              fmt::format("model.vocab holds {} tokens but the embedding has {} rows (vocab_size)",
-                          object->size(), vocab_size));
+Error BadId(std::string_view path, std::string_view token, std::string_view id) {
+  return Bad(path, fmt::format("token '{}' has id {}, needs a whole number", Escape(token), id));
+}
+
+// model.vocab while it is read.
+class VocabReader {
+ public:
+  VocabReader(std::string_view path, std::uint32_t vocab_size)
+      : path_(path), vocab_size_(vocab_size) {}
+
+  void SetToken(const std::string& token) {
+    CheckTokenText(token, path_);
+    token_ = token;
+    ++n_tokens_;
   }
-  std::vector<std::string> vocab;
-  for (const auto& [token, id_value] : object->members()) {
-    CheckTokenText(token, path);
-    const std::uint32_t id = ParseTokenId(id_value, token, path, vocab_size);
-    if (id >= vocab.size()) vocab.resize(std::size_t{id} + 1);
-    if (!vocab[id].empty()) {
-      throw Bad(path, fmt::format("tokens '{}' and '{}' both have id {}", Escape(vocab[id]),
-                                  Escape(token), id));
+  void SetId(std::uint64_t id) {
+    if (id >= vocab_size_) {  // more tokens than rows has a message of its own
+      if (beyond_.empty()) beyond_ = token_, beyond_id_ = id;
+      return;
     }
-    vocab[id] = token;
-  }
-  return vocab;
-}
-
-std::pair<std::string, std::string> MergeFromText(const std::string& text, std::size_t i,
-                                                  std::string_view path) {
-  const std::size_t space = text.find(' ');
-  if (space == std::string::npos || space == 0 || space + 1 == text.size() ||
-      text.find(' ', space + 1) != std::string::npos) {
-    throw Bad(path, fmt::format("merge {} '{}' does not have two parts", i, Escape(text)));
-  }
-  return {text.substr(0, space), text.substr(space + 1)};
-}
-
-std::pair<std::string, std::string> MergeFromPair(const Json& value, std::size_t i,
-                                                  std::string_view path) {
-  if (value.size() == 2 && value[0].is_string() && value[1].is_string()) {
-    const auto& left = value[0].text();
-    const auto& right = value[1].text();
-    if (!left.empty() && !right.empty()) return {left, right};
-  }
-  throw Bad(path, fmt::format("merge {} {} does not have two parts", i, Show(value)));
-}
-
-std::vector<std::pair<std::string, std::string>> ReadMerges(const Json& model,
-                                                            std::string_view path) {
-  const Json* array = FindMember(model, "merges");
-  if (array == nullptr || !array->is_array())
-    throw Bad(path, "model.merges is missing or not an array");
-  if (array->size() > limits::kMerges) {
-    throw Bad(path, fmt::format("model.merges holds {} merges, at most {} are allowed",
-                                array->size(), limits::kMerges));
-  }
-  std::vector<std::pair<std::string, std::string>> merges;
-  merges.reserve(array->size());
-  for (const Json& value : *array) {
-    const std::size_t i = merges.size();
-    if (!value.is_string() && !value.is_array()) {
-      throw Bad(path,
-                fmt::format("merge {} is {}, needs \"a b\" or [\"a\", \"b\"]", i, Show(value)));
+    if (id >= vocab_.size()) vocab_.resize(id + 1);
+    if (!vocab_[id].empty()) {
+      throw Bad(path_, fmt::format("tokens '{}' and '{}' both have id {}", Escape(vocab_[id]),
+                                   Escape(token_), id));
     }
-    if (value.is_array() != array->front().is_array()) {
-      throw Bad(path,
-                fmt::format("merge {} is {}, merge 0 has the other form", i, value.type_name()));
-    }
-    merges.push_back(value.is_string() ? MergeFromText(value.text(), i, path)
-                                       : MergeFromPair(value, i, path));
+    vocab_[id] = token_;
   }
-  return merges;
-}
+  void RefuseId(std::string_view found) const { throw BadId(path_, token_, found); }
 
-std::vector<AddedToken> ReadAddedTokens(const Json& root, std::string_view path,
-                                        std::uint32_t vocab_size) {
-  std::vector<AddedToken> tokens;
-  const Json* array = FindMember(root, "added_tokens");
-  if (array == nullptr) return tokens;
-  if (!array->is_array())
-    throw Bad(path, fmt::format("added_tokens is {}, needs an array", array->type_name()));
-  for (const Json& entry : *array)
-    tokens.push_back(ParseAddedToken(entry, std::nullopt, path, vocab_size));
-  std::ranges::sort(tokens, {}, &AddedToken::id);
-  return tokens;
-}
+  std::vector<std::string> Finish() && {
+    if (n_tokens_ > vocab_size_) {
+      throw Bad(path_, fmt::format(
+                           "model.vocab holds {} tokens but the embedding has {} rows (vocab_size)",
+                           n_tokens_, vocab_size_));
+    }
+    if (!beyond_.empty()) {
+      throw Bad(path_,
+                fmt::format("token '{}' has id {} but the embedding has {} rows (vocab_size)",
+                            Escape(beyond_), beyond_id_, vocab_size_));
+    }
+    return std::move(vocab_);
+  }
 
-// The steps of a component: itself, or the members of its `list` when it is a sequence.
-std::vector<const Json*> Steps(const Json* component, std::string_view list) {
-  std::vector<const Json*> steps;
-  if (component == nullptr) return steps;
-  const Json* members = FindMember(*component, list);
-  if (members == nullptr || !members->is_array()) return {component};
-  for (const Json& step : *members) steps.push_back(&step);
-  return steps;
-}
+ private:
+  std::string_view path_;
+  std::uint32_t vocab_size_;
+  std::size_t n_tokens_ = 0;
+  std::string token_;   // whose id comes next
+  std::string beyond_;  // the first token without a row
+  std::uint64_t beyond_id_ = 0;
+  std::vector<std::string> vocab_;
+};
 
-bool HasType(const Json* step, std::string_view type) {
-  const Json* found = FindMember(*step, "type");
-  return found != nullptr && *found == type;
-}
+// model.merges while they are read: all "a b", or all ["a", "b"].
+class MergeReader {
+ public:
+  explicit MergeReader(std::string_view path) : path_(path) {}
 
-bool HasByteLevel(const Json* component, std::string_view list) {
-  return std::ranges::any_of(Steps(component, list),
-                             [](const Json* step) { return HasType(step, "ByteLevel"); });
-}
+  void OnText(const std::string& text) {
+    if (in_pair_) {
+      parts_.push_back(text);
+      if (parts_.size() > 2) RefusePair();
+      return;
+    }
+    CheckForm(false);
+    const std::size_t space = text.find(' ');
+    if (space == std::string::npos || space == 0 || space + 1 == text.size() ||
+        text.find(' ', space + 1) != std::string::npos) {
+      throw Bad(path_,
+                fmt::format("merge {} '{}' does not have two parts", merges_.size(), Escape(text)));
+    }
+    merges_.Add(std::string_view(text).substr(0, space), std::string_view(text).substr(space + 1));
+  }
+  void OpenPair() {
+    if (in_pair_) RefusePair();
+    CheckForm(true);
+    in_pair_ = true;
+  }
+  void ClosePair() {
+    if (parts_.size() != 2 || parts_[0].empty() || parts_[1].empty()) RefusePair();
+    merges_.Add(parts_[0], parts_[1]);
+    parts_.clear();
+    in_pair_ = false;
+  }
+  void Refuse(std::string_view found) const {
+    if (in_pair_) RefusePair();
+    throw Bad(path_, fmt::format("merge {} is {}, needs \"a b\" or [\"a\", \"b\"]", merges_.size(),
+                                 found));
+  }
 
-// What TemplateProcessing adds around a single text. Only a template of several parts says so.
-void ReadPostProcessor(const Json& root, TokenizerJson& out) {
-  const auto special = [](const Json& part) {
-    const Json* token = FindMember(part, "SpecialToken");
-    const Json* id = token == nullptr ? nullptr : FindMember(*token, "id");
-    return id != nullptr && id->is_string() ? std::optional(id->get<std::string>()) : std::nullopt;
+  MergeTexts Take() { return std::move(merges_); }
+
+ private:
+  [[noreturn]] void RefusePair() const {
+    throw Bad(path_,
+              fmt::format("merge {} is a list that does not have two parts", merges_.size()));
+  }
+  void CheckForm(bool is_pair) {
+    if (merges_.size() == limits::kMerges) {
+      throw Bad(path_, fmt::format("model.merges holds more than {} merges", limits::kMerges));
+    }
+    if (merges_.size() == 0) are_pairs_ = is_pair;
+    if (is_pair != are_pairs_) {
+      throw Bad(path_, fmt::format("merge {} is {}, merge 0 has the other form", merges_.size(),
+                                   is_pair ? "an array" : "a string"));
+    }
+  }
+
+  std::string_view path_;
+  bool are_pairs_ = false, in_pair_ = false;
+  std::vector<std::string> parts_;
+  MergeTexts merges_;
+};
+
+// Follows the outermost members and those of `model`.
+class FileEvents : public JsonEvents {
+ public:
+  FileEvents(std::string_view path, std::uint32_t vocab_size)
+      : path_(path), vocab_(path, vocab_size), merges_(path), tree_(path) {}
+
+  TokenizerJson Finish() && {
+    if (!has_model_) throw Bad(path_, "model is missing or not an object");
+    CheckModel();
+    if (!has_vocab_) throw Bad(path_, "model.vocab is missing or not an object");
+    if (!has_merges_) throw Bad(path_, "model.merges is missing or not an array");
+    out_.vocab = std::move(vocab_).Finish();
+    out_.merges = merges_.Take();
+    std::ranges::sort(out_.added_tokens, {}, &AddedToken::id);
+    out_.byte_fallback = JsonBool(model_, "byte_fallback", path_).value_or(false);
+    out_.fuse_unk = JsonBool(model_, "fuse_unk", path_).value_or(false);
+    out_.ignore_merges = JsonBool(model_, "ignore_merges", path_).value_or(false);
+    out_.unk_token = JsonString(model_, "unk_token", path_).value_or("");
+    if (const Json* const dropout = FindMember(model_, "dropout"); dropout && *dropout != 0)
+      out_.dropout = Show(*dropout);
+    return std::move(out_);
+  }
+
+  void OnStartObject(int depth) override {
+    if (depth == 2 && place_ == Place::kModel) has_model_ = true;
+    if (depth == 3 && place_ == Place::kVocab) {
+      has_vocab_ = true;
+    } else if (place_ == Place::kVocab && depth > 3) {
+      if (has_vocab_) vocab_.RefuseId("an object");
+    } else if (place_ == Place::kMerges && has_merges_) {
+      merges_.Refuse("an object");
+    } else if (IsKept(depth - 1)) {
+      tree_.OpenObject();
+    }
+    depth_ = depth;
+  }
+  void OnKey(const std::string& key, int depth) override {
+    if (depth == 1) {
+      member_ = key;
+      place_ = PlaceOf(key);
+    } else if (depth == 2 && (place_ == Place::kModel || IsInModel())) {
+      place_ = PlaceInModel(key);
+      model_key_ = key;
+    } else if (place_ == Place::kVocab && depth == 3 && has_vocab_) {
+      vocab_.SetToken(key);
+    } else if (IsKept(depth)) {
+      tree_.SetKey(key);
+    }
+  }
+  void OnEndObject(int depth) override { End(depth); }
+  void OnStartArray(int depth) override {
+    if (depth == 1) throw Bad(path_, "is not a JSON object");
+    if (place_ == Place::kMerges) {
+      if (depth == 3) {
+        has_merges_ = true;
+      } else if (has_merges_) {
+        merges_.OpenPair();
+      }
+    } else if (place_ == Place::kVocab) {
+      if (has_vocab_) vocab_.RefuseId("an array");
+    } else if (place_ == Place::kAddedTokens && depth == 2) {
+      in_added_tokens_ = true;
+    } else if (IsKept(depth - 1)) {
+      tree_.OpenArray();
+    }
+    depth_ = depth;
+  }
+  void OnEndArray(int depth) override {
+    if (place_ == Place::kMerges && depth == 4 && has_merges_) merges_.ClosePair();
+    if (depth == 2) in_added_tokens_ = false;
+    End(depth);
+  }
+  void OnString(const std::string& value) override {
+    if (place_ == Place::kMerges && has_merges_) {
+      merges_.OnText(value);
+    } else if (place_ == Place::kVocab && has_vocab_) {
+      vocab_.RefuseId(fmt::format("\"{}\"", Escape(value)));
+    } else {
+      Keep(value);
+    }
+  }
+  void OnUnsigned(std::uint64_t value) override {
+    if (place_ == Place::kVocab && has_vocab_) {
+      vocab_.SetId(value);
+    } else if (place_ == Place::kMerges && has_merges_) {
+      merges_.Refuse(fmt::format("{}", value));
+    } else {
+      Keep(value);
+    }
+  }
+  void OnOther(std::string_view what) override {
+    if (place_ == Place::kVocab && has_vocab_) {
+      vocab_.RefuseId(Escape(what));
+    } else if (place_ == Place::kMerges && has_merges_) {
+      merges_.Refuse(Escape(what));
+    } else if (IsKept(depth_)) {
+      tree_.AddOther(what);
+      FinishTree(depth_);
+    } else if (depth_ == 0) {
+      throw Bad(path_, "is not a JSON object");
+    }
+  }
+
+ private:
+  enum class Place {
+    kSkipped,
+    kModel,  // the value of "model" comes next
+    kVocab,  // in it
+    kMerges,
+    kModelSetting,
+    kModelSkipped,
+    kAddedTokens,
+    kComponent,
   };
-  for (const Json* step : Steps(FindMember(root, "post_processor"), "processors")) {
-    const Json* single = FindMember(*step, "single");
-    if (!HasType(step, "TemplateProcessing") || single == nullptr || !single->is_array()) continue;
-    if (single->size() < 2) continue;
-    out.first_special = special(single->front());
-    out.last_special = special(single->back());
-  }
-}
 
-void CheckModel(const Json& model, std::string_view path) {
-  const Json* type = FindMember(model, "type");
-  if (type != nullptr && *type != "BPE") {
-    throw Unsupported(path, fmt::format("model.type {} is not supported, only BPE", Show(*type)));
+  static Place PlaceOf(std::string_view key) {
+    if (key == "model") return Place::kModel;
+    if (key == "added_tokens") return Place::kAddedTokens;
+    const bool is_component = key == "normalizer" || key == "pre_tokenizer" ||
+                              key == "post_processor" || key == "decoder";
+    return is_component ? Place::kComponent : Place::kSkipped;
   }
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    const Json* affix = FindMember(model, key);
-    if (affix != nullptr && *affix != "") {
-      throw Unsupported(path, fmt::format("model.{} {} is not supported", key, Show(*affix)));
+  static Place PlaceInModel(std::string_view key) {
+    constexpr std::array<std::string_view, 8> kSettings = {
+        "type",          "dropout",       "unk_token",          "fuse_unk",
+        "byte_fallback", "ignore_merges", "end_of_word_suffix", "continuing_subword_prefix"};
+    if (key == "vocab") return Place::kVocab;
+    if (key == "merges") return Place::kMerges;
+    return std::ranges::find(kSettings, key) != kSettings.end() ? Place::kModelSetting
+                                                                : Place::kModelSkipped;
+  }
+  bool IsInModel() const {
+    return place_ == Place::kVocab || place_ == Place::kMerges || place_ == Place::kModelSetting ||
+           place_ == Place::kModelSkipped;
+  }
+
+  // Whether a value in so many objects and arrays belongs to a tree.
+  bool IsKept(int outer_depth) const {
+    switch (place_) {
+      case Place::kComponent:
+        return outer_depth >= 1;
+      case Place::kModelSetting:
+        return outer_depth >= 2;
+      case Place::kAddedTokens:
+        return outer_depth >= (in_added_tokens_ ? 2 : 1);
+      default:
+        return false;
     }
   }
-}
+  void Keep(Json value) {
+    if (depth_ == 0) throw Bad(path_, "is not a JSON object");
+    if (!IsKept(depth_)) return;
+    tree_.Add(std::move(value));
+    FinishTree(depth_);
+  }
+  // An object or array ends whose own depth is `depth`.
+  void End(int depth) {
+    depth_ = depth - 1;
+    if (tree_.is_open()) {
+      tree_.Close();
+      FinishTree(depth_);
+    }
+    if (depth_ == 1 && place_ != Place::kSkipped) place_ = PlaceOf(member_);
+  }
+  // A value has been added, in so many objects and arrays: is its tree done?
+  void FinishTree(int outer_depth) {
+    if (tree_.is_open()) return;
+    Json value = tree_.Take();
+    if (place_ == Place::kModelSetting) {
+      if (!value.is_null()) model_[model_key_] = std::move(value);
+    } else if (place_ == Place::kAddedTokens) {
+      if (outer_depth == 1 && !value.is_null()) {
+        throw Bad(path_, fmt::format("added_tokens is {}, needs an array", value.type_name()));
+      }
+      if (outer_depth == 2) {
+        if (out_.added_tokens.size() == limits::kVocab)
+          throw Bad(path_, fmt::format("more than {} added tokens", limits::kVocab));
+        out_.added_tokens.push_back(ParseAddedToken(value, std::nullopt, path_));
+      }
+    } else {
+      ComponentOf(member_) = ReadSteps(value);
+    }
+  }
+  std::vector<TokenizerStep>& ComponentOf(std::string_view name) {
+    if (name == "normalizer") return out_.normalizer;
+    if (name == "pre_tokenizer") return out_.pre_tokenizer;
+    return name == "decoder" ? out_.decoder : out_.post_processor;
+  }
+
+  void CheckModel() const {
+    const Json* const type = FindMember(model_, "type");
+    if (type != nullptr && *type != "BPE") {
+      throw Unsupported(path_,
+                        fmt::format("model.type {} is not supported, only BPE", Show(*type)));
+    }
+    for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+      const Json* const affix = FindMember(model_, key);
+      if (affix != nullptr && *affix != "")
+        throw Unsupported(path_, fmt::format("model.{} {} is not supported", key, Show(*affix)));
+    }
+  }
+
+  std::string_view path_;
+  VocabReader vocab_;
+  MergeReader merges_;
+  JsonTreeBuilder tree_;
+  Place place_ = Place::kSkipped;
+  int depth_ = 0;
+  std::string member_, model_key_;  // the last keys at depth 1, and at depth 2 of the model
+  bool has_model_ = false, has_vocab_ = false, has_merges_ = false, in_added_tokens_ = false;
+  Json model_ = Json::object();  // its settings
+  TokenizerJson out_;
+};
 
 }  // namespace
+
+void MergeTexts::Add(std::string_view left, std::string_view right) {
+  sizes_.emplace_back(static_cast<std::uint32_t>(left.size()),
+                      static_cast<std::uint32_t>(right.size()));
+  texts_ += left;
+  texts_ += right;
+}
 
 void CheckTokenText(std::string_view text, std::string_view path) {
   if (text.empty()) throw Bad(path, "a token has no text");
@@ -164,33 +369,29 @@ void CheckTokenText(std::string_view text, std::string_view path) {
   }
 }
 
-std::uint32_t ParseTokenId(const Json& value, std::string_view token, std::string_view path,
-                           std::uint32_t vocab_size) {
-  if (!value.is_number_unsigned()) {
-    throw Bad(path, fmt::format("token '{}' has id {}, needs a whole number", Escape(token),
-                                Show(value)));
-  }
-  if (value.get<std::uint64_t>() >= vocab_size) {
-    throw Bad(path, fmt::format("token '{}' has id {} but the embedding has {} rows (vocab_size)",
-                                Escape(token), Show(value), vocab_size));
+std::uint32_t ParseAddedId(const Json& value, std::string_view token, std::string_view path) {
+  if (!value.is_number_unsigned()) throw BadId(path, token, Show(value));
+  if (value.get<std::uint64_t>() >= limits::kVocab) {
+    throw Bad(path, fmt::format("token '{}' has id {}, ids below {} are possible", Escape(token),
+                                Show(value), limits::kVocab));
   }
   return value.get<std::uint32_t>();
 }
 
 AddedToken ParseAddedToken(const Json& entry, std::optional<std::uint32_t> id,
-                           std::string_view path, std::uint32_t vocab_size) {
-  const Json* content = FindMember(entry, "content");
+                           std::string_view path) {
+  const Json* const content = FindMember(entry, "content");
   if (content == nullptr || !content->is_string()) {
     throw Bad(path, fmt::format("added token {} has no content", Show(entry)));
   }
   AddedToken token;
-  token.content = content->get<std::string>();
+  token.content = content->text();
   CheckTokenText(token.content, path);
   const Json* const own_id = entry.find("id");
-  token.id = ParseTokenId(id                  ? Json(*id)
+  token.id = ParseAddedId(id                  ? Json(*id)
                           : own_id != nullptr ? *own_id
                                               : Json(),
-                          token.content, path, vocab_size);
+                          token.content, path);
   token.special = JsonBool(entry, "special", path).value_or(false);
   token.lstrip = JsonBool(entry, "lstrip", path).value_or(false);
   token.rstrip = JsonBool(entry, "rstrip", path).value_or(false);
@@ -201,40 +402,25 @@ AddedToken ParseAddedToken(const Json& entry, std::optional<std::uint32_t> id,
 
 TokenizerJson ParseTokenizerJson(std::string_view text, std::string_view path,
                                  std::uint32_t vocab_size) {
-  const Json root = ParseJson(text, path);
-  const Json* model = FindMember(root, "model");
-  if (model == nullptr || !model->is_object()) throw Bad(path, "model is missing or not an object");
-  CheckModel(*model, path);
-  TokenizerJson out;
-  out.vocab = ReadVocab(*model, path, vocab_size);
-  out.merges = ReadMerges(*model, path);
-  out.added_tokens = ReadAddedTokens(root, path, vocab_size);
-  out.byte_fallback = JsonBool(*model, "byte_fallback", path).value_or(false);
-  const Json* pre_tokenizer = FindMember(root, "pre_tokenizer");
-  out.byte_level = HasByteLevel(FindMember(root, "decoder"), "decoders") ||
-                   HasByteLevel(pre_tokenizer, "pretokenizers");
-  if (pre_tokenizer != nullptr) out.pre_tokenizer = *pre_tokenizer;
-  out.encoding = ReadEncodingRules(root, path);
-  ReadPostProcessor(root, out);
-  return out;
+  FileEvents events(path, vocab_size);
+  ParseJsonEvents(text, path, limits::kJsonDepth, events);
+  return std::move(events).Finish();
 }
 
-PreTokenizer RecognizePreTokenizer(const Json& pre_tokenizer, std::string_view path,
-                                   std::uint32_t vocab_size) {
+PreTokenizer RecognizePreTokenizer(const std::vector<TokenizerStep>& pre_tokenizer,
+                                   std::string_view path, std::uint32_t vocab_size) {
   const auto refuse = [&](const std::string& pattern) {
     return Unsupported(path,
                        fmt::format("pre_tokenizer is not one that phiq knows: {} (SHA-256 {})",
                                    Escape(pattern), Sha256Hex(pattern)));
   };
   std::vector<std::string> patterns;
-  for (const Json* step :
-       Steps(pre_tokenizer.is_null() ? nullptr : &pre_tokenizer, "pretokenizers")) {
-    if (HasType(step, "ByteLevel")) continue;
-    const Json* pattern = FindMember(*step, "pattern");
-    const Json* regex = pattern == nullptr ? nullptr : FindMember(*pattern, "Regex");
-    if (!HasType(step, "Split") || regex == nullptr || !regex->is_string())
-      throw refuse(step->dump());
-    patterns.push_back(regex->get<std::string>());
+  for (const TokenizerStep& step : pre_tokenizer) {
+    if (step.As<TokenizerStep::ByteLevel>() != nullptr) continue;
+    const auto* const split = step.As<TokenizerStep::Split>();
+    if (split == nullptr || !split->is_expression) throw refuse(step.shown);
+    patterns.push_back(split->pattern);
+    if (patterns.size() > 1) throw refuse(step.shown);
   }
   if (patterns.empty()) {  // some exports leave the expression out; each vocabulary belongs to one
     if (vocab_size == 100'352) return PreTokenizer::kCl100k;
@@ -244,7 +430,6 @@ PreTokenizer RecognizePreTokenizer(const Json& pre_tokenizer, std::string_view p
   const auto has = [&](std::string_view part) {
     return patterns.front().find(part) != std::string::npos;
   };
-  if (patterns.size() > 1) throw refuse(pre_tokenizer.dump());
   if (has("\\p{Lu}") && has("\\p{Lt}")) return PreTokenizer::kO200k;
   if (has("\\p{N}{1,3}") && has("\\p{L}+") && !has("\\p{Lu}")) return PreTokenizer::kCl100k;
   throw refuse(patterns.front());

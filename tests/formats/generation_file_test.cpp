@@ -56,7 +56,7 @@ class GenerationFile : public ::testing::Test {
 
 TEST_F(GenerationFile, IsTheCheckpointsWhenItNamesEveryEnd) {
   for (const std::string text :
-       {R"({"eos_token_id": [2055, 2049, 2048]})", "\n {\"eos_token_id\":2055,\n \"x\" : 1e-05 }\n",
+       {R"({"eos_token_id": [2055, 2049, 2048]})", "\n {\"eos_token_id\":[2055,2048],\n \"x\" : 1e-05 }\n",
         R"({"top_k":7,"eos_token_id":[2048,2055],"do_sample":true})"}) {
     EXPECT_EQ(Make(text), text);
     EXPECT_THAT(plan_.decisions, IsEmpty());

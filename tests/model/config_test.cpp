@@ -100,6 +100,18 @@ TEST(ModelConfig, FillsInWhatMayBeAbsent) {
   EXPECT_FALSE(config.eos_token_id.has_value());
 }
 
+// No text needs it.
+TEST(ModelConfig, LeavesOutAPaddingIdThatCannotBe) {
+  for (const nlohmann::json& value : std::vector<nlohmann::json>{-1, 2112, "x"}) {
+    const SideFiles files("phi35-tiny");
+    files.Edit("config.json", [&](nlohmann::json& json) { json["pad_token_id"] = value; });
+    WarningList warnings;
+    EXPECT_EQ(ReadModelConfig(files.Folder(), warnings.fn()).pad_token_id, std::nullopt);
+    ASSERT_EQ(warnings.texts().size(), 1U);
+    EXPECT_THAT(warnings.texts()[0], ::testing::HasSubstr("'pad_token_id' is " + value.dump()));
+  }
+}
+
 TEST(ModelConfig, TakesTransformersDefaultOfTheOriginalContext) {
   nlohmann::json changes = {{"original_max_position_embeddings", "(remove)"},
                             {"max_position_embeddings", 131072}};
@@ -144,7 +156,6 @@ TEST(ModelConfig, NamesKeyValueAndRangeOfABadNumber) {
       {"max_position_embeddings", 1, "'max_position_embeddings' is 1"},
       {"tie_word_embeddings", "yes", "'tie_word_embeddings' is \"yes\""},
       {"eos_token_id", 2112, "'eos_token_id' is 2112, needs a whole number from 0 to 2111"},
-      {"pad_token_id", -1, "'pad_token_id' is -1"},
       {"rope_scaling", "longrope", "'rope_scaling' is \"longrope\", needs an object"},
   };
   for (const Case& c : cases) {

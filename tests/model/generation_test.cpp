@@ -7,6 +7,7 @@ namespace phiq::testing {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 
@@ -77,7 +78,9 @@ TEST_F(Generation, LetsGenerationConfigWin) {
   });
   const GenerationConfig config = Read();
   EXPECT_EQ(config.bos_token_id, 7U);
-  EXPECT_THAT(config.eos_token_ids, ElementsAre(2055, 8));
+  EXPECT_THAT(config.eos_token_ids, ElementsAre(2055, 8, 4, 5));
+  EXPECT_THAT(config.added_eos, ElementsAre(Pair(4, HasSubstr("config.json stops there")),
+                                            Pair(5, HasSubstr("config.json stops there"))));
   EXPECT_EQ(config.pad_token_id, 9U);
   EXPECT_TRUE(config.do_sample);
   EXPECT_EQ(config.temperature, 0.5);
@@ -103,7 +106,7 @@ TEST_F(Generation, NeedsNoGenerationConfig) {
   const GenerationConfig config = Read();
   // config.json says 2048 alone; turns of the chat template end with <|end|>.
   EXPECT_THAT(config.eos_token_ids, ElementsAre(2048, 2055));
-  EXPECT_THAT(config.added_eos, ElementsAre(Pair(2055, "<|end|>")));
+  EXPECT_THAT(config.added_eos, ElementsAre(Pair(2055, HasSubstr("<|end|> ends a turn"))));
   EXPECT_EQ(config.bos_token_id, 1U);
   EXPECT_EQ(config.pad_token_id, 2048U);
 }
@@ -124,7 +127,7 @@ TEST_F(Generation, AddsTheTurnEndThatPhi4LeavesOut) {
   });
   const GenerationConfig config = Read();
   EXPECT_THAT(config.eos_token_ids, ElementsAre(2048, 2055));
-  EXPECT_THAT(config.added_eos, ElementsAre(Pair(2055, "<|im_end|>")));
+  EXPECT_THAT(config.added_eos, ElementsAre(Pair(2055, HasSubstr("<|im_end|> ends a turn"))));
 }
 
 TEST_F(Generation, AddsNoTurnEndThatTheChatTemplateDoesNotUse) {
@@ -188,11 +191,17 @@ TEST_F(Generation, RefusesIdsOutsideOfTheVocabulary) {
       Refusal(),
       "generation_config.json: 'eos_token_id' is [2055,2112], allowed are token ids below 2112");
   EditGeneration([](nlohmann::json& json) { json["eos_token_id"] = {2055, 2111}; });
-  EXPECT_THAT(Read().eos_token_ids, ElementsAre(2055, 2111));
-  EditGeneration([](nlohmann::json& json) { json["pad_token_id"] = 4294967296 + 5; });
-  EXPECT_EQ(
-      Refusal(),
-      "generation_config.json: 'pad_token_id' is 4294967301, allowed are token ids below 2112");
+  EXPECT_THAT(Read().eos_token_ids, ElementsAre(2055, 2111, 2048));
+}
+
+// No text needs it.
+TEST_F(Generation, LeavesOutAPaddingIdThatCannotBe) {
+  for (const nlohmann::json& value : std::vector<nlohmann::json>{-1, 2112, 4294967296 + 5, "x"}) {
+    EditGeneration([&](nlohmann::json& json) { json["pad_token_id"] = value; });
+    EXPECT_EQ(Read().pad_token_id, 2048U);  // config.json's
+  }
+  EditConfig([](nlohmann::json& json) { json["pad_token_id"] = -1; });
+  EXPECT_EQ(Read().pad_token_id, 2055U);  // the first end of text
 }
 
 TEST_F(Generation, RefusesIdsThatAreNone) {

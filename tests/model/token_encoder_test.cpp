@@ -72,7 +72,7 @@ std::string RandomText(std::mt19937& rng, std::size_t n) {
 
 // Byte-pair encoding as it is told: look for the best pair, join it, begin again.
 std::vector<std::uint32_t> MergeSlowly(std::vector<std::uint32_t> word,
-                                       const std::vector<BpeMerger::Merge>& merges) {
+                                       const std::vector<Merge>& merges) {
   for (;;) {
     std::size_t best = merges.size(), at = 0;
     for (std::size_t i = 0; i + 1 < word.size(); ++i) {
@@ -89,7 +89,7 @@ std::vector<std::uint32_t> MergeSlowly(std::vector<std::uint32_t> word,
 }
 
 TEST(BpeMerger, JoinsTheBestPairFirstAndTheLeftmostAmongEquals) {
-  const BpeMerger merger(std::vector<BpeMerger::Merge>{{1, 2, 12}, {1, 1, 11}, {11, 2, 112}});
+  const BpeMerger merger(std::vector<Merge>{{1, 2, 12}, {1, 1, 11}, {11, 2, 112}});
   const auto merged = [&](std::vector<std::uint32_t> word) {
     merger.Apply(word);
     return word;
@@ -105,7 +105,7 @@ TEST(BpeMerger, AgreesWithTheTextbook) {
   std::mt19937 rng(1);
   for (int round = 0; round < 300; ++round) {
     // Random merges over few tokens, so that they cross each other in many ways.
-    std::vector<BpeMerger::Merge> merges;
+    std::vector<Merge> merges;
     std::map<std::pair<std::uint32_t, std::uint32_t>, bool> seen;
     for (std::uint32_t i = 0; i < 30; ++i) {
       const std::uint32_t left = Draw(rng, 3 + i / 2), right = Draw(rng, 3 + i / 2);
@@ -305,9 +305,11 @@ TEST(TokenEncoder, RefusesStepsThatItDoesNotDo) {
   refuse("phi35-tiny",
          "normalizer {\"content\":\"\u2581\",\"pattern\":{\"Regex\":\" \"},\"type\":\"Replace\"}",
          set("/normalizer/normalizers/1/pattern", {{"Regex", " "}}));
-  refuse("phi35-tiny", "pre_tokenizer {\"prepend_scheme\":\"first\",\"type\":\"Metaspace\"}",
-         set("/pre_tokenizer", {{"type", "Metaspace"}, {"prepend_scheme", "first"}}));
-  refuse("phi4mini-tiny", "model.dropout 0.1", set("/model/dropout", 0.1));
+  refuse("phi35-tiny", "pre_tokenizer {\"type\":\"Whitespace\"}",
+         set("/pre_tokenizer", {{"type", "Whitespace"}}));
+  refuse("phi35-tiny", "pre_tokenizer {\"prepend_scheme\":\"last\",\"type\":\"Metaspace\"}",
+         set("/pre_tokenizer", {{"type", "Metaspace"}, {"prepend_scheme", "last"}}));
+  ExpectNoEncoder("phi4mini-tiny", "model.dropout 0.1", set("/model/dropout", 0.1));
   refuse("phi4mini-tiny",
          "pre_tokenizer {\"add_prefix_space\":true,\"trim_offsets\":true,\"type\":\"ByteLevel\","
          "\"use_regex\":false}",
@@ -338,16 +340,61 @@ TEST(TokenEncoder, SplitsByTheKnownExpressionWhereTheFileHasNone) {
   EXPECT_EQ(TokenEncoder(tokenizer, 200064).Encode(text), whole.Encode(text));
 }
 
-TEST(TokenEncoder, NeedsATokenForEachByte) {
-  // Texts stay tokens, so that the merges stand.
+// A vocabulary that lacks a byte does for every text that does not need it.
+TEST(TokenEncoder, NeedsATokenForEachByteOfTheText) {
   Tokenizer tokenizer = Read(SideFiles("phi4mini-tiny"));
   tokenizer.vocab.at(188) = "gone";  // NUL
-  ExpectError(ErrorCode::kUnsupported, "the tokenizer has no token '\u0100'",
-              [&] { TokenEncoder(tokenizer, kRows); });
+  const TokenEncoder letters(tokenizer, kRows);
+  EXPECT_FALSE(letters.Encode("a text without it").empty());
+  ExpectError(ErrorCode::kUnsupported, "the tokenizer has no token '\u0100', which the text needs",
+              [&] { letters.Encode(std::string("a\0b", 3)); });
   tokenizer = Read(SideFiles("phi35-tiny"));
-  tokenizer.vocab.at(3 + 0x41) = "gone";
-  ExpectError(ErrorCode::kUnsupported, "the tokenizer has no token '<0x41>'",
-              [&] { TokenEncoder(tokenizer, kRows); });
+  tokenizer.vocab.at(3 + 0xF0) = "gone";
+  const TokenEncoder bytes(tokenizer, kRows);
+  EXPECT_FALSE(bytes.Encode("plain").empty());
+  ExpectError(ErrorCode::kUnsupported, "the tokenizer has no token '<0xF0>'",
+              [&] { bytes.Encode("\U0001F600"); });
+}
+
+// Ids from the tokenizers library 0.23.3.
+TEST(TokenEncoder, MarksSpacesAsMetaspaceDoes) {
+  const auto encoder = [](const char* scheme, bool split) {
+    return Edited("phi35-tiny", [&](nlohmann::json& json) {
+      json["normalizer"] = nullptr;
+      json["pre_tokenizer"] = {{"type", "Metaspace"},
+                               {"replacement", "\u2581"},
+                               {"prepend_scheme", scheme},
+                               {"split", split}};
+    });
+  };
+  for (const bool split : {false, true}) {
+    const TokenEncoder first = encoder("first", split);
+    EXPECT_THAT(first.Encode("Hello world"), ElementsAre(416, 580, 1995, 1175));
+    EXPECT_THAT(first.Encode(" a"), ElementsAre(262));  // it begins with a mark already
+    EXPECT_THAT(first.Encode("a<|end|>b c"), ElementsAre(262, 2055, 2010, 282));
+    EXPECT_THAT(first.Encode("<|end|>a"), ElementsAre(2055, 1994));
+    EXPECT_THAT(first.Encode("  two"), ElementsAre(1990, 692));
+    EXPECT_THAT(first.Encode("\n<|user|> x"), ElementsAre(1990, 13, 2058, 2040));
+    const TokenEncoder always = encoder("always", split);
+    EXPECT_THAT(always.Encode("a<|end|>b c"), ElementsAre(262, 2055, 273, 282));
+    EXPECT_THAT(always.Encode("<|end|>a"), ElementsAre(2055, 262));
+    EXPECT_THAT(always.Encode("  two"), ElementsAre(1990, 692));
+    EXPECT_THAT(always.Encode(""), IsEmpty());
+    const TokenEncoder never = encoder("never", split);
+    EXPECT_THAT(never.Encode("Hello world"), ElementsAre(2029, 580, 1995, 1175));
+    EXPECT_THAT(never.Encode("a b<|end|> c"), ElementsAre(1994, 273, 2055, 2008));
+  }
+}
+
+TEST(AddedTokenSplitter, ReadsARunOfWhiteSpaceOnce) {
+  // Quadratic time would take minutes.
+  const AddedTokenSplitter splitter({{.id = 1, .content = "\t", .rstrip = true}});
+  const std::string tabs(1'000'000, '\t');
+  std::size_t n_tokens = 0;
+  splitter.Split(
+      tabs + "x", [](std::string_view stretch) { EXPECT_EQ(stretch, "x"); },
+      [&](std::uint32_t) { ++n_tokens; });
+  EXPECT_EQ(n_tokens, tabs.size());
 }
 
 TEST(TokenEncoder, RefusesFactsThatDoNotFit) {
@@ -355,18 +402,12 @@ TEST(TokenEncoder, RefusesFactsThatDoNotFit) {
   ExpectError(ErrorCode::kBadData, "has id 2047 but the embedding has 2047 rows", [&] {
     Tokenizer without_added = tokenizer;
     without_added.added_tokens.clear();
-    without_added.added_tokens_decoder.clear();
-    without_added.added_tokens_file.clear();
     TokenEncoder(without_added, 2047);
   });
-  ExpectError(ErrorCode::kBadData,
-              "added token '<|tag|>' has id 2059 but the embedding has 2059 rows",
-              [&] { TokenEncoder(tokenizer, 2059); });
-  tokenizer.merges.emplace_back("th", "?!?!");
-  ExpectError(ErrorCode::kBadData,
-              "merge 1792 'th ?!?!' needs token '?!?!', which the vocabulary lacks",
-              [&] { TokenEncoder(tokenizer, kRows); });
-  tokenizer.merges.pop_back();
+  const TokenEncoder without_last_row(tokenizer, 2059);
+  EXPECT_EQ(without_last_row.Encode("<|system|>").size(), 1U);
+  ExpectError(ErrorCode::kBadData, "the text holds token 2059, but the embedding has 2059 rows",
+              [&] { without_last_row.Encode("<|tag|>"); });
   tokenizer.added_tokens.push_back({.id = 2060, .content = std::string(257, 'x')});
   ExpectError(ErrorCode::kUnsupported, "has 257 bytes, at most 256 can be encoded",
               [&] { TokenEncoder(tokenizer, kRows); });

@@ -33,10 +33,10 @@ TEST(Tokenizer, ReadsSentencePiece) {
   EXPECT_EQ(tokenizer.pieces[3].type, PieceType::kByte);
   EXPECT_EQ(tokenizer.vocab.size(), 2048U);
   EXPECT_EQ(tokenizer.merges.size(), 2515U);
-  EXPECT_EQ(tokenizer.merges[0], std::make_pair(std::string("t"), std::string("h")));
-  ASSERT_EQ(tokenizer.added_tokens_file.size(), 11U);
-  EXPECT_EQ(tokenizer.added_tokens_file[7], std::make_pair(2055U, std::string("<|end|>")));
-  ASSERT_EQ(tokenizer.added_tokens_decoder.size(), 14U);
+  EXPECT_EQ(tokenizer.vocab[tokenizer.merges[0].left], "t");
+  EXPECT_EQ(tokenizer.vocab[tokenizer.merges[0].right], "h");
+  EXPECT_EQ(tokenizer.vocab[tokenizer.merges[0].result], "th");
+  EXPECT_TRUE(tokenizer.overruled_tokens.empty());
   ASSERT_EQ(tokenizer.added_tokens.size(), 14U);
   EXPECT_EQ(tokenizer.added_tokens[2].content, "</s>");
   EXPECT_FALSE(tokenizer.added_tokens[2].special);
@@ -151,8 +151,10 @@ TEST(Tokenizer, RefusesBadIds) {
   refuse("token '!' has id 2112 but the embedding has 2112 rows", set("!", 2112));
   refuse("token '!' has id 2147483648 but", set("!", 2147483648U));
   refuse("token 'x\\x1b' has id -1", set("x\x1b", -1));
-  refuse("token '<|endoftext|>' has id 2112 but",
+  refuse("token '<|endoftext|>' has id 2048, but also id 2112",
          [](nlohmann::json& json) { json["added_tokens"][0]["id"] = 2112; });
+  refuse("token '<|endoftext|>' has id 1048576, ids below 1048576 are possible",
+         [](nlohmann::json& json) { json["added_tokens"][0]["id"] = 1048576; });
   refuse("token '<|endoftext|>' has id 2048, but also id 2100", set("<|endoftext|>", 2100));
   refuse("token '<|endoftext|>' has id 2048, which is also 'another'", set("another", 2048));
 }
@@ -201,7 +203,7 @@ TEST(Tokenizer, RefusesBadMerges) {
   refuse("merge 1792 't h e' does not have two parts", "t h e");
   refuse("merge 1792 needs token '\xC3\xBF\xC3\xBF\xC3\xBF'", "\xC3\xBF\xC3\xBF\xC3\xBF h");
   refuse("merge 1792 't h' is a duplicate", "t h");
-  refuse("merge 1792 is array, merge 0 has the other form", {"t", "h"});
+  refuse("merge 1792 is an array, merge 0 has the other form", {"t", "h"});
   refuse("merge 1792 is 7, needs", 7);
 }
 
@@ -217,9 +219,6 @@ TEST(Tokenizer, LimitsTokenLength) {
 }
 
 TEST(Tokenizer, RefusesFilesThatDisagree) {
-  ExpectRefused("phi35-tiny", "added_tokens.json", ErrorCode::kBadData,
-                "added_tokens.json: token '<|end|>' has id 2100, but also id 2055",
-                [](nlohmann::json& json) { json["<|end|>"] = 2100; });
   ExpectRefused(
       "phi35-tiny", "tokenizer.json", ErrorCode::kBadData,
       "tokenizer.model: holds 2048 pieces, but tokenizer.json has token 'new' with id 2100",
@@ -228,6 +227,137 @@ TEST(Tokenizer, RefusesFilesThatDisagree) {
                 "has the key 'x', needs an id", [](nlohmann::json& json) {
                   json["added_tokens_decoder"]["x"] = {{"content", "y"}};
                 });
+}
+
+// transformers does not read it where another file names added tokens.
+TEST(Tokenizer, LeavesAnOldAddedTokensJsonAside) {
+  const SideFiles files("phi35-tiny");
+  const std::vector<AddedToken> before = Read(files).added_tokens;
+  files.Edit("added_tokens.json", [](nlohmann::json& json) {
+    json["<|end|>"] = 2100;
+    json["<|old|>"] = 2055;
+  });
+  WarningList warnings;
+  EXPECT_EQ(Read(files, kRows, warnings.fn()).added_tokens, before);
+  ASSERT_EQ(warnings.texts().size(), 1U);
+  EXPECT_THAT(warnings.texts()[0], ::testing::HasSubstr("added_tokens.json: is not used: 2 of its "
+                                                        "tokens ('<|end|>' first) are not what "
+                                                        "tokenizer_config.json says"));
+}
+
+TEST(Tokenizer, TakesFlagsOfTheConfigurationOverThoseOfTokenizerJson) {
+  const SideFiles files("phi35-tiny");
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) {
+    json["added_tokens_decoder"]["2055"]["rstrip"] = false;
+    json["added_tokens_decoder"].erase("2048");
+  });
+  const Tokenizer tokenizer = Read(files);
+  ASSERT_EQ(tokenizer.added_tokens.size(), 14U);  // 2048 is in tokenizer.json
+  const auto end = std::ranges::find(tokenizer.added_tokens, 2055U, &AddedToken::id);
+  EXPECT_FALSE(end->rstrip);
+  ASSERT_EQ(tokenizer.overruled_tokens.size(), 1U);
+  EXPECT_EQ(tokenizer.overruled_tokens[0].content, "<|end|>");
+  EXPECT_TRUE(tokenizer.overruled_tokens[0].rstrip);
+}
+
+TEST(Tokenizer, KeepsAddedTokensThatHaveNoRowWithAWarning) {
+  const SideFiles files("phi4mini-tiny");
+  WarningList warnings;
+  EXPECT_EQ(Read(files, 2058, warnings.fn()).added_tokens.back().id, 2059U);
+  ASSERT_EQ(warnings.texts().size(), 1U);
+  EXPECT_THAT(warnings.texts()[0],
+              ::testing::HasSubstr("' has id 2058, and 1 more beyond, but the embedding has 2058 "
+                                   "rows: the model cannot be given it"));
+}
+
+TEST(Tokenizer, ReadsStepsOfEveryKind) {
+  const SideFiles files("phi35-tiny");
+  files.Edit("tokenizer.json", [](nlohmann::json& json) {
+    json["pre_tokenizer"] = {{"type", "Metaspace"}, {"prepend_scheme", "first"}, {"split", false}};
+  });
+  const Tokenizer tokenizer = Read(files);
+  ASSERT_EQ(tokenizer.normalizer.size(), 2U);
+  EXPECT_EQ(tokenizer.normalizer[0].As<TokenizerStep::Prepend>()->text, "\u2581");
+  EXPECT_EQ(tokenizer.normalizer[1].As<TokenizerStep::Replace>()->pattern, " ");
+  EXPECT_FALSE(tokenizer.normalizer[1].As<TokenizerStep::Replace>()->is_expression);
+  ASSERT_EQ(tokenizer.pre_tokenization.size(), 1U);
+  const auto* metaspace = tokenizer.pre_tokenization[0].As<TokenizerStep::Metaspace>();
+  EXPECT_EQ(metaspace->replacement, "\u2581");
+  EXPECT_EQ(metaspace->prepend, TokenizerStep::Metaspace::Prepend::kFirst);
+  EXPECT_FALSE(metaspace->split);
+  EXPECT_EQ(tokenizer.pre_tokenization[0].shown,
+            R"({"prepend_scheme":"first","split":false,"type":"Metaspace"})");
+  ASSERT_EQ(tokenizer.decoder.size(), 4U);
+  EXPECT_EQ(tokenizer.decoder[3].As<TokenizerStep::Strip>()->start, 1U);
+  EXPECT_TRUE(tokenizer.byte_fallback);
+  EXPECT_TRUE(tokenizer.fuse_unk);
+  EXPECT_EQ(tokenizer.unk_token, "<unk>");
+}
+
+// Members in any order: merges may come before the vocabulary, and model last.
+TEST(Tokenizer, ReadsMembersInAnyOrder) {
+  const SideFiles files("phi4mini-tiny");
+  const Tokenizer before = Read(files);
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  const nlohmann::json old = files.Json("tokenizer.json");
+  for (const char* key : {"decoder", "x", "added_tokens", "pre_tokenizer"}) {
+    if (old.contains(key)) json[key] = old[key];
+  }
+  for (const char* key : {"merges", "unknown", "type", "vocab"}) {
+    if (old["model"].contains(key)) json["model"][key] = old["model"][key];
+  }
+  json["model"]["unknown"] = {{"vocab", {{"a", 0}}}, {"merges", {{{"a", "b"}}, nullptr}}};
+  json["vocab"] = {{"b", 1}};
+  files.WriteText("tokenizer.json", json.dump());
+  const Tokenizer after = Read(files);
+  EXPECT_EQ(after.vocab, before.vocab);
+  EXPECT_EQ(after.merges, before.merges);
+  EXPECT_EQ(after.added_tokens, before.added_tokens);
+  EXPECT_EQ(after.pre_tokenizer, before.pre_tokenizer);
+}
+
+TEST(Tokenizer, RefusesOtherThingsInPlaceOfVocabularyAndMerges) {
+  const auto refuse = [](ErrorCode code, const char* message, const char* pointer,
+                         const char* value) {
+    SCOPED_TRACE(value);
+    ExpectRefused("phi4mini-tiny", "tokenizer.json", code, message, [&](nlohmann::json& json) {
+      json[nlohmann::json::json_pointer(pointer)] = nlohmann::json::parse(value);
+    });
+  };
+  const auto bad = [&](const char* message, const char* pointer, const char* value) {
+    refuse(ErrorCode::kBadData, message, pointer, value);
+  };
+  bad("model is missing or not an object", "/model", "[1, {\"vocab\": {}}]");
+  bad("model.vocab is missing or not an object", "/model/vocab", R"([["a", 0], {"b": 1}])");
+  refuse(ErrorCode::kUnsupported, "model.type \"Unigram\" is not supported, only BPE", "/model",
+         R"({"type": "Unigram", "vocab": [["a", -0.5]]})");
+  bad("model.merges is missing or not an array", "/model/merges", R"({"a": ["b"]})");
+  bad("token '!' has id an object, needs a whole number", "/model/vocab/!", R"({"id": 1})");
+  bad("token '!' has id an array, needs a whole number", "/model/vocab/!", "[1]");
+  bad("merge 1 is an object, needs", "/model/merges", R"(["t h", {"a": 1}])");
+  for (const char* merge :
+       {R"(["t"])", R"(["t", "h", "e"])", R"(["t", ""])", R"(["t", ["h"]])", R"(["t", 5])"}) {
+    bad("merge 0 is a list that does not have two parts", "/model/merges",
+        ("[" + std::string(merge) + "]").c_str());
+  }
+  bad("added_tokens is object, needs an array", "/added_tokens", R"({"a": [{"b": [1]}]})");
+  bad("added token \"x\" has no content", "/added_tokens", R"(["x"])");
+}
+
+// Git LFS pointers, pages of a login, and nothing.
+TEST(SideFile, IsRefusedByNameWhenItWasNotDownloaded) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+                           "added_tokens.json", "special_tokens_map.json"}) {
+    const SideFiles files("phi35-tiny");
+    const auto refuse = [&](const std::string& text, const std::string& message) {
+      files.WriteText(name, text);
+      ExpectError(ErrorCode::kBadData, std::string(name) + ": " + message, [&] { Read(files); });
+    };
+    refuse("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
+           "is a Git LFS pointer: the file itself was not downloaded (run `git lfs pull`");
+    refuse("\n<!DOCTYPE html><html></html>", "is an HTML page (download this file again)");
+    refuse(" \n", "is empty (download this file again)");
+  }
 }
 
 TEST(Tokenizer, TakesSpecialIdsFromTheFirstFileThatNamesThem) {
@@ -250,20 +380,35 @@ TEST(Tokenizer, TakesSpecialIdsFromTheFirstFileThatNamesThem) {
               [&] { Read(files); });
 }
 
+// No text needs it.
+TEST(Tokenizer, LeavesOutAPaddingTokenThatIsNone) {
+  const SideFiles files("phi35-tiny");
+  files.Remove("special_tokens_map.json");
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json["pad_token"] = "[PAD]"; });
+  WarningList warnings;
+  EXPECT_FALSE(Read(files, kRows, warnings.fn()).pad_id.has_value());
+  ASSERT_EQ(warnings.texts().size(), 1U);
+  EXPECT_THAT(warnings.texts()[0],
+              ::testing::HasSubstr("tokenizer_config.json: 'pad_token' is \"[PAD]\", which no "
+                                   "tokenizer file has as a token; it is left out"));
+}
+
 TEST(Tokenizer, TakesAddBosFromThePostProcessorUnlessTheConfigurationSays) {
   const SideFiles files("phi35-tiny");
   files.Edit("tokenizer_config.json", [](nlohmann::json& json) {
     json.erase("add_bos_token");
     json.erase("add_eos_token");
   });
-  EXPECT_FALSE(Read(files).add_bos.has_value());
+  // A template without special tokens answers the question.
+  EXPECT_EQ(Read(files).add_bos, false);
+  EXPECT_EQ(Read(files).add_eos, false);
   files.Edit("tokenizer.json", [](nlohmann::json& json) {
     nlohmann::json& single = json["post_processor"]["single"];
     const nlohmann::json bos = {{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}};
     single.insert(single.begin(), bos);
   });
   EXPECT_EQ(Read(files).add_bos, true);
-  EXPECT_FALSE(Read(files).add_eos.has_value());
+  EXPECT_EQ(Read(files).add_eos, false);
   files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json["add_bos_token"] = false; });
   EXPECT_EQ(Read(files).add_bos, false);
 }
@@ -286,6 +431,55 @@ TEST(ChatTemplate, ComesFromTheFirstFileThatHasOne) {
   files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json.erase("chat_template"); });
   files.Write("chat_template.json", {{"chat_template", "json"}});
   EXPECT_EQ(Read(files).chat_template, "json");
+}
+
+// As Jinja reads them; a runtime that does not would put them into every prompt.
+TEST(ChatTemplate, HasLineEndsAsJinjaReadsThem) {
+  const SideFiles files("phi35-tiny");
+  files.WriteText("chat_template.jinja", "a\r\nb\rc\n\r\n");
+  EXPECT_EQ(Read(files).chat_template, "a\nb\nc\n\n");
+  files.Remove("chat_template.jinja");
+  files.Edit("tokenizer_config.json",
+             [](nlohmann::json& json) { json["chat_template"] = "a\r\nb\r"; });
+  EXPECT_EQ(Read(files).chat_template, "a\nb\n");
+}
+
+TEST(ChatTemplate, HasOthersInAFolderOfTheirOwn) {
+  const SideFiles files("phi35-tiny");
+  std::filesystem::create_directory(files.path("additional_chat_templates"));
+  files.WriteText("additional_chat_templates/tool_use.jinja", "tools");
+  files.WriteText("additional_chat_templates/README.md", "no template");
+  files.WriteText("chat_template.jinja", "main");
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) { json.erase("chat_template"); });
+  Tokenizer tokenizer = Read(files);
+  EXPECT_EQ(tokenizer.chat_template, "main");
+  ASSERT_EQ(tokenizer.named_chat_templates.size(), 1U);
+  EXPECT_EQ(tokenizer.named_chat_templates[0],
+            std::make_pair(std::string("tool_use"), std::string("tools")));
+  files.Remove("chat_template.jinja");
+  WarningList warnings;
+  EXPECT_EQ(Read(files, kRows, warnings.fn()).chat_template, "");
+  ASSERT_EQ(warnings.texts().size(), 1U);
+  EXPECT_THAT(warnings.texts()[0],
+              ::testing::HasSubstr("none of 1 chat templates is named 'default'"));
+}
+
+TEST(ChatTemplate, ReadsManyNamesAndLongRangesInLittleTime) {
+  // Quadratic time would take minutes.
+  const SideFiles files("phi35-tiny");
+  files.Edit("tokenizer_config.json", [](nlohmann::json& json) {
+    nlohmann::json& templates = json["chat_template"] = nlohmann::json::array();
+    for (int i = 0; i < 100'000; ++i)
+      templates.push_back({{"name", std::to_string(i)}, {"template", "x"}});
+  });
+  EXPECT_EQ(Read(files).named_chat_templates.size(), 100'000U);
+  std::string ranges;
+  while (ranges.size() < 1'000'000) ranges += "range(";
+  files.Edit("tokenizer_config.json",
+             [&](nlohmann::json& json) { json["chat_template"] = ranges; });
+  WarningList warnings;
+  EXPECT_EQ(Read(files, kRows, warnings.fn()).chat_template.size(), ranges.size());
+  EXPECT_TRUE(warnings.texts().empty());
 }
 
 TEST(ChatTemplate, TakesTheDefaultOfAList) {

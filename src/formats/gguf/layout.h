@@ -37,6 +37,10 @@ struct Layout {
 // The --type name that a general.file_type stands for; nullopt when phiq does not write it.
 std::optional<std::string> FindFileType(std::uint32_t code);
 
+// What there is to say of the tokenizer: a name that is not the model's own, and where llama.cpp
+// gives other ids than the model's tokenizer does.
+std::vector<Decision> TokenizerDecisions(const Model& model);
+
 // The metadata of the output (docs/formats/gguf.md): model, rope, tokenizer, chat template.
 // `extra`  records that the caller adds (e.g. "phiq.nan_policy").
 // Throws   kBadData: the tokenizer does not fit a GGUF vocabulary. Warns: pads, dropped tokens.

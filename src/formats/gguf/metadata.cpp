@@ -11,6 +11,7 @@
 #include "formats/gguf/layout.h"
 #include "formats/gguf/model_name.h"
 #include "formats/gguf/vocabulary.h"
+#include "formats/tokenizer_notes.h"
 #include "model/rope.h"
 #include "phiq/text.h"
 
@@ -87,15 +88,23 @@ std::string_view PreTokenizerName(const Tokenizer& tokenizer) {
 // llama.cpp splits a merge at its first space, so a space inside a part takes its byte-alphabet
 // form.
 std::vector<std::string> MergeStrings(const Tokenizer& tokenizer) {
-  const auto encode_spaces = [](std::string part) {
-    for (std::size_t at = part.find(' '); at != std::string::npos; at = part.find(' ', at))
-      part.replace(at, 1, "\xC4\xA0");
-    return part;
-  };
   std::vector<std::string> merges;
   merges.reserve(tokenizer.merges.size());
-  for (const auto& [left, right] : tokenizer.merges)
-    merges.push_back(encode_spaces(left) + ' ' + encode_spaces(right));
+  const auto add_part = [&](const std::string& part) {
+    for (const char c : part) {
+      if (c == ' ') {
+        merges.back() += "\xC4\xA0";
+      } else {
+        merges.back().push_back(c);
+      }
+    }
+  };
+  for (const Merge& merge : tokenizer.merges) {
+    merges.emplace_back();
+    add_part(tokenizer.vocab[merge.left]);
+    merges.back().push_back(' ');
+    add_part(tokenizer.vocab[merge.right]);
+  }
   return merges;
 }
 
@@ -148,6 +157,8 @@ void AddTokenizer(const Tokenizer& tokenizer, Vocabulary vocabulary, Metadata& o
   add_if_known("mask_token_id", tokenizer.mask_id);
   add_if_known("add_bos_token", tokenizer.add_bos);
   add_if_known("add_eos_token", tokenizer.add_eos);
+  // Absent it means true for this kind, and false for the other.
+  if (!is_bpe && !AddsSpacePrefix(tokenizer)) add("add_space_prefix", false);
   AddChatTemplates(tokenizer, out);
 }
 
@@ -170,14 +181,35 @@ std::optional<std::string> FindFileType(std::uint32_t code) {
   return std::nullopt;
 }
 
+std::vector<Decision> TokenizerDecisions(const Model& model) {
+  std::vector<Decision> decisions;
+  const std::string name = GeneralName(model.name, model.tokenizer);
+  if (name != model.name) {
+    decisions.push_back({"general.name", name,
+                         fmt::format("instead of {}: llama.cpp takes its treatment of special "
+                                     "tokens from the name",
+                                     Escape(model.name))});
+  }
+  TokenizerRuntime llama_cpp = {.name = "llama.cpp",
+                                .strips = TokenizerRuntime::Strips::kAsToldByName,
+                                .only_known_steps = true};
+  const bool is_phi3 = SaysPhi3(name);
+  llama_cpp.strips_behind = [is_phi3](const AddedToken& token) {
+    return is_phi3 && (token.special || token.content == "</s>") && token.content != "<unk>" &&
+           token.content != "<s>" && token.content != "<|endoftext|>";
+  };
+  for (Decision& difference : TokenizerDifferences(model.tokenizer, llama_cpp))
+    decisions.push_back(std::move(difference));
+  return decisions;
+}
+
 Metadata BuildMetadata(const Model& model, const Plan& plan, const Metadata& extra,
                        const WarningFn& warn) {
   Vocabulary vocabulary = BuildVocabulary(model.tokenizer, model.config.vocab_size, warn);
   Metadata out;
   out.emplace_back("general.architecture", std::string("phi3"));
   out.emplace_back("general.type", std::string("model"));
-  out.emplace_back("general.name",
-                   GeneralName(model.name, model.tokenizer, vocabulary.tokens, warn));
+  out.emplace_back("general.name", GeneralName(model.name, model.tokenizer));
   out.emplace_back("general.size_label", SizeLabel(plan));
   AddModel(model.config, out);
   out.emplace_back("general.file_type", FileTypeCode(plan.type));

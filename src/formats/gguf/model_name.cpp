@@ -27,7 +27,7 @@ std::size_t FindAnyCase(std::string_view text, std::string_view lower_word) {
 
 // What llama.cpp does for a Phi-3 name is right when the role tokens swallow white space, and
 // possible when the tokens that it looks up exist.
-bool WantsPhi3(const Tokenizer& tokenizer, std::span<const std::string> tokens) {
+bool WantsPhi3(const Tokenizer& tokenizer) {
   constexpr std::array<std::string_view, 4> kRoleTokens = {"<|user|>", "<|assistant|>",
                                                            "<|system|>", "<|end|>"};
   constexpr std::array<std::string_view, 4> kLookedUp = {"</s>", "<unk>", "<s>", "<|endoftext|>"};
@@ -36,13 +36,15 @@ bool WantsPhi3(const Tokenizer& tokenizer, std::span<const std::string> tokens) 
            std::find(kRoleTokens.begin(), kRoleTokens.end(), token.content) != kRoleTokens.end();
   };
   const auto exists = [&](std::string_view text) {
-    return std::find(tokens.begin(), tokens.end(), text) != tokens.end();
+    return std::ranges::find(tokenizer.added_tokens, text, &AddedToken::content) !=
+               tokenizer.added_tokens.end() ||
+           std::ranges::find(tokenizer.pieces, text, &SentencePiece::text) !=
+               tokenizer.pieces.end() ||
+           std::ranges::find(tokenizer.vocab, text) != tokenizer.vocab.end();
   };
   return tokenizer.kind == TokenizerKind::kSentencePiece &&
-         (std::any_of(tokenizer.added_tokens.begin(), tokenizer.added_tokens.end(),
-                      swallows_space) ||
-          std::any_of(tokenizer.added_tokens_decoder.begin(), tokenizer.added_tokens_decoder.end(),
-                      swallows_space)) &&
+         std::any_of(tokenizer.added_tokens.begin(), tokenizer.added_tokens.end(),
+                     swallows_space) &&
          std::all_of(kLookedUp.begin(), kLookedUp.end(), exists);
 }
 
@@ -89,18 +91,11 @@ bool SaysPhi3(std::string_view name) {
   return FindAnyCase(name, "phi-3") != name.npos || FindAnyCase(name, "phi3") != name.npos;
 }
 
-std::string GeneralName(const std::string& model_name, const Tokenizer& tokenizer,
-                        std::span<const std::string> tokens, const WarningFn& warn) {
+std::string GeneralName(const std::string& model_name, const Tokenizer& tokenizer) {
   std::string name = Cleaned(model_name);
-  const bool wants_phi3 = WantsPhi3(tokenizer, tokens);
+  const bool wants_phi3 = WantsPhi3(tokenizer);
   if (wants_phi3 && !SaysPhi3(name)) name = Cleaned(WithPhi3(std::move(name)));
   if (!wants_phi3 && SaysPhi3(name)) name = Cleaned(WithoutPhi3(std::move(name)));
-  if (name != model_name) {
-    warn({ErrorCode::kBadData,
-          fmt::format("general.name is '{}' instead of '{}': llama.cpp takes its treatment of "
-                      "special tokens from the name",
-                      Escape(name), Escape(model_name))});
-  }
   return name;
 }
 

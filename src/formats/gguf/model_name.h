@@ -1,11 +1,9 @@
 // `general.name`, which llama.cpp reads as an instruction.
 #pragma once
 
-#include <span>
 #include <string>
 #include <string_view>
 
-#include "phiq/error.h"
 #include "phiq/tokenizer.h"
 
 namespace phiq::gguf {
@@ -15,10 +13,8 @@ namespace phiq::gguf {
 // without the Phi-3 tokens fails to load. The model's own name is changed as little as that needs.
 //
 // Returns  valid UTF-8 without control characters, at most 255 bytes.
-// Warns    when the name is not `model_name`.
 // Source   docs/formats/gguf.md "The name".
-std::string GeneralName(const std::string& model_name, const Tokenizer& tokenizer,
-                        std::span<const std::string> tokens, const WarningFn& warn);
+std::string GeneralName(const std::string& model_name, const Tokenizer& tokenizer);
 
 // Whether llama.cpp takes a name for Phi-3's.
 bool SaysPhi3(std::string_view name);

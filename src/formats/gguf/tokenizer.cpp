@@ -15,7 +15,7 @@
 #include "base/utf8.h"
 #include "formats/gguf/model_name.h"
 #include "model/byte_alphabet.h"
-#include "model/encoding_rules.h"
+#include "model/tokenizer_steps.h"
 #include "phiq/text.h"
 
 namespace phiq::gguf {
@@ -52,6 +52,7 @@ class Reader {
   Reader(const Metadata& metadata, std::string_view path) : metadata_(metadata), path_(path) {}
 
   Tokenizer Read() {
+    out_.steps_path = path_;
     const auto& model = Need<std::string>(kModel, "a string");
     if (model != "llama" && model != "gpt2") {
       throw Unsupported(
@@ -131,7 +132,8 @@ class Reader {
       out_.pieces.push_back({(*tokens_)[id], scores[id], static_cast<PieceType>((*types_)[id])});
     }
     const bool* add_space_prefix = Get<bool>(kAddSpacePrefix, "a bool");
-    out_.encoding = SentencePieceRules(add_space_prefix == nullptr || *add_space_prefix);
+    out_.normalizer = SentencePieceNormalizer(add_space_prefix == nullptr || *add_space_prefix);
+    out_.byte_fallback = true;
   }
 
   void ReadMerges() {
@@ -143,7 +145,7 @@ class Reader {
                                     Escape(pre)));
     }
     out_.pre_tokenizer = known->pre_tokenizer;
-    out_.encoding.ignore_merges = known->ignore_merges;
+    out_.ignore_merges = known->ignore_merges;
     out_.vocab.resize(tokens_->size());
     for (std::size_t id = 0; id < tokens_->size(); ++id) {
       if (TypeOfToken(id) != PieceType::kNormal) continue;
@@ -156,29 +158,27 @@ class Reader {
       throw BadData(fmt::format("'{}' has {} entries, at most {} are allowed", kMerges,
                                 merges.size(), limits::kMerges));
     }
+    std::unordered_map<std::string_view, std::uint32_t> ids;
+    ids.reserve(out_.vocab.size());
+    for (std::size_t id = 0; id < out_.vocab.size(); ++id)
+      ids.emplace(out_.vocab[id], static_cast<std::uint32_t>(id));
+    std::string both;
     for (std::size_t i = 0; i < merges.size(); ++i) {
-      const std::string& merge = merges[i];
+      const std::string_view merge = merges[i];
       const std::size_t space = merge.find(' ');
       if (space == std::string::npos || space == 0 || space + 1 == merge.size()) {
         throw BadData(
             fmt::format("'{}' {} '{}' does not have two parts", kMerges, i, Escape(merge)));
       }
-      out_.merges.emplace_back(merge.substr(0, space), merge.substr(space + 1));
-    }
-    CheckMerges();
-  }
-
-  void CheckMerges() const {
-    std::unordered_map<std::string_view, std::size_t> id_of;
-    for (std::size_t id = 0; id < out_.vocab.size(); ++id) id_of.emplace(out_.vocab[id], id);
-    for (std::size_t i = 0; i < out_.merges.size(); ++i) {
-      const auto& [left, right] = out_.merges[i];
-      const std::string both = left + right;
-      for (const std::string& text : {left, right, both}) {
-        if (id_of.contains(text)) continue;
+      const auto id_of = [&](std::string_view text) {
+        if (const auto found = ids.find(text); found != ids.end()) return found->second;
         throw BadData(fmt::format("'{}' {} needs token '{}', which '{}' lacks", kMerges, i,
                                   Escape(text), kTokens));
-      }
+      };
+      const std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
+      both = left;
+      both += right;
+      out_.merges.push_back({id_of(left), id_of(right), id_of(both)});
     }
   }
 

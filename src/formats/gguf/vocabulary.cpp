@@ -103,9 +103,11 @@ float Phi3Score(std::size_t id, std::string_view text) {
 // tokenizer.json has merges where tokenizer.model has scores. llama.cpp joins the pair whose result
 // has the highest score, so only their order counts, and a token's first merge gives that order.
 void SetFromMerges(const Tokenizer& tokenizer, Builder& builder) {
-  std::unordered_map<std::string, std::size_t> first_merge;
-  for (std::size_t i = 0; i < tokenizer.merges.size(); ++i) {
-    first_merge.emplace(tokenizer.merges[i].first + tokenizer.merges[i].second, i);
+  const std::size_t n_merges = tokenizer.merges.size();
+  std::vector<std::size_t> first_merge(tokenizer.vocab.size(), n_merges);
+  for (std::size_t i = 0; i < n_merges; ++i) {
+    std::size_t& first = first_merge[tokenizer.merges[i].result];
+    first = std::min(first, i);
   }
   const bool is_phi3 = IsPhi3Vocabulary(tokenizer.vocab);
   for (std::size_t id = 0; id < tokenizer.vocab.size(); ++id) {
@@ -115,10 +117,8 @@ void SetFromMerges(const Tokenizer& tokenizer, Builder& builder) {
       builder.Set(id, text, PieceType::kByte, 0);
       continue;
     }
-    const auto merge = first_merge.find(text);
-    const std::size_t rank = merge == first_merge.end() ? tokenizer.merges.size() : merge->second;
     builder.Set(id, text, PieceType::kNormal,
-                is_phi3 ? Phi3Score(id, text) : -static_cast<float>(rank + 1));
+                is_phi3 ? Phi3Score(id, text) : -static_cast<float>(first_merge[id] + 1));
   }
 }
 
@@ -140,32 +140,24 @@ Vocabulary BuildSentencePiece(const Tokenizer& tokenizer, std::uint32_t vocab_si
   } else {
     SetFromPieces(tokenizer.pieces, builder);
   }
-  const auto set_added = [&](std::uint32_t id, const std::string& text, PieceType type) {
-    if (builder.HasRow(id)) {
-      builder.Set(id, text, type, kAddedScore);
-    } else {
-      warn({ErrorCode::kBadData,
-            fmt::format("tokenizer: added token '{}' is left out, its id {} has no embedding row",
-                        Escape(text), id)});
-    }
-  };
-  for (const auto& [id, text] : tokenizer.added_tokens_file)
-    set_added(id, text, PieceType::kUserDefined);
-  for (const auto* tokens : {&tokenizer.added_tokens_decoder, &tokenizer.added_tokens}) {
-    for (const AddedToken& token : *tokens) {
-      set_added(token.id, token.content,
-                token.special ? PieceType::kControl : PieceType::kUserDefined);
-    }
+  for (const AddedToken& token : tokenizer.added_tokens) {
+    if (!builder.HasRow(token.id)) continue;  // ReadTokenizer has warned of it
+    builder.Set(token.id, token.content,
+                token.special ? PieceType::kControl : PieceType::kUserDefined, kAddedScore);
   }
   return builder.Finish(warn);
 }
 
-std::string WithSpaces(std::string text) {
-  for (std::size_t at = text.find(kSpaceMark); at != std::string::npos;
-       at = text.find(kSpaceMark, at + 1)) {
-    text.replace(at, kSpaceMark.size(), 1, ' ');
+std::string WithSpaces(std::string_view text) {
+  std::string spaced;
+  while (!text.empty()) {
+    const std::size_t mark = std::min(text.find(kSpaceMark), text.size());
+    spaced += text.substr(0, mark);
+    if (mark == text.size()) break;
+    spaced.push_back(' ');
+    text.remove_prefix(mark + kSpaceMark.size());
   }
-  return text;
+  return spaced;
 }
 
 Vocabulary BuildByteLevelBpe(const Tokenizer& tokenizer, std::uint32_t vocab_size,
@@ -174,14 +166,13 @@ Vocabulary BuildByteLevelBpe(const Tokenizer& tokenizer, std::uint32_t vocab_siz
   for (std::size_t id = 0; id < tokenizer.vocab.size(); ++id) {
     if (!tokenizer.vocab[id].empty()) builder.Set(id, tokenizer.vocab[id], PieceType::kNormal);
   }
-  for (const auto* tokens : {&tokenizer.added_tokens_decoder, &tokenizer.added_tokens}) {
-    for (const AddedToken& token : *tokens) {
-      // <|tool|> and its family are control tokens even where the checkpoint calls them ordinary.
-      const bool is_control =
-          token.special || (token.content.starts_with("<|") && token.content.ends_with("|>"));
-      builder.Set(token.id, is_control ? token.content : WithSpaces(token.content),
-                  is_control ? PieceType::kControl : PieceType::kUserDefined);
-    }
+  for (const AddedToken& token : tokenizer.added_tokens) {
+    if (!builder.HasRow(token.id)) continue;  // ReadTokenizer has warned of it
+    // <|tool|> and its family are control tokens even where the checkpoint calls them ordinary.
+    const bool is_control =
+        token.special || (token.content.starts_with("<|") && token.content.ends_with("|>"));
+    builder.Set(token.id, is_control ? token.content : WithSpaces(token.content),
+                is_control ? PieceType::kControl : PieceType::kUserDefined);
   }
   return builder.Finish(warn);
 }

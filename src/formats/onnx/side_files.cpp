@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "formats/onnx/layout.h"
 #include "formats/tokenizer_files.h"
+#include "formats/tokenizer_notes.h"
 #include "model/generation.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
@@ -98,7 +99,7 @@ Json ProviderOptions(ExecutionProvider ep) {
 
 // Only keys that every version of the runtime takes: unknown ones are fatal there.
 std::string GenaiConfigText(const GenerationConfig& generation, const ModelConfig& config,
-                        const OnnxGraphPlan& graph) {
+                            const OnnxGraphPlan& graph) {
   Json inputs = Json::object({{"input_ids", "input_ids"}, {"attention_mask", "attention_mask"}});
   if (graph.ep == ExecutionProvider::kDml) inputs["position_ids"] = "position_ids";
   inputs["past_key_names"] = "past_key_values.%d.key";
@@ -164,12 +165,14 @@ std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model,
             PatchTokenizerConfig(text, source.PathOf(file.name).string(), model, plan))
       file.content = BytesOf(*patched);
   }
+  const TokenizerRuntime runtime = {.name = "onnxruntime-genai",
+                                    .strips = TokenizerRuntime::Strips::kAsTokenizerJson};
+  for (Decision& difference : TokenizerDifferences(model.tokenizer, runtime))
+    plan.decisions.push_back(std::move(difference));
   const GenerationConfig generation = ReadGenerationConfig(source, model);
-  for (const auto& [id, text] : generation.added_eos) {
-    plan.decisions.push_back({fmt::format("{}: eos_token_id", kConfigFile), fmt::format("+{}", id),
-                              fmt::format("{} ends a turn of the chat template, and "
-                                          "generation_config.json leaves it out",
-                                          Escape(text))});
+  for (const auto& [id, reason] : generation.added_eos) {
+    plan.decisions.push_back(
+        {fmt::format("{}: eos_token_id", kConfigFile), fmt::format("+{}", id), reason});
   }
   files.push_back(
       {std::string(kConfigFile), BytesOf(GenaiConfigText(generation, model.config, plan.onnx))});

@@ -14,8 +14,9 @@ namespace phiq::openvino {
 // Every name that MakeSideFiles may give.
 std::vector<std::string_view> SideFileNames();
 
-// config.json and the tokenizer's files as they are in the checkpoint, generation_config.json with
-// every id that ends a text (an addition is a decision of the plan), and the tokenizer's graphs.
+// config.json without auto_map, the tokenizer's files as in the checkpoint, generation_config.json
+// with every id that ends a text (an addition is a decision of the plan), and the tokenizer's
+// graphs.
 //
 // Throws   kInput: no tokenizer.json or config.json. kBadData: special ids that cannot be.
 //          kUnsupported: a tokenizer that has no graph.

@@ -225,6 +225,13 @@ GraphBuilder BuildTokenizerGraph(const TokenizerSteps& steps, const TokenizerOpt
   strings.ends = {unpack, 1};
   strings.chars = {unpack, 2};
   graph.AddRows(strings);
+  if (steps.first_mark) {
+    Replacement mark = *steps.first_mark;
+    if (!steps.added_tokens.empty()) {  // a text that begins with one has no stretch there
+      mark.expression.insert(0, fmt::format("(?!{})", AddedTokenExpression(steps.added_tokens)));
+    }
+    graph.Replace(mark, strings);
+  }
   // Added tokens are words already: the flags keep the next steps away from them.
   Value skips;
   const bool has_skips = !steps.added_tokens.empty();

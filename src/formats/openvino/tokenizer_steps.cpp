@@ -1,12 +1,11 @@
+// Every step of the tokenizer becomes one that an operator can do, or is refused by name.
 #include "formats/openvino/tokenizer_steps.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "base/json.h"
 #include "model/byte_alphabet.h"
-#include "model/side_file.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
@@ -17,28 +16,20 @@ namespace {
 constexpr std::string_view kGpt2Expression =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-std::string StringOf(const Json& object, std::string_view key) {
-  const Json* value = FindMember(object, key);
-  return value != nullptr && value->is_string() ? value->get<std::string>() : std::string();
-}
-
-bool BoolOf(const Json& object, std::string_view key, bool otherwise) {
-  const Json* value = FindMember(object, key);
-  return value != nullptr && value->is_boolean() ? value->get<bool>() : otherwise;
-}
-
 class StepReader {
  public:
-  StepReader(const Json& root, const std::string& path, const Tokenizer& tokenizer)
-      : root_(root), path_(path), tokenizer_(tokenizer) {}
+  explicit StepReader(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
   TokenizerSteps Read() && {
     ReadModel();
-    ForEachStep("normalizer", "normalizers", [&](const Json& step) { return Normalize(step); });
-    ForEachStep("pre_tokenizer", "pretokenizers", [&](const Json& step) { return Split(step); });
-    if (IsByteLevel() && !has_byte_level_) Refuse("pre_tokenizer", Json());
-    ForEachStep("post_processor", "processors", [&](const Json& step) { return Process(step); });
-    ForEachStep("decoder", "decoders", [&](const Json& step) { return Decode(step); });
+    ForEach("normalizer", tokenizer_.normalizer, [&](const auto& step) { return Normalize(step); });
+    ForEach("pre_tokenizer", tokenizer_.pre_tokenization,
+            [&](const auto& step) { return IsByteLevel() ? Split(step) : Mark(step); });
+    if (IsByteLevel() && !has_byte_level_) Refuse("pre_tokenizer", "null");
+    ForEach("post_processor", tokenizer_.post_processor,
+            [&](const auto& step) { return Process(step); });
+    FollowFlags();
+    ForEach("decoder", tokenizer_.decoder, [&](const auto& step) { return Decode(step); });
     const bool is_joined = std::ranges::any_of(
         steps_.decoding, [](const auto& step) { return step.first == DecodingStep::kJoin; });
     if (!is_joined) steps_.decoding.push_back({DecodingStep::kJoin, {}});
@@ -48,25 +39,18 @@ class StepReader {
  private:
   bool IsByteLevel() const { return tokenizer_.kind == TokenizerKind::kByteLevelBpe; }
 
-  [[noreturn]] void Refuse(std::string_view component, const Json& step) const {
-    throw Error(
-        ErrorCode::kUnsupported,
-        fmt::format("{} {} has no counterpart in an OpenVINO tokenizer", component, Show(step)))
-        .In(path_);
+  [[noreturn]] void Refuse(std::string_view component, std::string_view shown) const {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("{} {} has no counterpart in an OpenVINO tokenizer", component, shown))
+        .In(tokenizer_.steps_path);
   }
 
-  // A component: one step, or a sequence of them; those that `read` does not know are refused.
+  // The steps of a component; those that `read` does not know are refused.
   template <typename Read>
-  void ForEachStep(std::string_view name, std::string_view list, const Read& read) const {
-    const Json* component = FindMember(root_, name);
-    if (component == nullptr) return;
-    const Json* members = FindMember(*component, list);
-    if (members == nullptr || !members->is_array()) {
-      if (!read(*component)) Refuse(name, *component);
-      return;
-    }
-    for (const Json& step : *members)
-      if (!read(step)) Refuse(name, step);
+  void ForEach(std::string_view component, const std::vector<TokenizerStep>& steps,
+               const Read& read) const {
+    for (const TokenizerStep& step : steps)
+      if (!read(step)) Refuse(component, step.shown);
   }
 
   std::string BytesOf(const std::string& token) const {
@@ -75,24 +59,21 @@ class StepReader {
     throw Error(ErrorCode::kBadData, fmt::format("token '{}' is not in the byte alphabet of a "
                                                  "byte-level tokenizer",
                                                  Escape(token)))
-        .In(path_);
+        .In(tokenizer_.steps_path);
   }
 
   void ReadModel() {
-    const Json* model = FindMember(root_, "model");
-    if (model == nullptr || tokenizer_.vocab.empty()) Refuse("model", Json());
-    for (const char* key : {"dropout", "ignore_merges"}) {
-      const Json* value = FindMember(*model, key);
-      if (value != nullptr && *value != false && *value != 0)
-        Refuse(fmt::format("model.{}", key), *value);
-    }
-    steps_.unk_token = StringOf(*model, "unk_token");
-    steps_.fuse_unk = BoolOf(*model, "fuse_unk", false);
-    steps_.byte_fallback = BoolOf(*model, "byte_fallback", false);
+    if (tokenizer_.vocab.empty()) Refuse("model", "null");
+    if (tokenizer_.refusal) throw Error(*tokenizer_.refusal);
+    if (tokenizer_.ignore_merges) Refuse("model.ignore_merges", "true");
+    steps_.unk_token = tokenizer_.unk_token;
+    steps_.fuse_unk = tokenizer_.fuse_unk;
+    steps_.byte_fallback = tokenizer_.byte_fallback;
     steps_.added_tokens = tokenizer_.added_tokens;
     std::size_t n_ids = tokenizer_.vocab.size();
     for (const AddedToken& token : steps_.added_tokens) {
-      if (token.single_word) Refuse("single_word of added token", Json(token.content));
+      if (token.single_word)
+        Refuse("single_word of added token", fmt::format("\"{}\"", Escape(token.content)));
       n_ids = std::max<std::size_t>(n_ids, token.id + std::size_t{1});
     }
     steps_.vocab.resize(n_ids);
@@ -103,78 +84,99 @@ class StepReader {
     }
     for (std::size_t id = 0; id < tokenizer_.vocab.size(); ++id)
       if (!is_added[id]) steps_.vocab[id] = BytesOf(tokenizer_.vocab[id]);
-    for (const auto& [left, right] : tokenizer_.merges)
-      steps_.merges.emplace_back(BytesOf(left), BytesOf(right));
+    for (const Merge& merge : tokenizer_.merges)
+      steps_.merges.emplace_back(BytesOf(tokenizer_.vocab[merge.left]),
+                                 BytesOf(tokenizer_.vocab[merge.right]));
   }
 
-  bool Normalize(const Json& step) {
-    const std::string type = StringOf(step, "type");
-    if (type == "Prepend") {
-      steps_.normalizations.push_back({R"((?:^)([\s\S]))", Quoted(step, "prepend") + "$1"});
+  bool Normalize(const TokenizerStep& step) {
+    if (const auto* const prepend = step.As<TokenizerStep::Prepend>()) {
+      steps_.normalizations.push_back({R"((?:^)([\s\S]))", Quoted(prepend->text) + "$1"});
       return true;
     }
-    if (type != "Replace") return false;
-    std::optional<Replacement> replacement = ReadReplacement(step);
-    if (!replacement) return false;
-    steps_.normalizations.push_back(*std::move(replacement));
+    const auto* const replace = step.As<TokenizerStep::Replace>();
+    if (replace == nullptr || replace->is_expression) return false;
+    steps_.normalizations.push_back(ReplacementOf(*replace));
     return true;
   }
 
-  // A text for a text.
-  std::optional<Replacement> ReadReplacement(const Json& step) const {
-    const Json* pattern = FindMember(step, "pattern");
-    const std::string replaced = pattern == nullptr ? "" : StringOf(*pattern, "String");
-    if (replaced.empty()) return std::nullopt;
-    return Replacement{QuoteExpression(replaced), Quoted(step, "content")};
+  Replacement ReplacementOf(const TokenizerStep::Replace& step) const {
+    return {QuoteExpression(step.pattern), Quoted(step.content)};
   }
 
   // What replaces a match; "$" and "\" have a meaning of their own there.
-  std::string Quoted(const Json& step, std::string_view key) const {
-    std::string text = StringOf(step, key);
-    if (text.find_first_of("$\\") != std::string::npos) Refuse("a replacement by", Json(text));
+  std::string Quoted(const std::string& text) const {
+    if (text.find_first_of("$\\") != std::string::npos)
+      Refuse("a replacement by", fmt::format("\"{}\"", Escape(text)));
     return text;
   }
 
-  bool Split(const Json& step) {
-    const std::string type = StringOf(step, "type");
-    if (!IsByteLevel()) return false;
-    if (type == "ByteLevel") {
+  // Spaces become marks, and one more goes before a text that does not begin with one: before each
+  // stretch between added tokens, or where the whole text begins, which is known only before they
+  // are cut out.
+  bool Mark(const TokenizerStep& step) {
+    using Prepend = TokenizerStep::Metaspace::Prepend;
+    const auto* const metaspace = step.As<TokenizerStep::Metaspace>();
+    if (metaspace == nullptr) return false;
+    const std::string mark = Quoted(metaspace->replacement);
+    const std::string quoted = QuoteExpression(mark);
+    steps_.normalizations.push_back({QuoteExpression(" "), mark});
+    const std::string before = mark + "$1";
+    if (metaspace->prepend == Prepend::kAlways) {
+      steps_.normalizations.push_back({fmt::format(R"((?:^)(?!{})([\s\S]))", quoted), before});
+    } else if (metaspace->prepend == Prepend::kFirst) {
+      steps_.first_mark = Replacement{fmt::format(R"((?:^)(?!{}| )([\s\S]))", quoted), before};
+    }
+    if (metaspace->split) steps_.splits.push_back({quoted, "mergedwithnext", false});
+    return true;
+  }
+
+  bool Split(const TokenizerStep& step) {
+    if (const auto* const bytes = step.As<TokenizerStep::ByteLevel>()) {
       has_byte_level_ = true;
-      if (BoolOf(step, "add_prefix_space", true)) return false;
-      if (BoolOf(step, "use_regex", true))
+      if (bytes->add_prefix_space) return false;
+      if (bytes->use_regex)
         steps_.splits.push_back({std::string(kGpt2Expression), "isolate", false});
       return true;
     }
-    const Json* pattern = FindMember(step, "pattern");
-    const std::string expression = pattern == nullptr ? "" : StringOf(*pattern, "Regex");
+    const auto* const split = step.As<TokenizerStep::Split>();
+    if (split == nullptr || !split->is_expression) return false;
     // "Isolated" -> "isolate", "MergedWithNext" -> "mergedwithnext"
-    std::string behaviour = LowerAscii(StringOf(step, "behavior"));
+    std::string behaviour = LowerAscii(split->behavior);
     if (behaviour.ends_with('d')) behaviour.pop_back();
-    if (type != "Split" || expression.empty() || behaviour.empty()) return false;
-    steps_.splits.push_back({expression, behaviour, BoolOf(step, "invert", false)});
+    if (behaviour.empty()) return false;
+    steps_.splits.push_back({split->pattern, behaviour, split->invert});
     return true;
   }
 
   // One text with at most one special token at either end.
-  bool Process(const Json& step) {
-    const std::string type = StringOf(step, "type");
-    if (type == "ByteLevel") return true;  // about offsets, which nobody asks for
-    const Json* single = FindMember(step, "single");
-    if (type != "TemplateProcessing" || single == nullptr || !single->is_array()) return false;
+  bool Process(const TokenizerStep& step) {
+    if (step.As<TokenizerStep::ByteLevel>() != nullptr) return true;  // about offsets
+    const auto* const around = step.As<TokenizerStep::Template>();
+    if (around == nullptr) return false;
     bool seen_text = false;
-    for (const Json& part : *single) {
-      if (FindMember(part, "Sequence") != nullptr) {
+    for (const std::optional<std::string>& token : around->single) {
+      if (!token) {
         if (std::exchange(seen_text, true)) return false;
         continue;
       }
-      const Json* special = FindMember(part, "SpecialToken");
-      const std::optional<std::uint32_t> id =
-          special == nullptr ? std::nullopt : IdOf(StringOf(*special, "id"));
+      const std::optional<std::uint32_t> id = IdOf(*token);
       std::optional<std::uint32_t>& place = seen_text ? steps_.last_special : steps_.first_special;
       if (!id || place) return false;
       place = id;
     }
     return seen_text;
+  }
+
+  // tokenizer_config.json may say otherwise than the template of BOS and EOS.
+  void FollowFlags() {
+    const auto follow = [](std::optional<bool> wanted, std::optional<std::uint32_t> id,
+                           std::optional<std::uint32_t>& place) {
+      if (!wanted || !id || (place && place != id)) return;
+      place = *wanted ? id : std::nullopt;
+    };
+    follow(tokenizer_.add_bos, tokenizer_.bos_id, steps_.first_special);
+    follow(tokenizer_.add_eos, tokenizer_.eos_id, steps_.last_special);
   }
 
   std::optional<std::uint32_t> IdOf(const std::string& token) const {
@@ -183,35 +185,28 @@ class StepReader {
     return static_cast<std::uint32_t>(found - steps_.vocab.begin());
   }
 
-  bool Decode(const Json& step) {
-    const std::string type = StringOf(step, "type");
-    if (type == "ByteLevel" || type == "Fuse") {
+  bool Decode(const TokenizerStep& step) {
+    if (step.As<TokenizerStep::ByteLevel>() != nullptr ||
+        step.As<TokenizerStep::Fuse>() != nullptr) {
       steps_.decoding.push_back({DecodingStep::kJoin, {}});
       return true;
     }
-    if (type == "ByteFallback") {
+    if (step.As<TokenizerStep::ByteFallback>() != nullptr) {
       steps_.decoding.push_back({DecodingStep::kByteFallback, {}});
       return true;
     }
-    if (type == "Replace") {
-      std::optional<Replacement> replacement = ReadReplacement(step);
-      if (!replacement) return false;
-      steps_.decoding.push_back({DecodingStep::kReplace, *std::move(replacement)});
+    if (const auto* const replace = step.As<TokenizerStep::Replace>()) {
+      if (replace->is_expression) return false;
+      steps_.decoding.push_back({DecodingStep::kReplace, ReplacementOf(*replace)});
       return true;
     }
-    const Json* start = FindMember(step, "start");
-    const Json* stop = FindMember(step, "stop");
-    const std::string content = StringOf(step, "content");
-    if (type != "Strip" || content.empty() || start == nullptr || *start != 1 || stop == nullptr ||
-        *stop != 0)
-      return false;
+    const auto* const strip = step.As<TokenizerStep::Strip>();
+    if (strip == nullptr || strip->start != 1 || strip->stop != 0) return false;
     steps_.decoding.push_back(
-        {DecodingStep::kReplace, {fmt::format("^{}", QuoteExpression(content)), ""}});
+        {DecodingStep::kReplace, {fmt::format("^{}", QuoteExpression(strip->content)), ""}});
     return true;
   }
 
-  const Json& root_;
-  const std::string& path_;
   const Tokenizer& tokenizer_;
   bool has_byte_level_ = false;
   TokenizerSteps steps_;
@@ -231,10 +226,8 @@ std::string QuoteExpression(std::string_view text) {
   return quoted;
 }
 
-TokenizerSteps ReadTokenizerSteps(std::string_view text, const std::string& path,
-                                  const Tokenizer& tokenizer) {
-  const Json root = ParseJson(text, path);
-  return StepReader(root, path, tokenizer).Read();
+TokenizerSteps ReadTokenizerSteps(const Tokenizer& tokenizer) {
+  return StepReader(tokenizer).Read();
 }
 
 }  // namespace phiq::openvino

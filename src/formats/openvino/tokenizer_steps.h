@@ -1,4 +1,4 @@
-// What tokenizer.json does to a text, as a list of steps that OpenVINO's tokenizer operators can
+// What a tokenizer does to a text, as a list of steps that OpenVINO's tokenizer operators can
 // do.
 #pragma once
 
@@ -28,6 +28,7 @@ struct SplitStep {
 enum class DecodingStep : std::uint8_t { kReplace, kByteFallback, kJoin };
 
 struct TokenizerSteps {
+  std::optional<Replacement> first_mark;  // of the whole text, before added tokens are cut out
   std::vector<Replacement> normalizations;
   std::vector<SplitStep> splits;
   std::optional<std::uint32_t> first_special, last_special;  // put around every text
@@ -42,11 +43,9 @@ struct TokenizerSteps {
   std::vector<std::pair<DecodingStep, Replacement>> decoding;
 };
 
-// `text`       of tokenizer.json.
-// `tokenizer`  what was read from it and the files beside it.
-// Throws       kUnsupported: a step that has no operator, naming it. kBadData: as ReadTokenizer.
-TokenizerSteps ReadTokenizerSteps(std::string_view text, const std::string& path,
-                                  const Tokenizer& tokenizer);
+// Throws   kUnsupported: no tokenizer.json, or a step that has no operator, naming it.
+//          kBadData: a token that is not in the byte alphabet.
+TokenizerSteps ReadTokenizerSteps(const Tokenizer& tokenizer);
 
 // Text as an expression that matches it.
 std::string QuoteExpression(std::string_view text);

@@ -22,7 +22,7 @@ Model ByteLevelModel() {
   model.tokenizer.kind = TokenizerKind::kByteLevelBpe;
   model.tokenizer.pre_tokenizer = PreTokenizer::kO200k;
   model.tokenizer.vocab = {"a", "b", "ab", "<|end|>"};
-  model.tokenizer.merges = {{"a", "b"}};
+  model.tokenizer.merges = {{0, 1, 2}};
   return model;
 }
 
@@ -126,6 +126,25 @@ TEST(GgufMetadata, WritesWhatTheTokenizerSaysAndNothingElse) {
   EXPECT_EQ(Get<std::string>(full, "tokenizer.chat_template"), "{{ x }}");
 }
 
+// llama.cpp puts a space before each stretch of text of this kind where the key is absent.
+TEST(GgufMetadata, SaysWhereNoSpaceIsPutBeforeTheText) {
+  constexpr const char* kKey = "tokenizer.ggml.add_space_prefix";
+  Model model = ByteLevelModel();
+  EXPECT_EQ(Find(Build(model), kKey), nullptr);
+  model.tokenizer.kind = TokenizerKind::kSentencePiece;
+  EXPECT_FALSE(Get<bool>(Build(model), kKey));
+  const auto metaspace = [&](TokenizerStep::Metaspace::Prepend prepend) {
+    model.tokenizer.pre_tokenization = {{TokenizerStep::Metaspace{"\u2581", prepend, false}, ""}};
+    return Build(model);
+  };
+  EXPECT_FALSE(Get<bool>(metaspace(TokenizerStep::Metaspace::Prepend::kNever), kKey));
+  EXPECT_EQ(Find(metaspace(TokenizerStep::Metaspace::Prepend::kFirst), kKey), nullptr);
+  EXPECT_EQ(Find(metaspace(TokenizerStep::Metaspace::Prepend::kAlways), kKey), nullptr);
+  model.tokenizer.pre_tokenization.clear();
+  model.tokenizer.normalizer = {{TokenizerStep::Prepend{"\u2581"}, ""}};
+  EXPECT_EQ(Find(Build(model), kKey), nullptr);
+}
+
 TEST(GgufMetadata, NamesTheTokenThatEndsATurn) {
   Model model = ByteLevelModel();
   EXPECT_EQ(Get<std::uint32_t>(Build(model), "tokenizer.ggml.eot_token_id"), 3U);
@@ -137,7 +156,8 @@ TEST(GgufMetadata, NamesTheTokenThatEndsATurn) {
 
 TEST(GgufMetadata, EncodesSpacesInsideMerges) {
   Model model = ByteLevelModel();
-  model.tokenizer.merges = {{"a", "b"}, {" x", "y z"}};
+  model.tokenizer.vocab = {"a", "b", " x", "y z"};
+  model.tokenizer.merges = {{0, 1, 2}, {2, 3, 0}};
   EXPECT_THAT(Get<std::vector<std::string>>(Build(model), "tokenizer.ggml.merges"),
               ElementsAre("a b", "\u0120x y\u0120z"));
 }

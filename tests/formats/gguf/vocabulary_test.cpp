@@ -53,17 +53,14 @@ TEST(GgufVocabulary, TakesPiecesAndPadsTheRest) {
   EXPECT_TRUE(built.warnings.empty());  // rows behind the vocabulary are usual
 }
 
-TEST(GgufVocabulary, LaterSourcesOverwriteEarlierOnes) {
+TEST(GgufVocabulary, AddedTokensOverwritePieces) {
   Tokenizer tokenizer = WithPieces();
-  tokenizer.added_tokens_file = {{6, "<|six|>"}, {7, "<|seven|>"}};
-  tokenizer.added_tokens_decoder = {{0, "<unk>", true, false, false},
-                                    {7, "<|7|>", true, false, false}};
-  tokenizer.added_tokens = {{7, "<|VII|>", false, false, false}};
+  tokenizer.added_tokens = {{0, "<unk>", true, false, false}, {7, "<|VII|>", false, false, false}};
   const Built built = Build(tokenizer, 8);
   EXPECT_THAT(built.vocabulary.tokens,
-              ElementsAre("<unk>", "<s>", "<0x41>", "a", "user", "unused", "<|six|>", "<|VII|>"));
-  EXPECT_THAT(built.vocabulary.scores, ElementsAre(-1000, 0, 0, -1.5F, -2, -3, -1000, -1000));
-  EXPECT_THAT(built.vocabulary.types, ElementsAre(3, 3, 6, 1, 1, 5, 4, 4));
+              ElementsAre("<unk>", "<s>", "<0x41>", "a", "user", "unused", "[PAD6]", "<|VII|>"));
+  EXPECT_THAT(built.vocabulary.scores, ElementsAre(-1000, 0, 0, -1.5F, -2, -3, -10000, -1000));
+  EXPECT_THAT(built.vocabulary.types, ElementsAre(3, 3, 6, 1, 1, 5, 5, 4));
 }
 
 TEST(GgufVocabulary, LeavesOutAddedTokensWithoutARow) {
@@ -71,9 +68,11 @@ TEST(GgufVocabulary, LeavesOutAddedTokensWithoutARow) {
   tokenizer.added_tokens = {{8, "<|far|>", true, false, false}};
   const Built built = Build(tokenizer, 8);
   EXPECT_EQ(built.vocabulary.tokens.size(), 8U);
-  EXPECT_THAT(
-      built.warnings,
-      ElementsAre("tokenizer: added token '<|far|>' is left out, its id 8 has no embedding row"));
+  EXPECT_EQ(built.vocabulary.tokens[7], "[PAD7]");
+  tokenizer = Tokenizer();  // byte-level
+  tokenizer.vocab = {"a"};
+  tokenizer.added_tokens = {{9, "<|x|>", true, false, false}};
+  EXPECT_THAT(Build(tokenizer, 2).vocabulary.tokens, ElementsAre("a", "[PAD1]"));
 }
 
 TEST(GgufVocabulary, RefusesMorePiecesThanRows) {
@@ -108,7 +107,7 @@ TEST(GgufVocabulary, ScoresTokensByTheirFirstMerge) {
   Tokenizer tokenizer;
   tokenizer.kind = TokenizerKind::kSentencePiece;
   tokenizer.vocab = {"<unk>", "<0x0A>", "a", "b", "ab", "abb", "<0x0a>"};
-  tokenizer.merges = {{"a", "b"}, {"ab", "b"}, {"a", "bb"}};
+  tokenizer.merges = {{2, 3, 4}, {4, 3, 5}, {2, 6, 5}};
   tokenizer.added_tokens = {{0, "<unk>", true, false, false}};
   const Built built = Build(tokenizer, 7);
   EXPECT_THAT(built.vocabulary.scores, ElementsAre(-1000, 0, -4, -4, -1, -2, -4));
@@ -143,13 +142,6 @@ TEST(GgufVocabulary, ByteLevelTokensStayInTheirAlphabet) {
               ElementsAre("!", "\u0120the", "<|end|>", "<|tool|>", "plain word ", "[PAD5]"));
   EXPECT_THAT(built.vocabulary.types, ElementsAre(1, 1, 3, 3, 4, 5));
   EXPECT_TRUE(built.vocabulary.scores.empty());
-}
-
-TEST(GgufVocabulary, RefusesAByteLevelAddedTokenWithoutARow) {
-  Tokenizer tokenizer;
-  tokenizer.vocab = {"a"};
-  tokenizer.added_tokens = {{9, "<|x|>", true, false, false}};
-  EXPECT_EQ(ErrorOf(tokenizer, 4), "token '<|x|>' has id 9 but the embedding has 4 rows");
 }
 
 }  // namespace

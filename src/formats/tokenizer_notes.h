@@ -1,0 +1,38 @@
+// Where a runtime's tokenizer gives other ids or another text than the model's own: the plan says
+// so, whatever the format.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "phiq/plan.h"
+#include "phiq/tokenizer.h"
+
+namespace phiq {
+
+// What a runtime's tokenizer can do.
+struct TokenizerRuntime {
+  // What it does with the white space beside added tokens.
+  enum class Strips : std::uint8_t {
+    kAsFlagged,        // as the model's tokenizer says
+    kAsTokenizerJson,  // as tokenizer.json says, whatever tokenizer_config.json does
+    kAsToldByName,     // `strips_behind` says for which tokens behind them; before them never
+  };
+  std::string_view name;  // "llama.cpp"
+  Strips strips = Strips::kAsFlagged;
+  std::function<bool(const AddedToken&)> strips_behind = {};
+  // It makes text of the steps that GGUF can name: U+2581 for spaces, with one before each stretch
+  // or not, and the two known split expressions.
+  bool only_known_steps = false;
+  bool cleans_up_spaces = false;
+};
+
+// One decision for each difference.
+std::vector<Decision> TokenizerDifferences(const Tokenizer& tokenizer,
+                                           const TokenizerRuntime& runtime);
+
+// Whether text that stands between added tokens begins with a mark for a space of its own.
+bool AddsSpacePrefix(const Tokenizer& tokenizer) noexcept;
+
+}  // namespace phiq

@@ -1,0 +1,236 @@
+"""Tokens and chat templates as in training: what fine-tunes look like, and what outputs say of it."""
+import json
+import resource
+
+import pytest
+
+from harness import MIB, SANITIZED, converted, limit, refused, run, tiny, warnings
+from test_tokenizer import edit, strings_of
+
+FORMATS = {"gguf": "Q8_0", "onnx": "int4", "openvino": "F16", "mlx": "4bit"}
+
+
+def quantize(model, out, format):
+    return run(["quantize", model, "--format", format, "--type", FORMATS[format], "-o", out])
+
+
+def decisions(model, format):
+    planned = run(["plan", model, "--format", format, "--type", FORMATS[format], "--json"]).ok().json()
+    return planned.get("decisions", [])
+
+
+def metadata(folder):
+    return strings_of(converted(folder)[1])
+
+
+def test_a_template_without_special_tokens_says_that_no_bos_is_added(folder):
+    """As transformers 5 saves Phi-3: llama.cpp's default for this vocabulary is true."""
+    tiny(folder)
+    edit(folder, "tokenizer_config.json", lambda c: [c.pop(k) for k in ("add_bos_token", "add_eos_token")])
+    keys = metadata(folder)
+    assert keys["tokenizer.ggml.add_bos_token"] is False and keys["tokenizer.ggml.add_eos_token"] is False
+    edit(folder, "tokenizer.json", lambda t: t.update(post_processor=None))
+    assert metadata(folder)["tokenizer.ggml.add_bos_token"] is False
+
+
+def test_a_tokenizer_that_prepends_nothing_says_so(folder):
+    tiny(folder)
+    assert "tokenizer.ggml.add_space_prefix" not in metadata(folder)  # llama.cpp's default is true
+    edit(folder, "tokenizer.json", lambda t: t["normalizer"]["normalizers"].pop(0))
+    assert metadata(folder)["tokenizer.ggml.add_space_prefix"] is False
+
+
+def metaspace(folder, scheme):
+    def change(tokenizer):
+        tokenizer.update(normalizer=None, pre_tokenizer={"type": "Metaspace", "replacement": "\u2581",
+                                                         "prepend_scheme": scheme, "split": False})
+    tiny(folder)
+    edit(folder, "tokenizer.json", change)
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "never"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_metaspace_is_taken_by_every_format(folder, scheme, format):
+    metaspace(folder, scheme)
+    out = folder.parent / ("out.gguf" if format == "gguf" else "out")
+    quantize(folder, out, format).ok()
+    text = folder.parent / "text"
+    text.write_text("A text, long enough for one window.\n" * 4)
+    result = run(["eval", out, "--against", folder, "--text", text, "--ctx", "32"]).ok()
+    assert not warnings(result), result.err  # the ids are the same
+    if format == "gguf":
+        said = [d["reason"] for d in decisions(folder, format) if "pre_tokenizer" in d["subject"]]
+        assert len(said) == (scheme != "never")
+
+
+def test_old_added_tokens_do_not_decide(folder):
+    """transformers does not read added_tokens.json where tokenizer_config.json lists tokens."""
+    tiny(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        path = folder / name
+        path.write_text(path.read_text().replace("<|placeholder1|>", "<think>"))
+    result, content = converted(folder)
+    assert strings_of(content)["tokenizer.ggml.tokens"][2050] == b"<think>"
+    assert any("added_tokens.json: is not used" in w for w in warnings(result))
+    for format in ("onnx", "openvino", "mlx"):
+        quantize(folder, folder.parent / format, format).ok()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_padding_that_cannot_be_is_left_out(folder, format):
+    tiny(folder, config_updates={"pad_token_id": -1})
+    (folder / "special_tokens_map.json").unlink()
+    edit(folder, "generation_config.json", lambda g: g.pop("pad_token_id"))
+    edit(folder, "tokenizer_config.json", lambda c: c.update(pad_token="[PAD]"))
+    out = folder.parent / ("out.gguf" if format == "gguf" else "out")
+    result = quantize(folder, out, format).ok()
+    assert any("'pad_token_id' is -1" in w for w in warnings(result))
+    assert any("'pad_token' is \"[PAD]\"" in w for w in warnings(result))
+    run(["verify", out, "--against", folder]).ok()
+
+
+def test_flags_of_tokenizer_config_win(folder):
+    tiny(folder)
+
+    def no_rstrip(config):
+        for token in config["added_tokens_decoder"].values():
+            token["rstrip"] = False
+
+    edit(folder, "tokenizer_config.json", no_rstrip)
+    one = folder.parent / "one"
+    quantize(folder, one, "openvino").ok()
+    assert b"phi3" not in metadata(folder)["general.name"].lower()
+    (decision,) = [d for d in decisions(folder, "onnx") if "added_tokens" in d["subject"]]
+    assert "not what tokenizer_config.json says" in decision["reason"]
+    edit(folder, "tokenizer.json", lambda t: [a.update(rstrip=False) for a in t["added_tokens"]])
+    two = folder.parent / "two"
+    quantize(folder, two, "openvino").ok()
+    name = "openvino_tokenizer.xml"
+    assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+@pytest.mark.parametrize("format", ["gguf", "onnx", "openvino"])
+def test_a_normalized_token_is_in_the_plan_of_runtimes_that_find_it_earlier(folder, format):
+    tiny(folder)
+    assert not [d for d in decisions(folder, format) if "normalized" in d["reason"]]
+    token = {"id": 2059, "content": "<tool>", "single_word": False, "lstrip": False, "rstrip": False,
+             "normalized": True, "special": False}
+    edit(folder, "tokenizer.json", lambda t: t["added_tokens"].append(token))
+    (decision,) = [d for d in decisions(folder, format) if "normalized" in d["reason"]]
+    assert "<tool>" in decision["reason"]
+
+
+def test_a_token_without_a_row_is_left_out_of_gguf_with_a_warning(folder):
+    tiny(folder)
+    token = {"id": 2112, "content": "<pad>", "single_word": False, "lstrip": False, "rstrip": False,
+             "normalized": False, "special": True}
+    edit(folder, "tokenizer.json", lambda t: t["added_tokens"].append(token))
+    edit(folder, "tokenizer_config.json", lambda c: c.update(pad_token="<pad>"))
+    result, content = converted(folder)
+    keys = strings_of(content)
+    assert len(keys["tokenizer.ggml.tokens"]) == 2112 and b"<pad>" not in keys["tokenizer.ggml.tokens"]
+    assert any("'<pad>' has id 2112, but the embedding has 2112 rows" in w for w in warnings(result))
+    for format in ("onnx", "openvino", "mlx"):
+        out = folder.parent / format
+        quantize(folder, out, format).ok()
+        assert "<pad>" in (out / "tokenizer.json").read_text()
+    edit(folder, "tokenizer_config.json", lambda c: c.update(eos_token="<pad>"))
+    refused(run(["plan", folder]), 3, "'eos_token' is \"<pad>\" with id 2112, but the embedding has 2112 rows")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_template_with_windows_line_ends_is_written_as_jinja_reads_it(folder, format):
+    tiny(folder)
+    template = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
+    assert "\n" in template
+    edit(folder, "tokenizer_config.json", lambda c: c.pop("chat_template"))
+    (folder / "chat_template.jinja").write_bytes(template.replace("\n", "\r\n").encode())
+    out = folder.parent / ("out.gguf" if format == "gguf" else "out")
+    quantize(folder, out, format).ok()
+    if format == "gguf":
+        assert strings_of(out.read_bytes())["tokenizer.chat_template"] == template.encode()
+        return
+    assert (out / "chat_template.jinja").read_bytes() == template.encode()
+    if format == "onnx":
+        assert json.loads((out / "tokenizer_config.json").read_text())["chat_template"] == template
+    if format == "openvino":
+        assert "&#13;" not in (out / "openvino_tokenizer.xml").read_text()
+    run(["verify", out, "--against", folder]).ok()
+
+
+def test_additional_templates_go_into_gguf(folder):
+    tiny(folder)
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools }}")
+    template = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
+    (folder / "chat_template.jinja").write_text(template)
+    keys = metadata(folder)
+    assert keys["tokenizer.chat_templates"] == [b"tool_use"]
+    assert keys["tokenizer.chat_template.tool_use"] == b"{{ tools }}"
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 499723\n"
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+                                  "generation_config.json", "chat_template.jinja"])
+def test_a_side_file_that_was_not_downloaded_is_named(folder, name):
+    tiny(folder)
+    for text, words in [(LFS, "Git LFS pointer"), ("<!DOCTYPE html><html></html>", "HTML page"), ("", "is empty")]:
+        (folder / name).write_text(text)
+        refused(run(["plan", folder, "--format", "openvino"]), 3, name, words)
+
+
+def test_auto_map_does_not_name_code_that_is_not_there(folder):
+    tiny(folder, config_updates={"auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}})
+    (folder / "configuration_phi3.py").write_text("# code")
+    out = folder.parent / "out"
+    quantize(folder, out, "openvino").ok()
+    assert "auto_map" not in json.loads((out / "config.json").read_text())
+    assert any("auto_map" in d["subject"] for d in decisions(folder, "openvino"))
+    run(["verify", out, "--against", folder]).ok()
+    mlx = folder.parent / "mlx"
+    quantize(folder, mlx, "mlx").ok()
+    assert (mlx / "configuration_phi3.py").exists()
+
+
+@pytest.mark.parametrize("name, key", [("config.json", "z_loss"), ("tokenizer_config.json", "model_max_length")])
+def test_infinity_is_no_fault_where_it_is_not_used(folder, name, key):
+    tiny(folder)
+    path = folder / name
+    text = json.loads(path.read_text())
+    path.write_text(json.dumps({**text, key: float("inf"), "note": float("nan")}))
+    for format in FORMATS:
+        out = folder.parent / ("out.gguf" if format == "gguf" else format)
+        quantize(folder, out, format).ok()
+        if format == "onnx":  # its reader knows the standard alone
+            json.loads((out / "tokenizer_config.json").read_text(), parse_constant=pytest.fail)
+    edit(folder, "config.json", lambda c: c.update(rms_norm_eps=float("inf")))
+    refused(run(["plan", folder]), 3, "'rms_norm_eps' is Infinity, needs a finite number above 0")
+
+
+def with_rubbish(folder, item, n):
+    """A tokenizer.json with many values under a key that nobody reads."""
+    path = folder / "tokenizer.json"
+    text = path.read_bytes()
+    path.write_bytes(b'{"x":[' + b",".join([item] * n) + b"]," + text.lstrip()[1:])
+    return path.stat().st_size
+
+
+@pytest.mark.skipif(SANITIZED, reason="takes more memory by design")
+def test_what_nobody_reads_takes_no_memory(folder):
+    tiny(folder)
+    size = with_rubbish(folder, b"[]", 10_000_000)
+    result = run(["plan", folder]).ok()
+    assert result.peak_rss_bytes < 64 * MIB + 2 * size
+
+
+@pytest.mark.skipif(SANITIZED, reason="needs its address space")
+@pytest.mark.parametrize("mebibytes", [40, 60, 80, 100, 150, 200, 300])
+def test_out_of_memory_while_a_file_is_read_is_an_error(folder, mebibytes):
+    tiny(folder)
+    with_rubbish(folder, b"[[[]]]", 3_000_000)
+    result = run(["plan", folder], preexec=limit(resource.RLIMIT_AS, mebibytes * MIB))
+    assert result.code in (0, 7, 127), result.err  # 127: not even the libraries fit
+    if result.code == 7:
+        assert result.err.count("\n") == 1 and "memory" in result.err
