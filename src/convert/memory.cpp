@@ -17,9 +17,10 @@ namespace {
 // Program, libraries, plan. With everything else a tiny checkpoint's run peaks at 16 MiB, so this
 // is an upper bound.
 constexpr std::uint64_t kProgramBytes = 24ULL << 20;
-// The JSON tree of tokenizer.json, then the tokens and merges taken from it, per byte of the file.
-// An upper bound: reading Phi-4-mini's 7.5 MB takes 104 MB, the program included.
-constexpr std::uint64_t kTokenizerFactor = 20;
+// What is kept of the tokenizer is there again in other shapes, while it is read and while the
+// output's files are made of it. Phi-4-mini's takes 44 MB, its file of 7.5 MB and the program
+// included; 10 MB of it are kept.
+constexpr std::uint64_t kTokenizerCopies = 4;
 constexpr std::uint64_t kThreadBytes = 1ULL << 20;  // stack and allocator
 constexpr std::uint64_t kChunkElements = 1ULL << 20;
 // A transposed matrix is written in runs of as many weights as a chunk has rows: larger chunks make
@@ -27,9 +28,13 @@ constexpr std::uint64_t kChunkElements = 1ULL << 20;
 constexpr std::uint64_t kTransposedChunkElements = 1ULL << 24;
 constexpr std::uint64_t kLeastChunkElements = 1ULL << 14;
 
-std::uint64_t TokenizerBytes(const SideFiles& files) {
-  return (files.SizeBytes("tokenizer.json") + files.SizeBytes("tokenizer.model")) *
-         kTokenizerFactor;
+// Of the files the text, of which little may be kept.
+std::uint64_t TokenizerBytes(const SideFiles& files, const Tokenizer& tokenizer) {
+  std::uint64_t kept = tokenizer.merges.size() * sizeof(Merge);
+  for (const std::string& token : tokenizer.vocab) kept += sizeof(token) + token.size();
+  for (const SentencePiece& piece : tokenizer.pieces) kept += sizeof(piece) + piece.text.size();
+  return files.SizeBytes("tokenizer.json") + files.SizeBytes("tokenizer.model") +
+         kTokenizerCopies * kept;
 }
 
 }  // namespace
@@ -38,7 +43,8 @@ MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& 
                       std::uint64_t header_bytes, unsigned threads, std::uint64_t limit_bytes,
                       OverflowPolicy overflow) {
   const std::uint64_t fixed =
-      kProgramBytes + TokenizerBytes(source.stored->side_files()) + 2 * header_bytes;
+      kProgramBytes + TokenizerBytes(source.stored->side_files(), source.model.tokenizer) +
+      2 * header_bytes;
   const auto peak = [&](unsigned n_threads, std::uint64_t chunk_elements) {
     return fixed + n_threads * (kThreadBytes +
                                 StreamBytesPerThread(targets, source, chunk_elements, overflow));
