@@ -44,6 +44,9 @@ class Error : public std::exception {
   Error&& At(std::uint64_t offset_bytes) &&;
   Error&& Hint(std::string_view hint) &&;
 
+  // The same with `to` for `from` in every part: a file that was read under another name.
+  Error Renamed(const std::string& from, const std::string& to) const;
+
   ErrorCode code() const noexcept { return code_; }
   const std::string& path() const noexcept { return path_; }
   const std::string& tensor() const noexcept { return tensor_; }

@@ -8,6 +8,18 @@
 #include "phiq/text.h"
 
 namespace phiq {
+namespace {
+
+std::string Replaced(std::string_view text, std::string_view from, std::string_view to) {
+  std::string result;
+  for (std::size_t at = text.find(from); at != std::string_view::npos; at = text.find(from)) {
+    result.append(text.substr(0, at)).append(to);
+    text.remove_prefix(at + from.size());
+  }
+  return result.append(text);
+}
+
+}  // namespace
 
 std::string_view ErrorClassName(ErrorCode code) noexcept {
   switch (code) {
@@ -67,6 +79,16 @@ Error&& Error::Hint(std::string_view hint) && {
   if (hint_.empty()) hint_ = hint;
   Compose();
   return std::move(*this);
+}
+
+Error Error::Renamed(const std::string& from, const std::string& to) const {
+  Error renamed = *this;
+  if (from.empty()) return renamed;
+  renamed.path_ = Replaced(path_, from, to);
+  renamed.message_ = Replaced(message_, Escape(from), Escape(to));
+  renamed.hint_ = Replaced(hint_, Escape(from), Escape(to));
+  renamed.Compose();
+  return renamed;
 }
 
 void Error::Compose() {

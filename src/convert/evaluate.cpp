@@ -360,18 +360,6 @@ EvalReport Run(std::span<const EvalInput> inputs, const EvalInput* reference,
   return report;
 }
 
-// An output that waits for its final name has another one while it is read.
-Error WithShownNames(const Error& error, std::span<const EvalInput> inputs) {
-  std::string text = error.what();
-  for (const EvalInput& input : inputs) {
-    if (input.path == input.shown) continue;
-    for (std::size_t at = text.find(input.path); at != std::string::npos;
-         at = text.find(input.path, at + input.shown.size()))
-      text.replace(at, input.path.size(), input.shown);
-  }
-  return {error.code(), text};
-}
-
 }  // namespace
 
 EvalReport EvaluateInputs(std::span<const EvalInput> inputs, const EvalInput* reference,
@@ -379,10 +367,10 @@ EvalReport EvaluateInputs(std::span<const EvalInput> inputs, const EvalInput* re
   try {
     return Run(inputs, reference, options, hooks);
   } catch (const Error& error) {
-    const bool is_staged = std::ranges::any_of(
-        inputs, [](const EvalInput& input) { return input.path != input.shown; });
-    if (!is_staged) throw;
-    throw WithShownNames(error, inputs);
+    // An output that waits for its final name has another one while it is read.
+    Error shown = error;
+    for (const EvalInput& input : inputs) shown = shown.Renamed(input.path, input.shown);
+    throw shown;
   }
 }
 

@@ -21,5 +21,18 @@ TEST(Error, KeepsTheInnermostPlace) {
   EXPECT_STREQ(inner.what(), "shard: gone");
 }
 
+TEST(Error, KeepsEveryPartUnderAnotherName) {
+  const Error error = Error(ErrorCode::kBadData, "is wrong in .a\\x0atmp/x and .a\\x0atmp")
+                          .In(".a\ntmp/x")
+                          .Tensor("t")
+                          .At(8)
+                          .Hint("see .a\\x0atmp");
+  const Error renamed = error.Renamed(".a\ntmp", "a");
+  EXPECT_STREQ(renamed.what(), "a/x: tensor 't': is wrong in a/x and a at byte 8 (see a)");
+  EXPECT_EQ(renamed.path(), "a/x");
+  EXPECT_EQ(renamed.tensor(), "t");
+  EXPECT_EQ(renamed.offset_bytes(), 8U);
+}
+
 }  // namespace
 }  // namespace phiq

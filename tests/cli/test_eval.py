@@ -1,5 +1,6 @@
 """`phiq eval` and `quantize --eval-text`: the figures against transformers and llama.cpp, and what
 bad input does."""
+import collections
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from gguf_file import read_gguf
+from faults import needs_strace, run_under_strace
 from harness import (DATA, SANITIZED, bf16, error_line, make_checkpoint, refused, run, snapshot,
                      temporaries, tiny, tiny_tensors, warnings)
 
@@ -236,6 +238,22 @@ def test_gate_on_several_outputs(text, work):
     shown = run(["quantize", DATA / "phi35-tiny", "-o", work / "x.gguf", "--eval-text", text, "--ctx",
                  "64"]).ok().text
     assert "MEAN KL" in shown
+
+
+@needs_strace
+def test_gate_names_the_place_of_a_fault_under_the_final_name(text, work, folder):
+    """Reads of the checkpoint and of what was written take turns; the last of the latter fails."""
+    args = ["quantize", tiny(folder), "-o", work / "x.gguf", "--force", "--eval-text", text, "--ctx", "64", "--chunks", "1",
+            "--threads", 1, "--json"]
+    log = work.parent / "log"
+    run_under_strace(args, log, trace="pread64").ok()
+    reads_of_thread = collections.Counter(line.split()[0] for line in log.read_text().splitlines() if "pread64(" in line)
+    for k in range(max(reads_of_thread.values()), 0, -1):  # strace counts them by thread
+        result = run_under_strace(args, log, f"pread64:error=EIO:when={k}")
+        if result.code != 0 and "x.gguf" in result.json()["error"]["message"]:
+            break
+    error = result.json()["error"]
+    assert error["path"] == str(work / "x.gguf") and error["offset"] > 0 and "phiq-tmp" not in result.text
 
 
 @pytest.mark.parametrize("options, needle", [
