@@ -107,7 +107,7 @@ void CheckOutput(const fs::path& output, const PlanOptions& target, const Conver
   if (output == kStandardOutput) return;
   RefuseInputAsOutput(output, folder);
   if (options.split_max_bytes) return;  // the parts' names are not known yet
-  if (options.targets.size() > 1 && !options.force && fs::exists(fs::symlink_status(output))) {
+  if (options.targets.size() > 1 && !options.force && OutputStands(output, /*is_split=*/false)) {
     throw Error(ErrorCode::kOutput, "exists")
         .In(output.string())
         .Hint("--force replaces it, --skip-existing writes the others");
@@ -201,7 +201,9 @@ void WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan, unsigned thre
   }
 }
 
-Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks) {
+// Without `reads_weights` a plan that depends on them is made as if they were all alike: enough to
+// see what is wrong with the options.
+Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, bool reads_weights) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
   SourceModel source(
@@ -210,11 +212,12 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks) {
   std::vector<Plan> plans;
   std::uint64_t scored_bytes = 0;
   for (const PlanOptions& target : job.targets) {
-    const Int8Errors scores =
-        MeasureInt8Errors(source, TensorsToRank(source.model, target), options, threads, hooks);
+    const std::vector<std::size_t> ranked = TensorsToRank(source.model, target);
+    Int8Errors scores{.errors = std::vector<float>(ranked.size())};
+    if (reads_weights) scores = MeasureInt8Errors(source, ranked, options, threads, hooks);
     scored_bytes += scores.bytes_read;
     plans.push_back(MakePlan(source.model, target, warn, scores.errors));
-    if (options.overflow == OverflowPolicy::kF32)
+    if (reads_weights && options.overflow == OverflowPolicy::kF32)
       WidenWhatOverflowsHalf(source, plans.back(), threads);
   }
   // From here on formats and byte counts are final.
@@ -321,6 +324,21 @@ EvalOptions EvaluationOptions(const ConvertOptions& options) {
   return evaluation;
 }
 
+// When a name is taken: a mistake in the options is told first, or the next run would end with it.
+// What is wrong with the input waits.
+void CheckRequest(const ConvertOptions& options, const Job& job) {
+  try {
+    Prepare(options, job, {}, /*reads_weights=*/false);
+    if (options.evaluation)
+      CheckEvaluation({options.model, options.model}, EvaluationOptions(options),
+                      /*read_text=*/false);
+  } catch (const Error& error) {
+    const bool is_of_text = options.evaluation && error.path() == options.evaluation->text;
+    if (is_of_text || error.code() == ErrorCode::kUsage || error.code() == ErrorCode::kResources)
+      throw;
+  }
+}
+
 // The outputs where they wait for their final names, against the checkpoint.
 EvalReport EvaluateOutputs(const ConvertOptions& options, const std::deque<OutputWriter>& writers,
                            std::span<const Output> outputs, const Hooks& hooks) {
@@ -339,7 +357,8 @@ EvalReport EvaluateOutputs(const ConvertOptions& options, const std::deque<Outpu
 }  // namespace
 
 ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks) {
-  return Describe(Prepare(options, Locate(options, WarnOrIgnore(hooks.warn)), hooks));
+  return Describe(Prepare(options, Locate(options, WarnOrIgnore(hooks.warn)), hooks,
+                          /*reads_weights=*/true));
 }
 
 ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
@@ -347,13 +366,19 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   ConvertReport report;
   Job job = Locate(options, warn);
-  CheckOutputs(options, job, warn);
+  try {
+    CheckOutputs(options, job, warn);
+  } catch (const Error&) {
+    CheckRequest(options, job);
+    throw;
+  }
   report.skipped = job.skipped;
   if (job.targets.empty()) return report;
-  const Prepared prepared = Prepare(options, std::move(job), hooks);
+  const Prepared prepared = Prepare(options, std::move(job), hooks, /*reads_weights=*/true);
   report.planned = Describe(prepared);
   if (options.evaluation)  // a text that cannot be used, before any work
-    CheckEvaluation({options.model, options.model}, EvaluationOptions(options));
+    CheckEvaluation({options.model, options.model}, EvaluationOptions(options),
+                    /*read_text=*/true);
 
   CheckSpaceOfAll(options, prepared.targets);
 

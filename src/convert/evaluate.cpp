@@ -17,6 +17,7 @@
 #include "engine/forward.h"
 #include "engine/scoring.h"
 #include "engine/statistics.h"
+#include "io/input_file.h"
 #include "io/parallel.h"
 #include "model/token_encoder.h"
 #include "phiq/text.h"
@@ -374,12 +375,13 @@ EvalReport EvaluateInputs(std::span<const EvalInput> inputs, const EvalInput* re
   }
 }
 
-void CheckEvaluation(const EvalInput& reference, const EvalOptions& options) {
+void CheckEvaluation(const EvalInput& reference, const EvalOptions& options, bool read_text) {
   CheckOptions(options, /*has_reference=*/true);
   const WarningFn silent = [](const Warning&) {};  // EvaluateInputs will say it
   std::vector<Candidate> models;
   models.push_back(OpenCandidate(reference, options, silent));
-  ReadTokens(models, options, silent);
+  const InputFile text(options.text.empty() ? options.ids : options.text);
+  if (read_text) ReadTokens(models, options, silent);
 }
 
 EvalReport Evaluate(const EvalOptions& options, const Hooks& hooks) {

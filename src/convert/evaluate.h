@@ -19,7 +19,8 @@ struct EvalInput {
 EvalReport EvaluateInputs(std::span<const EvalInput> models, const EvalInput* reference,
                           const EvalOptions& options, const Hooks& hooks);
 
-// Throws what EvaluateInputs would throw before it runs anything.
-void CheckEvaluation(const EvalInput& reference, const EvalOptions& options);
+// Throws what EvaluateInputs would throw before it runs anything; without `read_text` only what
+// options, the model's headers and a text that cannot be opened are the reason of.
+void CheckEvaluation(const EvalInput& reference, const EvalOptions& options, bool read_text);
 
 }  // namespace phiq

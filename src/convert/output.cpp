@@ -178,7 +178,8 @@ fs::path OutputWriter::staged_path() const {
 }
 
 bool OutputStands(const fs::path& path, bool is_split) {
-  if (!is_split) return fs::exists(fs::symlink_status(path));
+  std::error_code ignored;
+  if (!is_split) return fs::exists(fs::symlink_status(path, ignored));
   return std::ranges::any_of(PartsOf(path), [](const std::string& name) {
     return name.find("-00001-of-") != std::string::npos;
   });

@@ -212,6 +212,19 @@ def test_skip_existing_contradicts_force(model, work):
     refused(run(Several.args(model, work, "--skip-existing", "--force")), 2, "--skip-existing", "contradicts --force")
 
 
+@pytest.mark.parametrize("options, code, needle", [
+    (["--tensor-type", "foo=Q4_0"], 2, "foo"), (["--memory-limit", "1"], 7, "--memory-limit"),
+    (["--eval-text", "none"], 4, "none"), (["--eval-text", "TEXT", "--ctx", "100000"], 2, "--ctx 100000"),
+    (["--format", "openvino", "--tensor-type", "foo=F16"], 2, "foo"), ([], 5, "exists")])
+def test_a_name_that_is_taken_hides_no_other_mistake(model, work, options, code, needle):
+    (work / "out").write_text("mine")
+    (work / "text.txt").write_text("some text")
+    options = [work / "text.txt" if option == "TEXT" else option for option in options]
+    before = harness.snapshot(work)
+    refused(run(["quantize", model, "-o", work / "out", *options], cwd=work), code, needle, before=before, folder=work,
+            seconds=0.5)
+
+
 def test_a_folder_of_another_format_is_not_called_foreign(model, work):
     run(["quantize", model, "--format", "onnx", "-o", work / "out"]).ok()
     line = refused(run(["quantize", model, "--format", "openvino", "-o", work / "out", "--force"]), 5, "not replaced",
