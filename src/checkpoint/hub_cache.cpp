@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cstdlib>
 #include <system_error>
@@ -24,6 +25,14 @@ constexpr std::string_view kRepositoryPrefix = "models--";
 constexpr std::size_t kMaxPartCharacters = 96;  // huggingface_hub's rule
 constexpr std::uint64_t kMaxRefBytes = 4096;    // 40 hex digits and white space
 
+// The repositories that phiq is for, for whoever leaves out the organisation.
+constexpr std::array<std::string_view, 10> kKnownRepositories = {
+    "microsoft/Phi-3-mini-4k-instruct",   "microsoft/Phi-3-mini-128k-instruct",
+    "microsoft/Phi-3-medium-4k-instruct", "microsoft/Phi-3-medium-128k-instruct",
+    "microsoft/Phi-3.5-mini-instruct",    "microsoft/phi-4",
+    "microsoft/Phi-4-mini-instruct",      "microsoft/Phi-4-mini-reasoning",
+    "microsoft/Phi-4-reasoning",          "microsoft/Phi-4-reasoning-plus"};
+
 std::string Variable(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
@@ -38,6 +47,7 @@ std::string Expand(const std::string& text) {
   std::size_t i = 0;
   if (text == "~" || text.starts_with("~/")) {
     out = Variable("HOME");
+    if (out.empty()) return "";
     i = 1;
   }
   while (i < text.size()) {
@@ -73,6 +83,45 @@ std::vector<std::string> NamesIfFolder(const fs::path& folder) {
   return fs::is_directory(folder, ignored) ? NamesInFolder(folder) : std::vector<std::string>();
 }
 
+// "models--microsoft--phi-4" -> "microsoft/phi-4"; "" for other names. An id has at most one slash,
+// and no "--" of its own.
+std::string IdOfFolder(std::string_view folder_name) {
+  if (!folder_name.starts_with(kRepositoryPrefix)) return "";
+  std::string id(folder_name.substr(kRepositoryPrefix.size()));
+  if (const std::size_t dashes = id.find("--"); dashes != id.npos) id.replace(dashes, 2, "/");
+  return id;
+}
+
+// Whether someone may have meant the repository `id`: another case, or the name alone.
+bool MayMean(std::string_view text, std::string_view id) {
+  if (EqualsIgnoringCase(text, id)) return true;
+  return text.find('/') == text.npos && EqualsIgnoringCase(text, id.substr(id.find('/') + 1));
+}
+
+std::string DownloadCommand(std::string_view id) {
+  return fmt::format("download it with `hf download {}`", id);
+}
+
+// What to do about an id that is neither a path nor in the cache.
+std::string HintOf(const std::string& id, const fs::path& root) {
+  std::vector<std::string> cached;
+  for (const std::string& name : NamesIfFolder(root)) {
+    if (MayMean(id, IdOfFolder(name))) cached.push_back(Escape(IdOfFolder(name)));
+  }
+  if (!cached.empty()) return fmt::format("the cache has {}", fmt::join(cached, ", "));
+  if (const std::size_t slash = id.find('/'); slash != id.npos) {
+    const std::string nearest =
+        DidYouMean(id.substr(slash + 1), NamesIfFolder(id.substr(0, slash)));
+    return nearest.empty() ? DownloadCommand(id) : Escape(nearest);
+  }
+  for (const std::string_view known : kKnownRepositories) {
+    if (MayMean(id, known))
+      return fmt::format("{} is on the hub: {}", known, DownloadCommand(known));
+  }
+  const std::string nearest = DidYouMean(id, NamesIfFolder("."));
+  return nearest.empty() ? "a repository is named organisation/name" : Escape(nearest);
+}
+
 std::string ReadCommit(const fs::path& ref) {
   std::string commit = ReadWholeFile(ref, kMaxRefBytes);
   const auto is_space = [](unsigned char c) { return std::isspace(c) != 0; };
@@ -98,30 +147,39 @@ bool IsRepositoryId(std::string_view text) {
 }
 
 fs::path HubCacheRoot() {
+  // Never a folder below the one that happens to be the working folder: without a home there is no
+  // cache.
+  const auto below = [](const std::string& expanded, const char* rest) {
+    return expanded.empty() ? fs::path() : fs::path(expanded) / rest;
+  };
   for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
     if (const std::string value = Variable(name); !value.empty()) return Expand(value);
   }
-  if (const std::string home = Variable("HF_HOME"); !home.empty()) {
-    return fs::path(Expand(home)) / "hub";
-  }
-  if (const std::string cache = Variable("XDG_CACHE_HOME"); !cache.empty()) {
-    return fs::path(Expand(cache)) / "huggingface" / "hub";
-  }
-  return fs::path(Variable("HOME")) / ".cache" / "huggingface" / "hub";
+  if (const std::string home = Variable("HF_HOME"); !home.empty())
+    return below(Expand(home), "hub");
+  if (const std::string cache = Variable("XDG_CACHE_HOME"); !cache.empty())
+    return below(Expand(cache), "huggingface/hub");
+  return below(Variable("HOME"), ".cache/huggingface/hub");
 }
 
 fs::path FindSnapshot(const std::string& id, const WarningFn& warn) {
   std::string folder_name(kRepositoryPrefix);
   for (const char c : id) folder_name += c == '/' ? std::string("--") : std::string(1, c);
-  const fs::path repository = HubCacheRoot() / folder_name;
-  const std::string download = fmt::format("download it with `huggingface-cli download {}`", id);
+  const fs::path root = HubCacheRoot();
+  if (root.empty()) {
+    throw Error(ErrorCode::kInput,
+                "no such file or folder, and HOME does not say where a hub cache is")
+        .In(id);
+  }
+  const fs::path repository = root / folder_name;
+  const std::string download = DownloadCommand(id);
   std::error_code ignored;
   if (!fs::is_directory(repository, ignored)) {
     throw Error(ErrorCode::kInput,
                 fmt::format("no such file or folder, and not in the hub cache: no {}",
                             Escape(repository.native())))
         .In(id)
-        .Hint(download);
+        .Hint(HintOf(id, root));
   }
   const fs::path ref = repository / "refs" / "main";
   if (fs::exists(ref, ignored)) {
@@ -151,12 +209,7 @@ fs::path FindSnapshot(const std::string& id, const WarningFn& warn) {
 std::string RepositoryIdOf(const fs::path& folder) {
   const fs::path snapshots = folder.parent_path();
   const std::string repository = snapshots.parent_path().filename().native();
-  if (snapshots.filename() != "snapshots" || !repository.starts_with(kRepositoryPrefix)) return "";
-  const std::string id = repository.substr(kRepositoryPrefix.size());
-  // An id has at most one slash, and no "--" of its own.
-  const std::size_t slash = id.find("--");
-  if (slash == std::string::npos) return id;
-  return id.substr(0, slash) + "/" + id.substr(slash + 2);
+  return snapshots.filename() == "snapshots" ? IdOfFolder(repository) : "";
 }
 
 }  // namespace phiq

@@ -13,13 +13,15 @@ namespace phiq {
 // "organisation/name" (or "name") as the hub allows it.
 bool IsRepositoryId(std::string_view text);
 
-// The cache's folder, from HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME or HOME.
+// The cache's folder, from HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME or HOME;
+// empty when none of them is set, or one begins with "~" and HOME is not set.
 std::filesystem::path HubCacheRoot();
 
 // The snapshot folder of a repository's main revision.
 //
 // Requires IsRepositoryId(id).
-// Throws   kInput: nothing of it there, naming the place and the download command.
+// Throws   kInput: nothing of it there, naming the place and the repository that may be meant, or
+//          the download command.
 //          kBadData: refs/main is no commit id.
 std::filesystem::path FindSnapshot(const std::string& id, const WarningFn& warn);
 

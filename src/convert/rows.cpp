@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/buffer.h"
@@ -103,6 +104,7 @@ Error NonFiniteWeights(const SourceModel& source, const PlanLine& line,
   std::vector<float> x;
   for (const WeightIndex::Part& part : source.weights.PartsOf({line.role, line.layer})) {
     std::uint64_t n_bad = 0;
+    bool has_inf = false;
     std::uint64_t first = 0;  // counted in the piece
     float value = 0;
     for (std::uint64_t row = 0; row < part.n_rows; row += rows_at_once) {
@@ -110,6 +112,7 @@ Error NonFiniteWeights(const SourceModel& source, const PlanLine& line,
       model.ReadRows(part.piece, row, x.size() / n, codec, x);
       for (std::size_t i = 0; i < x.size(); ++i) {
         if (IsFinite(x[i])) continue;
+        has_inf = has_inf || std::isinf(x[i]);
         if (n_bad++ > 0) continue;
         first = row * n + i;
         value = x[i];
@@ -124,7 +127,9 @@ Error NonFiniteWeights(const SourceModel& source, const PlanLine& line,
                              ShowBits(model, part.piece, first / n, first % n)))
         .In(piece.file)
         .Tensor(piece.name)
-        .Hint("--nan zero replaces NaN by 0; a damaged checkpoint is better fetched again");
+        .Hint(has_inf
+                  ? "no option replaces Inf; a damaged checkpoint is better fetched again"
+                  : "--nan zero replaces NaN by 0; a damaged checkpoint is better fetched again");
   }
   return Error(ErrorCode::kTryAgain, "a NaN or Inf that is not there any more")
       .In(model.path())

@@ -46,6 +46,17 @@ constexpr std::array<PrecisionEntry, 5> kPrecisions = {{
     {kFp32, "fp32"},
 }};
 
+// What other tools call the precisions.
+struct PeerWord {
+  std::string_view name;
+  Precision means;
+};
+constexpr PeerWord kPeerPrecisions[] = {
+    {"4", kInt4},    {"4bit", kInt4},     {"q4", kInt4},    {"w4a16", kInt4},   {"8", kInt8},
+    {"8bit", kInt8}, {"q8", kInt8},       {"w8a16", kInt8}, {"f16", kFp16},     {"float16", kFp16},
+    {"half", kFp16}, {"bfloat16", kBf16}, {"f32", kFp32},   {"float32", kFp32}, {"float", kFp32},
+};
+
 struct ProviderEntry {
   ExecutionProvider ep;
   std::string_view name;
@@ -61,6 +72,46 @@ std::string Names(std::span<const Precision> precisions) {
   std::vector<std::string_view> names;
   for (const Precision precision : precisions) names.push_back(PrecisionName(precision));
   return fmt::format("{}", fmt::join(names, ", "));
+}
+
+template <typename Range>
+bool HasName(const Range& table, std::string_view name) {
+  return FindByName(table, name) != nullptr;
+}
+
+// The formats that have a type of that name.
+std::vector<std::string_view> OwnersOf(std::string_view type) {
+  std::vector<std::string_view> owners;
+  for (const Format format : kAllFormats) {
+    if (HasName(TypeNames(format), type)) owners.push_back(FormatName(format));
+  }
+  return owners;
+}
+
+// ParseType for a word that a user typed; a word that is no type of `format` is told whose it is.
+// `is_chosen`   the user asked for the format too.
+std::string ParseTypeWord(Format format, bool is_chosen, std::string_view word) {
+  try {
+    return ParseType(format, word);
+  } catch (const Error& error) {
+    const std::vector<std::string_view> owners = OwnersOf(word);
+    // A reason why this format does not have it stands, unless the format is only the default.
+    if (error.code() == ErrorCode::kUnsupported && (is_chosen || owners.empty())) throw;
+    const auto not_of = [&](std::string_view what, std::string_view hint) {
+      return Error(ErrorCode::kUsage,
+                   fmt::format("'{}' is no type of {}{}", Escape(word), FormatName(format), what))
+          .Hint(fmt::format("{}; `phiq profiles --types` lists the types", hint));
+    };
+    if (const PrecisionEntry* precision = FindByName(kPrecisions, word)) {
+      throw not_of(", it is a precision", fmt::format("--precision {}", precision->name));
+    }
+    const PeerWord* const peer = FindByName(kPeerPrecisions, word);
+    if (owners.empty() && peer == nullptr) throw;
+    throw not_of(owners.empty() ? "" : fmt::format(", it is one of {}", fmt::join(owners, ", ")),
+                 peer != nullptr
+                     ? fmt::format("--precision {} may be meant", PrecisionName(peer->means))
+                     : fmt::format("--format {}", owners.front()));
+  }
 }
 
 // "unknown profile 'mobil', did you mean 'mobile'? (HINT)"
@@ -165,8 +216,8 @@ std::string_view ExecutionProviderName(ExecutionProvider ep) noexcept {
 }
 
 ExecutionProvider ParseExecutionProvider(std::string_view text) {
-  const auto* found = std::ranges::find(kProviders, text, &ProviderEntry::name);
-  if (found == kProviders.end()) {
+  const ProviderEntry* const found = FindByName(kProviders, text);
+  if (found == nullptr) {
     const std::vector<std::string> names = NamesOf(kProviders);
     throw Unknown("execution provider", text, names,
                   fmt::format("providers: {}", fmt::join(names, ", ")));
@@ -177,9 +228,8 @@ ExecutionProvider ParseExecutionProvider(std::string_view text) {
 std::span<const Format> AllFormats() noexcept { return kAllFormats; }
 
 Format ParseFormat(std::string_view text) {
-  const auto* found = std::find_if(kFormats.begin(), kFormats.end(),
-                                   [&](const FormatEntry& entry) { return entry.name == text; });
-  if (found == kFormats.end()) {
+  const FormatEntry* const found = FindByName(kFormats, text);
+  if (found == nullptr) {
     const std::vector<std::string> names = NamesOf(kFormats);
     throw Unknown("format", text, names, fmt::format("formats: {}", fmt::join(names, ", ")));
   }
@@ -187,13 +237,21 @@ Format ParseFormat(std::string_view text) {
 }
 
 Precision ParsePrecision(std::string_view text) {
-  const auto* found = std::find_if(kPrecisions.begin(), kPrecisions.end(),
-                                   [&](const PrecisionEntry& entry) { return entry.name == text; });
-  if (found == kPrecisions.end()) {
-    const std::vector<std::string> names = NamesOf(kPrecisions);
-    throw Unknown("precision", text, names, fmt::format("precisions: {}", fmt::join(names, ", ")));
+  if (const PrecisionEntry* found = FindByName(kPrecisions, text)) return found->precision;
+  const std::vector<std::string> names = NamesOf(kPrecisions);
+  const std::string hint = fmt::format("precisions: {}", fmt::join(names, ", "));
+  const std::vector<std::string_view> owners = OwnersOf(text);
+  if (const PeerWord* peer = FindByName(kPeerPrecisions, text)) {
+    throw Error(ErrorCode::kUsage, fmt::format("unknown precision '{}', here it is {}",
+                                               Escape(text), PrecisionName(peer->means)))
+        .Hint(hint);
   }
-  return found->precision;
+  if (!owners.empty()) {
+    throw Error(ErrorCode::kUsage, fmt::format("'{}' is no precision, it is a type of {}",
+                                               Escape(text), fmt::join(owners, ", ")))
+        .Hint(fmt::format("--type {}; {}", Escape(text), hint));
+  }
+  throw Unknown("precision", text, names, hint);
 }
 
 std::span<const Profile> BuiltinProfiles() {
@@ -245,9 +303,7 @@ std::span<const Profile> BuiltinProfiles() {
 }
 
 Profile LoadProfile(const std::string& name_or_path) {
-  for (const Profile& profile : BuiltinProfiles()) {
-    if (profile.name == name_or_path) return profile;
-  }
+  if (const Profile* profile = FindByName(BuiltinProfiles(), name_or_path)) return *profile;
   if (LooksLikeFile(name_or_path)) return ReadProfileFile(name_or_path);
   throw Unknown("profile", name_or_path, NamesOf(BuiltinProfiles()),
                 "`phiq profiles` lists them; a file's name ends in .json or has a /");
@@ -286,7 +342,7 @@ Target ResolveTarget(const Profile* profile, std::optional<Format> format,
         .Hint("it allows " + Names(profile->allowed));
   }
   const Format resolved = profile != nullptr ? profile->format : format.value_or(Format::kGguf);
-  if (type) return {resolved, ParseType(resolved, *type)};
+  if (type) return {resolved, ParseTypeWord(resolved, profile != nullptr || format, *type)};
   if (precision) return {resolved, TypeOfPrecision(resolved, *precision)};
   if (profile == nullptr) return {resolved, TypeOfPrecision(resolved, kInt4)};
   if (profile->type) return {resolved, ParseType(resolved, *profile->type)};

@@ -102,9 +102,37 @@ TEST_F(HubCache, TellsHowToDownloadWhatIsMissing) {
   EXPECT_EQ(failure.code, 4);
   EXPECT_EQ(failure.text,
             fmt::format("microsoft/phi-9: no such file or folder, and not in the hub cache: no "
-                        "{}/models--microsoft--phi-9 (download it with `huggingface-cli download "
+                        "{}/models--microsoft--phi-9 (download it with `hf download "
                         "microsoft/phi-9`)",
                         root()));
+}
+
+// The error line for a name without a place, less the place that was looked at.
+std::string HintFor(const std::string& name) {
+  const std::string text = FailureOf([&] { LocateCheckpoint(name, [](const Warning&) {}); }).text;
+  return text.substr(text.find(" (") + 1);
+}
+
+TEST_F(HubCache, NamesARepositoryThatMayBeMeant) {
+  EXPECT_EQ(HintFor("phi-4"),
+            "(microsoft/phi-4 is on the hub: download it with `hf download microsoft/phi-4`)");
+  EXPECT_EQ(HintFor("PHI-3.5-MINI-INSTRUCT"),
+            "(microsoft/Phi-3.5-mini-instruct is on the hub: download it with `hf download "
+            "microsoft/Phi-3.5-mini-instruct`)");
+  EXPECT_EQ(HintFor("nofile"), "(a repository is named organisation/name)");
+  scratch_.Write("models--microsoft--phi-4/refs/main", kCommit);
+  scratch_.Write("models--me--Phi-4/refs/main", kCommit);
+  EXPECT_EQ(HintFor("phi-4"), "(the cache has me/Phi-4, microsoft/phi-4)");
+  EXPECT_EQ(HintFor("microsoft/Phi-4"), "(the cache has microsoft/phi-4)");
+}
+
+TEST_F(HubCache, LooksInNoFolderOfTheWorkingFolder) {
+  ::unsetenv("HF_HUB_CACHE");
+  EXPECT_EQ(HubCacheRoot(), fs::path());
+  EXPECT_EQ(FailureOf([&] { LocateCheckpoint("o/n", warnings_.fn()); }).text,
+            "o/n: no such file or folder, and HOME does not say where a hub cache is");
+  ::setenv("HF_HOME", "~/hf", 1);
+  EXPECT_EQ(HubCacheRoot(), fs::path());
 }
 
 TEST_F(HubCache, RefusesARefThatIsNoCommit) {
@@ -121,11 +149,10 @@ TEST_F(HubCache, MissesTheSnapshotThatRefsMainNames) {
   scratch_.Write("models--o--n/refs/main", kCommit);
   const Failure failure = FailureOf([&] { FindSnapshot("o/n", warnings_.fn()); });
   EXPECT_EQ(failure.code, 4);
-  EXPECT_EQ(
-      failure.text,
-      fmt::format("o/n: refs/main names a snapshot that is not there: no "
-                  "{}/models--o--n/snapshots/{} (download it with `huggingface-cli download o/n`)",
-                  root(), kCommit));
+  EXPECT_EQ(failure.text,
+            fmt::format("o/n: refs/main names a snapshot that is not there: no "
+                        "{}/models--o--n/snapshots/{} (download it with `hf download o/n`)",
+                        root(), kCommit));
 }
 
 TEST_F(HubCache, UsesAnOnlySnapshotWithoutRefs) {

@@ -162,6 +162,21 @@ def test_ids_of_a_model_without_a_tokenizer_that_phiq_does(folder, work):
     assert evaluate(folder, "--ids", ids, "--ctx", "8")["n_windows"] == 1
 
 
+@pytest.mark.parametrize("command", ["eval", "compare"])
+def test_a_page_on_standard_output_is_alone_there(command, q4, text, work):
+    args = ["eval", q4, "--text", text, "--ctx", "64"] if command == "eval" else ["compare", DATA / "phi35-tiny", q4]
+    run([*args, "--html", work / "page.html"]).ok()
+    result = run([*args, "--html", "-"]).ok()
+    page = (work / "page.html").read_text()
+    # eval's page says how long it took: its figures and plots are looked at in tests/browser.
+    assert result.text == page if command == "compare" else result.text.endswith(page[-200:])
+    assert ("PERPLEXITY" if command == "eval" else "bits per weight") in result.err
+    assert run([*args, "--html", "-", "--quiet"]).ok().err == ""
+    result = run([*args, "--html", "-", "--json"])
+    assert result.code == 2 and result.json()["error"]["message"] == error_line(result) == \
+        "--json: standard output already carries the page (give --html a file name)"
+
+
 def test_html_reports(q4, text, work):
     """The pages themselves are tested in tests/tools and tests/browser."""
     page = work / "report.html"

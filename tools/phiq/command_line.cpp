@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstddef>
 #include <cstdio>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "commands.h"
 #include "console.h"
+#include "peer_words.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
@@ -35,7 +37,7 @@ Exit codes:
   4  input not found or readable  70  a bug of phiq
   5  output exists or failed      A signal ends phiq by that signal.
 
-`phiq COMMAND --help` tells more about a command, `man phiq` about all of them.)";
+`phiq help COMMAND` tells more about a command, `man phiq` about all of them.)";
 
 // The subcommand being parsed when it got wrong, or the program itself.
 const CLI::App& Innermost(const CLI::App& app) {
@@ -54,18 +56,20 @@ std::vector<std::string> NamesIn(const CLI::App& app, bool of_options) {
   return names;
 }
 
-std::string WithSuggestion(std::string_view word, const std::vector<std::string>& names,
-                           std::string_view hint) {
-  const std::string suggestion = DidYouMean(word, names);
-  return suggestion.empty() ? std::string(hint) : fmt::format("{} {}", suggestion, hint);
+bool IsOption(std::string_view word) { return word.starts_with('-') && word != "-"; }
+
+// What of the command line nobody wanted: the first option, or all operands.
+std::vector<std::string> Extras(const CLI::App& app) {
+  std::vector<std::string> extras = app.remaining(true);
+  const auto option = std::ranges::find_if(extras, IsOption);
+  if (option != extras.end()) return {*option};
+  return extras;
 }
 
-// What of the command line nobody wanted.
-std::string FirstExtra(const CLI::App& app) {
-  const std::vector<std::string> extras = app.remaining(true);
-  for (const std::string& extra : extras)
-    if (extra.starts_with('-') && extra != "-") return extra;
-  return extras.empty() ? "" : extras.front();
+bool IsOfSomeCommand(const CLI::App& app, const std::string& option) {
+  return std::ranges::any_of(app.get_subcommands({}), [&](const CLI::App* command) {
+    return command->get_option_no_throw(option) != nullptr;
+  });
 }
 
 std::string MessageOf(const CLI::App& command, const CLI::ParseError& error) {
@@ -97,17 +101,59 @@ Error UsageError(const CLI::App& app, const CLI::ParseError& error) {
   const std::string hint =
       at_top ? "`phiq --help` lists the commands"
              : fmt::format("`phiq {} --help` lists the options", command.get_name());
-  const std::string extra = FirstExtra(app);
-  if (extra.empty()) return Error(ErrorCode::kUsage, MessageOf(command, error)).Hint(hint);
-  if (extra.starts_with('-') && extra != "-") {
+  const auto with = [&](const std::string& suggestion, std::string_view separator) {
+    return suggestion.empty() ? hint : fmt::format("{}{}{}", suggestion, separator, hint);
+  };
+  const std::vector<std::string> extras = Extras(app);
+  if (extras.empty()) return Error(ErrorCode::kUsage, MessageOf(command, error)).Hint(hint);
+  const std::string& extra = extras.front();
+  if (IsOption(extra)) {
     const std::string name = extra.substr(0, extra.find('='));
+    // One that the commands have is no mistake in itself: there is no command.
+    if (at_top && IsOfSomeCommand(app, name))
+      return Error(ErrorCode::kUsage, fmt::format("{} without a command", name)).Hint(hint);
+    const std::string peer = PeerOptionHint(command.get_name(), name);
     return Error(ErrorCode::kUsage, fmt::format("unknown option '{}'", Escape(name)))
-        .Hint(WithSuggestion(name, NamesIn(command, true), hint));
+        .Hint(peer.empty() ? with(DidYouMean(name, NamesIn(command, true)), " ")
+                           : with(peer, "; "));
   }
   if (at_top)
     return Error(ErrorCode::kUsage, fmt::format("unknown command '{}'", Escape(extra)))
-        .Hint(WithSuggestion(extra, NamesIn(app, false), hint));
-  return Error(ErrorCode::kUsage, fmt::format("unexpected operand '{}'", Escape(extra))).Hint(hint);
+        .Hint(with(DidYouMean(extra, NamesIn(app, false)), " "));
+  const bool converts = command.get_option_no_throw("--format") != nullptr;
+  return Error(ErrorCode::kUsage, fmt::format("unexpected operand '{}'", Escape(extra)))
+      .Hint(with(converts ? PeerOperandHint(extras) : "", "; "));
+}
+
+// The command line as CLI11 reads it: options that stand before the command behind it, and `help`
+// and `version` as the options that they mean. The command is the first word that names one, as no
+// option before it can be known to take a value.
+std::vector<std::string> Arrange(const CLI::App& app, std::vector<std::string> args) {
+  std::vector<std::string> commands = NamesIn(app, false);
+  commands.insert(commands.end(), {"help", "version"});
+  const auto is_command = [&](const std::string& word) {
+    return std::ranges::find(commands, word) != commands.end();
+  };
+  const auto is_own = [&](const std::string& word) {
+    return std::ranges::any_of(app.get_options(),
+                               [&](const CLI::Option* option) { return option->check_name(word); });
+  };
+  const auto command = std::ranges::find_if(args, is_command);
+  if (command == args.end() || !IsOption(args.front()) ||
+      std::any_of(args.begin(), command, is_own))
+    return args;
+  std::rotate(args.begin(), command, command + 1);
+  return args;
+}
+
+std::vector<std::string> WithoutWords(const CLI::App& app, std::vector<std::string> args) {
+  if (args.front() == "version") return {"--version"};
+  if (args.front() != "help") return args;
+  const auto command = std::find_if_not(args.begin() + 1, args.end(), IsOption);
+  if (command == args.end()) return {"--help"};
+  const std::vector<std::string> commands = NamesIn(app, false);
+  if (std::ranges::find(commands, *command) == commands.end()) return {*command};
+  return {*command, "--help"};
 }
 
 // CLI11 leaves two blank lines between groups of options, and none before the usage.
@@ -124,7 +170,7 @@ void DescribeProgram(CLI::App& app, Command& chosen) {
   app.get_formatter()->column_width(32);
   app.get_formatter()->label("SUBCOMMAND", "COMMAND");
   app.set_help_flag("-h,--help", "Print this help and exit");
-  app.set_version_flag("--version", "phiq " PHIQ_VERSION, "Print the version and exit");
+  app.set_version_flag("-V,--version", "phiq " PHIQ_VERSION, "Print the version and exit");
   app.require_subcommand(1);
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::Throw);
   AddQuantize(app, chosen);
@@ -149,7 +195,10 @@ int RunCommandLine(int argc, char** argv) {
     return static_cast<int>(ErrorCode::kUsage);
   }
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> args =
+        WithoutWords(app, Arrange(app, std::vector<std::string>(argv + 1, argv + argc)));
+    std::ranges::reverse(args);  // CLI11 takes them from the end
+    app.parse(args);
   } catch (const CLI::CallForHelp&) {
     Print(stdout, HelpText(app));
     return 0;

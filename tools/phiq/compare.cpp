@@ -13,6 +13,7 @@
 
 #include "commands.h"
 #include "console.h"
+#include "html_file.h"
 #include "html_report.h"
 #include "option_values.h"
 #include "phiq/file.h"
@@ -34,7 +35,8 @@ What it means for the model's output, `phiq eval` tells.)";
 
 struct CompareFlags {
   std::string a, b;
-  std::optional<std::string> threads, top, html;
+  std::optional<std::string> threads, top;
+  HtmlFile html;
   std::vector<std::string> ignore_extra, adapters;
   ReportFlags report;
 };
@@ -109,8 +111,7 @@ int ShowComparison(const CompareFlags& flags) {
   std::optional<std::size_t> top;
   if (flags.top)
     top = ParseCount("--top", *flags.top, 1, std::numeric_limits<std::uint32_t>::max());
-  const std::string html = ValueOf("--html", flags.html);
-  if (flags.html) ForOption("--html", [&] { CheckReport(html, kHtmlBeginning); });
+  flags.html.Check(flags.report.json);
   const CompareOptions options = {.a = flags.a,
                                   .b = flags.b,
                                   .ignore_extra = flags.ignore_extra,
@@ -120,11 +121,11 @@ int ShowComparison(const CompareFlags& flags) {
     Reporter reporter(flags.report);
     return Compare(options, reporter.hooks());
   }();
-  if (flags.html) ReplaceReport(html, CompareHtml(comparison));
+  if (flags.html.is_wanted()) flags.html.Write(CompareHtml(comparison));
   if (flags.report.json) {
     PrintJson(stdout, ToJson(comparison, top));
   } else if (!flags.report.quiet) {
-    Print(stdout, Format(comparison, top));
+    Print(flags.html.table_stream(), Format(comparison, top));
   }
   return 0;
 }
@@ -146,8 +147,7 @@ void AddCompare(CLI::App& app, Command& chosen) {
       ->option_text(" ");
   command->add_option("--top", flags->top, "Only the N tensors of the largest share")
       ->option_text("N");
-  command->add_option("--html", flags->html, "Also write a report with plots, one page")
-      ->option_text("FILE");
+  flags->html.AddTo(*command);
   command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")
       ->option_text("N");
   AddIgnoreExtra(*command, flags->ignore_extra);

@@ -72,7 +72,7 @@ void RefuseForeignOptions(const ConvertFlags& flags, const std::vector<Target>& 
   const std::vector<Format> mlx = {Format::kMlx};
   const std::vector<Format> signed_or_not = {Format::kOnnx, Format::kOpenVino};
   const std::vector<Format> grouped = {Format::kOnnx, Format::kOpenVino, Format::kMlx};
-  const bool is_onnx_method = flags.method && *flags.method != "reference";
+  const bool is_onnx_method = flags.method && LowerAscii(*flags.method) != "reference";
   for (const auto& [option, given, formats, is_encoding] : {
            Knob{"--group-size", flags.group_size.has_value(), grouped, true},
            Knob{"--sym", flags.sym, signed_or_not, true},
@@ -94,6 +94,36 @@ void RefuseForeignOptions(const ConvertFlags& flags, const std::vector<Target>& 
     throw Wrong(option,
                 fmt::format("not an option of {}; {}", FormatName(format), OwnersText(formats)))
         .Hint(is_encoding && format == Format::kGguf ? "in GGUF --type decides it" : "");
+  }
+}
+
+// A name that says what the output is not: a GGUF called x.onnx, a folder called y.gguf. It would
+// mislead whoever, or whatever, opens it by its name.
+void CheckOutputName(const ConvertOptions& options) {
+  struct Ending {
+    std::string_view text, of;
+    std::optional<Format> format;
+  };
+  constexpr Ending kEndings[] = {{".gguf", "a GGUF file", Format::kGguf},
+                                 {".onnx", "the graph in an ONNX folder", Format::kOnnx},
+                                 {".xml", "the graph in an OpenVINO folder", Format::kOpenVino},
+                                 {".safetensors", "the weights in a folder", std::nullopt}};
+  const std::string name = LowerAscii(options.output);
+  const Format format = options.targets.front().format;
+  const bool is_folder = options.targets.size() > 1 || format != Format::kGguf;
+  for (const Ending& ending : kEndings) {
+    if (!name.ends_with(ending.text)) continue;
+    if (!is_folder && ending.format == format) return;
+    const std::string made =
+        options.targets.size() > 1
+            ? "several formats make a folder"
+            : fmt::format("{} makes a {}", FormatName(format), is_folder ? "folder" : "GGUF file");
+    const std::string other = ending.format && ending.format != format
+                                  ? fmt::format("--format {}, or ", FormatName(*ending.format))
+                                  : "";
+    throw Wrong("--output", fmt::format("'{}' is named like {}, but {}", Escape(options.output),
+                                        ending.of, made))
+        .Hint(other + "another name");
   }
 }
 
@@ -189,6 +219,7 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   if (flags.output && flags.output->empty()) throw Wrong("--output", "the name is empty");
   options.output = flags.output.value_or("");
   options.targets = ResolveTargets(flags);
+  CheckOutputName(options);
   if (flags.split_max_size)
     options.split_max_bytes =
         ForOption("--split-max-size", [&] { return ParseSize(*flags.split_max_size); });
@@ -314,7 +345,7 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   value("--memory-limit", flags.memory_limit, "SIZE", "Ceiling of resident memory; default 1G");
   AddReportFlags(command, flags.report);
   group = kReportGroup;
-  toggle("--verbose", flags.report.verbose, "Say what was decided");
+  toggle("-v,--verbose", flags.report.verbose, "Say what was decided");
 }
 
 }  // namespace phiq::cli

@@ -11,10 +11,10 @@
 #include "console.h"
 #include "eval_flags.h"
 #include "eval_output.h"
+#include "html_file.h"
 #include "html_report.h"
 #include "option_values.h"
 #include "phiq/evaluate.h"
-#include "phiq/file.h"
 #include "report_flags.h"
 
 namespace phiq::cli {
@@ -31,7 +31,8 @@ Weights are decoded as the file stores them; activations stay float32, which som
 
 struct Flags {
   std::vector<std::string> models;
-  std::optional<std::string> text, ids, against, html, threads;
+  std::optional<std::string> text, ids, against, threads;
+  HtmlFile html;
   std::vector<std::string> ignore_extra, adapters;
   EvalFlags eval;
   ReportFlags report;
@@ -47,17 +48,16 @@ int ShowEvaluation(const Flags& flags) {
   options.adapters = flags.adapters;
   options.threads = ParseThreads(flags.threads);
   ResolveEvalFlags(flags.eval, options);
-  const std::string html = ValueOf("--html", flags.html);
-  if (flags.html) ForOption("--html", [&] { CheckReport(html, kHtmlBeginning); });
+  flags.html.Check(flags.report.json);
   const EvalReport report = [&] {
     Reporter reporter(flags.report);
     return Evaluate(options, reporter.hooks());
   }();
-  if (flags.html) ReplaceReport(html, EvalHtml(report));
+  if (flags.html.is_wanted()) flags.html.Write(EvalHtml(report));
   if (flags.report.json) {
     PrintJson(stdout, EvaluationToJson(report));
   } else if (!flags.report.quiet) {
-    Print(stdout, FormatEvaluation(report));
+    Print(flags.html.table_stream(), FormatEvaluation(report));
   }
   for (const std::string& threshold : report.unmet) spdlog::error("{}", threshold);
   return report.unmet.empty() ? 0 : static_cast<int>(ErrorCode::kNo);
@@ -83,7 +83,7 @@ void AddEval(CLI::App& app, Command& chosen) {
   add("--against", flags->against, "MODEL",
       "Reference: the checkpoint, or another output. Adds KL divergence\nand same-top-token rate");
   AddEvalFlags(*command, "Windows", "Thresholds (exit 1 when one is not met)", flags->eval);
-  add("--html", flags->html, "FILE", "Also write a report with plots, one page");
+  flags->html.AddTo(*command);
   add("--threads", flags->threads, "N", "1 to 1024; default: all cores");
   AddIgnoreExtra(*command, flags->ignore_extra);
   AddAdapters(*command, flags->adapters);

@@ -40,7 +40,7 @@ Value ParseChoice(std::string_view option, const std::optional<std::string>& tex
   if (!text) return choices.front().second;
   std::vector<std::string> names;
   for (const auto& [name, value] : choices) {
-    if (name == *text) return value;
+    if (name == LowerAscii(*text)) return value;
     names.emplace_back(name);
   }
   throw Wrong(option, fmt::format("'{}' is not one of {}", Escape(*text), fmt::join(names, ", ")))

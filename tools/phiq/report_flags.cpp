@@ -34,7 +34,7 @@ void AddAdapters(CLI::App& command, std::vector<std::string>& adapters) {
 void AddReportFlags(CLI::App& command, ReportFlags& flags) {
   AddSwitch(command, "--json", flags.json, "Results and errors as one JSON object")
       ->group(kReportGroup);
-  AddSwitch(command, "--quiet", flags.quiet, "Print errors only")->group(kReportGroup);
+  AddSwitch(command, "-q,--quiet", flags.quiet, "Print errors only")->group(kReportGroup);
   AddSwitch(command, "--no-progress", flags.no_progress, "No progress bar, even on a terminal")
       ->group(kReportGroup);
   AddSwitch(command, "--werror", flags.werror, "A warning ends the run (exit 3 or 9)")
