@@ -13,9 +13,11 @@
 
 #include "base/checked.h"
 #include "base/limits.h"
+#include "checkpoint/diagnosis.h"
 #include "checkpoint/open_input.h"
 #include "checkpoint/safetensors_header.h"
 #include "checkpoint/shard_index.h"
+#include "checkpoint/weight_files.h"
 #include "io/input_file.h"
 #include "phiq/text.h"
 
@@ -33,25 +35,15 @@ struct Checkpoint::Impl {
 
 namespace {
 
-constexpr std::string_view kWeightsName = "model.safetensors";
-constexpr std::string_view kIndexName = "model.safetensors.index.json";
-constexpr std::size_t kMaxNamed = 5;  // names in one message
-
 Error BadData(const fs::path& path, std::string message) {
   return Error(ErrorCode::kBadData, std::move(message)).In(path.native());
-}
-
-// Weights that belong to other programs and may lie beside a checkpoint.
-bool IsForeign(std::string_view name) {
-  return name.starts_with("consolidated") || name.starts_with("adapter_model") ||
-         name.starts_with("optimizer");
 }
 
 // The *.safetensors in the folder that `index` does not name.
 std::vector<std::string> UnlistedShards(const CheckpointFolder& folder, const ShardIndex& index) {
   std::vector<std::string> names = NamesInFolder(folder.path());
   std::erase_if(names, [&](const std::string& name) {
-    return !name.ends_with(".safetensors") || IsForeign(name) ||
+    return !name.ends_with(".safetensors") || IsForeignWeights(name) ||
            std::binary_search(index.shards.begin(), index.shards.end(), name);
   });
   return names;
@@ -134,11 +126,15 @@ void CheckNamesDiffer(const Checkpoint::Impl& checkpoint) {
   }
 }
 
-// Index and headers name the same tensors in the same shards.
+// Every tensor of the shards is in the index. An index that was copied from another save of the
+// model may name another shard for it, or tensors that no shard has: whether one of those is needed
+// shows when the model is described.
 void CheckAgainstIndex(const Checkpoint::Impl& checkpoint, const ShardIndex& index,
                        const fs::path& index_path, const WarningFn& warn) {
   const std::string index_name = Escape(index_path.filename().native());
   std::unordered_set<std::string_view> seen;
+  const SourceTensor* elsewhere = nullptr;
+  std::size_t n_elsewhere = 0;
   std::uint64_t total_size = 0;
   for (const SourceTensor& tensor : checkpoint.tensors) {
     const fs::path& shard = checkpoint.shards[tensor.shard];
@@ -146,38 +142,37 @@ void CheckAgainstIndex(const Checkpoint::Impl& checkpoint, const ShardIndex& ind
     if (listed == index.weight_map.end()) {
       throw BadData(shard, fmt::format("is not in {}", index_name)).Tensor(tensor.name);
     }
-    if (listed->second != tensor.shard) {
-      throw BadData(shard, fmt::format("is here, but {} says it is in {}", index_name,
-                                       Escape(index.shards[listed->second])))
-          .Tensor(tensor.name);
-    }
+    if (listed->second != tensor.shard && n_elsewhere++ == 0) elsewhere = &tensor;
     seen.insert(tensor.name);
     total_size += tensor.size_bytes;  // at most the files' own sizes
   }
+  const auto warn_of = [&](std::string text) {
+    warn({ErrorCode::kBadData, fmt::format("{}: {}", Escape(index_path.native()), text)});
+  };
+  if (elsewhere != nullptr) {
+    warn_of(fmt::format("{} tensor{} in another shard than it says: '{}' is in {}", n_elsewhere,
+                        n_elsewhere == 1 ? " is" : "s are", Escape(elsewhere->name),
+                        Escape(checkpoint.shards[elsewhere->shard].filename().native())));
+  }
   // The first missing one by name, whatever the order of the hash map.
   const std::string* lacking = nullptr;
+  std::size_t n_lacking = 0;
   for (const auto& [name, shard] : index.weight_map) {
-    if (!seen.contains(name) && (lacking == nullptr || name < *lacking)) lacking = &name;
+    if (seen.contains(name)) continue;
+    ++n_lacking;
+    if (lacking == nullptr || name < *lacking) lacking = &name;
   }
   if (lacking != nullptr) {
     const std::string& shard = index.shards[index.weight_map.at(*lacking)];
-    throw BadData(index_path, fmt::format("{} does not hold it", Escape(shard))).Tensor(*lacking);
+    warn_of(n_lacking == 1
+                ? fmt::format("'{}' should be in {} and is not", Escape(*lacking), Escape(shard))
+                : fmt::format("{} of its tensors are in no shard, such as '{}'", n_lacking,
+                              Escape(*lacking)));
   }
   if (index.total_size && *index.total_size != total_size) {
-    warn({ErrorCode::kBadData,
-          fmt::format("{}: total_size is {} but the tensors have {} bytes",
-                      Escape(index_path.native()), *index.total_size, total_size)});
+    warn_of(fmt::format("total_size is {} but the tensors have {} bytes", *index.total_size,
+                        total_size));
   }
-}
-
-// The file that tells where the weights are: an index, or the only shard.
-std::string WeightsFileOf(const CheckpointFolder& folder) {
-  if (folder.weights_file()) return *folder.weights_file();
-  if (folder.Has(kIndexName)) return std::string(kIndexName);
-  if (folder.Has(kWeightsName)) return std::string(kWeightsName);
-  throw Error(ErrorCode::kInput, fmt::format("no {} and no {}", kWeightsName, kIndexName))
-      .In(folder.path().native())
-      .Hint("incomplete download?");
 }
 
 }  // namespace
@@ -224,15 +219,17 @@ bool Checkpoint::IsShard(const fs::path& path) const {
 
 Checkpoint OpenCheckpoint(const CheckpointFolder& folder, const WarningFn& warn) {
   auto checkpoint = std::make_unique<Checkpoint::Impl>();
-  const std::string weights_name = WeightsFileOf(folder);
-  const fs::path weights_path = folder.PathOf(weights_name);
-  if (!weights_name.ends_with(".json")) {
-    AddShard(*checkpoint, weights_path);
+  const std::optional<WeightFiles> weights = FindWeightFiles(folder, warn);
+  if (!weights) throw NoCheckpoint(folder);
+  if (weights->index.empty()) {
+    for (const std::string& name : weights->shards) AddShard(*checkpoint, folder.PathOf(name));
     SortByName(*checkpoint);
+    CheckNamesDiffer(*checkpoint);
     return Checkpoint(std::move(checkpoint));
   }
+  const fs::path weights_path = folder.PathOf(weights->index);
   const ShardIndex index = ParseShardIndex(
-      folder.ReadFile(weights_name, limits::kIndexBytes).value_or(""), weights_path.native());
+      folder.ReadFile(weights->index, limits::kIndexBytes).value_or(""), weights_path.native());
   CheckShardsAreThere(folder, index, weights_path, warn);
   // From here on every shard that the index names is there; the numbers of shards are the index's.
   for (const std::string& name : index.shards) AddShard(*checkpoint, folder.PathOf(name));

@@ -7,7 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/diagnosis.h"
 #include "checkpoint/hub_cache.h"
+#include "checkpoint/lookalike.h"
 #include "checkpoint/open_input.h"
 #include "phiq/checkpoint.h"
 #include "phiq/text.h"
@@ -71,7 +73,9 @@ std::optional<std::string> CheckpointFolder::ReadFile(std::string_view name,
                                                       std::uint64_t max_bytes) const {
   if (!Has(name)) return std::nullopt;
   const fs::path path = PathOf(name);
-  return WithDownloadHint(path, [&] { return ReadWholeFile(path, max_bytes); });
+  std::string content = WithDownloadHint(path, [&] { return ReadWholeFile(path, max_bytes); });
+  CheckSideFile(content, content.size(), path.native());
+  return content;
 }
 
 std::vector<std::string> CheckpointFolder::Names() const { return NamesInFolder(path_); }
@@ -88,7 +92,7 @@ CheckpointFolder LocateCheckpoint(const std::string& model, const WarningFn& war
   const fs::file_status status = fs::status(model, failure);
   const bool is_there = fs::exists(fs::symlink_status(model, failure));
   if (fs::is_directory(status)) {
-    found.path_ = model;
+    found.path_ = IsRepositoryFolder(model) ? SnapshotIn(model, {}, model, warn) : fs::path(model);
   } else if (is_there && IsWeightsName(model)) {
     const fs::path file = model;
     found.path_ = file.has_parent_path() ? file.parent_path() : ".";
@@ -96,10 +100,9 @@ CheckpointFolder LocateCheckpoint(const std::string& model, const WarningFn& war
   } else if (is_there && IsPickleName(model)) {
     throw PickleError(model);
   } else if (is_there) {
-    throw Error(ErrorCode::kInput, "is not a folder, a *.safetensors or a *.safetensors.index.json")
-        .In(model);
-  } else if (IsRepositoryId(model)) {
-    found.path_ = FindSnapshot(model, warn);
+    throw NoCheckpointFile(model);
+  } else if (const std::optional<RepositoryName> name = ParseRepositoryName(model)) {
+    found.path_ = FindSnapshot(name->id, name->revision, warn);
   } else {
     throw Error(ErrorCode::kInput, failure ? failure.message() : "No such file or directory")
         .In(model);

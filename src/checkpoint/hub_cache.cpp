@@ -92,6 +92,13 @@ std::string IdOfFolder(std::string_view folder_name) {
   return id;
 }
 
+// The last component of a path, whether or not a slash stands at its end.
+std::string NameOf(const fs::path& folder) {
+  std::error_code ignored;
+  const fs::path whole = fs::absolute(folder, ignored).lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().native();
+}
+
 // Whether someone may have meant the repository `id`: another case, or the name alone.
 bool MayMean(std::string_view text, std::string_view id) {
   if (EqualsIgnoringCase(text, id)) return true;
@@ -122,15 +129,19 @@ std::string HintOf(const std::string& id, const fs::path& root) {
   return nearest.empty() ? "a repository is named organisation/name" : Escape(nearest);
 }
 
+bool Has40HexDigits(std::string_view text) {
+  return text.size() == 40 && std::ranges::all_of(text, [](char c) {
+           return IsAsciiDigit(c) || (c >= 'a' && c <= 'f');
+         });
+}
+
 std::string ReadCommit(const fs::path& ref) {
   std::string commit = ReadWholeFile(ref, kMaxRefBytes);
   const auto is_space = [](unsigned char c) { return std::isspace(c) != 0; };
   commit.erase(std::find_if_not(commit.rbegin(), commit.rend(), is_space).base(), commit.end());
   commit.erase(commit.begin(), std::find_if_not(commit.begin(), commit.end(), is_space));
   // It becomes part of a path, so nothing but a commit id may pass.
-  const bool is_hex = std::all_of(commit.begin(), commit.end(),
-                                  [](char c) { return IsAsciiDigit(c) || (c >= 'a' && c <= 'f'); });
-  if (commit.size() != 40 || !is_hex) {
+  if (!Has40HexDigits(commit)) {
     throw Error(ErrorCode::kBadData,
                 fmt::format("'{}' is not a commit id of 40 hex digits", Escape(commit)))
         .In(ref.native());
@@ -162,7 +173,79 @@ fs::path HubCacheRoot() {
   return below(Variable("HOME"), ".cache/huggingface/hub");
 }
 
-fs::path FindSnapshot(const std::string& id, const WarningFn& warn) {
+std::optional<RepositoryName> ParseRepositoryName(std::string_view text) {
+  for (const std::string_view host : {"huggingface.co/", "hf.co/"}) {
+    for (const std::string_view scheme : {"https://", "http://", ""}) {
+      const std::string address = std::string(scheme) + std::string(host);
+      if (text.starts_with(address)) text.remove_prefix(address.size());
+    }
+  }
+  RepositoryName name;
+  if (const std::size_t tree = text.find("/tree/"); tree != text.npos) {
+    name.revision = text.substr(tree + 6);
+    text = text.substr(0, tree);
+  } else if (const std::size_t at = text.find('@'); at != text.npos) {
+    name.revision = text.substr(at + 1);
+    text = text.substr(0, at);
+  }
+  while (text.ends_with('/')) text.remove_suffix(1);
+  while (name.revision.ends_with('/')) name.revision.pop_back();
+  name.id = text;
+  const bool leads_elsewhere = name.revision.starts_with('/') ||
+                               name.revision.find("..") != name.revision.npos ||
+                               name.revision.find('\0') != name.revision.npos;
+  if (!IsRepositoryId(name.id) || leads_elsewhere) return std::nullopt;
+  if (name.revision == "main") name.revision.clear();
+  return name;
+}
+
+bool IsRepositoryFolder(const fs::path& folder) {
+  std::error_code ignored;
+  return !IdOfFolder(NameOf(folder)).empty() && fs::is_directory(folder / "snapshots", ignored);
+}
+
+fs::path SnapshotIn(const fs::path& repository, const std::string& revision,
+                    const std::string& shown, const WarningFn& warn) {
+  const std::string download =
+      fmt::format("{}{}", DownloadCommand(IdOfFolder(NameOf(repository))),
+                  revision.empty() ? "" : fmt::format(", revision {}", Escape(revision)));
+  const std::vector<std::string> snapshots = NamesIfFolder(repository / "snapshots");
+  if (Has40HexDigits(revision) && std::ranges::find(snapshots, revision) != snapshots.end())
+    return repository / "snapshots" / revision;
+  std::error_code ignored;
+  const fs::path ref = repository / "refs" / (revision.empty() ? "main" : revision);
+  if (fs::exists(ref, ignored)) {
+    const fs::path snapshot = repository / "snapshots" / ReadCommit(ref);
+    if (fs::is_directory(snapshot, ignored)) return snapshot;
+    throw Error(ErrorCode::kInput,
+                fmt::format("refs/{} names a snapshot that is not there: no {}",
+                            Escape(ref.lexically_relative(repository / "refs").native()),
+                            Escape(snapshot.native())))
+        .In(shown)
+        .Hint(download);
+  }
+  const std::vector<std::string> refs = NamesIfFolder(repository / "refs");
+  if (refs.empty() && revision.empty() && snapshots.size() == 1) {
+    warn({ErrorCode::kBadData,
+          fmt::format("{}: no refs/main in the hub cache, using the only snapshot, {}",
+                      Escape(shown), Escape(snapshots[0]))});
+    return repository / "snapshots" / snapshots[0];
+  }
+  if (snapshots.empty()) {
+    throw Error(ErrorCode::kInput, fmt::format("no {} and no snapshot", Escape(ref.native())))
+        .In(shown)
+        .Hint(download);
+  }
+  throw Error(ErrorCode::kInput,
+              fmt::format("no {}; revisions there: {}; snapshots: {}", Escape(ref.native()),
+                          refs.empty() ? "none" : Escape(fmt::format("{}", fmt::join(refs, ", "))),
+                          Escape(fmt::format("{}", fmt::join(snapshots, ", ")))))
+      .In(shown)
+      .Hint(fmt::format("give a snapshot's folder, such as {}, or {}",
+                        Escape((repository / "snapshots" / snapshots.front()).native()), download));
+}
+
+fs::path FindSnapshot(const std::string& id, const std::string& revision, const WarningFn& warn) {
   std::string folder_name(kRepositoryPrefix);
   for (const char c : id) folder_name += c == '/' ? std::string("--") : std::string(1, c);
   const fs::path root = HubCacheRoot();
@@ -172,7 +255,6 @@ fs::path FindSnapshot(const std::string& id, const WarningFn& warn) {
         .In(id);
   }
   const fs::path repository = root / folder_name;
-  const std::string download = DownloadCommand(id);
   std::error_code ignored;
   if (!fs::is_directory(repository, ignored)) {
     throw Error(ErrorCode::kInput,
@@ -181,29 +263,7 @@ fs::path FindSnapshot(const std::string& id, const WarningFn& warn) {
         .In(id)
         .Hint(HintOf(id, root));
   }
-  const fs::path ref = repository / "refs" / "main";
-  if (fs::exists(ref, ignored)) {
-    const fs::path snapshot = repository / "snapshots" / ReadCommit(ref);
-    if (fs::is_directory(snapshot, ignored)) return snapshot;
-    throw Error(ErrorCode::kInput,
-                fmt::format("refs/main names a snapshot that is not there: no {}",
-                            Escape(snapshot.native())))
-        .In(id)
-        .Hint(download);
-  }
-  const std::vector<std::string> refs = NamesIfFolder(repository / "refs");
-  const std::vector<std::string> snapshots = NamesIfFolder(repository / "snapshots");
-  if (refs.empty() && snapshots.size() == 1) {
-    warn({ErrorCode::kBadData,
-          fmt::format("{}: no refs/main in the hub cache, using the only snapshot, {}", id,
-                      Escape(snapshots[0]))});
-    return repository / "snapshots" / snapshots[0];
-  }
-  const std::string there = refs.empty() ? "none" : fmt::format("{}", fmt::join(refs, ", "));
-  throw Error(ErrorCode::kInput,
-              fmt::format("no {}; revisions there: {}", Escape(ref.native()), Escape(there)))
-      .In(id)
-      .Hint(download);
+  return SnapshotIn(repository, revision, id, warn);
 }
 
 std::string RepositoryIdOf(const fs::path& folder) {

@@ -18,6 +18,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "checkpoint/dtype.h"
+#include "checkpoint/lookalike.h"
 #include "checkpoint/tensor_name.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
@@ -28,37 +29,6 @@ namespace {
 constexpr std::uint64_t kLengthBytes = 8;  // N, before the header
 constexpr std::string_view kMetadataKey = "__metadata__";
 constexpr std::string_view kUsable = "usable for weights: F32 F16 BF16";
-constexpr std::string_view kDownloadAgain = "download this file again";
-
-// --- What is no safetensors file at all ------------------------------------------------------
-
-struct Lookalike {
-  std::string_view prefix;
-  std::string_view what;
-  std::string_view hint;
-};
-
-// Read as a header length, each of these prefixes is far above the limit, so that no sound file
-// begins with one.
-constexpr std::array<Lookalike, 5> kLookalikes = {{
-    {"version https://git-lfs", "a Git LFS pointer: the real weights were not downloaded",
-     "run `git lfs pull`, or download this file again"},
-    {"<", "an HTML or XML page, not weights", kDownloadAgain},
-    {"PK", "a zip archive (a PyTorch pickle?), not safetensors",
-     "download the safetensors file again, or convert to safetensors"},
-    {"\x80", "a Python pickle, not safetensors",
-     "download the safetensors file again, or convert to safetensors"},
-    {"GGUF", "a GGUF file, not safetensors", "phiq starts from the original checkpoint"},
-}};
-
-const Lookalike* FindLookalike(std::string_view first_bytes) {
-  const std::size_t start = std::min(first_bytes.find_first_not_of(" \t\r\n"), first_bytes.size());
-  first_bytes.remove_prefix(start);
-  for (const Lookalike& lookalike : kLookalikes) {
-    if (first_bytes.starts_with(lookalike.prefix)) return &lookalike;
-  }
-  return nullptr;
-}
 
 // --- The events of the header ----------------------------------------------------------------
 
@@ -324,7 +294,7 @@ std::uint64_t SafetensorsHeaderBytes(std::string_view first_bytes, std::uint64_t
   }
   const auto n_bytes = LoadLe<std::uint64_t>(std::as_bytes(std::span(first_bytes)));
   if (n_bytes > limits::kSafetensorsHeaderBytes) {
-    if (const Lookalike* found = FindLookalike(first_bytes)) {
+    if (const Lookalike* found = FindWeightsLookalike(first_bytes)) {
       throw Error(ErrorCode::kBadData, fmt::format("looks like {}", found->what))
           .In(path)
           .Hint(found->hint);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/diagnosis.h"
 #include "model/config_text.h"
 #include "model/find_weights.h"
 #include "model/float_types.h"
@@ -162,6 +163,7 @@ std::unique_ptr<StoredModel> OpenCheckpointModel(CheckpointFolder folder,
     return std::filesystem::equivalent(adapter, folder.path(), ignored);
   });
   if (!is_named) CheckForAdapter(folder, warn_or_not);
+  RequireCheckpoint(folder);
   // Whether they are quantized is seen from the weights.
   ModelConfig config = ReadModelConfig(folder, warn_or_not, QuantizedWeights::kAllow);
   Checkpoint checkpoint = OpenCheckpoint(folder, warn_or_not);

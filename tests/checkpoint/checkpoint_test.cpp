@@ -95,18 +95,69 @@ TEST_F(CheckpointFiles, OpensTheFileThatWasNamed) {
   EXPECT_EQ(NamesOf(Open()), "a");
 }
 
-TEST_F(CheckpointFiles, PrefersTheIndexAndNamesWhatItIgnores) {
+TEST_F(CheckpointFiles, PrefersTheSingleFileAndNamesWhatItIgnores) {
   scratch_.Write("model.safetensors", Letters("q"));
   scratch_.Write("consolidated.safetensors", Letters("q"));
+  scratch_.Write("model-00001-of-00001.safetensors", Letters("a"));
+  WriteIndex(R"("a":"model-00001-of-00001.safetensors")");
+  EXPECT_EQ(NamesOf(Open()), "q");
+  const std::string single = (scratch_.path() / "model.safetensors").native();
+  const std::string warning =
+      single +
+      ": is taken, as transformers does, and model-00001-of-00001.safetensors, "
+      "model.safetensors.index.json are ignored";
+  EXPECT_THAT(warnings_.texts, ElementsAre(warning));
+  // An index without its shards, or one that is broken, decides nothing either.
+  fs::remove(scratch_.path() / "model-00001-of-00001.safetensors");
+  EXPECT_EQ(NamesOf(Open()), "q");
+  scratch_.Write("model.safetensors.index.json", "");
+  EXPECT_EQ(NamesOf(Open()), "q");
+  // The index that belongs to the single file is none of them.
+  warnings_.texts.clear();
+  WriteIndex(R"("q":"model.safetensors")", R"({"total_size":3})");
+  EXPECT_EQ(NamesOf(Open()), "q");
+  EXPECT_THAT(warnings_.texts, ElementsAre(single + ".index.json: total_size is 3 but the tensors "
+                                                    "have 2 bytes"));
+}
+
+TEST_F(CheckpointFiles, NamesShardsThatTheIndexLacks) {
   scratch_.Write("s1.safetensors", Letters("a"));
-  WriteIndex(R"("a":"s1.safetensors")", R"({"total_size":3})");
+  scratch_.Write("s2.safetensors", Letters("b"));
+  WriteIndex(R"("a":"s1.safetensors")");
   EXPECT_EQ(NamesOf(Open()), "a");
-  const std::string folder = scratch_.path().native();
-  EXPECT_THAT(
-      warnings_.texts,
-      ElementsAre(
-          folder + "/model.safetensors: is not in model.safetensors.index.json and is ignored",
-          folder + "/model.safetensors.index.json: total_size is 3 but the tensors have 2 bytes"));
+  EXPECT_THAT(warnings_.texts,
+              ElementsAre((scratch_.path() / "s2.safetensors").native() +
+                          ": is not in model.safetensors.index.json and is ignored"));
+}
+
+TEST_F(CheckpointFiles, TakesNumberedShardsWithoutAnIndex) {
+  scratch_.Write("model-00002-of-00002.safetensors", Letters("b"));
+  const std::string folder = scratch_.path().native() + "/";
+  const auto refusal = [&] { return FailureOf([&] { Open(); }); };
+  EXPECT_EQ(refusal().text, folder +
+                                ": 1 of 2 shards missing, the first is number 1 (incomplete "
+                                "download? fetch them again)");
+  EXPECT_EQ(refusal().code, 4);
+  scratch_.Write("model-00001-of-00002.safetensors", Letters("a"));
+  scratch_.Write("adapter_model-00001-of-00003.safetensors", Letters("x"));
+  EXPECT_EQ(NamesOf(Open()), "ab");
+  EXPECT_THAT(warnings_.texts, ElementsAre(folder + ": no model.safetensors.index.json: the 2 "
+                                                    "numbered shards are taken"));
+  scratch_.Write("model-00001-of-00003.safetensors", Letters("c"));
+  EXPECT_EQ(refusal().text,
+            folder +
+                ": no model.safetensors.index.json, and several sets of shards: "
+                "model-00001-of-00002.safetensors, model-00001-of-00003.safetensors (leave "
+                "the files of one model only)");
+  EXPECT_EQ(refusal().code, 3);
+}
+
+TEST_F(CheckpointFiles, RefusesATensorInTwoNumberedShards) {
+  scratch_.Write("model-1-of-2.safetensors", Letters("ab"));
+  scratch_.Write("model-2-of-2.safetensors", Letters("b"));
+  EXPECT_EQ(WhyRefused(),
+            std::pair(3, std::string("model-1-of-2.safetensors: tensor 'b': is also in "
+                                     "model-2-of-2.safetensors")));
 }
 
 TEST_F(CheckpointFiles, NamesEveryMissingShard) {
@@ -146,16 +197,28 @@ TEST_F(CheckpointFiles, ComparesTheIndexWithTheHeaders) {
       WhyRefused(),
       std::pair(3,
                 std::string("s1.safetensors: tensor 'b': is not in model.safetensors.index.json")));
+}
+
+// What copying an index from another save of the model leaves: whether a tensor is needed shows
+// when the model is described.
+TEST_F(CheckpointFiles, WarnsOfAnIndexThatSaysMoreThanTheShards) {
+  scratch_.Write("s1.safetensors", Letters("ab"));
+  scratch_.Write("s2.safetensors", Letters("c"));
+  const std::string index = (scratch_.path() / "model.safetensors.index.json").native();
   WriteIndex(R"("a":"s1.safetensors","b":"s2.safetensors","c":"s2.safetensors")");
-  EXPECT_EQ(WhyRefused(),
-            std::pair(3, std::string("s1.safetensors: tensor 'b': is here, but "
-                                     "model.safetensors.index.json says it is in s2.safetensors")));
+  EXPECT_EQ(NamesOf(Open()), "abc");
   WriteIndex(
-      R"("a":"s1.safetensors","b":"s1.safetensors","c":"s2.safetensors","d":"s2.safetensors",)"
-      R"("e":"s2.safetensors")");
-  EXPECT_EQ(WhyRefused(),
-            std::pair(3, std::string("model.safetensors.index.json: tensor 'd': s2.safetensors "
-                                     "does not hold it")));
+      R"("a":"s1.safetensors","b":"s1.safetensors","c":"s2.safetensors","d":"s2.safetensors")");
+  EXPECT_EQ(NamesOf(Open()), "abc");
+  WriteIndex(
+      R"("a":"s1.safetensors","b":"s1.safetensors","c":"s2.safetensors","e":"s2.safetensors",)"
+      R"("d":"s1.safetensors")");
+  EXPECT_EQ(NamesOf(Open()), "abc");
+  EXPECT_THAT(
+      warnings_.texts,
+      ElementsAre(index + ": 1 tensor is in another shard than it says: 'b' is in s1.safetensors",
+                  index + ": 'd' should be in s2.safetensors and is not",
+                  index + ": 2 of its tensors are in no shard, such as 'd'"));
 }
 
 TEST_F(CheckpointFiles, RefusesATensorInTwoShards) {

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -69,6 +70,37 @@ TEST(CheckpointFolder, ReadsSideFilesWithinTheirLimit) {
                 ": dangling link to gone (interrupted download? download the model again)");
 }
 
+TEST(CheckpointFolder, CallsSideFilesThatWereNotDownloadedByTheirName) {
+  Scratch scratch;
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+  const std::string folder = scratch.path().native() + "/";
+  for (const auto& [name, content, message] : {
+           std::tuple("tokenizer.json", pointer,
+                      "is a Git LFS pointer: the file itself was not downloaded (run `git lfs "
+                      "pull`, or download this file again)"),
+           std::tuple("chat_template.jinja", pointer,
+                      "is a Git LFS pointer: the file itself was not downloaded (run `git lfs "
+                      "pull`, or download this file again)"),
+           std::tuple("config.json", std::string("\n<!DOCTYPE HTML><html></html>"),
+                      "is an HTML page (download this file again)"),
+           std::tuple("tokenizer.model", std::string("../../blobs/0123456789abcdef"),
+                      "is the text of a link into a hub cache: the copy has lost its links (copy "
+                      "the folder again with its links followed (`cp -rL`), or download this file "
+                      "again)"),
+           std::tuple("added_tokens.json", std::string(),
+                      "is empty (interrupted download? download this file again)"),
+       }) {
+    scratch.Write(name, content);
+    const Failure failure =
+        FailureOf([&] { Locate(scratch.path().native()).ReadFile(name, 1000); });
+    EXPECT_EQ(failure.code, 3);
+    EXPECT_EQ(failure.text, folder + name + ": " + message);
+  }
+  scratch.Write("chat_template.jinja", "<|user|>{{ x }}");
+  EXPECT_EQ(Locate(scratch.path().native()).ReadFile("chat_template.jinja", 1000),
+            "<|user|>{{ x }}");
+}
+
 TEST(CheckpointFolder, RefusesPickles) {
   Scratch scratch;
   const fs::path file = scratch.Write("pytorch_model.bin", "");
@@ -93,7 +125,11 @@ TEST(CheckpointFolder, RefusesWhatIsNotThere) {
   Scratch scratch;
   const fs::path file = scratch.Write("config.json", "{}");
   EXPECT_EQ(FailureOf([&] { Locate(file.native()); }).text,
-            file.native() + ": is not a folder, a *.safetensors or a *.safetensors.index.json");
+            fmt::format("{}: is a file beside a model's weights (give its folder, {})",
+                        file.native(), scratch.path().native()));
+  const fs::path text = scratch.Write("README.md", "# Phi");
+  EXPECT_EQ(FailureOf([&] { Locate(text.native()); }).text,
+            text.native() + ": is not a folder, a *.safetensors or a *.safetensors.index.json");
 }
 
 TEST(CheckpointFolder, WarnsOfPartialDownloads) {

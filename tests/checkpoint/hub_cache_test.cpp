@@ -137,7 +137,7 @@ TEST_F(HubCache, LooksInNoFolderOfTheWorkingFolder) {
 
 TEST_F(HubCache, RefusesARefThatIsNoCommit) {
   scratch_.Write("models--o--n/refs/main", "../../../etc");
-  const Failure failure = FailureOf([&] { FindSnapshot("o/n", warnings_.fn()); });
+  const Failure failure = FailureOf([&] { FindSnapshot("o/n", {}, warnings_.fn()); });
   EXPECT_EQ(failure.code, 3);
   EXPECT_EQ(failure.text,
             fmt::format("{}/models--o--n/refs/main: '../../../etc' is not a commit id of 40 "
@@ -147,7 +147,7 @@ TEST_F(HubCache, RefusesARefThatIsNoCommit) {
 
 TEST_F(HubCache, MissesTheSnapshotThatRefsMainNames) {
   scratch_.Write("models--o--n/refs/main", kCommit);
-  const Failure failure = FailureOf([&] { FindSnapshot("o/n", warnings_.fn()); });
+  const Failure failure = FailureOf([&] { FindSnapshot("o/n", {}, warnings_.fn()); });
   EXPECT_EQ(failure.code, 4);
   EXPECT_EQ(failure.text,
             fmt::format("o/n: refs/main names a snapshot that is not there: no "
@@ -157,18 +157,55 @@ TEST_F(HubCache, MissesTheSnapshotThatRefsMainNames) {
 
 TEST_F(HubCache, UsesAnOnlySnapshotWithoutRefs) {
   scratch_.Write("models--o--n/snapshots/abc/config.json", "{}");
-  EXPECT_EQ(FindSnapshot("o/n", warnings_.fn()), fs::path(root()) / "models--o--n/snapshots/abc");
+  EXPECT_EQ(FindSnapshot("o/n", {}, warnings_.fn()),
+            fs::path(root()) / "models--o--n/snapshots/abc");
   EXPECT_THAT(warnings_.texts,
               ElementsAre("o/n: no refs/main in the hub cache, using the only snapshot, abc"));
   scratch_.Write("models--o--n/snapshots/def/config.json", "{}");
-  EXPECT_EQ(FailureOf([&] { FindSnapshot("o/n", warnings_.fn()); }).code, 4);
+  EXPECT_EQ(FailureOf([&] { FindSnapshot("o/n", {}, warnings_.fn()); }).code, 4);
+}
+
+TEST_F(HubCache, TakesARepositoryAsPeopleWriteIt) {
+  scratch_.Write("models--o--n/refs/main", kCommit);
+  scratch_.Write("models--o--n/refs/v1", "1123456789abcdef0123456789abcdef01234567");
+  scratch_.Write(fmt::format("models--o--n/snapshots/{}/config.json", kCommit), "{}");
+  scratch_.Write("models--o--n/snapshots/1123456789abcdef0123456789abcdef01234567/config.json", "");
+  const fs::path snapshots = fs::path(root()) / "models--o--n/snapshots";
+  const std::string repository = root() + "/models--o--n";
+  for (const std::string& text : {std::string("o/n"), std::string("o/n/"), std::string("o/n@main"),
+                                  std::string("https://huggingface.co/o/n"),
+                                  std::string("https://huggingface.co/o/n/tree/main"),
+                                  std::string("hf.co/o/n/"), repository, repository + "/"}) {
+    const CheckpointFolder folder = LocateCheckpoint(text, warnings_.fn());
+    EXPECT_EQ(folder.path().lexically_normal(), snapshots / kCommit) << text;
+    EXPECT_EQ(folder.repository_id(), "o/n") << text;
+  }
+  for (const std::string text : {"o/n@v1", "o/n@1123456789abcdef0123456789abcdef01234567",
+                                 "https://huggingface.co/o/n/tree/v1"}) {
+    EXPECT_EQ(LocateCheckpoint(text, warnings_.fn()).path(),
+              snapshots / "1123456789abcdef0123456789abcdef01234567");
+  }
+  EXPECT_THAT(warnings_.texts, ElementsAre());
+  for (const std::string text : {"o/n@../../x", "o/n@/etc", "o/n/x", "https://example.com/o/n"})
+    EXPECT_THAT(FailureOf([&] { LocateCheckpoint(text, warnings_.fn()); }).text,
+                testing::EndsWith("No such file or directory"));
+}
+
+TEST_F(HubCache, ListsSnapshotsWithoutRefs) {
+  scratch_.Write("models--o--n/snapshots/abc/config.json", "{}");
+  scratch_.Write("models--o--n/snapshots/def/config.json", "{}");
+  EXPECT_EQ(FailureOf([&] { FindSnapshot("o/n", {}, warnings_.fn()); }).text,
+            fmt::format("o/n: no {0}/refs/main; revisions there: none; snapshots: abc, def (give a "
+                        "snapshot's folder, such as {0}/snapshots/abc, or download it with `hf "
+                        "download o/n`)",
+                        root() + "/models--o--n"));
 }
 
 TEST_F(HubCache, ListsOtherRevisions) {
   scratch_.Write("models--o--n/refs/v1", kCommit);
   scratch_.Write("models--o--n/refs/dev", kCommit);
   scratch_.Write("models--o--n/snapshots/abc/config.json", "{}");
-  EXPECT_THAT(FailureOf([&] { FindSnapshot("o/n", warnings_.fn()); }).text,
+  EXPECT_THAT(FailureOf([&] { FindSnapshot("o/n", {}, warnings_.fn()); }).text,
               HasSubstr("revisions there: dev, v1"));
 }
 

@@ -135,9 +135,19 @@ def test_row_034_many_missing_shards(folder):
 
 
 def test_row_035_index_lists_what_no_shard_holds(two):
+    """An index copied from the base model: an error when the tensor is needed, else a warning."""
     weight_map = h.read_index(two)["weight_map"]
-    h.write_index(two, {**weight_map, "model.extra.weight": SECOND})
-    h.refused_by_both(two, 3, "tensor 'model.extra.weight'", SECOND)
+    _, expected = h.converted(two)
+    h.write_index(two, {**weight_map, "model.layers.0.self_attn.rotary_emb.inv_freq": SECOND})
+    result, content = h.converted(two)
+    assert content == expected
+    assert h.warnings(result) == [f"{two / INDEX}: 'model.layers.0.self_attn.rotary_emb.inv_freq' should be in {SECOND} and is not"]
+    tensors = h.read_safetensors(two / SECOND)
+    norm = tensors.pop("model.norm.weight")
+    assert norm is not None
+    h.write_safetensors(two / SECOND, tensors)
+    h.write_index(two, weight_map)
+    h.refused_by_both(two, 3, "missing tensor 'model.norm.weight'")
 
 
 def test_row_036_shard_holds_what_the_index_lacks(two):
@@ -183,13 +193,26 @@ def test_row_039_wrong_total_size(two):
 
 
 def test_row_040_index_and_single_file(two):
-    ignored = f"{two / 'model.safetensors'}: "
-    result, expected = h.converted(two)
-    assert ignored not in result.err
+    """What saving twice with other shard sizes leaves: transformers loads the single file."""
+    _, of_shards = h.converted(two)
     h.write_weights(two, h.tiny_tensors(seed=2))  # other weights in model.safetensors
     result, content = h.converted(two)
+    assert h.warnings(result) == [f"{two / 'model.safetensors'}: is taken, as transformers does, and {FIRST}, {SECOND}, {INDEX} are ignored"]
+    for name in (FIRST, SECOND, INDEX):
+        (two / name).unlink()
+    result, expected = h.converted(two)
+    assert h.warnings(result) == [] and content == expected != of_shards
+
+
+def test_numbered_shards_without_an_index(two):
+    _, expected = h.converted(two)
+    (two / INDEX).unlink()
+    result, content = h.converted(two)
     assert content == expected
-    assert any(line.startswith(ignored) and "ignored" in line for line in h.warnings(result))
+    assert h.warnings(result) == [f"{two}: no {INDEX}: the 2 numbered shards are taken"]
+    (two / FIRST).unlink()
+    assert h.refused_by_both(two, 4) == \
+        f"{two}: 1 of 2 shards missing, the first is number 1 (incomplete download? fetch them again)"
 
 
 @needs_strace

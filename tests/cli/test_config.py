@@ -23,8 +23,8 @@ def ids_file(work):
 
 
 @pytest.mark.parametrize("content, code, needle", [
-    (None, 4, "not found"),
-    (b"", 3, "JSON"),
+    (None, 4, "holds weights but no config.json"),
+    (b"", 3, "is empty"),
     (b"[]", 3, "needs a JSON object"),
     (b'{"a": "\xff"}', 3, "JSON"),
     (b'{"vocab_size": 1, "vocab_size": 2}', 3, "duplicate key 'vocab_size'"),

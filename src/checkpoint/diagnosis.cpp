@@ -1,0 +1,306 @@
+// "Incomplete download?" sends most users the wrong way: their folder holds an adapter, the state
+// of a training, an output, or the checkpoint stands one folder deeper. Names tell nearly all of
+// it.
+#include "checkpoint/diagnosis.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "base/ascii.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "checkpoint/open_input.h"
+#include "checkpoint/weight_files.h"
+#include "io/input_file.h"
+#include "io/temporaries.h"
+#include "phiq/text.h"
+
+namespace phiq {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kConfigName = "config.json";
+constexpr std::string_view kAdapterConfig = "adapter_config.json";
+constexpr std::size_t kMaxFolders = 256;  // looked into
+constexpr std::string_view kFromSource =
+    "quantize starts from the checkpoint that it was made from; inspect and eval take such a model";
+
+using Names = std::vector<std::string>;
+
+bool Has(const Names& names, std::string_view name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+Names Matching(const Names& names, auto matches) {
+  Names found;
+  std::ranges::copy_if(names, std::back_inserter(found), matches);
+  return found;
+}
+
+bool EndsWith(std::string_view name, std::string_view ending) {
+  return name.size() > ending.size() &&
+         EqualsIgnoringCase(name.substr(name.size() - ending.size()), ending);
+}
+
+// "'a', 'b', ... (12 in all)"
+std::string Quoted(const Names& names) {
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), kMaxNamed); ++i)
+    text += fmt::format("{}'{}'", i == 0 ? "" : ", ", Escape(names[i]));
+  return names.size() > kMaxNamed ? fmt::format("{}, ... ({} in all)", text, names.size()) : text;
+}
+
+Names WeightNames(const Names& names) {
+  return Matching(names, [](const std::string& name) {
+    return EndsWith(name, ".safetensors") && !IsForeignWeights(name);
+  });
+}
+
+// What the runtimes load; "" for none: "a GGUF file 'x.gguf'".
+std::string ConvertedIn(const Names& names) {
+  const Names gguf =
+      Matching(names, [](const std::string& name) { return EndsWith(name, ".gguf"); });
+  if (!gguf.empty())
+    return fmt::format("{} {}", gguf.size() == 1 ? "a GGUF file" : "GGUF files", Quoted(gguf));
+  const Names onnx =
+      Matching(names, [](const std::string& name) { return EndsWith(name, ".onnx"); });
+  if (!onnx.empty()) return fmt::format("an ONNX model {}", Quoted(onnx));
+  const Names openvino = Matching(names, [&](const std::string& name) {
+    return EndsWith(name, ".xml") && Has(names, name.substr(0, name.size() - 4) + ".bin");
+  });
+  if (!openvino.empty()) return fmt::format("an OpenVINO model {}", Quoted(openvino));
+  const Names other = Matching(names, [](const std::string& name) {
+    return EndsWith(name, ".litertlm") || EndsWith(name, ".tflite") || EndsWith(name, ".task") ||
+           EndsWith(name, ".mlpackage");
+  });
+  return other.empty() ? "" : fmt::format("a model for a runtime {}", Quoted(other));
+}
+
+// Of weights; trainings leave others beside the model.
+bool IsPickle(std::string_view name) {
+  for (const std::string_view other :
+       {"training_args", "optimizer", "scheduler", "rng_state", "scaler"})
+    if (name.starts_with(other)) return false;
+  return EndsWith(name, ".bin") || EndsWith(name, ".pt") || EndsWith(name, ".pth") ||
+         EndsWith(name, ".ckpt");
+}
+
+// " of 'microsoft/phi-4'": what an adapter says of its base model, as far as it says it.
+std::string BaseModel(const fs::path& folder) {
+  try {
+    const fs::path path = folder / kAdapterConfig;
+    const Json config = ParseJson(ReadWholeFile(path, limits::kConfigBytes), path.native());
+    if (const auto base = JsonString(config, "base_model_name_or_path", path.native()))
+      return fmt::format(" of '{}'", Escape(*base));
+  } catch (const Error&) {  // the diagnosis of a folder does not end at a broken file
+  }
+  return "";
+}
+
+bool BeginsWithGguf(const fs::path& path) {
+  constexpr std::string_view kMagic = "GGUF";
+  try {
+    const InputFile file(path);
+    std::string start(std::min<std::uint64_t>(file.size(), kMagic.size()), '\0');
+    file.ReadAt(0, std::as_writable_bytes(std::span(start)));
+    return start == kMagic;
+  } catch (const Error&) {  // no regular file, no permission
+    return false;
+  }
+}
+
+Error Unsupported(const fs::path& folder, std::string message) {
+  return Error(ErrorCode::kUnsupported, std::move(message)).In(folder.native());
+}
+
+Error Missing(const fs::path& folder, std::string message) {
+  return Error(ErrorCode::kInput, std::move(message)).In(folder.native());
+}
+
+constexpr std::string_view kMergeFirst =
+    "merge it into that model first: PEFT's merge_and_unload(), then save_pretrained()";
+
+// The state of a training, or what a training wrote in place of a model.
+std::optional<Error> TrainingState(const fs::path& folder, const Names& names) {
+  if (Has(names, kAdapterConfig)) {
+    return Unsupported(folder, fmt::format("holds an adapter{}, not a model", BaseModel(folder)))
+        .Hint(kMergeFirst);
+  }
+  const bool is_deepspeed =
+      Has(names, "zero_to_fp32.py") || std::ranges::any_of(names, [](const std::string& name) {
+        return name.starts_with("global_step") || name.starts_with("zero_pp_rank_");
+      });
+  if (is_deepspeed) {
+    return Unsupported(folder, "holds the state of a DeepSpeed training, not a model")
+        .Hint(
+            fmt::format("make one of it first: python zero_to_fp32.py {} OUT --safe_serialization",
+                        Escape(folder.native())));
+  }
+  const Names distributed =
+      Matching(names, [](const std::string& name) { return EndsWith(name, ".distcp"); });
+  if (distributed.empty()) return std::nullopt;
+  return Unsupported(folder, fmt::format("holds a distributed checkpoint of PyTorch, {}",
+                                         Quoted(distributed)))
+      .Hint("save the model with save_pretrained() first");
+}
+
+// What the folders below a folder hold, by their names.
+struct Below {
+  Names checkpoints, adapters, converted;
+};
+
+// MLX's outputs are checkpoints by their names.
+bool IsQuantizedForMlx(const fs::path& folder) {
+  try {
+    const fs::path path = folder / kConfigName;
+    const Json config = ParseJson(ReadWholeFile(path, limits::kConfigBytes), path.native());
+    return config.is_object() && config.contains("quantization");
+  } catch (const Error&) {  // the diagnosis of a folder does not end at a broken file
+    return false;
+  }
+}
+
+Below LookBelow(const fs::path& folder, const Names& names) {
+  Below below;
+  std::size_t n_folders = 0;
+  for (const std::string& name : names) {
+    const fs::path path = folder / name;
+    std::error_code ignored;
+    if (!fs::is_directory(path, ignored) || ++n_folders > kMaxFolders) continue;
+    Names inner;
+    try {
+      inner = NamesInFolder(path);
+    } catch (const Error&) {  // no permission
+      continue;
+    }
+    const bool is_checkpoint = Has(inner, kConfigName) && !WeightNames(inner).empty();
+    if (is_checkpoint && !IsQuantizedForMlx(path)) {
+      below.checkpoints.push_back(name);
+    } else if (Has(inner, kAdapterConfig)) {
+      below.adapters.push_back(name);
+    } else if (is_checkpoint || !ConvertedIn(inner).empty()) {
+      below.converted.push_back(name);
+    }
+  }
+  return below;
+}
+
+// "checkpoint-900" before "checkpoint-1000": by the number at the end, where there is one.
+std::pair<std::size_t, std::string_view> NumberAtEnd(const std::string& name) {
+  std::size_t n_digits = 0;
+  while (n_digits < name.size() && IsAsciiDigit(name[name.size() - 1 - n_digits])) ++n_digits;
+  std::string_view digits = std::string_view(name).substr(name.size() - n_digits);
+  digits.remove_prefix(std::min(digits.find_first_not_of('0'), digits.size()));
+  return {digits.size(), digits};
+}
+
+std::optional<Error> CheckpointBelow(const fs::path& folder, const Below& below) {
+  if (below.checkpoints.empty()) return std::nullopt;
+  const std::string& last = *std::ranges::max_element(below.checkpoints, {}, NumberAtEnd);
+  return Missing(folder,
+                 fmt::format("holds no checkpoint itself, but {} {}", Quoted(below.checkpoints),
+                             below.checkpoints.size() == 1 ? "does" : "do"))
+      .Hint(fmt::format("give {} instead", Escape((folder / last).native())));
+}
+
+// Models that are converted already, here and in the folders below.
+std::optional<Error> Converted(const fs::path& folder, const Names& names, const Below& below) {
+  const std::string here = ConvertedIn(names);
+  if (here.empty() && below.converted.empty()) return std::nullopt;
+  std::string what = here;
+  if (!below.converted.empty())
+    what += fmt::format("{}models in {}", here.empty() ? "" : ", and ", Quoted(below.converted));
+  return Unsupported(folder,
+                     fmt::format("holds no checkpoint, but what is converted already: {}", what))
+      .Hint(kFromSource);
+}
+
+std::optional<Error> Pickles(const fs::path& folder, const Names& names) {
+  const Names pickles = Matching(names, IsPickle);
+  if (pickles.empty()) return std::nullopt;
+  return Unsupported(folder, fmt::format("holds pickle weights only, {}, and loading a pickle can "
+                                         "run code",
+                                         Quoted(pickles)))
+      .Hint("convert to safetensors: save_pretrained(..., safe_serialization=True)");
+}
+
+std::optional<Error> AdaptersBelow(const fs::path& folder, const Below& below) {
+  if (below.adapters.empty()) return std::nullopt;
+  return Unsupported(folder,
+                     fmt::format("holds no checkpoint, but adapters in {}", Quoted(below.adapters)))
+      .Hint(
+          "merge one into its base model first: PEFT's merge_and_unload(), then "
+          "save_pretrained()");
+}
+
+}  // namespace
+
+void RequireCheckpoint(const CheckpointFolder& folder) {
+  if (!folder.Has(kConfigName) || !FindWeightFiles(folder, [](const Warning&) {}))
+    throw NoCheckpoint(folder);
+}
+
+Error NoCheckpoint(const CheckpointFolder& folder) {
+  const fs::path& path = folder.path();
+  const Names names = NamesInFolder(path);
+  const Names weights = WeightNames(names);
+  const std::string download =
+      folder.repository_id().empty()
+          ? "incomplete download? fetch the files again"
+          : fmt::format("incomplete download? `hf download {}`", folder.repository_id());
+  const bool has_weights = folder.weights_file() || !weights.empty() || Has(names, kIndexName);
+  if (has_weights && !folder.Has(kConfigName)) {
+    if (Has(names, kAdapterConfig)) return *TrainingState(path, names);
+    return Missing(path, "holds weights but no config.json")
+        .Hint("config.json and the tokenizer files belong beside them");
+  }
+  if (!weights.empty()) {
+    return Missing(path, fmt::format("no {} and no {}, but {}", kWeightsName, kIndexName,
+                                     Quoted(weights)))
+        .Hint(fmt::format("give {} as MODEL if that is all of the weights",
+                          Escape((path / weights.front()).native())));
+  }
+  if (std::optional<Error> state = TrainingState(path, names)) return *std::move(state);
+  const Below below = LookBelow(path, names);
+  for (const auto& found : {CheckpointBelow(path, below), Converted(path, names, below),
+                            Pickles(path, names), AdaptersBelow(path, below)}) {
+    if (found) return *found;
+  }
+  if (folder.Has(kConfigName)) {
+    return Missing(path, fmt::format("holds config.json but no weights: no {} and no {}",
+                                     kWeightsName, kIndexName))
+        .Hint(download);
+  }
+  return Missing(path, names.empty() ? "is an empty folder"
+                                     : "holds no checkpoint: no config.json and no weights")
+      .Hint("a checkpoint is config.json, *.safetensors and tokenizer files in one folder");
+}
+
+Error NoCheckpointFile(const std::string& path) {
+  const std::string name = fs::path(path).filename().native();
+  Names names = {name};
+  if (EndsWith(name, ".xml")) names.push_back(name.substr(0, name.size() - 4) + ".bin");
+  if (BeginsWithGguf(path)) names = {name + ".gguf"};
+  if (const std::string converted = ConvertedIn(names); !converted.empty()) {
+    return Unsupported(path, fmt::format("is {}, which is converted already",
+                                         converted.substr(0, converted.find(" '"))))
+        .Hint(kFromSource);
+  }
+  if (EndsWith(name, ".json")) {
+    return Missing(path, "is a file beside a model's weights")
+        .Hint(fmt::format("give its folder, {}", Escape(ParentFolder(path).native())));
+  }
+  return Missing(path, "is not a folder, a *.safetensors or a *.safetensors.index.json");
+}
+
+}  // namespace phiq

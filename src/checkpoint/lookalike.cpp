@@ -1,0 +1,71 @@
+// A file that was not downloaded is best called by its name: its content, read as JSON or as a
+// header, gives messages about byte 0 that help nobody, and as a template it would even be taken.
+#include "checkpoint/lookalike.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <span>
+
+#include "base/ascii.h"
+#include "phiq/error.h"
+
+namespace phiq {
+namespace {
+
+constexpr Lookalike kPointer = {"version https://git-lfs",
+                                "a Git LFS pointer: the file itself was not downloaded",
+                                "run `git lfs pull`, or download this file again"};
+// Copying a hub cache through an archive or a share that knows no links leaves their texts.
+constexpr Lookalike kLinkText = {
+    "../", "the text of a link into a hub cache: the copy has lost its links",
+    "copy the folder again with its links followed (`cp -rL`), or download this file again"};
+
+// Read as a header length, each of these prefixes is far above the limit, so that no sound file
+// begins with one.
+constexpr Lookalike kForWeights[] = {
+    kPointer,
+    kLinkText,
+    {"<", "an HTML or XML page, not weights", kDownloadAgain},
+    {"PK", "a zip archive (a PyTorch pickle?), not safetensors",
+     "download the safetensors file again, or convert to safetensors"},
+    {"\x80", "a Python pickle, not safetensors",
+     "download the safetensors file again, or convert to safetensors"},
+    {"GGUF", "a GGUF file, not safetensors", "phiq starts from the original checkpoint"},
+};
+
+// No JSON, template or protobuf begins with one of these.
+constexpr Lookalike kForSideFiles[] = {
+    kPointer,
+    kLinkText,
+    {"<!doctype html", "an HTML page", kDownloadAgain},
+    {"<html", "an HTML page", kDownloadAgain},
+};
+
+const Lookalike* Find(std::span<const Lookalike> known, std::string_view first_bytes) noexcept {
+  first_bytes.remove_prefix(std::min(first_bytes.find_first_not_of(" \t\r\n"), first_bytes.size()));
+  for (const Lookalike& lookalike : known) {
+    if (EqualsIgnoringCase(first_bytes.substr(0, lookalike.prefix.size()), lookalike.prefix))
+      return &lookalike;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+const Lookalike* FindWeightsLookalike(std::string_view first_bytes) noexcept {
+  return Find(kForWeights, first_bytes);
+}
+
+void CheckSideFile(std::string_view first_bytes, std::uint64_t size_bytes, std::string_view path) {
+  if (size_bytes == 0 && !path.ends_with(".jinja")) {
+    throw Error(ErrorCode::kBadData, "is empty")
+        .In(path)
+        .Hint("interrupted download? download this file again");
+  }
+  if (const Lookalike* found = Find(kForSideFiles, first_bytes)) {
+    throw Error(ErrorCode::kBadData, fmt::format("is {}", found->what)).In(path).Hint(found->hint);
+  }
+}
+
+}  // namespace phiq
