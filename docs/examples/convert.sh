@@ -1,18 +1,24 @@
 #!/bin/bash
 # Converts several checkpoints in one go, for a CI job:
 #
-#   convert.sh OUT MODEL...          (PHIQ names the program, FORMAT gguf or onnx, TYPE the type)
+#   convert.sh OUT MODEL...          (PHIQ names the program; FORMAT is gguf, onnx, openvino or mlx, TYPE
+#                                     one of its types, OPTIONS more options of quantize)
 #
-# A checkpoint that fails does not stop the others. An output that is newer than every file of its
-# checkpoint is left alone. Exit code: 0 all done; 10 some failed; the first failure's own code when
-# all failed.
+# A checkpoint that fails does not stop the others. An output is left alone when it was made by the
+# same phiq with the same options and is newer than every file of its checkpoint. Exit code: 0 all
+# done; 2 wrong command line; 10 some failed; the first failure's own code when all failed.
 set -u
-phiq=${PHIQ:-phiq} format=${FORMAT:-gguf}
-if [[ $format == onnx ]]; then
-  type=${TYPE:-int4} suffix=-onnx-$type stamp=/model.onnx  # a folder; its files get their names at once
-else
-  type=${TYPE:-Q4_K_M} suffix=-${TYPE:-Q4_K_M}.gguf stamp=
-fi
+phiq=${PHIQ:-phiq} format=${FORMAT:-gguf} options=${OPTIONS:-}
+case $format in
+  gguf) type=${TYPE:-Q4_K_M} suffix=-$type.gguf ;;
+  onnx) type=${TYPE:-int4} suffix=-onnx-$type ;;
+  openvino) type=${TYPE:-INT4_SYM} suffix=-openvino-$type ;;
+  mlx) type=${TYPE:-4bit} suffix=-mlx-$type ;;
+  *)
+    echo "convert.sh: FORMAT=$format: gguf, onnx, openvino and mlx are known" >&2
+    exit 2
+    ;;
+esac
 if (($# < 2)); then
   echo "usage: convert.sh OUT MODEL..." >&2
   exit 2
@@ -20,25 +26,33 @@ fi
 out=$1
 shift
 mkdir -p "$out" || exit 5
+settings="$("$phiq" --version) $options" || exit 2
 
 n_done=0 first_failure=0
 for model in "$@"; do
-  target=$out/$(basename "$model")$suffix
-  if [[ -e $target$stamp && -z $(find -L "$model" -type f -newer "$target$stamp") ]]; then
+  name=$(basename "$model")$suffix
+  target=$out/$name
+  made=$out/.made-$name # written last: the output is whole, and of these settings
+  if [[ -e $target && -e $made && $(<"$made") == "$settings" &&
+    -z $(find -L "$model" -type f -newer "$made") ]]; then
     echo "$model: up to date"
     ((n_done += 1))
     continue
   fi
-  "$phiq" quantize "$model" --format "$format" --type "$type" -o "$target" --force --quiet
+  started=$(mktemp) # what changes while phiq reads is newer than this
+  # shellcheck disable=SC2086  # OPTIONS are several words
+  "$phiq" quantize "$model" --format "$format" --type "$type" -o "$target" --force --quiet $options
   code=$?
-  if ((code > 128)); then exit "$code"; fi  # died of a signal: somebody wants us to stop
-  if ((code != 0)); then
-    echo "$model: FAILED with exit code $code"
-    ((first_failure != 0)) || first_failure=$code
-  else
+  if ((code == 0)); then
+    printf '%s\n' "$settings" > "$made" && touch -r "$started" "$made"
     echo "$model: done"
     ((n_done += 1))
+  elif ((code <= 128)); then
+    echo "$model: FAILED with exit code $code"
+    ((first_failure != 0)) || first_failure=$code
   fi
+  rm -f "$started"
+  if ((code > 128)); then exit "$code"; fi # died of a signal: somebody wants us to stop
 done
 
 ((first_failure == 0)) && exit 0

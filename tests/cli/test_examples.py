@@ -24,6 +24,7 @@ def models(tmp_path):
 
 def run(command, environment):
     environment = {**harness.clean_env(), "PHIQ": str(harness.PHIQ), "TYPE": "Q8_0", **environment}
+    environment = {name: str(value) for name, value in environment.items() if value is not None}
     return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True)
 
@@ -44,7 +45,9 @@ def change(path, seconds_later):
 
 
 def state(out):
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.iterdir()}
+    """Of what was converted; the examples' own notes are hidden."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.iterdir()
+            if not path.name.startswith(".")}
 
 
 GOOD = {"good-a-Q8_0.gguf", "good-b-Q8_0.gguf"}
@@ -127,15 +130,68 @@ def test_a_file_that_becomes_corrupt_leaves_the_old_output(models, tmp_path):
     assert state(out) == first
 
 
+FOLDERS = {"onnx": "int8", "openvino": "INT8_SYM", "mlx": "8bit"}
+
+
+@pytest.mark.parametrize("format", FOLDERS)
 @pytest.mark.parametrize("convert_with", [make, convert])
-def test_onnx_folders_are_made_once_too(models, tmp_path, convert_with):
-    onnx = {"FORMAT": "onnx", "TYPE": "int8"}
+def test_folders_are_made_once_too(models, tmp_path, convert_with, format):
+    """Beside a GGUF of an earlier run, which is no output of these."""
+    options = {"FORMAT": format, "TYPE": FOLDERS[format]}
     out, good = tmp_path / "out", [models[0], models[2]]
-    assert convert_with(out, good, **onnx).returncode == 0
+    assert convert_with(out, good).returncode == 0
+    made = convert_with(out, good, **options)
+    assert made.returncode == 0, made.stdout
     first = state(out)
-    assert set(first) == {"good-a-onnx-int8", "good-b-onnx-int8"}
-    assert convert_with(out, good, **onnx).returncode == 0
+    folders = {f"good-{x}-{format}-{FOLDERS[format]}" for x in "ab"}
+    assert set(first) == folders | GOOD
+    assert convert_with(out, good, **options).returncode == 0
     assert state(out) == first
     change(models[0] / "config.json", 5)
-    assert convert_with(out, good, **onnx).returncode == 0
-    assert {name for name in first if state(out)[name] != first[name]} == {"good-a-onnx-int8"}
+    assert convert_with(out, good, **options).returncode == 0
+    assert {name for name in first if state(out)[name] != first[name]} == {f"good-a-{format}-{FOLDERS[format]}"}
+
+
+@pytest.mark.parametrize("convert_with", [make, convert])
+def test_every_format_has_a_default_type(models, tmp_path, convert_with):
+    for format in ["gguf", "onnx", "openvino", "mlx"]:
+        made = convert_with(tmp_path / "out", models[:1], FORMAT=format, TYPE=None)
+        assert made.returncode == 0, made.stdout
+    assert set(state(tmp_path / "out")) == {"good-a-Q4_K_M.gguf", "good-a-onnx-int4", "good-a-openvino-INT4_SYM",
+                                            "good-a-mlx-4bit"}
+
+
+@pytest.mark.parametrize("convert_with", [make, convert])
+def test_an_unknown_format_is_an_error(models, tmp_path, convert_with):
+    done = convert_with(tmp_path / "out", models[:1], FORMAT="tflite")
+    assert done.returncode == 2 and "FORMAT=tflite: gguf, onnx, openvino and mlx are known" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("convert_with", [make, convert])
+def test_other_options_or_another_phiq_make_it_again(models, tmp_path, convert_with):
+    out, good = tmp_path / "out", models[:1]
+    assert convert_with(out, good).returncode == 0
+    first = state(out)
+    time.sleep(0.02)  # file systems with coarse times
+    assert convert_with(out, good, OPTIONS="--threads 1").returncode == 0
+    second = state(out)
+    assert second != first
+    assert convert_with(out, good, OPTIONS="--threads 1").returncode == 0
+    assert state(out) == second
+    other = tmp_path / "phiq-next"
+    other.write_text(f"""#!/bin/sh
+[ "$1" = --version ] && echo 'phiq next' && exit
+exec '{harness.PHIQ}' "$@"
+""")
+    other.chmod(0o755)
+    time.sleep(0.02)
+    assert convert_with(out, good, OPTIONS="--threads 1", PHIQ=other).returncode == 0
+    assert state(out) != second
+
+
+def test_the_script_takes_names_with_spaces(tmp_path):
+    model = harness.tiny(tmp_path / "my models" / "a model")
+    for expected in ["done", "up to date"]:
+        assert convert(tmp_path / "out folder", [model]).stdout == f"{model}: {expected}\n"
+    assert set(state(tmp_path / "out folder")) == {"a model-Q8_0.gguf"}
