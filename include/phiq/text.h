@@ -29,7 +29,8 @@ std::uint64_t ParseSize(std::string_view text);
 // empty when none is near.
 std::string Nearest(std::string_view word, std::span<const std::string> candidates);
 
-// " (did you mean 'X'?)"-style hint text without the parentheses, or "" when nothing is near.
+// "did you mean 'X'?": the nearest candidate, else the few that begin with the word; "" when there
+// are none.
 std::string DidYouMean(std::string_view word, std::span<const std::string> candidates);
 
 }  // namespace phiq

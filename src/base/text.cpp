@@ -2,6 +2,7 @@
 #include "phiq/text.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -127,8 +128,17 @@ std::string Nearest(std::string_view word, std::span<const std::string> candidat
 }
 
 std::string DidYouMean(std::string_view word, std::span<const std::string> candidates) {
-  const std::string nearest = Nearest(word, candidates);
-  return nearest.empty() ? "" : fmt::format("did you mean '{}'?", nearest);
+  if (const std::string nearest = Nearest(word, candidates); !nearest.empty())
+    return fmt::format("did you mean '{}'?", nearest);
+  // The beginning of some: "Q4" of Q4_0, Q4_K_M, ...
+  constexpr std::size_t kMaxSuggested = 4;
+  std::vector<std::string> longer;
+  for (const std::string& candidate : candidates) {
+    if (word.size() >= 2 && EqualsIgnoringCase(candidate.substr(0, word.size()), word))
+      longer.push_back(fmt::format("'{}'", candidate));
+  }
+  if (longer.empty() || longer.size() > kMaxSuggested) return "";
+  return fmt::format("did you mean {}?", fmt::join(longer, " or "));
 }
 
 }  // namespace phiq

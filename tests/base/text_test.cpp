@@ -72,6 +72,13 @@ TEST(DidYouMean, SuggestsOnlyWhatIsNear) {
   EXPECT_EQ(DidYouMean("desktop", names), "");
 }
 
+TEST(DidYouMean, SuggestsAFewThatBeginWithTheWord) {
+  const std::vector<std::string> names = {"Q8_0", "Q4_K_M", "Q4_K_S", "Q4_0"};
+  EXPECT_EQ(DidYouMean("q4", names), "did you mean 'Q4_K_M' or 'Q4_K_S' or 'Q4_0'?");
+  EXPECT_EQ(DidYouMean("q", names), "");
+  EXPECT_EQ(DidYouMean("zz", std::vector<std::string>(5, "zz-long-name")), "");
+}
+
 TEST(Sha256, MatchesThePublishedVector) {  // FIPS 180-2, "abc"
   EXPECT_EQ(Sha256Hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
