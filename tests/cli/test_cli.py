@@ -553,6 +553,9 @@ def test_bash_completes_commands_options_and_values():
     assert completed("phiq", "quantize", "--precision", "") == ["int4", "int8", "fp16", "bf16", "fp32"]
     assert completed("phiq", "quantize", "--profile", "") == PROFILES
     assert completed("phiq", "quantize", "--format", "") == ["gguf", "onnx", "openvino", "mlx"]
+    assert completed("phiq", "quantize", "--format", "gguf,o") == ["gguf,onnx", "gguf,openvino"]
+    assert completed("phiq", "quantize", "--format", "mlx", "--type", "m") == ["mxfp8", "mixed_4_6", "mxfp4", "mixed_3_6", "mixed_3_4", "mixed_2_6"]
+    assert completed("phiq", "quantize", "--format", "=", "onnx", "--type", "=", "i") == ["int8", "int4"]
     assert completed("phiq", "quantize", "--mlx-rounding", "") == ["cpu", "metal"]
     assert completed("phiq", "completion", "") == ["bash", "zsh", "fish"]
     assert completed("phiq", "inspect", "") == []  # bash then offers file names

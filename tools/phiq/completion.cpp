@@ -98,9 +98,15 @@ std::string Quoted(std::string_view description) {
 
 std::string BashScript(const CLI::App& app) {
   std::string values, options;
+  for (const Format format : AllFormats()) {
+    Words types;
+    for (const TypeName& type : TypeNames(format)) types.emplace_back(type.name);
+    values +=
+        fmt::format("    --type/{}) words='{}' ;;\n", FormatName(format), fmt::join(types, " "));
+  }
   for (const ValueList& list : ValueLists())
     if (list.option.starts_with('-'))
-      values += fmt::format("    {}) words='{}' ;;\n", list.option, fmt::join(list.values, " "));
+      values += fmt::format("    {}/*) words='{}' ;;\n", list.option, fmt::join(list.values, " "));
   for (const CLI::App* command : app.get_subcommands({})) {
     const Words operands = ValuesOf(command->get_name());
     options += fmt::format("      {}) options='{}' operands='{}' ;;\n", command->get_name(),
@@ -109,11 +115,21 @@ std::string BashScript(const CLI::App& app) {
   return fmt::format(R"(# bash completion for phiq
 _phiq() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}}
-  local words= options= operands=
+  local words= options= operands= format= i
   # bash takes --type=Q4 apart at the '='
   if [[ $word == '=' ]]; then word=; elif [[ $previous == '=' ]]; then previous=${{COMP_WORDS[COMP_CWORD-2]}}; fi
-  case $previous in
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    [[ ${{COMP_WORDS[i]}} == --format ]] || continue
+    format=${{COMP_WORDS[i+1]}}
+    if [[ $format == '=' ]]; then format=${{COMP_WORDS[i+2]:-}}; fi
+  done
+  case $previous/$format in
 {}  esac
+  if [[ $previous == --format && $word == *,* ]]; then  # the second of several
+    local name several=
+    for name in $words; do several+=" ${{word%,*}},$name"; done
+    words=$several
+  fi
   if [[ -z $words ]]; then
     case ${{COMP_WORDS[1]}} in
 {}    esac
