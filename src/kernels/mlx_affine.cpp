@@ -33,7 +33,7 @@ MlxScale QuantizeMlxAffine(int bits, bool as_metal, std::span<const float> x,
   const Grid grid = GridOf(last_code, as_metal, x);
   // Code of 0, negated. Of nearly constant groups too large for NearestInt.
   const float quotient = grid.edge / grid.step;
-  const float q0 = as_metal ? std::round(quotient) : std::rint(quotient);
+  const float q0 = as_metal ? RoundHalfAwayFloat(quotient) : std::rint(quotient);
   MlxScale group = {grid.step, 0.0F};
   if (q0 != 0.0F) group = {grid.edge / q0, grid.edge};
   const float* __restrict in = x.data();

@@ -27,6 +27,15 @@ inline int RoundHalfAway(float v) noexcept {
   return whole + static_cast<int>(fraction >= 0.5F) - static_cast<int>(fraction <= -0.5F);
 }
 
+// Nearest integer, ties away from zero, for every float: what has no fraction stays, and so do NaN
+// and Inf. C libraries' round does not agree on 0.49999997.
+inline float RoundHalfAwayFloat(float v) noexcept {
+  if (!(std::abs(v) < 0x1p23F)) return v;
+  const auto whole = static_cast<float>(static_cast<int>(v));
+  const float fraction = v - whole;  // exact
+  return whole + (fraction >= 0.5F ? 1.0F : 0.0F) - (fraction <= -0.5F ? 1.0F : 0.0F);
+}
+
 // Nearest integer, ties away from zero, of v cut to [0, top]; 0 for NaN. Requires top <= 255.
 // The addend is the float below 0.5: with 0.5 itself 0.49999997 would round up. Both sides are step
 // functions of v, and tests/kernels/rounding_test.cpp compares them on both sides of every step.

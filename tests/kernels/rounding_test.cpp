@@ -28,6 +28,23 @@ TEST(RoundToCode, EqualsRoundfOnBothSidesOfEveryStep) {
   EXPECT_EQ(RoundToCode(255.0F, 255.0F), 255);
 }
 
+TEST(RoundHalfAwayFloat, RoundsEveryFloat) {
+  for (int k = 0; k < 1000; ++k) {
+    const float at = static_cast<float>(k) + 0.5F;
+    for (const float sign : {1.0F, -1.0F}) {
+      EXPECT_EQ(RoundHalfAwayFloat(sign * std::nextafter(at, 0.0F)), sign * static_cast<float>(k));
+      EXPECT_EQ(RoundHalfAwayFloat(sign * at), sign * static_cast<float>(k + 1));
+      EXPECT_EQ(RoundHalfAwayFloat(sign * static_cast<float>(k)), sign * static_cast<float>(k));
+    }
+  }
+  // The last floats with a fraction, and those without one.
+  EXPECT_EQ(RoundHalfAwayFloat(0x1p22F + 0.5F), 0x1p22F + 1);
+  EXPECT_EQ(RoundHalfAwayFloat(0x1p23F - 0.5F), 0x1p23F);
+  for (const float v : {0x1p23F, 0x1p23F + 1, -1e30F, kInf, -kInf})
+    EXPECT_EQ(RoundHalfAwayFloat(v), v);
+  EXPECT_TRUE(std::isnan(RoundHalfAwayFloat(kNan)));
+}
+
 TEST(RoundToCode, CutsToTheCodes) {
   for (const float v : {-0.0F, -1e-30F, -0.5F, -1e30F, -kInf, kNan}) {
     EXPECT_EQ(RoundToCode(v, 15.0F), 0) << v;
