@@ -9,9 +9,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/kernels.cpp"
-#include <hwy/foreach_target.h>
-#include <hwy/highway.h>
-
+#include "kernels/simd/foreach_target.h"
+// After the list of instruction sets:
 #include "engine/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -12,9 +12,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/product.cpp"
-#include <hwy/foreach_target.h>
-#include <hwy/highway.h>
-
+#include "kernels/simd/foreach_target.h"
+// After the list of instruction sets:
 #include "engine/vectors-inl.h"
 
 #ifndef PHIQ_ENGINE_PRODUCT_CPP_

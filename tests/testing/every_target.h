@@ -3,10 +3,11 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <hwy/highway.h>
 
 #include <cstdint>
 #include <string>
+
+#include "kernels/simd/targets.h"
 
 namespace phiq::testing {
 
