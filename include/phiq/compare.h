@@ -15,7 +15,7 @@ struct CompareOptions {
   std::string a, b;
   std::vector<std::string> ignore_extra;  // globs of a checkpoint's tensors that need no role
   unsigned threads = 0;
-  std::vector<std::string> adapters;  // merged into each checkpoint (not into outputs)
+  std::vector<std::string> adapters = {};  // merged into each checkpoint (not into outputs)
 };
 
 struct ComparedTensor {

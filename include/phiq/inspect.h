@@ -61,7 +61,7 @@ struct VerifyOptions {
   std::string model;
   std::vector<std::string> ignore_extra;
   unsigned threads = 0;
-  std::vector<std::string> adapters;  // that were merged into `model` on the way
+  std::vector<std::string> adapters = {};  // that were merged into `model` on the way
 };
 
 // Decodes every tensor of an output and compares it, its name, shape and the metadata with the

@@ -12,9 +12,9 @@ namespace {
 
 constexpr std::string_view kConfigJson = "config.json";
 
-bool HasValue(const OrderedJson& object, std::string_view key) {
-  const auto found = object.find(key);
-  return found != object.end() && !found->is_null();
+bool HasValue(const Json& object, std::string_view key) {
+  const Json* found = object.find(key);
+  return found != nullptr && !found->is_null();
 }
 
 }  // namespace
@@ -23,13 +23,13 @@ std::optional<std::string> OwnConfigText(const CheckpointFolder& folder,
                                          const ModelConfig& config) {
   const std::optional<std::string> text = folder.ReadFile(kConfigJson, limits::kConfigBytes);
   if (!text) return std::nullopt;
-  OrderedJson json = ParseOrderedJson(*text, SidePath(folder, kConfigJson));
-  const OrderedJson before = json;
+  Json json = ParseJson(*text, SidePath(folder, kConfigJson));
+  const Json before = json;
   const ModelClass& own = ArchitectureOf(config).classes.front();
   const auto add = [&](std::string_view key, const auto& value) {
     if (!HasValue(json, key)) json[key] = value;
   };
-  json["architectures"] = OrderedJson::array({own.name});
+  json["architectures"] = Json::array({own.name});
   json["model_type"] = own.model_type;
   add("max_position_embeddings", config.max_position_embeddings);
   add("rms_norm_eps", config.rms_norm_eps);
@@ -37,7 +37,7 @@ std::optional<std::string> OwnConfigText(const CheckpointFolder& folder,
   if (config.class_name != own.name) {
     add("num_key_value_heads", config.n_kv_heads);
     json["sliding_window"] =
-        config.sliding_window == 0 ? OrderedJson() : OrderedJson(config.sliding_window);
+        config.sliding_window == 0 ? Json() : Json(config.sliding_window);
     json.erase("auto_map");  // code of the other class
   }
   if (json == before) return std::nullopt;

@@ -83,7 +83,7 @@ class AdapterConfig {
   // That of the first pattern that finds the end of the module's name, else that of all.
   double Number(std::string_view key, std::string_view patterns, const std::string& module) const {
     if (const Json* table = FindMember(json_, patterns)) {
-      for (const auto& [pattern, value] : table->items()) {
+      for (const auto& [pattern, value] : table->members()) {
         if (IsFoundBy(pattern, module) && value.is_number()) return value.get<double>();
       }
     }

@@ -54,7 +54,8 @@ def convert(checkpoint, options, work, own_version):
     """One Line for each output of a run. `work` is made and removed again."""
     work.mkdir()
     several = "--format" in options and "," in options.split()[1]
-    report = harness.run(["quantize", checkpoint, *options.split(), "-o", work / ("out" if several else "out.gguf"),
+    is_gguf = "--format" not in options and "--profile" not in options
+    report = harness.run(["quantize", checkpoint, *options.split(), "-o", work / ("out.gguf" if is_gguf else "out"),
                           "--no-fsync", "--quiet", "--json", "--threads", 1], timeout=120).ok().json()
     lines = []
     for output in report["outputs"] if several else [report]:

@@ -256,7 +256,7 @@ TEST(MlxLayout, RenamesConfigJsonLast) {
 
 TEST(MlxLayout, OwnsWhatItMayWriteAndNothingElse) {
   const HeaderOnlyCheckpoint checkpoint("Phi-3.5-mini-instruct");
-  testing::WriteTestFile(checkpoint.path() / "modeling_phi3.py", "");
+  testing::WriteTestFile(checkpoint.path() / "modeling_phi3.py", "import torch\n");
   const std::vector<std::string> owned =
       OwnedFiles(LocateCheckpoint(checkpoint.path().string(), nullptr));
   EXPECT_THAT(owned, IsSupersetOf({"model.safetensors", "model-00001-of-00002.safetensors",

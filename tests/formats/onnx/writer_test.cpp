@@ -457,6 +457,8 @@ TEST(GenaiConfig, HasTheModelsValues) {
 
 TEST(GenaiConfig, WritesOneEndAsANumber) {
   const SideFiles files("phi35-tiny");
+  // Both files' ends stop.
+  files.Edit("config.json", [](Json& json) { json["eos_token_id"] = 2055; });
   files.Edit("generation_config.json", [](Json& json) { json["eos_token_id"] = {2055}; });
   EXPECT_EQ(Write(files.Folder(), Options("int4")).GenaiConfig()["model"]["eos_token_id"], 2055);
   files.Edit("generation_config.json", [](Json& json) { json["eos_token_id"] = 2048; });
