@@ -238,26 +238,29 @@ def test_row_137_an_existing_output_is_refused_before_any_reading(model, work):
 
 
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("name", ["model/model.safetensors", "model/./model.safetensors", "link",
-                                  "hard", "model/config.json"])
-def test_row_138_the_output_is_an_input(model, work, name, force):
+@pytest.mark.parametrize("name, why", [
+    ("model/model.safetensors", "named like the weights"), ("model/./model.safetensors", "named like the weights"),
+    ("link", "same file"), ("hard", "same file"), ("model/config.json", "same file"),
+    ("model/./config.json", "same file")])
+def test_row_138_the_output_is_an_input(model, work, name, why, force):
     shutil.copytree(model, work / "model")
     (work / "link").symlink_to("model/model.safetensors")
     os.link(work / "model/model.safetensors", work / "hard")
     before = snapshot(work)
-    refused(run(quantize("model", name, *["--force"] * force), cwd=work), 2, "same file", before=before,
-            folder=work)
+    refused(run(quantize("model", name, *["--force"] * force), cwd=work), 2, why, before=before, folder=work)
 
 
 def test_row_138_the_output_is_an_input_behind_the_hub_cache(model, work):
-    snapshots = work / "snapshots"
-    shutil.copytree(model, work / "blobs")
+    """There blobs are called by their hashes."""
+    snapshots, blobs = work / "snapshots", work / "blobs"
     snapshots.mkdir()
-    for blob in (work / "blobs").iterdir():
-        (snapshots / blob.name).symlink_to(f"../blobs/{blob.name}")
+    blobs.mkdir()
+    for i, path in enumerate(sorted(model.iterdir())):
+        shutil.copyfile(path, blobs / f"{i:040x}")
+        (snapshots / path.name).symlink_to(f"../blobs/{i:040x}")
     before = snapshot(work)
-    refused(run(quantize(snapshots, work / "blobs/model.safetensors", "--force")), 2, "same file",
-            before=before, folder=work)
+    weights = (snapshots / "model.safetensors").resolve()
+    refused(run(quantize(snapshots, weights, "--force")), 2, "same file", before=before, folder=work)
 
 
 @pytest.fixture
