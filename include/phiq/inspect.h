@@ -54,6 +54,8 @@ struct VerifiedTensor {
 struct Verification {
   std::vector<VerifiedTensor> tensors;
   std::vector<std::string> problems;  // every difference found; empty: the output is right
+  // Where the runtime's tokenizer does otherwise than the model's, which is no fault of the output.
+  std::vector<std::string> notes;
 };
 
 struct VerifyOptions {

@@ -178,4 +178,12 @@ void CompareWeights(const SourceModel& source, std::span<const StoredWeight> wei
     verification.tensors.push_back(Judge(weights[i], of_weight[i], verification.problems));
 }
 
+std::vector<std::string> NotesOf(std::span<const Decision> decisions) {
+  std::vector<std::string> notes;
+  for (const Decision& decision : decisions)
+    notes.push_back(fmt::format("{}: {} ({})", Escape(decision.subject), Escape(decision.value),
+                                decision.reason));
+  return notes;
+}
+
 }  // namespace phiq

@@ -48,4 +48,7 @@ void CompareWeights(const SourceModel& source, std::span<const StoredWeight> wei
                     const ReadRowsFn& read_rows, const CompareWeightsOptions& options,
                     const Hooks& hooks, Verification& verification);
 
+// Decisions of a plan as lines: "SUBJECT: VALUE (REASON)".
+std::vector<std::string> NotesOf(std::span<const Decision> decisions);
+
 }  // namespace phiq

@@ -68,6 +68,7 @@ Verification VerifyGguf(const VerifyOptions& options, unsigned threads, const Ho
   const Plan plan = MakePlan(source.model, plan_options, [](const Warning&) {});
 
   Verification result;
+  result.notes = NotesOf(gguf::TokenizerDecisions(source.model));
   CompareMetadata(gguf::BuildMetadata(source.model, plan, {}, [](const Warning&) {}), file,
                   result.problems);
   std::vector<StoredWeight> weights;

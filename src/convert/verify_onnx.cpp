@@ -13,6 +13,7 @@
 #include "formats/onnx/compare.h"
 #include "formats/onnx/data_type.h"
 #include "formats/onnx/reader.h"
+#include "formats/onnx/side_files.h"
 #include "formats/onnx/weight_names.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
@@ -128,6 +129,7 @@ Verification VerifyOnnx(const VerifyOptions& options, unsigned threads, const Ho
   result.problems = folder.FindGraphProblems();
   Found found = MatchWeights(folder, source, result.problems);
   if (onnx::IsOurs(folder)) {
+    result.notes = NotesOf(onnx::TokenizerDecisions(source.model));
     std::vector<PlanLine> lines;
     for (const StoredWeight& weight : found.weights) lines.push_back(weight.line);
     for (std::string& problem :

@@ -5,6 +5,7 @@
 #include "convert/verify_formats.h"
 #include "formats/openvino/compare.h"
 #include "formats/openvino/reader.h"
+#include "formats/openvino/side_files.h"
 
 namespace phiq {
 
@@ -20,6 +21,7 @@ Verification VerifyOpenVino(const VerifyOptions& options, unsigned threads, cons
     pieces.push_back(WholePiece(weight, folder.SizeBytes(weight)));
   const MatchedWeights found = MatchWeights(pieces, source, result.problems);
   if (openvino::IsOurs(folder)) {
+    result.notes = NotesOf(openvino::TokenizerDecisions(source.model));
     for (std::string& problem :
          openvino::FindDifferences(folder, source.stored->side_files(), source.model))
       result.problems.push_back(std::move(problem));

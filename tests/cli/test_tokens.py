@@ -118,6 +118,12 @@ def test_a_normalized_token_is_in_the_plan_of_runtimes_that_find_it_earlier(fold
     edit(folder, "tokenizer.json", lambda t: t["added_tokens"].append(token))
     (decision,) = [d for d in decisions(folder, format) if "normalized" in d["reason"]]
     assert "<tool>" in decision["reason"]
+    out = folder.parent / ("out.gguf" if format == "gguf" else "out")
+    assert decision["reason"] in quantize(folder, out, format).ok().text
+    verified = run(["verify", out, "--against", folder])
+    assert decision["reason"] in verified.ok().text
+    notes = run(["verify", out, "--against", folder, "--json"]).ok().json()["notes"]
+    assert f"{decision['subject']}: {decision['value']} ({decision['reason']})" in notes
 
 
 def test_a_token_without_a_row_is_left_out_of_gguf_with_a_warning(folder):

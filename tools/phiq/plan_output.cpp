@@ -158,6 +158,9 @@ std::string FormatReport(const ConvertReport& report) {
     if (output.plan.format == Format::kOnnx)
       add("needs", fmt::format("onnxruntime {} or newer",
                                OnnxRuntimeName(output.plan.onnx.min_onnxruntime)));
+    for (const Decision& decision : output.plan.decisions)
+      add("note", fmt::format("{}: {} ({})", Escape(decision.subject), Escape(decision.value),
+                              decision.reason));
   }
   if (report.n_nan_zeroed > 0) add("NaN to zero", FormatCount(report.n_nan_zeroed));
   if (report.n_clamped > 0) add("clamped", FormatCount(report.n_clamped));

@@ -38,6 +38,7 @@ std::string Format(const Verification& verification) {
                     fmt::format("{:.3g}", tensor.relative_rmse),
                     fmt::format("{:.3g}", tensor.bound), tensor.ok ? "ok" : "BAD"});
   std::string text = FormatTable("llrrrl", rows) + "\n";
+  for (const std::string& note : verification.notes) text += fmt::format("note: {}\n", note);
   for (const std::string& problem : verification.problems)
     text += fmt::format("problem: {}\n", problem);
   if (verification.problems.empty())
@@ -58,6 +59,7 @@ Json ToJson(const VerifyFlags& flags, const Verification& verification) {
           {"against", flags.model},
           {"ok", verification.problems.empty()},
           {"problems", verification.problems},
+          {"notes", verification.notes},
           {"tensors", tensors}};
 }
 

@@ -155,6 +155,12 @@ std::string GenaiConfigText(const GenerationConfig& generation, const ModelConfi
 
 }  // namespace
 
+std::vector<Decision> TokenizerDecisions(const Model& model) {
+  return TokenizerDifferences(
+      model.tokenizer,
+      {.name = "onnxruntime-genai", .strips = TokenizerRuntime::Strips::kAsTokenizerJson});
+}
+
 std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan) {
   std::vector<SideFile> files =
       ReadTokenizerFiles(source, std::array{kTokenizerJson, kTokenizerConfig}, "onnxruntime-genai");
@@ -165,9 +171,7 @@ std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model,
             PatchTokenizerConfig(text, source.PathOf(file.name).string(), model, plan))
       file.content = BytesOf(*patched);
   }
-  const TokenizerRuntime runtime = {.name = "onnxruntime-genai",
-                                    .strips = TokenizerRuntime::Strips::kAsTokenizerJson};
-  for (Decision& difference : TokenizerDifferences(model.tokenizer, runtime))
+  for (Decision& difference : TokenizerDecisions(model))
     plan.decisions.push_back(std::move(difference));
   const GenerationConfig generation = ReadGenerationConfig(source, model);
   for (const auto& [id, reason] : generation.added_eos) {

@@ -17,4 +17,7 @@ namespace phiq::onnx {
 // be. Source   docs/formats/onnx.md "The folder".
 std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan);
 
+// Where the runtime's tokenizer does otherwise than the model's; MakeSideFiles adds it to the plan.
+std::vector<Decision> TokenizerDecisions(const Model& model);
+
 }  // namespace phiq::onnx

@@ -57,7 +57,7 @@ void AddGraph(GraphBuilder graph, std::string_view xml, std::string_view bin,
 void AddTokenizerGraphs(const Model& model, Plan& plan, std::vector<SideFile>& files) {
   const Tokenizer& tokenizer = model.tokenizer;
   const TokenizerSteps steps = ReadTokenizerSteps(tokenizer);
-  for (Decision& difference : TokenizerDifferences(tokenizer, {.name = "the graph"}))
+  for (Decision& difference : TokenizerDecisions(model))
     plan.decisions.push_back(std::move(difference));
   TokenizerOptions options;
   options.pad_id = tokenizer.pad_id.value_or(tokenizer.eos_id.value_or(0));
@@ -90,6 +90,10 @@ std::vector<std::string_view> SideFileNames() {
                                          kTokenizerBin, kDetokenizerXml,   kDetokenizerBin};
   names.insert(names.end(), TokenizerFileNames().begin(), TokenizerFileNames().end());
   return names;
+}
+
+std::vector<Decision> TokenizerDecisions(const Model& model) {
+  return TokenizerDifferences(model.tokenizer, {.name = "the graph"});
 }
 
 std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan) {

@@ -23,4 +23,7 @@ std::vector<std::string_view> SideFileNames();
 // Source   docs/formats/openvino.md "The folder".
 std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan);
 
+// Where the runtime's tokenizer does otherwise than the model's; MakeSideFiles adds it to the plan.
+std::vector<Decision> TokenizerDecisions(const Model& model);
+
 }  // namespace phiq::openvino
