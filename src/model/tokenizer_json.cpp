@@ -45,15 +45,17 @@ class VocabReader {
       return;
     }
     if (id >= vocab_.size()) vocab_.resize(id + 1);
-    if (!vocab_[id].empty()) {
-      throw Bad(path_, fmt::format("tokens '{}' and '{}' both have id {}", Escape(vocab_[id]),
-                                   Escape(token_), id));
+    if (vocab_[id].empty()) {
+      vocab_[id] = token_;
+    } else if (!same_id_) {  // may be a number that the end of the file cuts: that is said first
+      same_id_ = Bad(path_, fmt::format("tokens '{}' and '{}' both have id {}", Escape(vocab_[id]),
+                                        Escape(token_), id));
     }
-    vocab_[id] = token_;
   }
   void RefuseId(std::string_view found) const { throw BadId(path_, token_, found); }
 
   std::vector<std::string> Finish() && {
+    if (same_id_) throw *std::move(same_id_);
     if (n_tokens_ > vocab_size_) {
       throw Bad(path_, fmt::format(
                            "model.vocab holds {} tokens but the embedding has {} rows (vocab_size)",
@@ -74,6 +76,7 @@ class VocabReader {
   std::string token_;   // whose id comes next
   std::string beyond_;  // the first token without a row
   std::uint64_t beyond_id_ = 0;
+  std::optional<Error> same_id_;  // the first two tokens of one id
   std::vector<std::string> vocab_;
 };
 
