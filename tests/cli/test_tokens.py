@@ -57,7 +57,7 @@ def test_metaspace_is_taken_by_every_format(folder, scheme, format):
     text = folder.parent / "text"
     text.write_text("A text, long enough for one window.\n" * 4)
     result = run(["eval", out, "--against", folder, "--text", text, "--ctx", "32"]).ok()
-    assert not warnings(result), result.err  # the ids are the same
+    assert not [w for w in warnings(result) if "the ids of" in w], result.err
     if format == "gguf":
         said = [d["reason"] for d in decisions(folder, format) if "pre_tokenizer" in d["subject"]]
         assert len(said) == (scheme != "never")
