@@ -2,6 +2,10 @@
 // was read as a Phi-3 under another name has to say in the output what was read.
 #include "model/config_text.h"
 
+#include <fmt/format.h>
+
+#include <string>
+
 #include "base/json.h"
 #include "base/limits.h"
 #include "model/architecture.h"
@@ -30,14 +34,14 @@ std::optional<std::string> OwnConfigText(const CheckpointFolder& folder,
     if (!HasValue(json, key)) json[key] = value;
   };
   json["architectures"] = Json::array({own.name});
-  json["model_type"] = own.model_type;
   add("max_position_embeddings", config.max_position_embeddings);
-  add("rms_norm_eps", config.rms_norm_eps);
+  // As people write the float: 1e-05.
+  add("rms_norm_eps", std::stod(fmt::format("{}", config.rms_norm_eps)));
   json.erase("quantization_config");
   if (config.class_name != own.name) {
+    json["model_type"] = own.model_type;
     add("num_key_value_heads", config.n_kv_heads);
-    json["sliding_window"] =
-        config.sliding_window == 0 ? Json() : Json(config.sliding_window);
+    json["sliding_window"] = config.sliding_window == 0 ? Json() : Json(config.sliding_window);
     json.erase("auto_map");  // code of the other class
   }
   if (json == before) return std::nullopt;

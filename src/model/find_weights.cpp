@@ -78,15 +78,18 @@ class TensorNames {
     if (before_.empty()) {
       return fmt::format("the names of the tensors lack '{}': read as if they had it", stem_);
     }
-    const bool is_outer = before_.ends_with(stem_);
+    const bool is_outer = outer() != before_;
     return fmt::format("the names of the tensors begin with '{}'{}: read as if they did not",
                        Escape(is_outer ? outer() : before_),
                        is_outer ? "" : fmt::format(" instead of '{}'", stem_));
   }
 
  private:
+  // What stands before the whole model.
   std::string_view outer() const {
-    return before_.ends_with(stem_) ? before_.substr(0, before_.size() - stem_.size()) : before_;
+    if (!before_.ends_with(stem_)) return before_;
+    const std::string_view rest = before_.substr(0, before_.size() - stem_.size());
+    return rest.empty() || rest.ends_with('.') ? rest : before_;
   }
 
   // Below an adapter's wrapper the weight is called "NAME.base_layer.weight".

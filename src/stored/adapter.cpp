@@ -247,6 +247,7 @@ class AdapterModel final : public StoredModel {
 
  private:
   static Checkpoint OpenWeights(const CheckpointFolder& folder, const WarningFn& warn) {
+    const AdapterConfig is_there(folder);  // the better message where it is not
     const std::string path = folder.PathOf(kAdapterWeights).string();
     if (!folder.Has(kAdapterWeights)) {
       throw Error(ErrorCode::kInput, "not found")

@@ -100,9 +100,8 @@ def test_row_046_rope_factors(folder):
     for key in ("long_factor", "short_factor"):
         set_config(folder, rope_scaling={k: v for k, v in good.items() if k != key})
         refused_by_both(folder, 3, f"'{key}' is missing", "array of 32")
-    # json.dumps writes NaN, which no strict reader takes.
     set_config(folder, rope_scaling={**good, "long_factor": [float("nan")] + good["long_factor"][1:]})
-    refused_by_both(folder, 3, "config.json", "JSON")
+    refused_by_both(folder, 3, "config.json", "'long_factor[0]' is NaN, needs a finite number above 0")
     set_config(folder, rope_scaling={**good, "type": "dynamic"})
     refused_by_both(folder, 6, "rope scaling type", "dynamic", "longrope")
 
