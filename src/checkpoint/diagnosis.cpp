@@ -31,6 +31,7 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kConfigName = "config.json";
 constexpr std::string_view kAdapterConfig = "adapter_config.json";
+constexpr std::string_view kMlxAdapter = "adapters.safetensors";
 constexpr std::size_t kMaxFolders = 256;  // looked into
 constexpr std::string_view kFromSource =
     "quantize starts from the checkpoint that it was made from; inspect and eval take such a model";
@@ -80,8 +81,11 @@ std::string ConvertedIn(const Names& names) {
   });
   if (!openvino.empty()) return fmt::format("an OpenVINO model {}", Quoted(openvino));
   const Names other = Matching(names, [](const std::string& name) {
-    return EndsWith(name, ".litertlm") || EndsWith(name, ".tflite") || EndsWith(name, ".task") ||
-           EndsWith(name, ".mlpackage");
+    constexpr std::string_view kEndings[] = {".litertlm",  ".tflite", ".task", ".mlpackage",
+                                             ".mlmodelc",  ".pte",    ".mnn",  ".engine",
+                                             ".llamafile", ".ggml"};
+    return std::ranges::any_of(kEndings,
+                               [&](std::string_view ending) { return EndsWith(name, ending); });
   });
   return other.empty() ? "" : fmt::format("a model for a runtime {}", Quoted(other));
 }
@@ -95,16 +99,17 @@ bool IsPickle(std::string_view name) {
          EndsWith(name, ".ckpt");
 }
 
-// " of 'microsoft/phi-4'": what an adapter says of its base model, as far as it says it.
+// "microsoft/phi-4": what an adapter says of its base model, as far as it says it.
 std::string BaseModel(const fs::path& folder) {
   try {
     const fs::path path = folder / kAdapterConfig;
     const Json config = ParseJson(ReadWholeFile(path, limits::kConfigBytes), path.native());
-    if (const auto base = JsonString(config, "base_model_name_or_path", path.native()))
-      return fmt::format(" of '{}'", Escape(*base));
+    for (const char* key : {"base_model_name_or_path", "model"}) {  // of PEFT, of mlx-lm
+      if (const auto base = JsonString(config, key, path.native())) return Escape(*base);
+    }
   } catch (const Error&) {  // the diagnosis of a folder does not end at a broken file
   }
-  return "";
+  return "a model that it does not name";
 }
 
 bool BeginsWithGguf(const fs::path& path) {
@@ -127,14 +132,13 @@ Error Missing(const fs::path& folder, std::string message) {
   return Error(ErrorCode::kInput, std::move(message)).In(folder.native());
 }
 
-constexpr std::string_view kMergeFirst =
-    "merge it into that model first: PEFT's merge_and_unload(), then save_pretrained()";
-
 // The state of a training, or what a training wrote in place of a model.
 std::optional<Error> TrainingState(const fs::path& folder, const Names& names) {
   if (Has(names, kAdapterConfig)) {
-    return Unsupported(folder, fmt::format("holds an adapter{}, not a model", BaseModel(folder)))
-        .Hint(kMergeFirst);
+    return Unsupported(folder, fmt::format("is an adapter of {}, not a model", BaseModel(folder)))
+        .Hint(Has(names, kMlxAdapter)
+                  ? "make a model of the two first: mlx_lm.fuse"
+                  : fmt::format("convert that model with --adapter {}", Escape(folder.native())));
   }
   const bool is_deepspeed =
       Has(names, "zero_to_fp32.py") || std::ranges::any_of(names, [](const std::string& name) {
@@ -148,6 +152,12 @@ std::optional<Error> TrainingState(const fs::path& folder, const Names& names) {
   }
   const Names distributed =
       Matching(names, [](const std::string& name) { return EndsWith(name, ".distcp"); });
+  const bool is_fsdp = std::ranges::any_of(
+      names, [](const std::string& name) { return name.starts_with("pytorch_model_fsdp"); });
+  if (distributed.empty() && is_fsdp) {
+    return Unsupported(folder, "holds the state of an FSDP training, not a model")
+        .Hint("save the model with save_pretrained() first");
+  }
   if (distributed.empty()) return std::nullopt;
   return Unsupported(folder, fmt::format("holds a distributed checkpoint of PyTorch, {}",
                                          Quoted(distributed)))
@@ -157,6 +167,7 @@ std::optional<Error> TrainingState(const fs::path& folder, const Names& names) {
 // What the folders below a folder hold, by their names.
 struct Below {
   Names checkpoints, adapters, converted;
+  std::size_t n_folders = 0;
 };
 
 // MLX's outputs are checkpoints by their names.
@@ -170,13 +181,15 @@ bool IsQuantizedForMlx(const fs::path& folder) {
   }
 }
 
-Below LookBelow(const fs::path& folder, const Names& names) {
-  Below below;
-  std::size_t n_folders = 0;
+// `above` is the path of `names` below `folder`. Two deep: of RUN/checkpoint-500, of a repository
+// with a folder for each device and type.
+void LookBelow(const fs::path& folder, const std::string& above, const Names& names, Below& below) {
+  constexpr std::size_t kMaxDepth = 2;
   for (const std::string& name : names) {
-    const fs::path path = folder / name;
+    const std::string inner_name = above + name;
+    const fs::path path = folder / inner_name;
     std::error_code ignored;
-    if (!fs::is_directory(path, ignored) || ++n_folders > kMaxFolders) continue;
+    if (!fs::is_directory(path, ignored) || ++below.n_folders > kMaxFolders) continue;
     Names inner;
     try {
       inner = NamesInFolder(path);
@@ -185,14 +198,15 @@ Below LookBelow(const fs::path& folder, const Names& names) {
     }
     const bool is_checkpoint = Has(inner, kConfigName) && !WeightNames(inner).empty();
     if (is_checkpoint && !IsQuantizedForMlx(path)) {
-      below.checkpoints.push_back(name);
+      below.checkpoints.push_back(inner_name);
     } else if (Has(inner, kAdapterConfig)) {
-      below.adapters.push_back(name);
+      below.adapters.push_back(inner_name);
     } else if (is_checkpoint || !ConvertedIn(inner).empty()) {
-      below.converted.push_back(name);
+      below.converted.push_back(inner_name);
+    } else if (std::ranges::count(inner_name, '/') + 1 < std::ptrdiff_t{kMaxDepth}) {
+      LookBelow(folder, inner_name + "/", inner, below);
     }
   }
-  return below;
 }
 
 // "checkpoint-900" before "checkpoint-1000": by the number at the end, where there is one.
@@ -225,7 +239,32 @@ std::optional<Error> Converted(const fs::path& folder, const Names& names, const
       .Hint(kFromSource);
 }
 
-std::optional<Error> Pickles(const fs::path& folder, const Names& names) {
+// "models--microsoft--phi-4": repositories of a hub cache.
+std::optional<Error> HubCache(const fs::path& folder, const Names& names) {
+  constexpr std::string_view kPrefix = "models--";
+  Names ids;
+  for (const std::string& name : names) {
+    if (!name.starts_with(kPrefix)) continue;
+    std::string id = name.substr(kPrefix.size());
+    if (const std::size_t dashes = id.find("--"); dashes != id.npos) id.replace(dashes, 2, "/");
+    ids.push_back(std::move(id));
+  }
+  if (ids.empty()) return std::nullopt;
+  return Missing(folder, fmt::format("is a hub cache, which holds {}", Quoted(ids)))
+      .Hint(fmt::format("give {} instead, with HF_HUB_CACHE set to this folder if it is not the "
+                        "default one",
+                        Escape(ids.front())));
+}
+
+std::optional<Error> OtherWeights(const fs::path& folder, const Names& names) {
+  const Names others = Matching(names, [](const std::string& name) {
+    return EndsWith(name, ".msgpack") || EndsWith(name, ".h5") || EndsWith(name, ".nemo");
+  });
+  if (!others.empty()) {
+    return Unsupported(folder,
+                       fmt::format("holds weights of another framework only, {}", Quoted(others)))
+        .Hint("convert to safetensors: save_pretrained(..., safe_serialization=True)");
+  }
   const Names pickles = Matching(names, IsPickle);
   if (pickles.empty()) return std::nullopt;
   return Unsupported(folder, fmt::format("holds pickle weights only, {}, and loading a pickle can "
@@ -238,9 +277,8 @@ std::optional<Error> AdaptersBelow(const fs::path& folder, const Below& below) {
   if (below.adapters.empty()) return std::nullopt;
   return Unsupported(folder,
                      fmt::format("holds no checkpoint, but adapters in {}", Quoted(below.adapters)))
-      .Hint(
-          "merge one into its base model first: PEFT's merge_and_unload(), then "
-          "save_pretrained()");
+      .Hint(fmt::format("convert the model of one with --adapter {}",
+                        Escape((folder / below.adapters.front()).native())));
 }
 
 }  // namespace
@@ -258,9 +296,9 @@ Error NoCheckpoint(const CheckpointFolder& folder) {
       folder.repository_id().empty()
           ? "incomplete download? fetch the files again"
           : fmt::format("incomplete download? `hf download {}`", folder.repository_id());
+  if (std::optional<Error> state = TrainingState(path, names)) return *std::move(state);
   const bool has_weights = folder.weights_file() || !weights.empty() || Has(names, kIndexName);
   if (has_weights && !folder.Has(kConfigName)) {
-    if (Has(names, kAdapterConfig)) return *TrainingState(path, names);
     return Missing(path, "holds weights but no config.json")
         .Hint("config.json and the tokenizer files belong beside them");
   }
@@ -270,10 +308,11 @@ Error NoCheckpoint(const CheckpointFolder& folder) {
         .Hint(fmt::format("give {} as MODEL if that is all of the weights",
                           Escape((path / weights.front()).native())));
   }
-  if (std::optional<Error> state = TrainingState(path, names)) return *std::move(state);
-  const Below below = LookBelow(path, names);
-  for (const auto& found : {CheckpointBelow(path, below), Converted(path, names, below),
-                            Pickles(path, names), AdaptersBelow(path, below)}) {
+  Below below;
+  LookBelow(path, "", names, below);
+  for (const auto& found :
+       {HubCache(path, names), CheckpointBelow(path, below), Converted(path, names, below),
+        OtherWeights(path, names), AdaptersBelow(path, below)}) {
     if (found) return *found;
   }
   if (folder.Has(kConfigName)) {
@@ -295,6 +334,10 @@ Error NoCheckpointFile(const std::string& path) {
     return Unsupported(path, fmt::format("is {}, which is converted already",
                                          converted.substr(0, converted.find(" '"))))
         .Hint(kFromSource);
+  }
+  if (IsPickle(name)) {
+    return Unsupported(path, "is a pickle, and loading one can run code")
+        .Hint("convert to safetensors: save_pretrained(..., safe_serialization=True)");
   }
   if (EndsWith(name, ".json")) {
     return Missing(path, "is a file beside a model's weights")

@@ -23,32 +23,15 @@ bool IsWeightsName(std::string_view name) {
   return name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
 }
 
-bool IsPickleName(std::string_view name) {
-  return name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth");
-}
-
-Error PickleError(const fs::path& path) {
-  return Error(ErrorCode::kUnsupported,
-               "only pickle weights are here, and loading a pickle can run code")
-      .In(path.native())
-      .Hint("convert to safetensors: save_pretrained(..., safe_serialization=True)");
-}
-
 // What the names in the folder tell before any file is opened.
 void LookAround(const fs::path& folder, const WarningFn& warn) {
   const std::vector<std::string> names = NamesInFolder(folder);
-  const auto any = [&](auto is) { return std::any_of(names.begin(), names.end(), is); };
   for (const std::string& name : names) {
     if (name.ends_with(".incomplete") || name.ends_with(".part")) {
       warn({ErrorCode::kBadData,
             fmt::format("{}: lies beside the checkpoint (interrupted download?)",
                         Escape((folder / name).native()))});
     }
-  }
-  // An index without its shards has its own message, which names them.
-  if (any([](std::string_view name) { return name.starts_with("pytorch_model"); }) &&
-      !any(IsWeightsName)) {
-    throw PickleError(folder);
   }
 }
 
@@ -97,8 +80,6 @@ CheckpointFolder LocateCheckpoint(const std::string& model, const WarningFn& war
     const fs::path file = model;
     found.path_ = file.has_parent_path() ? file.parent_path() : ".";
     found.weights_file_ = file.filename().native();
-  } else if (is_there && IsPickleName(model)) {
-    throw PickleError(model);
   } else if (is_there) {
     throw NoCheckpointFile(model);
   } else if (const std::optional<RepositoryName> name = ParseRepositoryName(model)) {

@@ -184,6 +184,11 @@ std::optional<RepositoryName> ParseRepositoryName(std::string_view text) {
   if (const std::size_t tree = text.find("/tree/"); tree != text.npos) {
     name.revision = text.substr(tree + 6);
     text = text.substr(0, tree);
+  } else if (const std::size_t file = std::min(text.find("/blob/"), text.find("/resolve/"));
+             file != text.npos) {  // the page of one of its files
+    const std::string_view rest = text.substr(text.find('/', file + 1) + 1);
+    name.revision = rest.substr(0, rest.find('/'));
+    text = text.substr(0, file);
   } else if (const std::size_t at = text.find('@'); at != text.npos) {
     name.revision = text.substr(at + 1);
     text = text.substr(0, at);

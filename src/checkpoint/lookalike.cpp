@@ -40,6 +40,9 @@ constexpr Lookalike kForSideFiles[] = {
     kLinkText,
     {"<!doctype html", "an HTML page", kDownloadAgain},
     {"<html", "an HTML page", kDownloadAgain},
+    {"<?xml", "an XML page", kDownloadAgain},
+    {"\x1f\x8b", "a gzip archive", "unpack it, or download this file again"},
+    {std::string_view("\0", 1), "filled with zeros: an interrupted download", kDownloadAgain},
 };
 
 const Lookalike* Find(std::span<const Lookalike> known, std::string_view first_bytes) noexcept {

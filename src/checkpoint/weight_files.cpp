@@ -104,11 +104,11 @@ bool IndexNames(const CheckpointFolder& folder, std::string_view shard) {
 
 // Weights that nobody reads: of all that the single file makes left-over.
 void WarnOfLeftovers(const CheckpointFolder& folder, const WarningFn& warn) {
-  std::vector<std::string> ignored;
-  for (const auto& [key, shards] : FindShardSets(NamesInFolder(folder.path()))) {
-    for (const auto& [number, name] : shards) ignored.push_back(name);
-  }
-  if (folder.Has(kIndexName)) ignored.emplace_back(kIndexName);
+  std::vector<std::string> ignored = NamesInFolder(folder.path());
+  std::erase_if(ignored, [](const std::string& name) {
+    const bool is_weights = name.ends_with(kSuffix) || name == kIndexName;
+    return !is_weights || name == kWeightsName || IsForeignWeights(name);
+  });
   if (ignored.empty()) return;
   warn({ErrorCode::kBadData, fmt::format("{}: is taken, as transformers does, and {} {} ignored",
                                          Escape(folder.PathOf(kWeightsName).native()),

@@ -464,18 +464,12 @@ void CheckForAdapter(const CheckpointFolder& folder, const WarningFn& warn) {
     return name != kAdapterWeights &&
            (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"));
   });
+  if (!has_model) return;  // RequireCheckpoint says so
   const std::string base = AdapterConfig(folder).base();
   const std::string of = base.empty() ? "a model that it does not name" : Escape(base);
-  if (has_model) {
-    Warn(
-        warn, folder.path().string(),
-        fmt::format("the adapter beside the weights (of {}) is not applied: --adapter {} merges it",
-                    of, Escape(folder.path().string())));
-    return;
-  }
-  throw Error(ErrorCode::kUnsupported, fmt::format("is an adapter of {}, not a model", of))
-      .In(folder.path().string())
-      .Hint(fmt::format("convert that model with --adapter {}", Escape(folder.path().string())));
+  Warn(warn, folder.path().string(),
+       fmt::format("the adapter beside the weights (of {}) is not applied: --adapter {} merges it",
+                   of, Escape(folder.path().string())));
 }
 
 }  // namespace phiq

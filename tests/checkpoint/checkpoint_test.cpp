@@ -98,6 +98,7 @@ TEST_F(CheckpointFiles, OpensTheFileThatWasNamed) {
 TEST_F(CheckpointFiles, PrefersTheSingleFileAndNamesWhatItIgnores) {
   scratch_.Write("model.safetensors", Letters("q"));
   scratch_.Write("consolidated.safetensors", Letters("q"));
+  scratch_.Write("model.fp16.safetensors", Letters("q"));
   scratch_.Write("model-00001-of-00001.safetensors", Letters("a"));
   WriteIndex(R"("a":"model-00001-of-00001.safetensors")");
   EXPECT_EQ(NamesOf(Open()), "q");
@@ -105,7 +106,7 @@ TEST_F(CheckpointFiles, PrefersTheSingleFileAndNamesWhatItIgnores) {
   const std::string warning =
       single +
       ": is taken, as transformers does, and model-00001-of-00001.safetensors, "
-      "model.safetensors.index.json are ignored";
+      "model.fp16.safetensors, model.safetensors.index.json are ignored";
   EXPECT_THAT(warnings_.texts, ElementsAre(warning));
   // An index without its shards, or one that is broken, decides nothing either.
   fs::remove(scratch_.path() / "model-00001-of-00001.safetensors");
@@ -114,6 +115,7 @@ TEST_F(CheckpointFiles, PrefersTheSingleFileAndNamesWhatItIgnores) {
   EXPECT_EQ(NamesOf(Open()), "q");
   // The index that belongs to the single file is none of them.
   warnings_.texts.clear();
+  fs::remove(scratch_.path() / "model.fp16.safetensors");
   WriteIndex(R"("q":"model.safetensors")", R"({"total_size":3})");
   EXPECT_EQ(NamesOf(Open()), "q");
   EXPECT_THAT(warnings_.texts, ElementsAre(single + ".index.json: total_size is 3 but the tensors "

@@ -86,10 +86,33 @@ TEST(NoCheckpoint, SaysWhatStandsThereAndWhatToDo) {
       {{"training_args.bin", "run/config.json", "run/model.safetensors"},
        4,
        "holds no checkpoint itself, but 'run' does (give FOLDER/run instead)"},
+      {{"runs/a/checkpoint-5/config.json"},
+       4,
+       "holds no checkpoint: no config.json and no weights (a checkpoint is config.json, "
+       "*.safetensors and tokenizer files in one folder)"},
+      {{"runs/checkpoint-5/config.json", "runs/checkpoint-5/model.safetensors"},
+       4,
+       "holds no checkpoint itself, but 'runs/checkpoint-5' does (give FOLDER/runs/checkpoint-5 "
+       "instead)"},
+      {{"cpu/int4/model.onnx", "cuda/fp16/model.onnx"},
+       6,
+       already + "models in 'cpu/int4', 'cuda/fp16'" + converted},
+      {{"config.json", "pytorch_model_fsdp_0/__0_0.distcp"},
+       6,
+       "holds the state of an FSDP training, not a model (save the model with save_pretrained() "
+       "first)"},
+      {{"config.json", "flax_model.msgpack"},
+       6,
+       "holds weights of another framework only, 'flax_model.msgpack' (convert to safetensors: "
+       "save_pretrained(..., safe_serialization=True))"},
+      {{"models--microsoft--phi-4/refs/main", "models--gpt2/refs/main"},
+       4,
+       "is a hub cache, which holds 'gpt2', 'microsoft/phi-4' (give gpt2 instead, with "
+       "HF_HUB_CACHE set to this folder if it is not the default one)"},
       {{"lora/adapter_config.json"},
        6,
-       "holds no checkpoint, but adapters in 'lora' (merge one into its base model first: PEFT's "
-       "merge_and_unload(), then save_pretrained())"},
+       "holds no checkpoint, but adapters in 'lora' (convert the model of one with --adapter "
+       "FOLDER/lora)"},
   };
   for (const Case& one : cases) {
     Scratch scratch;
@@ -111,17 +134,21 @@ TEST(NoCheckpoint, NamesTheBaseOfAnAdapter) {
         .text;
   };
   const std::string hint =
-      "not a model (merge it into that model first: PEFT's merge_and_unload(), then "
-      "save_pretrained())";
+      fmt::format(", not a model (convert that model with --adapter {})", folder);
   scratch.Write("adapter_model.safetensors", "");
   scratch.Write("adapter_config.json", R"({"base_model_name_or_path":"microsoft/phi-4","r":8})");
-  EXPECT_EQ(text(), folder + ": holds an adapter of 'microsoft/phi-4', " + hint);
+  EXPECT_EQ(text(), folder + ": is an adapter of microsoft/phi-4" + hint);
   scratch.Write("config.json", "{}");
-  EXPECT_EQ(text(), folder + ": holds an adapter of 'microsoft/phi-4', " + hint);
+  EXPECT_EQ(text(), folder + ": is an adapter of microsoft/phi-4" + hint);
   for (const std::string config : {"", "[]", R"({"base_model_name_or_path":null})"}) {
     scratch.Write("adapter_config.json", config);
-    EXPECT_EQ(text(), folder + ": holds an adapter, " + hint) << config;
+    EXPECT_EQ(text(), folder + ": is an adapter of a model that it does not name" + hint) << config;
   }
+  scratch.Write("adapters.safetensors", "");
+  scratch.Write("adapter_config.json", R"({"model":"phi-4","num_layers":16})");
+  EXPECT_EQ(text(), folder +
+                        ": is an adapter of phi-4, not a model (make a model of the two "
+                        "first: mlx_lm.fuse)");
 }
 
 TEST(NoCheckpoint, KnowsAFileByItsNameOrItsContent) {

@@ -180,8 +180,10 @@ TEST_F(HubCache, TakesARepositoryAsPeopleWriteIt) {
     EXPECT_EQ(folder.path().lexically_normal(), snapshots / kCommit) << text;
     EXPECT_EQ(folder.repository_id(), "o/n") << text;
   }
-  for (const std::string text : {"o/n@v1", "o/n@1123456789abcdef0123456789abcdef01234567",
-                                 "https://huggingface.co/o/n/tree/v1"}) {
+  for (const std::string text :
+       {"o/n@v1", "o/n@1123456789abcdef0123456789abcdef01234567",
+        "https://huggingface.co/o/n/tree/v1", "https://huggingface.co/o/n/blob/v1/config.json",
+        "https://huggingface.co/o/n/resolve/v1/model.safetensors"}) {
     EXPECT_EQ(LocateCheckpoint(text, warnings_.fn()).path(),
               snapshots / "1123456789abcdef0123456789abcdef01234567");
   }
