@@ -57,6 +57,17 @@ constexpr PeerWord kPeerPrecisions[] = {
     {"half", kFp16}, {"bfloat16", kBf16}, {"f32", kFp32},   {"float32", kFp32}, {"float", kFp32},
 };
 
+// And the formats, by their runtimes.
+struct PeerFormat {
+  std::string_view name, means;
+};
+constexpr PeerFormat kPeerFormats[] = {
+    {"ggml", "gguf"},        {"llama.cpp", "gguf"}, {"llamacpp", "gguf"},
+    {"onnxruntime", "onnx"}, {"ort", "onnx"},       {"onnxruntime-genai", "onnx"},
+    {"ov", "openvino"},      {"ir", "openvino"},    {"openvino-genai", "openvino"},
+    {"mlx-lm", "mlx"},       {"mlx_lm", "mlx"},
+};
+
 struct ProviderEntry {
   ExecutionProvider ep;
   std::string_view name;
@@ -229,6 +240,11 @@ std::span<const Format> AllFormats() noexcept { return kAllFormats; }
 
 Format ParseFormat(std::string_view text) {
   const FormatEntry* const found = FindByName(kFormats, text);
+  if (const PeerFormat* peer = FindByName(kPeerFormats, text)) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("unknown format '{}', here it is {}", Escape(text), peer->means))
+        .Hint(fmt::format("formats: {}", fmt::join(NamesOf(kFormats), ", ")));
+  }
   if (found == nullptr) {
     const std::vector<std::string> names = NamesOf(kFormats);
     throw Unknown("format", text, names, fmt::format("formats: {}", fmt::join(names, ", ")));

@@ -23,6 +23,7 @@ TYPES = "`phiq profiles --types` lists the types"
     ("-m", "here it is the operand MODEL"),
     ("--bits", "here it is --precision int4 or int8, or --type NAME"),
     ("--output_dir", "here it is --output OUT"),
+    ("--lora", "here it is --adapter DIR"),
     ("--imatrix", "phiq chooses codes from the weights alone"),
     ("--output-tensor-type", "here it is --tensor-type 'lm_head=TYPE'"),
 ])
@@ -45,6 +46,21 @@ def test_every_option_that_a_hint_names_exists():
     known = set(re.findall(r"--[a-z][a-z-]+", run(["quantize", "--help"]).ok().text + run(["eval", "--help"]).ok().text))
     named = {option for hint in re.findall(r'{"-[^"]*", "([^"]*)"}', source) for option in re.findall(r"--[a-z-]+", hint)}
     assert "--precision" in named and named - known == set()
+
+
+@pytest.mark.parametrize("word, ours", [("convert", "quantize"), ("export", "quantize"), ("perplexity", "eval"),
+                                        ("info", "inspect"), ("types", "profiles --types")])
+def test_a_command_of_another_tool_is_answered_with_ours(word, ours, work):
+    for words in ([word, MODEL, "out.gguf"], ["help", word]):
+        assert refused(run(words, cwd=work), 2) == \
+            f"unknown command '{word}' (here it is `phiq {ours}`; `phiq --help` lists the commands)"
+    run([*ours.split(), "--help"]).ok()
+
+
+@pytest.mark.parametrize("word, ours", [("ov", "openvino"), ("llama.cpp", "gguf"), ("ORT", "onnx"), ("mlx-lm", "mlx")])
+def test_a_runtime_is_answered_with_its_format(word, ours, work):
+    assert refused(run(["plan", MODEL, "--format", word], cwd=work), 2) == \
+        f"--format: unknown format '{word}', here it is {ours} (formats: gguf, onnx, openvino, mlx)"
 
 
 @pytest.mark.parametrize("operands, options", [

@@ -119,7 +119,8 @@ Error UsageError(const CLI::App& app, const CLI::ParseError& error) {
   }
   if (at_top)
     return Error(ErrorCode::kUsage, fmt::format("unknown command '{}'", Escape(extra)))
-        .Hint(with(DidYouMean(extra, NamesIn(app, false)), " "));
+        .Hint(PeerCommandHint(extra).empty() ? with(DidYouMean(extra, NamesIn(app, false)), " ")
+                                             : with(PeerCommandHint(extra), "; "));
   const bool converts = command.get_option_no_throw("--format") != nullptr;
   return Error(ErrorCode::kUsage, fmt::format("unexpected operand '{}'", Escape(extra)))
       .Hint(with(converts ? PeerOperandHint(extras) : "", "; "));

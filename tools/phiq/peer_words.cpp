@@ -87,6 +87,10 @@ constexpr PeerOption kOfQuantize[] = {
     {"--nsamples", kWeightsAlone},
     {"--seqlen", kWeightsAlone},
     {"--device", "phiq computes on the CPU"},
+    // llama.cpp and mlx_lm.fuse, of adapters
+    {"--lora", "here it is --adapter DIR"},
+    {"--lora-scaled", "here it is --adapter DIR"},
+    {"--adapter-path", "here it is --adapter DIR"},
     // what any of them may have
     {"--out", "here it is --output OUT"},
     {"--output-dir", "here it is --output OUT"},
@@ -106,6 +110,17 @@ constexpr PeerOption kOfEval[] = {
     {"--kl-divergence", "here it is --against MODEL"},
     {"--kl-divergence-base", "here it is --against MODEL"},
     {"-t", "here it is --threads N"},
+    {"--lora", "here it is --adapter DIR"},
+};
+
+// Words for what a command does.
+constexpr PeerOption kCommands[] = {
+    {"build", "quantize"},     {"convert", "quantize"},   {"export", "quantize"},
+    {"builder", "quantize"},   {"quant", "quantize"},     {"perplexity", "eval"},
+    {"ppl", "eval"},           {"benchmark", "eval"},     {"diff", "compare"},
+    {"info", "inspect"},       {"show", "inspect"},       {"dump", "inspect"},
+    {"check", "verify"},       {"test", "verify"},        {"types", "profiles --types"},
+    {"formats", "profiles --types"},
 };
 // clang-format on
 
@@ -148,6 +163,12 @@ bool IsNumber(std::string_view word) {
 std::string PeerOptionHint(std::string_view command, std::string_view option) {
   for (const PeerOption& known : OptionsFor(command))
     if (known.name == option) return std::string(known.hint);
+  return "";
+}
+
+std::string PeerCommandHint(std::string_view command) {
+  for (const PeerOption& known : kCommands)
+    if (known.name == command) return fmt::format("here it is `phiq {}`", known.hint);
   return "";
 }
 

@@ -13,6 +13,9 @@ namespace phiq::cli {
 // --output OUT". "" when no such option is known for `command`.
 std::string PeerOptionHint(std::string_view command, std::string_view option);
 
+// The command of phiq that does what `command` says: "here it is `phiq quantize`"; "" for none.
+std::string PeerCommandHint(std::string_view command);
+
 // What operands behind the first mean to who writes them in llama-quantize's order (OUT.gguf TYPE
 // THREADS): "here it is -o out.gguf --type Q4_K_M". "" when they say nothing of that kind.
 std::string PeerOperandHint(const std::vector<std::string>& operands);
