@@ -18,76 +18,77 @@ namespace phiq {
 
 enum class FloatType : std::uint8_t { kF32, kF16, kBF16 };
 
-// x = scale * (code - zero point), with a scale for each group.
-struct IntegerSpec {
-  int bits = 8;                            // 4 or 8
-  bool symmetric = true;                   // zero point 2^(bits-1); else one for each group
-  std::size_t group_size = 0;              // weights that share a scale; 0: the whole row
-  FloatType float_type = FloatType::kF32;  // of the scales
+// What stands for a weight: an integer, unsigned or in two's complement, or a small float.
+//
+// kE2M1    a sign above 3 bits of magnitude: 0, 0.5, 1, 1.5, 2, 3, 4, 6.
+// kE4M3    4 bits of exponent (bias 7), 3 of mantissa; no infinities, largest 448, 0x7F NaN.
+enum class Code : std::uint8_t { kU2, kU3, kU4, kU5, kU6, kU8, kI4, kI8, kE2M1, kE4M3 };
 
-  bool operator==(const IntegerSpec&) const = default;
+// kE8M0: 2^(byte - 127), 255 NaN.
+enum class ScaleType : std::uint8_t { kF32, kF16, kBF16, kE8M0, kE4M3 };
+
+// What lies at 0.
+enum class Offset : std::uint8_t {
+  kNone,       // code 0:                     x = scale * code
+  kMiddle,     // the middle code:            x = scale * (code - 2^(bits-1)); unsigned codes only
+  kZeroPoint,  // a code stored for a group:  x = scale * (code - zero_point)
+  kBias,       // a float stored for a group: x = scale * code + bias, rounded after each step
 };
 
-// Whether zero points are stored, beside codes and scales.
-constexpr bool HasZeroPoints(const IntegerSpec& spec) noexcept { return !spec.symmetric; }
-
-// Groups in a row. The last one is shorter when group_size does not divide n.
-std::size_t GroupCount(const IntegerSpec& spec, std::size_t n) noexcept;
-
-// Integer codes in one array, their scales in a second and, if HasZeroPoints, their zero points in
-// a third.
+// Codes in groups that share a scale: what ONNX, OpenVINO and MLX store.
 //
-// Layout    codes: each row is padded with zero bits to whole groups; 4-bit codes two in a byte,
-//           the first in the low nibble. scales: [rows, GroupCount] of spec.float_type.
-//           zero_points: stored as the codes are, each row padded to a whole byte (an unused high
-//           nibble stands for 8: bits 1000, or 0000 when signed).
-struct IntegerEncoding {
-  IntegerSpec spec;
-  bool signed_codes = false;  // two's complement: code - 2^(bits-1)
-
-  bool operator==(const IntegerEncoding&) const = default;
-};
-
-enum class MlxMode : std::uint8_t { kAffine, kMxfp4, kMxfp8, kNvfp4 };
-std::string_view MlxModeName(MlxMode mode) noexcept;  // "affine", as config.json has it
-
-// Integer or float codes of a row in one array, the scales of its groups in a second and, in
-// MlxMode::kAffine, their biases in a third.
-//
+// Arrays    codes; the scales of their groups; with kZeroPoint or kBias a third.
 // Layout    codes: one stream of bits for each row, code c at bits [c * bits, (c + 1) * bits), the
-//           lowest bit of a byte first; read as little-endian 32-bit words. scales, biases:
-//           n / group_size values of float_type; of the small-float modes one byte a group, a power
-//           of two (E8M0) or, kNvfp4, an E4M3 float.
-struct MlxEncoding {
-  MlxMode mode = MlxMode::kAffine;
-  int bits = 4;                             // kAffine: 2, 3, 4, 5, 6 or 8; others as the mode says
-  std::size_t group_size = 64;              // kAffine: 32, 64 or 128; others as the mode says
-  FloatType float_type = FloatType::kBF16;  // weights are rounded to it before they are quantized
+//           lowest bit of a byte first; zero bits fill a row's last group. scales, biases:
+//           GroupCount values of the scale's type. zero_points: stored as the codes are, each row
+//           filled to a whole byte with middle codes (4 bits: 1000, or 0000 when signed).
+struct GroupEncoding {
+  Code code = Code::kU4;
+  std::size_t group_size = 32;  // weights that share a scale; 0: the whole row
+  ScaleType scale = ScaleType::kF32;
+  Offset offset = Offset::kMiddle;
 
-  bool operator==(const MlxEncoding&) const = default;
+  bool operator==(const GroupEncoding&) const = default;
 };
 
-// The one encoding of a small-float mode: bits and group_size are what MLX allows.
-MlxEncoding MlxFloatEncoding(MlxMode mode, FloatType float_type) noexcept;
+// The small floats of the OCP microscaling formats, and NVIDIA's.
+inline constexpr GroupEncoding kMxfp4 = {Code::kE2M1, 32, ScaleType::kE8M0, Offset::kNone};
+inline constexpr GroupEncoding kMxfp8 = {Code::kE4M3, 32, ScaleType::kE8M0, Offset::kNone};
+inline constexpr GroupEncoding kNvfp4 = {Code::kE2M1, 16, ScaleType::kE4M3, Offset::kNone};
+
+int BitsOf(Code code) noexcept;
+constexpr bool IsFloat(Code code) noexcept { return code == Code::kE2M1 || code == Code::kE4M3; }
+constexpr bool IsSigned(Code code) noexcept { return code == Code::kI4 || code == Code::kI8; }
+// Requires  bits 2, 3, 4, 5, 6 or 8.
+Code UnsignedCode(int bits) noexcept;
+constexpr ScaleType ScaleTypeOf(FloatType type) noexcept { return static_cast<ScaleType>(type); }
+
+constexpr bool HasZeroPoints(const GroupEncoding& groups) noexcept {
+  return groups.offset == Offset::kZeroPoint;
+}
+// Groups in a row of n weights. The last one is shorter when group_size does not divide n.
+constexpr std::size_t GroupCount(const GroupEncoding& groups, std::size_t n) noexcept {
+  if (groups.group_size == 0) return 1;
+  return n / groups.group_size + (n % groups.group_size != 0 ? 1 : 0);
+}
 
 // F32, F16 and BF16 are GgmlTypes in every format: little-endian floats are the same everywhere.
-using Encoding = std::variant<GgmlType, IntegerEncoding, MlxEncoding>;
+using Encoding = std::variant<GgmlType, GroupEncoding>;
 
 inline constexpr std::size_t kMaxArrays = 3;
 
-// "Q4_K", "F16", "int4 g32", "int8 g32 asym" (with zero points), "int8 row", "affine4 g64",
-// "mxfp4".
+// "Q4_K", "F16", "int4 g32", "int8 g32 asym" (with zero points), "int8 row", "affine4 g64" (with
+// biases), "mxfp4".
 std::string EncodingName(const Encoding& encoding);
 
-// 1 for GGUF blocks and floats; 2 or 3 (codes, scales, then zero points if HasZeroPoints, or MLX's
-// biases).
+// 1 for GGUF blocks and floats; 2 or 3 for groups.
 std::size_t ArrayCount(const Encoding& encoding) noexcept;
 // Bytes that a row of n weights takes in array `array` of the encoding.
 std::size_t ArrayRowBytes(const Encoding& encoding, std::size_t array, std::size_t n) noexcept;
 // The sum over the arrays.
 std::size_t EncodedRowBytes(const Encoding& encoding, std::size_t n) noexcept;
 
-// True for F16 and for scales of that type: weights of 65520 and above become Inf.
+// True for F16 and for scales of that type: weights of 65520 and above may become Inf.
 bool HasHalfRange(const Encoding& encoding) noexcept;
 // True when weights come back exactly as they were in float32.
 inline bool IsExact(const Encoding& encoding) noexcept {
@@ -98,8 +99,7 @@ inline bool IsExact(const Encoding& encoding) noexcept {
 class RowCodec {
  public:
   // Shapes    x: [n]; arrays: ArrayCount spans of ArrayRowBytes(encoding, i, n) bytes.
-  // Requires  n a multiple of the block size for GGUF's blocks, and of the group size for MLX's
-  //           groups.
+  // Requires  n a multiple of the block size for GGUF's blocks.
   // Any bytes are allowed; NaN and Inf scales give NaN or Inf weights.
   void Decode(const Encoding& encoding, std::span<const std::span<const std::byte>> arrays,
               std::span<float> x);

@@ -123,7 +123,7 @@ struct OpenVinoGraphPlan {
 // What an MLX folder says of its quantized tensors, besides the lines.
 struct MlxFolderPlan {
   // What tensors without an entry of their own have; nullopt: nothing is quantized.
-  std::optional<MlxEncoding> common;
+  std::optional<GroupEncoding> common;
   bool lists_all = false;  // every quantized tensor has an entry (recipes)
 };
 

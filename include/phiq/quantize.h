@@ -14,6 +14,10 @@ namespace phiq {
 struct Method {
   std::string_view name;  // "mlas"
 
+  // What weights become before anything else. (The methods of onnxruntime round them to the type
+  // of the encoding's scales, which is not said here.)
+  FloatType weights = FloatType::kF32;
+
   // Whether the method can make codes for this encoding.
   bool (*fills)(const Encoding& encoding) noexcept;
 
@@ -22,7 +26,7 @@ struct Method {
   // Shapes    x: [n_rows, n]; arrays: ArrayCount spans of n_rows * ArrayRowBytes(encoding, i, n)
   //           bytes.
   // Requires  fills(encoding); every x finite; n a multiple of the block size for GGUF's blocks,
-  //           and of the group size for MLX's groups.
+  //           and of the group size for MlxMethod's groups.
   // Edges     no float is undefined behaviour. Scales may become Inf or NaN where the encoding
   //           cannot hold them: ask FindNonFinite afterwards.
   // Threads   pure; rows may run at once.
@@ -72,11 +76,13 @@ enum class MlxRounding : std::uint8_t {
   kMetal,  // its Metal kernels
 };
 
-// Bit for bit what mx.quantize stores (of mlx 0.32.4).
-// Scale     may be negative (affine). Inf or NaN where the encoding's float_type cannot hold the
-//           group, and where E4M3 cannot hold the scale (kNvfp4: weights above 6 * 464, which MLX
-//           clips). E8M0's are not below 2^-127 (kCpu: MLX's wrap around in groups of less than
-//           1e-37 or so).
-const Method& MlxMethod(MlxRounding rounding) noexcept;
+// Bit for bit what mx.quantize stores (of mlx 0.32.4) of weights of a type: codes of 2, 3, 4, 5, 6
+// and 8 bits in groups of 32, 64 and 128 with scales and biases of that type, and kMxfp4, kMxfp8
+// and kNvfp4. Scale     may be negative (with biases). Inf or NaN where the weights' type cannot
+// hold the group,
+//           and where E4M3 cannot hold the scale (kNvfp4: weights above 6 * 464, which MLX clips).
+//           E8M0's are not below 2^-127 (kCpu: MLX's wrap around in groups of less than 1e-37 or
+//           so).
+const Method& MlxMethod(MlxRounding rounding, FloatType weights) noexcept;
 
 }  // namespace phiq

@@ -29,11 +29,16 @@ namespace {
 
 // What a scale of the encoding may be at most, for messages.
 std::string_view LargestScale(const Encoding& encoding) {
-  const MlxEncoding* mlx = std::get_if<MlxEncoding>(&encoding);
-  if (mlx != nullptr && mlx->mode == MlxMode::kNvfp4) return "E4M3 value 448";
+  const GroupEncoding* groups = std::get_if<GroupEncoding>(&encoding);
+  if (groups != nullptr && groups->scale == ScaleType::kE4M3) return "E4M3 value 448";
   // GGUF's scales are halves.
   const bool is_half = std::holds_alternative<GgmlType>(encoding) || HasHalfRange(encoding);
   return is_half ? "F16 value 65504" : "F32 value";
+}
+
+// Whether weights of 65520 and above become Inf.
+bool HasHalfRange(const PlanLine& line) {
+  return HasHalfRange(line.encoding) || line.method->weights == FloatType::kF16;
 }
 
 // A line of one target, with the places of its arrays.
@@ -190,7 +195,7 @@ class Worker {
   // The weights, or a copy in which those beyond a half's range are clamped.
   std::span<const float> WithinRange(const PlanLine& line, const RowChunk& rows,
                                      std::span<const float> x, Tally& tally) {
-    if (!HasHalfRange(line.encoding)) return x;
+    if (!HasHalfRange(line)) return x;
     const auto overflows = [](float w) { return std::abs(w) >= kHalfOverflow; };
     const auto first = std::ranges::find_if(x, overflows);
     if (first == x.end()) return x;
@@ -269,8 +274,8 @@ class Worker {
       return bytes.size();
     }
     if (place.flat_nibbles) {
-      const std::size_t n_groups = GroupCount(std::get<IntegerEncoding>(sink.line->encoding).spec,
-                                              sink.line->row_elements());
+      const std::size_t n_groups =
+          GroupCount(std::get<GroupEncoding>(sink.line->encoding), sink.line->row_elements());
       Renew(rearranged_, (rows.n_rows * n_groups + 1) / 2);
       JoinNibbleRows(bytes, rows.n_rows, n_groups, rearranged_);
       file.WriteAt(place.offset_bytes + rows.first_row * n_groups / 2, rearranged_);
@@ -342,7 +347,7 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const 
       most_read =
           std::max(most_read, source.StoredBytes(line, 0, n_rows) + source.WorkBytes(line, n_rows) +
                                   (n_rows + 4) * row * sizeof(float));
-      if (overflow == OverflowPolicy::kClamp && HasHalfRange(line.encoding))
+      if (overflow == OverflowPolicy::kClamp && HasHalfRange(line))
         most_clamped = std::max(most_clamped, n_rows * row * sizeof(float));
       most_encoded = std::max(most_encoded, encoded);
       if (array.transposed || array.flat_nibbles)

@@ -119,4 +119,10 @@ inline void UnpackBits(int bits, std::span<const std::byte> packed,
   }
 }
 
+// Signed codes to unsigned ones 2^(bits-1) above, and back.
+inline void FlipTopBits(int bits, std::span<std::uint8_t> codes) noexcept {
+  const auto top_bit = static_cast<std::uint8_t>(1 << (bits - 1));
+  for (std::uint8_t& code : codes) code ^= top_bit;
+}
+
 }  // namespace phiq

@@ -61,8 +61,8 @@ GroupScale QuantizeAs(const GroupSpec& spec, std::span<const float> x,
 
 GroupScale QuantizeGather(const GroupSpec& spec, std::span<const float> x,
                           std::span<std::uint8_t> codes) noexcept {
-  return spec.float_type == FloatType::kF16 ? QuantizeAs<Half>(spec, x, codes)
-                                            : QuantizeAs<Float>(spec, x, codes);
+  return spec.scale == ScaleType::kF16 ? QuantizeAs<Half>(spec, x, codes)
+                                       : QuantizeAs<Float>(spec, x, codes);
 }
 
 }  // namespace phiq

@@ -20,7 +20,7 @@ inline constexpr std::size_t kMaxGroupSize = 256;
 struct GroupSpec {
   int bits = 8;           // 4 or 8
   bool symmetric = true;  // zero point in the middle of the codes; else chosen for the group
-  FloatType float_type = FloatType::kF32;  // of the scale
+  ScaleType scale = ScaleType::kF32;  // kF32 or kF16
 };
 
 struct GroupScale {
@@ -28,10 +28,10 @@ struct GroupScale {
   std::uint8_t zero_point;
 };
 
-// Shapes    x: [group_size], values of spec.float_type (QuantizeNncf: any); codes: as x.
+// Shapes    x: [group_size], values of spec.scale (QuantizeNncf: any); codes: as x.
 //           QuantizeRtn and QuantizeKQuant want a short last group padded with zeros, as
 //           onnxruntime does.
-// Returns   a scale that is a value of spec.float_type, and a zero point: 2^(bits-1) of symmetric
+// Returns   a scale that is a value of spec.scale, and a zero point: 2^(bits-1) of symmetric
 //           groups.
 // Codes     unsigned: 0 ... 2^bits - 1. With zero points one of them decodes to exactly 0.
 // Source    docs/quantization.md "Integer groups", "onnxruntime's integer blocks" and "NNCF's
@@ -53,8 +53,8 @@ inline int MiddleCode(const GroupSpec& spec) noexcept { return 1 << (spec.bits -
 inline int LastCode(const GroupSpec& spec) noexcept { return (1 << spec.bits) - 1; }
 
 template <typename Real>
-float RoundTo(FloatType type, Real x) noexcept {
-  return type == FloatType::kF16 ? RoundToHalf(x) : static_cast<float>(x);
+float RoundTo(ScaleType type, Real x) noexcept {
+  return type == ScaleType::kF16 ? RoundToHalf(x) : static_cast<float>(x);
 }
 
 struct Range {

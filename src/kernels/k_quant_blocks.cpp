@@ -127,7 +127,7 @@ GroupScale QuantizeKQuant(const GroupSpec& spec, std::span<const float> x,
   const std::uint8_t zero_point =
       RoundToEvenCode(-search.min() / search.scale(), static_cast<float>(last_code));
   EncodeInDouble(x, static_cast<double>(search.scale()), zero_point, last_code, codes);
-  return {RoundTo(spec.float_type, search.scale()), zero_point};
+  return {RoundTo(spec.scale, search.scale()), zero_point};
 }
 
 }  // namespace phiq

@@ -11,7 +11,7 @@ GroupScale ScaleOf(const GroupSpec& spec, std::span<const float> x) noexcept {
   const auto middle = static_cast<float>(MiddleCode(spec));
   if (spec.symmetric) {
     const float scale = -ExtremeOf(x) / middle;  // the extreme becomes code 0, there is one more
-    return {RoundTo(spec.float_type, scale), static_cast<std::uint8_t>(MiddleCode(spec))};
+    return {RoundTo(spec.scale, scale), static_cast<std::uint8_t>(MiddleCode(spec))};
   }
   const auto last_code = static_cast<float>(LastCode(spec));
   const Range range = RangeOf(x);
@@ -20,7 +20,7 @@ GroupScale ScaleOf(const GroupSpec& spec, std::span<const float> x) noexcept {
   const float scale = (high - low) / last_code;
   // The zero point comes from the scale before that becomes a half; the codes do not.
   const float zero_point = scale != 0.0F ? 0.0F - low / scale : 0.0F;
-  return {RoundTo(spec.float_type, scale), RoundToCode(zero_point, last_code)};
+  return {RoundTo(spec.scale, scale), RoundToCode(zero_point, last_code)};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// MlxMode::kAffine: what mx.quantize stores, bit for bit.
+// Codes with biases: what mx.quantize stores, bit for bit.
 #include <algorithm>
 #include <cmath>
 

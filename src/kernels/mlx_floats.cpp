@@ -1,21 +1,20 @@
 // MLX's small-float modes: what mx.quantize stores, bit for bit. Its CPU back end rounds each step
-// to float_type, Metal computes in float32.
+// to the type of the weights, Metal computes in float32.
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/integer_methods.h"
 #include "kernels/mlx_groups.h"
+#include "kernels/rounding.h"
+#include "kernels/small_floats.h"
 
 namespace phiq {
 namespace {
 
-// E2M1: a sign above 3 bits of magnitude.
-constexpr float kE2m1Values[16] = {0,     0.5,  1,  1.5,  2,  3,  4,  6,
-                                   -0.0F, -0.5, -1, -1.5, -2, -3, -4, -6};
 constexpr float kE2m1Largest = 6.0F;
 
 float RoundToFloatType(FloatType type, float x) noexcept {
-  return type == FloatType::kBF16 ? RoundToBf16(x) : RoundTo(type, x);
+  return type == FloatType::kF32 ? x : type == FloatType::kF16 ? RoundToHalf(x) : RoundToBf16(x);
 }
 
 // The smallest E8M0 that is not below a.
@@ -69,9 +68,9 @@ void ScaleBy(float factor, std::span<const float> x, float* __restrict out) noex
   for (std::size_t c = 0; c < x.size(); ++c) out[c] = in[c] * factor;
 }
 
-// MLX rounds the quotients to float_type, which moves none to a border or across one: scales and
-// borders have so few bits that a border times a scale is a weight, and quotients of its neighbours
-// are more than half a last place from the border.
+// MLX rounds the quotients to the weights' type, which moves none to a border or across one: scales
+// and borders have so few bits that a border times a scale is a weight, and quotients of its
+// neighbours are more than half a last place from the border.
 void DivideBy(float scale, std::span<const float> x, float* __restrict out) noexcept {
   const float* __restrict in = x.data();
   for (std::size_t c = 0; c < x.size(); ++c) out[c] = in[c] / scale;
@@ -96,13 +95,13 @@ std::uint8_t QuantizeNvfp4(bool as_metal, float a, std::span<const float> x,
 
 }  // namespace
 
-std::uint8_t QuantizeMlxFloats(MlxMode mode, FloatType type, bool as_metal,
+std::uint8_t QuantizeMlxFloats(const GroupEncoding& groups, FloatType type, bool as_metal,
                                std::span<const float> x, std::span<std::uint8_t> codes) noexcept {
-  const bool is_e4m3 = mode == MlxMode::kMxfp8;
+  const bool is_e4m3 = groups.code == Code::kE4M3;
   const float amax = std::abs(ExtremeOf(x));
   const float exact = amax / (is_e4m3 ? 448.0F : kE2m1Largest);
   const float a = as_metal ? exact : RoundToFloatType(type, exact);
-  if (mode == MlxMode::kNvfp4) return QuantizeNvfp4(as_metal, a, x, codes);
+  if (groups.scale == ScaleType::kE4M3) return QuantizeNvfp4(as_metal, a, x, codes);
   const std::uint8_t byte = NextPowerOfTwo(a, as_metal);
   float scaled[kMaxMlxGroupSize];
   ScaleBy(1.0F / E8m0ToFloat(byte), x, scaled);
@@ -112,18 +111,6 @@ std::uint8_t QuantizeMlxFloats(MlxMode mode, FloatType type, bool as_metal,
     EncodeE2m1(as_metal, {scaled, x.size()}, codes);
   }
   return byte;
-}
-
-void DequantizeMlxFloats(MlxMode mode, std::uint8_t scale, std::span<const std::uint8_t> codes,
-                         std::span<float> x) noexcept {
-  const float factor = MlxScaleToFloat(mode, scale);
-  const std::uint8_t* __restrict in = codes.data();
-  float* __restrict out = x.data();
-  if (mode == MlxMode::kMxfp8) {
-    for (std::size_t c = 0; c < codes.size(); ++c) out[c] = factor * E4m3ToFloat(in[c]);
-  } else {
-    for (std::size_t c = 0; c < codes.size(); ++c) out[c] = factor * kE2m1Values[in[c] & 15];
-  }
 }
 
 }  // namespace phiq

@@ -1,11 +1,9 @@
-// One group of weights to MLX's codes and back. The room quantize cuts rows into groups, rounds
-// their weights to float_type and calls these.
+// One group of weights to MLX's codes. The room quantize cuts rows into groups, rounds
+// their weights to MLX's type and calls these.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <span>
 
 #include "phiq/encoding.h"
@@ -25,55 +23,10 @@ struct MlxScale {
 MlxScale QuantizeMlxAffine(int bits, bool as_metal, std::span<const float> x,
                            std::span<std::uint8_t> codes) noexcept;
 
+// `groups`  kMxfp4, kMxfp8 or kNvfp4.
 // `type`    that the weights were rounded to.
 // Returns   the byte of the scale.
-std::uint8_t QuantizeMlxFloats(MlxMode mode, FloatType type, bool as_metal,
+std::uint8_t QuantizeMlxFloats(const GroupEncoding& groups, FloatType type, bool as_metal,
                                std::span<const float> x, std::span<std::uint8_t> codes) noexcept;
-
-// Requires  a small-float mode.
-void DequantizeMlxFloats(MlxMode mode, std::uint8_t scale, std::span<const std::uint8_t> codes,
-                         std::span<float> x) noexcept;
-
-// E4M3: 4 bits of exponent (bias 7), 3 of mantissa, no infinities, NaN only 0x7F and 0xFF. In steps
-// of 2^-9 below 2^-6; the largest is 448, 0x7E.
-inline constexpr std::uint8_t kE4m3Largest = 0x7E;
-inline constexpr std::uint8_t kE4m3Nan = 0x7F;
-
-// Rounds to nearest even and cuts to 448. NaN becomes 448 too, as it does in MLX.
-inline std::uint8_t FloatToE4m3(float x) noexcept {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
-  const auto magnitude = static_cast<std::int32_t>(bits & 0x7FFFFFFFU);
-  // Floats in [2^14, 2^15) are multiples of 2^-9: the addition rounds to one.
-  const std::int32_t subnormal =
-      std::bit_cast<std::int32_t>(std::bit_cast<float>(magnitude) + 0x1p14F) -
-      std::bit_cast<std::int32_t>(0x1p14F);
-  const std::int32_t rounded = magnitude + 0x7FFFF + ((magnitude >> 20) & 1);
-  const std::int32_t normal = (rounded - (120 << 23)) >> 20;
-  const std::int32_t small = magnitude < (121 << 23) ? subnormal : normal;
-  const std::int32_t cut =
-      magnitude < std::bit_cast<std::int32_t>(448.0F) ? small : std::int32_t{kE4m3Largest};
-  return static_cast<std::uint8_t>(static_cast<std::uint32_t>(cut) | (bits >> 24 & 0x80U));
-}
-
-inline float E4m3ToFloat(std::uint8_t code) noexcept {
-  const std::int32_t magnitude = code & 0x7F;
-  const float normal = std::bit_cast<float>((magnitude << 20) + (120 << 23));
-  const float finite = magnitude < 8 ? static_cast<float>(magnitude) * 0x1p-9F : normal;
-  const float value = magnitude == kE4m3Nan ? std::numeric_limits<float>::quiet_NaN() : finite;
-  return code < 0x80 ? value : -value;
-}
-
-// E8M0: 2^(code - 127); 255 is NaN.
-inline constexpr std::uint8_t kE8m0Nan = 0xFF;
-
-inline float E8m0ToFloat(std::uint8_t code) noexcept {
-  if (code == kE8m0Nan) return std::numeric_limits<float>::quiet_NaN();
-  if (code == 0) return 0x1p-127F;  // a subnormal float
-  return std::bit_cast<float>(std::uint32_t{code} << 23);
-}
-
-inline float MlxScaleToFloat(MlxMode mode, std::uint8_t scale) noexcept {
-  return mode == MlxMode::kNvfp4 ? E4m3ToFloat(scale) : E8m0ToFloat(scale);
-}
 
 }  // namespace phiq

@@ -31,7 +31,7 @@ GroupScale QuantizeSymmetric(const GroupSpec& spec, std::span<const float> x,
     const float cut = v > first ? v : first;  // cut before rounding: the bounds are whole
     out[c] = static_cast<std::uint8_t>(NearestInt(cut < last ? cut : last) + middle);
   }
-  return {RoundTo(spec.float_type, scale), static_cast<std::uint8_t>(middle)};
+  return {RoundTo(spec.scale, scale), static_cast<std::uint8_t>(middle)};
 }
 
 GroupScale QuantizeAffine(const GroupSpec& spec, std::span<const float> x,
@@ -47,7 +47,7 @@ GroupScale QuantizeAffine(const GroupSpec& spec, std::span<const float> x,
   std::uint8_t* __restrict out = codes.data();
   for (std::size_t c = 0; c < x.size(); ++c)
     out[c] = RoundToEvenCode(in[c] / scale + offset, last_code);
-  return {RoundTo(spec.float_type, scale), zero_point};
+  return {RoundTo(spec.scale, scale), zero_point};
 }
 
 }  // namespace

@@ -14,10 +14,10 @@ GroupScale QuantizeRtn(const GroupSpec& spec, std::span<const float> x,
   auto zero_point = static_cast<std::uint8_t>(MiddleCode(spec));
   if (spec.symmetric) {
     const float amax = std::max(std::abs(range.low), std::abs(range.high));
-    if (amax > 0.0F) scale = static_cast<double>(RoundTo(spec.float_type, amax * 2.0F)) / last_code;
+    if (amax > 0.0F) scale = static_cast<double>(RoundTo(spec.scale, amax * 2.0F)) / last_code;
   } else {
     if (range.low != range.high) {
-      const float width = RoundTo(spec.float_type, range.high - range.low);
+      const float width = RoundTo(spec.scale, range.high - range.low);
       scale = static_cast<double>(width) / last_code;
     }
     // The range need not hold 0: then the zero point is cut, and with it every code.
@@ -25,7 +25,7 @@ GroupScale QuantizeRtn(const GroupSpec& spec, std::span<const float> x,
                                  static_cast<double>(last_code));
   }
   EncodeInDouble(x, scale, zero_point, last_code, codes);
-  return {RoundTo(spec.float_type, scale), zero_point};
+  return {RoundTo(spec.scale, scale), zero_point};
 }
 
 }  // namespace phiq

@@ -40,6 +40,12 @@ constexpr std::optional<FloatType> FloatTypeOf(DType dtype) noexcept {
   }
   return std::nullopt;
 }
+constexpr std::optional<FloatType> FloatTypeOf(ScaleType scale) noexcept {
+  for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
+    if (ScaleTypeOf(type) == scale) return type;
+  }
+  return std::nullopt;
+}
 constexpr std::optional<FloatType> FloatTypeOf(GgmlType ggml_type) noexcept {
   for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
     if (GgmlTypeOf(type) == ggml_type) return type;

@@ -80,10 +80,9 @@ class Planner {
         type_.is_affine() ||
         std::ranges::any_of(rule_types_, [](const MlxType* type) { return type->is_affine(); });
     if (has_groups) return;
-    throw Usage(type_.has_codes()
-                    ? fmt::format("--group-size: type {} has groups of {} only", type_.name,
-                                  MlxFloatEncoding(type_.mode, FloatType::kBF16).group_size)
-                    : fmt::format("--group-size: type {} has no groups", type_.name));
+    throw Usage(type_.has_codes() ? fmt::format("--group-size: type {} has groups of {} only",
+                                                type_.name, type_.small_floats->group_size)
+                                  : fmt::format("--group-size: type {} has no groups", type_.name));
   }
 
   // What a tensor is cast to before anything else, and stays without codes.
@@ -93,9 +92,10 @@ class Planner {
     return FloatTypeOf(model_.config.torch_dtype.value_or(tensor.dtype)).value();
   }
 
-  MlxEncoding EncodingOf(const MlxType& type, FloatType float_type, int bits) const {
-    if (!type.is_affine()) return MlxFloatEncoding(type.mode, float_type);
-    return {MlxMode::kAffine, bits, options_.group_size.value_or(kMlxDefaultGroup), float_type};
+  GroupEncoding EncodingOf(const MlxType& type, FloatType float_type, int bits) const {
+    if (!type.is_affine()) return *type.small_floats;
+    return {UnsignedCode(bits), options_.group_size.value_or(kMlxDefaultGroup),
+            ScaleTypeOf(float_type), Offset::kBias};
   }
 
   // The wanted encoding, by recipe and rules.
@@ -124,14 +124,14 @@ class Planner {
       }
     }
     line.encoding = EncodingOf(type, float_type, bits);
-    line.method = &MlxMethod(options_.mlx.rounding);
+    line.method = &MlxMethod(options_.mlx.rounding, float_type);
   }
 
   // mlx-lm leaves rows as floats that groups do not fit.
   void FitToShape(PlanLine& line, const WarningFn& warn) const {
-    const auto* codes = std::get_if<MlxEncoding>(&line.encoding);
+    const auto* codes = std::get_if<GroupEncoding>(&line.encoding);
     if (codes == nullptr || line.row_elements() % codes->group_size == 0) return;
-    const Encoding floats = GgmlTypeOf(codes->float_type);
+    const Encoding floats = GgmlTypeOf(line.method->weights);
     std::string reason =
         fmt::format("row of {} is not a multiple of {}: {} -> {}", line.row_elements(),
                     codes->group_size, EncodingName(line.encoding), EncodingName(floats));
@@ -144,15 +144,14 @@ class Planner {
   // codes.
   void SetCommon(Plan& plan) const {
     const auto has_codes = [](const PlanLine& line) {
-      return std::holds_alternative<MlxEncoding>(line.encoding);
+      return std::holds_alternative<GroupEncoding>(line.encoding);
     };
     const auto first = std::ranges::find_if(plan.lines, has_codes);
     if (first == plan.lines.end()) return;
     plan.mlx.lists_all = type_.is_recipe();
-    const MlxEncoding& codes = std::get<MlxEncoding>(first->encoding);
-    plan.mlx.common = type_.has_codes() ? EncodingOf(type_, codes.float_type,
-                                                     type_.is_recipe() ? kRecipeBits : type_.bits)
-                                        : codes;
+    const int bits = type_.is_recipe() ? kRecipeBits : type_.bits;
+    plan.mlx.common = type_.has_codes() ? EncodingOf(type_, first->method->weights, bits)
+                                        : std::get<GroupEncoding>(first->encoding);
   }
 
   const Model& model_;

@@ -17,27 +17,26 @@ namespace phiq {
 namespace {
 
 using enum FloatType;
-using enum MlxMode;
 
 // Bits per weight are Phi-3.5-mini's, with groups of 64.
 // clang-format off
 constexpr MlxType kTypes[] = {
-    {"F32", "32.00 bits, exact", kF32, kAffine, 0, 0},
-    {"F16", "16.00 bits, half floats", kF16, kAffine, 0, 0},
-    {"BF16", "16.00 bits, exact for bfloat16 checkpoints", kBF16, kAffine, 0, 0},
-    {"8bit", "8.50 bits, nearly lossless", kF32, kAffine, 8, 0},
-    {"mxfp8", "8.25 bits, small floats; between 5bit and 6bit in quality", kF32, kMxfp8, 8, 0},
-    {"6bit", "6.50 bits, hardly worse than 8bit", kF32, kAffine, 6, 0},
-    {"5bit", "5.50 bits", kF32, kAffine, 5, 0},
-    {"mixed_4_6", "5.00 bits, 6 of them in half of the qkv and down projections and the head", kF32, kAffine, 4, 6},
-    {"4bit", "4.50 bits, the usual choice", kF32, kAffine, 4, 0},
-    {"nvfp4", "4.50 bits, small floats; 4bit is better for weights this small", kF32, kNvfp4, 4, 0},
-    {"mxfp4", "4.25 bits, small floats", kF32, kMxfp4, 4, 0},
-    {"mixed_3_6", "4.25 bits, as mixed_4_6", kF32, kAffine, 3, 6},
-    {"mixed_3_4", "3.75 bits, as mixed_4_6", kF32, kAffine, 3, 4},
-    {"3bit", "3.50 bits, poor", kF32, kAffine, 3, 0},
-    {"mixed_2_6", "3.50 bits, as mixed_4_6; very poor", kF32, kAffine, 2, 6},
-    {"2bit", "2.50 bits, unusable without a better method", kF32, kAffine, 2, 0},
+    {"F32", "32.00 bits, exact", kF32, nullptr, 0, 0},
+    {"F16", "16.00 bits, half floats", kF16, nullptr, 0, 0},
+    {"BF16", "16.00 bits, exact for bfloat16 checkpoints", kBF16, nullptr, 0, 0},
+    {"8bit", "8.50 bits, nearly lossless", kF32, nullptr, 8, 0},
+    {"mxfp8", "8.25 bits, small floats; between 5bit and 6bit in quality", kF32, &kMxfp8, 8, 0},
+    {"6bit", "6.50 bits, hardly worse than 8bit", kF32, nullptr, 6, 0},
+    {"5bit", "5.50 bits", kF32, nullptr, 5, 0},
+    {"mixed_4_6", "5.00 bits, 6 of them in half of the qkv and down projections and the head", kF32, nullptr, 4, 6},
+    {"4bit", "4.50 bits, the usual choice", kF32, nullptr, 4, 0},
+    {"nvfp4", "4.50 bits, small floats; 4bit is better for weights this small", kF32, &kNvfp4, 4, 0},
+    {"mxfp4", "4.25 bits, small floats", kF32, &kMxfp4, 4, 0},
+    {"mixed_3_6", "4.25 bits, as mixed_4_6", kF32, nullptr, 3, 6},
+    {"mixed_3_4", "3.75 bits, as mixed_4_6", kF32, nullptr, 3, 4},
+    {"3bit", "3.50 bits, poor", kF32, nullptr, 3, 0},
+    {"mixed_2_6", "3.50 bits, as mixed_4_6; very poor", kF32, nullptr, 2, 6},
+    {"2bit", "2.50 bits, unusable without a better method", kF32, nullptr, 2, 0},
 };
 // clang-format on
 

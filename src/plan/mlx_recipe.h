@@ -16,14 +16,14 @@ namespace phiq {
 struct MlxType {
   std::string_view name;
   std::string_view description;
-  FloatType float_type;  // of floats
-  MlxMode mode;          // of codes
-  int bits;              // of codes; 0: floats
-  int high_bits;         // of a recipe, for the matrices that it favours; else 0
+  FloatType float_type;               // of floats
+  const GroupEncoding* small_floats;  // nullptr: codes are integers
+  int bits;                           // of codes; 0: floats
+  int high_bits;                      // of a recipe, for the matrices that it favours; else 0
 
   bool has_codes() const noexcept { return bits != 0; }
   bool is_recipe() const noexcept { return high_bits != 0; }
-  bool is_affine() const noexcept { return has_codes() && mode == MlxMode::kAffine; }
+  bool is_affine() const noexcept { return has_codes() && small_floats == nullptr; }
 };
 
 inline constexpr std::uint32_t kMlxDefaultGroup = 64;  // of affine codes

@@ -124,12 +124,13 @@ class Planner {
   }
 
   void ChooseSpec() {
-    spec_.float_type = plan_.onnx.float_type;
-    spec_.group_size = options_.group_size.value_or(kDefaultGroup);
-    if (std::ranges::find(kGroups, spec_.group_size) == kGroups.end()) {
-      throw Usage(fmt::format("--group-size {}: ONNX has {}",
-                              spec_.group_size == 0 ? "row" : fmt::format("{}", spec_.group_size),
-                              fmt::join(kGroups, ", ")));
+    groups_.scale = ScaleTypeOf(plan_.onnx.float_type);
+    groups_.group_size = options_.group_size.value_or(kDefaultGroup);
+    if (std::ranges::find(kGroups, groups_.group_size) == kGroups.end()) {
+      throw Usage(
+          fmt::format("--group-size {}: ONNX has {}",
+                      groups_.group_size == 0 ? "row" : fmt::format("{}", groups_.group_size),
+                      fmt::join(kGroups, ", ")));
     }
     if (options_.method == "rtn") method_ = &kRtn;
     if (options_.method == "k_quant") method_ = &kKQuant;
@@ -139,10 +140,11 @@ class Planner {
       }
       method_ = recipe_.method;
     }
-    spec_.symmetric = options_.symmetric.value_or(method_ != &kKQuant);
-    if (method_ == &kKQuant && spec_.symmetric) {
+    const bool symmetric = options_.symmetric.value_or(method_ != &kKQuant);
+    if (method_ == &kKQuant && symmetric) {
       throw Usage("--sym: k_quant always has zero points");
     }
+    groups_.offset = symmetric ? Offset::kMiddle : Offset::kZeroPoint;
     plan_.onnx.names = method_ == &kMlas ? OnnxNames::kBlockwise : OnnxNames::kWeightOnly;
   }
 
@@ -318,23 +320,21 @@ class Planner {
   }
 
   void SetMatrixEncoding(PlanLine& line, int bits) const {
-    IntegerEncoding encoding{spec_, false};
-    if (IsDynamic()) {
-      encoding = {{.bits = 8, .symmetric = true, .group_size = 0}, true};
-    }
-    encoding.spec.bits = bits;
-    line.encoding = encoding;
+    GroupEncoding groups = groups_;
+    groups.code = UnsignedCode(bits);
+    if (IsDynamic()) groups = {Code::kI8, 0, ScaleType::kF32, Offset::kNone};
+    line.encoding = groups;
     line.method = IsDynamic() ? &kNearest : method_;
   }
 
   // Why an embedding with rows of n weights cannot be looked up in blocks; empty when it can.
   std::string WhyNoBlocks(std::uint64_t n, int bits) const {
     if (bits == 0) return "";
-    if (n % spec_.group_size != 0)
-      return fmt::format("row of {} is not a multiple of {}", n, spec_.group_size);
+    if (n % groups_.group_size != 0)
+      return fmt::format("row of {} is not a multiple of {}", n, groups_.group_size);
     // Two 4-bit zero points share a byte, and in UINT4 tensors a row may begin in the middle of
     // one.
-    if (bits == 4 && !spec_.symmetric && !shared_ && n / spec_.group_size % 2 != 0)
+    if (bits == 4 && HasZeroPoints(groups_) && !shared_ && n / groups_.group_size % 2 != 0)
       return fmt::format("row of {} has an odd number of zero points", n);
     return "";
   }
@@ -372,12 +372,15 @@ class Planner {
       SetMatrixEncoding(line, wanted.bits);
       line.reason = wanted.by_rule ? wanted.reason + ", tied: the output head too" : wanted.reason;
     } else {
-      IntegerEncoding encoding{spec_, false};
-      encoding.spec.bits = wanted.bits;
+      GroupEncoding groups = groups_;
+      groups.code = UnsignedCode(wanted.bits);
       // INT4 tensors are older than UINT8 ones, but need zero points to be unsigned.
-      encoding.signed_codes = wanted.bits == 4 && spec_.symmetric;
+      if (wanted.bits == 4 && !HasZeroPoints(groups)) {
+        groups.code = Code::kI4;
+        groups.offset = Offset::kNone;
+      }
       if (wanted.bits == 8) Need(OnnxRuntime::k1_24, line.name, "a UINT8 embedding needs");
-      line.encoding = encoding;
+      line.encoding = groups;
       line.method = &kGather;
       line.reason = wanted.by_rule || !tied_
                         ? wanted.reason
@@ -429,7 +432,7 @@ class Planner {
       add("activations", "uint8",
           "--activations dynamic: plain ONNX operators, quantized for each product");
     } else if (std::ranges::any_of(plan_.lines, [](const PlanLine& line) {
-                 return std::holds_alternative<IntegerEncoding>(line.encoding);
+                 return std::holds_alternative<GroupEncoding>(line.encoding);
                })) {
       add("accuracy_level", fmt::format("{}", graph.accuracy_level),
           graph.accuracy_level == 4 ? "activations become int8 in blocks as the model runs"
@@ -452,7 +455,7 @@ class Planner {
   const WarningFn& warn_;
   const OnnxRecipe& recipe_;
   Plan plan_;
-  IntegerSpec spec_;               // of the integer matrices, but for the bits
+  GroupEncoding groups_;           // of the integer matrices, but for the code
   const Method* method_ = &kMlas;  // theirs
   std::vector<Wanted> wanted_;
   std::size_t embedding_ = 0;

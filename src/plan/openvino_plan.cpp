@@ -54,8 +54,8 @@ class Planner {
       PlanLine line = LineOf(model_.tensors[i]);
       FitToShape(line, wanted_[i], warn);
       SetExactSize(line);
-      if (const auto* integer = std::get_if<IntegerEncoding>(&line.encoding))
-        if (integer->spec.bits == 4) plan_.openvino.group_size = group_size_;
+      if (const auto* groups = std::get_if<GroupEncoding>(&line.encoding))
+        if (BitsOf(groups->code) == 4) plan_.openvino.group_size = group_size_;
       plan_.lines.push_back(std::move(line));
     }
     return std::move(plan_);
@@ -200,9 +200,9 @@ class Planner {
   // OpenVINO's 4-bit zero points go on from row to row in the middle of a byte.
   static void SetExactSize(PlanLine& line) {
     SetSize(line);
-    const auto* integer = std::get_if<IntegerEncoding>(&line.encoding);
-    if (integer == nullptr || integer->spec.bits != 4 || integer->spec.symmetric) return;
-    const std::uint64_t n_groups = GroupCount(integer->spec, line.row_elements());
+    const auto* groups = std::get_if<GroupEncoding>(&line.encoding);
+    if (groups == nullptr || BitsOf(groups->code) != 4 || !HasZeroPoints(*groups)) return;
+    const std::uint64_t n_groups = GroupCount(*groups, line.row_elements());
     line.size_bytes -= line.n_rows() * ((n_groups + 1) / 2);
     line.size_bytes += (line.n_rows() * n_groups + 1) / 2;
   }

@@ -70,13 +70,14 @@ std::string_view OpenVinoTypeOf(Precision precision) noexcept {
 
 Encoding EncodingOf(const OpenVinoType& type, std::uint32_t group_size) noexcept {
   if (type.bits == 0) return type.float_type;
-  IntegerEncoding encoding;
-  encoding.spec.bits = type.bits;
-  encoding.spec.symmetric = type.symmetric;
-  encoding.spec.group_size = type.bits == 4 ? group_size : 0;
-  encoding.spec.float_type = FloatType::kF16;
-  encoding.signed_codes = type.symmetric;
-  return encoding;
+  const bool is_wide = type.bits == 8;
+  GroupEncoding groups;
+  groups.code =
+      is_wide ? (type.symmetric ? Code::kI8 : Code::kU8) : (type.symmetric ? Code::kI4 : Code::kU4);
+  groups.group_size = is_wide ? 0 : group_size;
+  groups.scale = ScaleType::kF16;
+  groups.offset = type.symmetric ? Offset::kNone : Offset::kZeroPoint;
+  return groups;
 }
 
 std::string OpenVinoTypeWith(std::string_view type, bool symmetric) {

@@ -16,6 +16,6 @@ void QuantizeGgml(const Encoding& encoding, std::span<const float> x, std::size_
 
 }  // namespace
 
-constinit const Method kGgml = {"ggml", IsGgmlType, QuantizeGgml};
+constinit const Method kGgml = {"ggml", FloatType::kF32, IsGgmlType, QuantizeGgml};
 
 }  // namespace phiq

@@ -5,8 +5,8 @@
 #include <cassert>
 
 #include "kernels/bits.h"
-#include "kernels/float_type.h"
 #include "kernels/rounding.h"
+#include "kernels/scale_type.h"
 #include "phiq/quantize.h"
 
 namespace phiq {
@@ -30,42 +30,64 @@ std::span<const float> RoundWeights(FloatType type, std::span<const float> x,
   return rounded.first(x.size());
 }
 
+template <FloatType kWeights>
 bool IsMlxEncoding(const Encoding& encoding) noexcept {
-  return std::holds_alternative<MlxEncoding>(encoding);
+  const auto* groups = std::get_if<GroupEncoding>(&encoding);
+  if (groups == nullptr) return false;
+  if (IsFloat(groups->code)) return *groups == kMxfp4 || *groups == kMxfp8 || *groups == kNvfp4;
+  const bool has_group_size =
+      groups->group_size == 32 || groups->group_size == 64 || groups->group_size == 128;
+  return !IsSigned(groups->code) && groups->offset == Offset::kBias &&
+         groups->scale == ScaleTypeOf(kWeights) && has_group_size;
 }
 
 // Groups follow one another from row to row.
-template <bool kAsMetal>
+template <bool kAsMetal, FloatType kWeights>
 void QuantizeRows(const Encoding& encoding, std::span<const float> x,
                   [[maybe_unused]] std::size_t n, std::span<const std::span<std::byte>> arrays) {
-  const MlxEncoding& mlx = std::get<MlxEncoding>(encoding);
-  const std::size_t group_size = mlx.group_size;
-  assert(n % group_size == 0 && group_size <= kMaxMlxGroupSize);
-  const std::size_t packed_bytes = PackedBytes(mlx.bits, group_size);
+  const GroupEncoding& groups = std::get<GroupEncoding>(encoding);
+  const std::size_t group_size = groups.group_size;
+  assert(n % group_size == 0);
+  const int bits = BitsOf(groups.code);
+  const std::size_t packed_bytes = PackedBytes(bits, group_size);
   float rounded[kMaxMlxGroupSize];
   std::uint8_t group_codes[kMaxMlxGroupSize];
   const std::span<std::uint8_t> q(group_codes, group_size);
   for (std::size_t g = 0; g < x.size() / group_size; ++g) {
     const std::span<const float> group =
-        RoundWeights(mlx.float_type, x.subspan(g * group_size, group_size), rounded);
-    if (mlx.mode == MlxMode::kAffine) {
-      const MlxScale scale = QuantizeMlxAffine(mlx.bits, kAsMetal, group, q);
-      StoreFloat(mlx.float_type, scale.scale, arrays[1], g);
-      StoreFloat(mlx.float_type, scale.bias, arrays[2], g);
+        RoundWeights(kWeights, x.subspan(g * group_size, group_size), rounded);
+    if (groups.offset == Offset::kBias) {
+      const MlxScale scale = QuantizeMlxAffine(bits, kAsMetal, group, q);
+      StoreScale(groups.scale, scale.scale, arrays[1], g);
+      StoreScale(groups.scale, scale.bias, arrays[2], g);
     } else {
-      arrays[1][g] = std::byte{QuantizeMlxFloats(mlx.mode, mlx.float_type, kAsMetal, group, q)};
+      arrays[1][g] = std::byte{QuantizeMlxFloats(groups, kWeights, kAsMetal, group, q)};
     }
-    PackBits(mlx.bits, q, arrays[0].subspan(g * packed_bytes, packed_bytes));
+    PackBits(bits, q, arrays[0].subspan(g * packed_bytes, packed_bytes));
   }
 }
 
-constinit const Method kMlxCpu = {"mlx", IsMlxEncoding, QuantizeRows<false>};
-constinit const Method kMlxMetal = {"mlx-metal", IsMlxEncoding, QuantizeRows<true>};
+template <bool kAsMetal, FloatType kWeights>
+constexpr Method kMlx = {kAsMetal ? "mlx-metal" : "mlx", kWeights, IsMlxEncoding<kWeights>,
+                         QuantizeRows<kAsMetal, kWeights>};
+
+template <bool kAsMetal>
+const Method& MethodOf(FloatType weights) noexcept {
+  switch (weights) {
+    case FloatType::kF32:
+      return kMlx<kAsMetal, FloatType::kF32>;
+    case FloatType::kF16:
+      return kMlx<kAsMetal, FloatType::kF16>;
+    case FloatType::kBF16:
+      break;
+  }
+  return kMlx<kAsMetal, FloatType::kBF16>;
+}
 
 }  // namespace
 
-const Method& MlxMethod(MlxRounding rounding) noexcept {
-  return rounding == MlxRounding::kMetal ? kMlxMetal : kMlxCpu;
+const Method& MlxMethod(MlxRounding rounding, FloatType weights) noexcept {
+  return rounding == MlxRounding::kMetal ? MethodOf<true>(weights) : MethodOf<false>(weights);
 }
 
 }  // namespace phiq

@@ -84,10 +84,11 @@ std::string Digest(const Bytes& bytes) {
 
 // The constants that a line becomes, by name.
 std::map<std::string, Constant> ConstantsOf(const SourceModel& source, const PlanLine& line) {
-  const auto& [spec, is_signed] = std::get<IntegerEncoding>(line.encoding);
+  const GroupEncoding& groups = std::get<GroupEncoding>(line.encoding);
+  const int bits = BitsOf(groups.code);
   const std::size_t n = line.row_elements();
   const std::size_t n_rows = line.n_rows();
-  const std::size_t n_groups = GroupCount(spec, n);
+  const std::size_t n_groups = GroupCount(groups, n);
   LineReader reader(source);
   const std::span<const float> weights = reader.Read(line, {0, 0, n_rows});
   std::vector<Bytes> arrays;
@@ -97,17 +98,17 @@ std::map<std::string, Constant> ConstantsOf(const SourceModel& source, const Pla
                         std::vector<std::span<std::byte>>(arrays.begin(), arrays.end()));
   std::vector<std::uint64_t> shape = {n_rows, n};
   std::vector<std::uint64_t> group_shape = {n_rows, 1};
-  if (spec.group_size != 0) {
-    shape = {n_rows, n_groups, spec.group_size};
+  if (groups.group_size != 0) {
+    shape = {n_rows, n_groups, groups.group_size};
     group_shape = {n_rows, n_groups, 1};
   }
-  const std::string type = fmt::format("{}{}", is_signed ? "i" : "u", spec.bits);
+  const std::string type = fmt::format("{}{}", IsSigned(groups.code) ? "i" : "u", bits);
   std::map<std::string, Constant> constants;
   constants[line.name] = {type, shape, Digest(arrays[0])};
   constants[line.name + "/scale"] = {"f16", group_shape, Digest(arrays[1])};
   std::uint64_t size_bytes = arrays[0].size() + arrays[1].size();
   if (arrays.size() == 3) {
-    if (spec.bits == 4) arrays[2] = Flat(arrays[2], n_rows, n_groups);
+    if (bits == 4) arrays[2] = Flat(arrays[2], n_rows, n_groups);
     constants[line.name + "/zero_point"] = {type, group_shape, Digest(arrays[2])};
     size_bytes += arrays[2].size();
   }

@@ -16,29 +16,25 @@ namespace {
 using testing::ElementsAre;
 using testing::Eq;
 
-std::vector<int> Integers(std::span<const std::byte> bytes) {
+std::vector<int> Numbers(std::span<const std::byte> bytes) {
   std::vector<int> integers;
   for (const std::byte b : bytes) integers.push_back(std::to_integer<int>(b));
   return integers;
 }
 
-MlxEncoding MlxFloats(MlxMode mode, FloatType type = FloatType::kBF16) {
-  return MlxFloatEncoding(mode, type);
-}
-
-const Method& kMlx = MlxMethod(MlxRounding::kCpu);
+const Method& Mlx(FloatType weights) { return MlxMethod(MlxRounding::kCpu, weights); }
 
 TEST(EncodingName, SaysWhatADecoderMustKnow) {
   EXPECT_EQ(EncodingName(GgmlType::kQ4_K), "Q4_K");
   EXPECT_EQ(EncodingName(GgmlType::kF16), "F16");
-  EXPECT_EQ(EncodingName(IntegerEncoding{{4, true, 32}}), "int4 g32");
-  EXPECT_EQ(EncodingName(IntegerEncoding{{8, false, 128}}), "int8 g128 asym");
-  EXPECT_EQ(EncodingName(IntegerEncoding{{8, true, 0}, true}), "int8 row");
-  EXPECT_EQ(EncodingName(MlxEncoding{MlxMode::kAffine, 4, 64}), "affine4 g64");
-  EXPECT_EQ(EncodingName(MlxEncoding{MlxMode::kAffine, 6, 128, FloatType::kF32}), "affine6 g128");
-  EXPECT_EQ(EncodingName(MlxFloats(MlxMode::kMxfp4)), "mxfp4");
-  EXPECT_EQ(EncodingName(MlxFloats(MlxMode::kMxfp8)), "mxfp8");
-  EXPECT_EQ(EncodingName(MlxFloats(MlxMode::kNvfp4)), "nvfp4");
+  EXPECT_EQ(EncodingName(Integers(4, kSymmetric, 32)), "int4 g32");
+  EXPECT_EQ(EncodingName(Integers(8, kAsymmetric, 128)), "int8 g128 asym");
+  EXPECT_EQ(EncodingName(SignedIntegers(8, kSymmetric, 0)), "int8 row");
+  EXPECT_EQ(EncodingName(Affine(4, 64, FloatType::kBF16)), "affine4 g64");
+  EXPECT_EQ(EncodingName(Affine(6, 128, FloatType::kF32)), "affine6 g128");
+  EXPECT_EQ(EncodingName(kMxfp4), "mxfp4");
+  EXPECT_EQ(EncodingName(kMxfp8), "mxfp8");
+  EXPECT_EQ(EncodingName(kNvfp4), "nvfp4");
 }
 
 TEST(ArrayRowBytes, OfBlocksIsOneArray) {
@@ -49,17 +45,18 @@ TEST(ArrayRowBytes, OfBlocksIsOneArray) {
 
 TEST(ArrayRowBytes, CountsWholeGroups) {
   struct Row {
-    IntegerSpec spec;
+    GroupEncoding groups;
     std::size_t n;
     std::vector<std::size_t> bytes;
   };
-  for (const Row& row : std::vector<Row>{{{4, true, 32, FloatType::kF32}, 64, {32, 8}},
-                                         {{4, true, 32, FloatType::kF16}, 80, {48, 6}},
-                                         {{8, false, 32, FloatType::kF32}, 80, {96, 12, 3}},
-                                         {{4, false, 32, FloatType::kF16}, 80, {48, 6, 2}},
-                                         {{8, true, 0, FloatType::kF32}, 77, {77, 4}},
-                                         {{4, false, 0, FloatType::kF32}, 77, {39, 4, 1}}}) {
-    const Encoding encoding = IntegerEncoding{row.spec};
+  for (const Row& row :
+       std::vector<Row>{{Integers(4, kSymmetric, 32, ScaleType::kF32), 64, {32, 8}},
+                        {Integers(4, kSymmetric, 32, ScaleType::kF16), 80, {48, 6}},
+                        {Integers(8, kAsymmetric, 32, ScaleType::kF32), 80, {96, 12, 3}},
+                        {Integers(4, kAsymmetric, 32, ScaleType::kF16), 80, {48, 6, 2}},
+                        {Integers(8, kSymmetric, 0, ScaleType::kF32), 77, {77, 4}},
+                        {Integers(4, kAsymmetric, 0, ScaleType::kF32), 77, {39, 4, 1}}}) {
+    const Encoding encoding = row.groups;
     ASSERT_EQ(ArrayCount(encoding), row.bytes.size());
     std::size_t total_bytes = 0;
     for (std::size_t i = 0; i < row.bytes.size(); ++i) {
@@ -72,15 +69,15 @@ TEST(ArrayRowBytes, CountsWholeGroups) {
 
 TEST(ArrayRowBytes, CountsMlxGroups) {
   struct Row {
-    MlxEncoding encoding;
+    GroupEncoding encoding;
     std::vector<std::size_t> bytes;
   };
-  for (const Row& row : std::vector<Row>{{{MlxMode::kAffine, 4, 64, FloatType::kBF16}, {128, 8, 8}},
-                                         {{MlxMode::kAffine, 3, 32, FloatType::kF16}, {96, 16, 16}},
-                                         {{MlxMode::kAffine, 5, 128, FloatType::kF32}, {160, 8, 8}},
-                                         {MlxFloats(MlxMode::kMxfp4), {128, 8}},
-                                         {MlxFloats(MlxMode::kMxfp8, FloatType::kF32), {256, 8}},
-                                         {MlxFloats(MlxMode::kNvfp4), {128, 16}}}) {
+  for (const Row& row : std::vector<Row>{{Affine(4, 64, FloatType::kBF16), {128, 8, 8}},
+                                         {Affine(3, 32, FloatType::kF16), {96, 16, 16}},
+                                         {Affine(5, 128, FloatType::kF32), {160, 8, 8}},
+                                         {kMxfp4, {128, 8}},
+                                         {kMxfp8, {256, 8}},
+                                         {kNvfp4, {128, 16}}}) {
     ASSERT_EQ(ArrayCount(row.encoding), row.bytes.size()) << EncodingName(row.encoding);
     for (std::size_t i = 0; i < row.bytes.size(); ++i)
       EXPECT_EQ(ArrayRowBytes(row.encoding, i, 256), row.bytes[i]) << EncodingName(row.encoding);
@@ -91,11 +88,11 @@ TEST(HasHalfRange, IsTrueOfHalves) {
   EXPECT_TRUE(HasHalfRange(GgmlType::kF16));
   EXPECT_FALSE(HasHalfRange(GgmlType::kBF16));
   EXPECT_FALSE(HasHalfRange(GgmlType::kQ8_0));
-  EXPECT_TRUE(HasHalfRange(IntegerEncoding{{4, true, 32, FloatType::kF16}}));
-  EXPECT_FALSE(HasHalfRange(IntegerEncoding{{4, true, 32, FloatType::kF32}}));
-  EXPECT_TRUE(HasHalfRange(MlxEncoding{.float_type = FloatType::kF16}));
-  EXPECT_TRUE(HasHalfRange(MlxFloats(MlxMode::kMxfp8, FloatType::kF16)));
-  EXPECT_FALSE(HasHalfRange(MlxEncoding{.float_type = FloatType::kBF16}));
+  EXPECT_TRUE(HasHalfRange(Integers(4, kSymmetric, 32, ScaleType::kF16)));
+  EXPECT_FALSE(HasHalfRange(Integers(4, kSymmetric, 32, ScaleType::kF32)));
+  EXPECT_TRUE(HasHalfRange(Affine(4, 64, FloatType::kF16)));
+  EXPECT_FALSE(HasHalfRange(kMxfp8));
+  EXPECT_FALSE(HasHalfRange(Affine(4, 64, FloatType::kBF16)));
 }
 
 // Extreme -4 of 8 steps: scale 0.5. Its opposite is cut to code 15, and 0.25 is half a step.
@@ -107,10 +104,10 @@ TEST(RowCodec, PacksSymmetricInt4AsMatMulNBitsReadsIt) {
   x[3] = -0.25F;
   x[16] = 8.0F;  // the second group: scale -1, of which 14 weights are missing
   x[17] = -2.0F;
-  const EncodedRow row(IntegerEncoding{{4, true, 16}}, kMlas, x);
+  const EncodedRow row(Integers(4, kSymmetric, 16), kMlas, x);
   ASSERT_EQ(row.arrays.size(), 2U);
-  EXPECT_THAT(Integers(row.arrays[0]), ElementsAre(0xF0, 0x89, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88,
-                                                   0xA0, 0, 0, 0, 0, 0, 0, 0));
+  EXPECT_THAT(Numbers(row.arrays[0]), ElementsAre(0xF0, 0x89, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88,
+                                                  0xA0, 0, 0, 0, 0, 0, 0, 0));
   EXPECT_EQ(LoadLe<float>(row.arrays[1]), 0.5F);
   EXPECT_EQ(LoadLe<float>(row.arrays[1], 4), -1.0F);
   std::vector<float> expected = x;
@@ -127,10 +124,10 @@ TEST(RowCodec, PacksZeroPointsWithAnEightInTheUnusedNibble) {
   x[1] = 2.75F;
   x[16] = 15.0F;
   x[32] = -15.0F;
-  const EncodedRow row(IntegerEncoding{{4, false, 16, FloatType::kF16}}, kMlas, x);
-  EXPECT_THAT(Integers(row.arrays[2]), ElementsAre(0x04, 0x8F));
+  const EncodedRow row(Integers(4, kAsymmetric, 16, ScaleType::kF16), kMlas, x);
+  EXPECT_THAT(Numbers(row.arrays[2]), ElementsAre(0x04, 0x8F));
   EXPECT_EQ(LoadLe<std::uint16_t>(row.arrays[1]), FloatToFp16(0.25F));
-  EXPECT_THAT(Integers(std::span(row.arrays[0]).first(9)),
+  EXPECT_THAT(Numbers(std::span(row.arrays[0]).first(9)),
               ElementsAre(0xF0, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x44, 0x0F));
   EXPECT_EQ(row.Decoded(), x);
 }
@@ -142,8 +139,8 @@ TEST(RowCodec, FlipsTheTopBitOfSignedCodes) {
   x[1] = 7.0F;
   x[2] = 1.0F;
   x[3] = -1.0F;
-  const EncodedRow row(IntegerEncoding{{4, true, 16}, true}, kGather, x);
-  EXPECT_THAT(Integers(row.arrays[0]), ElementsAre(0x78, 0xF1, 0, 0, 0, 0, 0, 0));
+  const EncodedRow row(SignedIntegers(4, kSymmetric, 16), kGather, x);
+  EXPECT_THAT(Numbers(row.arrays[0]), ElementsAre(0x78, 0xF1, 0, 0, 0, 0, 0, 0));
   EXPECT_EQ(row.Decoded(), x);
 }
 
@@ -151,16 +148,16 @@ TEST(RowCodec, FlipsTheTopBitOfSignedZeroPoints) {
   std::vector<float> x(48, 0.0F);
   x[0] = -1.0F;
   x[1] = 2.75F;
-  const EncodedRow row(IntegerEncoding{{4, false, 16}, true}, kMlas, x);
-  EXPECT_THAT(Integers(row.arrays[2]), ElementsAre(0x8C, 0x08));  // 4, 0, 0 and an 8, less 8 each
+  const EncodedRow row(SignedIntegers(4, kAsymmetric, 16), kMlas, x);
+  EXPECT_THAT(Numbers(row.arrays[2]), ElementsAre(0x8C, 0x08));  // 4, 0, 0 and an 8, less 8 each
   EXPECT_EQ(row.Decoded(), x);
 }
 
 // MatMulInteger's weights: one scale a row, two's complement, -128 unused.
 TEST(RowCodec, StoresSignedInt8Rows) {
   const std::vector<float> x = {-63.5F, 63.5F, 0.0F, 0.75F, 1.25F};
-  const EncodedRow row(IntegerEncoding{{8, true, 0}, true}, kNearest, x);
-  EXPECT_THAT(Integers(row.arrays[0]), ElementsAre(0x81, 0x7F, 0x00, 0x02, 0x02));
+  const EncodedRow row(SignedIntegers(8, kSymmetric, 0), kNearest, x);
+  EXPECT_THAT(Numbers(row.arrays[0]), ElementsAre(0x81, 0x7F, 0x00, 0x02, 0x02));
   EXPECT_EQ(LoadLe<float>(row.arrays[1]), 0.5F);
   EXPECT_THAT(row.Decoded(), ElementsAre(-63.5F, 63.5F, 0.0F, 1.0F, 1.0F));
 }
@@ -176,18 +173,18 @@ TEST(RowCodec, DecodesAsOnnxruntimeDoes) {
   std::vector<float> x(32);
   const std::vector<std::span<const std::byte>> arrays = {codes, scale};
   EXPECT_EQ(codes[0], std::byte{0x10});
-  RowCodec().Decode(IntegerEncoding{{4, true, 32}}, arrays, x);
+  RowCodec().Decode(Integers(4, kSymmetric, 32), arrays, x);
   EXPECT_EQ(x[1] + 0.5F * x[2], -5.0F);
   Bytes wide(32);
   for (std::size_t i = 0; i < 32; ++i) wide[i] = static_cast<std::byte>(i);
   const std::vector<std::span<const std::byte>> wide_arrays = {wide, scale};
-  RowCodec().Decode(IntegerEncoding{{8, true, 32}}, wide_arrays, x);
+  RowCodec().Decode(Integers(8, kSymmetric, 32), wide_arrays, x);
   EXPECT_EQ(x[1] + 0.5F * x[2], -95.0F);
   StoreLe(2.5F, std::span(scale));
   codes[0] = std::byte{0x03};
-  RowCodec().Decode(IntegerEncoding{{4, true, 32}, false}, arrays, x);
+  RowCodec().Decode(Integers(4, kSymmetric, 32), arrays, x);
   EXPECT_EQ(x[0], -12.5F);
-  RowCodec().Decode(IntegerEncoding{{4, true, 32}, true}, arrays, x);
+  RowCodec().Decode(SignedIntegers(4, kSymmetric, 32), arrays, x);
   EXPECT_EQ(x[0], 7.5F);
 }
 
@@ -199,10 +196,10 @@ TEST(RowCodec, PacksMlxGroupsAsAStreamOfBits) {
   x[1] = 14.5F;
   x[2] = 0.0F;
   x[3] = 14.0F;
-  const EncodedRow row(MlxEncoding{MlxMode::kAffine, 5, 32, FloatType::kF16}, kMlx, x);
+  const EncodedRow row(Affine(5, 32, FloatType::kF16), Mlx(FloatType::kF16), x);
   ASSERT_EQ(row.arrays.size(), 3U);
   // 00010 11110 00001 11111 is 0001'0111'1000'0011'1111 in twenty bits.
-  EXPECT_THAT(Integers(std::span(row.arrays[0]).first(4)), ElementsAre(0x3F, 0x78, 0x01, 0x00));
+  EXPECT_THAT(Numbers(std::span(row.arrays[0]).first(4)), ElementsAre(0x3F, 0x78, 0x01, 0x00));
   EXPECT_EQ(row.arrays[0].size(), 20U);
   EXPECT_EQ(LoadLe<std::uint16_t>(row.arrays[1]), FloatToFp16(-0.5F));
   EXPECT_EQ(LoadLe<std::uint16_t>(row.arrays[2]), FloatToFp16(15.0F));
@@ -214,19 +211,19 @@ TEST(RowCodec, StoresAByteForTheScaleOfSmallFloats) {
   x[0] = -12.0F;
   x[1] = 1.0F;
   x[2] = 8.0F;
-  const EncodedRow mxfp4(MlxFloats(MlxMode::kMxfp4), kMlx, x);
+  const EncodedRow mxfp4(kMxfp4, Mlx(FloatType::kBF16), x);
   ASSERT_EQ(mxfp4.arrays.size(), 2U);
-  EXPECT_THAT(Integers(mxfp4.arrays[1]), ElementsAre(128));  // 2
-  EXPECT_THAT(Integers(std::span(mxfp4.arrays[0]).first(2)), ElementsAre(0x1F, 0x06));
+  EXPECT_THAT(Numbers(mxfp4.arrays[1]), ElementsAre(128));  // 2
+  EXPECT_THAT(Numbers(std::span(mxfp4.arrays[0]).first(2)), ElementsAre(0x1F, 0x06));
   EXPECT_EQ(mxfp4.Decoded(), x);
-  const EncodedRow nvfp4(MlxFloats(MlxMode::kNvfp4), kMlx, x);
-  EXPECT_THAT(Integers(nvfp4.arrays[1]), ElementsAre(0x40, 0x00));  // 2 and 0
+  const EncodedRow nvfp4(kNvfp4, Mlx(FloatType::kBF16), x);
+  EXPECT_THAT(Numbers(nvfp4.arrays[1]), ElementsAre(0x40, 0x00));  // 2 and 0
   EXPECT_EQ(nvfp4.arrays[0], mxfp4.arrays[0]);
   EXPECT_EQ(nvfp4.Decoded(), x);
   x[0] = -448.0F;
-  const EncodedRow mxfp8(MlxFloats(MlxMode::kMxfp8), kMlx, x);
-  EXPECT_THAT(Integers(mxfp8.arrays[1]), ElementsAre(127));  // 1
-  EXPECT_THAT(Integers(std::span(mxfp8.arrays[0]).first(4)), ElementsAre(0xFE, 0x38, 0x50, 0));
+  const EncodedRow mxfp8(kMxfp8, Mlx(FloatType::kBF16), x);
+  EXPECT_THAT(Numbers(mxfp8.arrays[1]), ElementsAre(127));  // 1
+  EXPECT_THAT(Numbers(std::span(mxfp8.arrays[0]).first(4)), ElementsAre(0xFE, 0x38, 0x50, 0));
   EXPECT_EQ(mxfp8.Decoded(), x);
 }
 
@@ -239,7 +236,7 @@ TEST(RowCodec, RoundsMlxProductsBeforeTheBias) {
   StoreLe(1.0F + 0x1p-23F, std::span(scale));
   StoreLe(-3.0F, std::span(bias));
   std::vector<float> x(32);
-  RowCodec().Decode(MlxEncoding{MlxMode::kAffine, 2, 32, FloatType::kF32},
+  RowCodec().Decode(Affine(2, 32, FloatType::kF32),
                     std::vector<std::span<const std::byte>>{codes, scale, bias}, x);
   EXPECT_EQ(x[0], 0x1p-21F);
   EXPECT_EQ(x[1], -3.0F);
@@ -251,7 +248,7 @@ TEST(RowCodec, DecodesAnyBytes) {
   for (const Recipe& recipe : IntegerRecipes()) encodings.push_back(recipe.encoding);
   for (const Recipe& recipe : MlxRecipes()) encodings.push_back(recipe.encoding);
   for (const Encoding& encoding : encodings) {
-    const std::size_t n = std::holds_alternative<MlxEncoding>(encoding) ? 256 : 77;
+    const std::size_t n = std::holds_alternative<GroupEncoding>(encoding) ? 77 : 256;
     std::vector<Bytes> stored;
     std::vector<std::span<const std::byte>> arrays;
     for (std::size_t i = 0; i < ArrayCount(encoding); ++i) {
@@ -269,10 +266,10 @@ TEST(RowCodec, ServesOneEncodingAfterAnother) {
   const std::vector<float> x = GaussianWeights(512, 10);
   for (int pass = 0; pass < 2; ++pass) {
     for (const Recipe& recipe :
-         {Recipe{IntegerEncoding{{4, false, 256}}, &kMlas}, Recipe{GgmlType::kQ4_K},
-          Recipe{MlxEncoding{MlxMode::kAffine, 3, 128}, &kMlx},
-          Recipe{MlxFloats(MlxMode::kNvfp4), &kMlx},
-          Recipe{IntegerEncoding{{8, true, 16, FloatType::kF16}, true}, &kGather}}) {
+         {Recipe{Integers(4, kAsymmetric, 256), &kMlas}, Recipe{GgmlType::kQ4_K},
+          Recipe{Affine(3, 128, FloatType::kBF16), &Mlx(FloatType::kBF16)},
+          Recipe{kNvfp4, &Mlx(FloatType::kBF16)},
+          Recipe{SignedIntegers(8, kSymmetric, 16, ScaleType::kF16), &kGather}}) {
       const EncodedRow row(recipe, x);
       std::vector<float> y(x.size(), -1.0F);
       codec.Decode(recipe.encoding, row.Spans(), y);
@@ -308,10 +305,10 @@ TEST(Methods, QuantizeRowsAsTheyDoOneByOne) {
 }
 
 TEST(Methods, SayWhatTheyCannotFill) {
-  const Encoding blocks = IntegerEncoding{{4, true, 32, FloatType::kF16}};
-  const Encoding rows = IntegerEncoding{{8, false, 0, FloatType::kF16}};
-  const Encoding bfloats = IntegerEncoding{{4, false, 32, FloatType::kBF16}};
-  const Encoding mlx = MlxEncoding{};
+  const Encoding blocks = Integers(4, kSymmetric, 32, ScaleType::kF16);
+  const Encoding rows = Integers(8, kAsymmetric, 0, ScaleType::kF16);
+  const Encoding bfloats = Integers(4, kAsymmetric, 32, ScaleType::kBF16);
+  const Encoding mlx = Affine(4, 64, FloatType::kBF16);
   for (const Method* method : {&kNearest, &kMlas, &kRtn, &kKQuant, &kGather, &kNncf}) {
     EXPECT_FALSE(method->fills(GgmlType::kQ4_0)) << method->name;
     EXPECT_FALSE(method->fills(mlx)) << method->name;
@@ -319,10 +316,13 @@ TEST(Methods, SayWhatTheyCannotFill) {
     EXPECT_EQ(method->fills(rows), method == &kNncf) << method->name;
     EXPECT_EQ(method->fills(blocks), method != &kNearest && method != &kKQuant) << method->name;
   }
-  EXPECT_TRUE(kKQuant.fills(IntegerEncoding{{4, false, 32, FloatType::kF16}}));
-  EXPECT_TRUE(kNearest.fills(IntegerEncoding{{8, true, 0}, true}));
+  EXPECT_TRUE(kKQuant.fills(Integers(4, kAsymmetric, 32, ScaleType::kF16)));
+  EXPECT_TRUE(kNearest.fills(SignedIntegers(8, kSymmetric, 0)));
   EXPECT_FALSE(kGgml.fills(mlx));
-  EXPECT_FALSE(kMlx.fills(blocks));
+  EXPECT_FALSE(Mlx(FloatType::kF16).fills(blocks));
+  EXPECT_TRUE(Mlx(FloatType::kBF16).fills(mlx));
+  EXPECT_FALSE(Mlx(FloatType::kF16).fills(mlx));
+  EXPECT_TRUE(Mlx(FloatType::kF16).fills(kNvfp4));
 }
 
 std::optional<std::size_t> NonFiniteOf(const EncodedRow& row) {
@@ -330,7 +330,7 @@ std::optional<std::size_t> NonFiniteOf(const EncodedRow& row) {
 }
 
 TEST(FindNonFinite, GivesTheFirstWeightOfTheFirstBadGroup) {
-  EncodedRow row(IntegerEncoding{{4, true, 16}}, kMlas, GaussianWeights(64, 11));
+  EncodedRow row(Integers(4, kSymmetric, 16), kMlas, GaussianWeights(64, 11));
   EXPECT_THAT(NonFiniteOf(row), Eq(std::nullopt));
   StoreLe(std::numeric_limits<float>::quiet_NaN(), std::span(row.arrays[1]), 12);
   EXPECT_THAT(NonFiniteOf(row), Eq(48U));
@@ -341,7 +341,7 @@ TEST(FindNonFinite, GivesTheFirstWeightOfTheFirstBadGroup) {
 TEST(FindNonFinite, SeesWeightsTooLargeForHalves) {
   for (const Method* method : {&kMlas, &kRtn, &kKQuant, &kGather}) {
     for (const bool symmetric : {true, false}) {
-      const Encoding encoding = IntegerEncoding{{4, symmetric, 32, FloatType::kF16}};
+      const Encoding encoding = Integers(4, symmetric, 32, ScaleType::kF16);
       if (!method->fills(encoding)) continue;
       std::vector<float> x = GaussianWeights(64, 12);
       x[40] = 65520.0F;
@@ -352,7 +352,7 @@ TEST(FindNonFinite, SeesWeightsTooLargeForHalves) {
 
 TEST(FindNonFinite, GivesTheFirstWeightOfMlxGroups) {
   for (const std::size_t array : {1, 2}) {
-    EncodedRow affine(MlxEncoding{MlxMode::kAffine, 4, 32, FloatType::kBF16}, kMlx,
+    EncodedRow affine(Affine(4, 32, FloatType::kBF16), Mlx(FloatType::kBF16),
                       GaussianWeights(128, 16));
     EXPECT_THAT(NonFiniteOf(affine), Eq(std::nullopt));
     StoreLe(std::uint16_t{0x7FC0}, std::span(affine.arrays[array]), 6);
@@ -360,13 +360,13 @@ TEST(FindNonFinite, GivesTheFirstWeightOfMlxGroups) {
     StoreLe(std::uint16_t{0xFF80}, std::span(affine.arrays[array]), 2);
     EXPECT_THAT(NonFiniteOf(affine), Eq(32U));
   }
-  EncodedRow mxfp8(MlxFloats(MlxMode::kMxfp8), kMlx, GaussianWeights(128, 17));
+  EncodedRow mxfp8(kMxfp8, Mlx(FloatType::kBF16), GaussianWeights(128, 17));
   mxfp8.arrays[1][2] = std::byte{254};
   EXPECT_THAT(NonFiniteOf(mxfp8), Eq(std::nullopt));
   mxfp8.arrays[1][2] = std::byte{255};
   EXPECT_THAT(NonFiniteOf(mxfp8), Eq(64U));
   for (const int nan : {0x7F, 0xFF}) {
-    EncodedRow nvfp4(MlxFloats(MlxMode::kNvfp4), kMlx, GaussianWeights(128, 18));
+    EncodedRow nvfp4(kNvfp4, Mlx(FloatType::kBF16), GaussianWeights(128, 18));
     nvfp4.arrays[1][5] = std::byte{0x7E};
     EXPECT_THAT(NonFiniteOf(nvfp4), Eq(std::nullopt));
     nvfp4.arrays[1][5] = static_cast<std::byte>(nan);
@@ -376,17 +376,17 @@ TEST(FindNonFinite, GivesTheFirstWeightOfMlxGroups) {
 
 TEST(FindNonFinite, SeesWeightsTooLargeForMlxTypes) {
   for (const Recipe& recipe : MlxRecipes()) {
-    const MlxEncoding& encoding = std::get<MlxEncoding>(recipe.encoding);
+    const GroupEncoding& groups = std::get<GroupEncoding>(recipe.encoding);
+    const FloatType type = recipe.method->weights;
     std::vector<float> x = GaussianWeights(256, 19);
-    x[140] = encoding.float_type == FloatType::kF16 ? 65520.0F : 3.4e38F;
+    x[140] = type == FloatType::kF16 ? 65520.0F : 3.4e38F;
     x[141] = -x[140];  // float32: their distance is Inf
-    const bool fits = encoding.float_type == FloatType::kF32 &&
-                      (encoding.mode == MlxMode::kMxfp4 || encoding.mode == MlxMode::kMxfp8);
+    const bool fits = type == FloatType::kF32 && (groups == kMxfp4 || groups == kMxfp8);
     const std::optional<std::size_t> found = NonFiniteOf({recipe, x});
     if (fits) {
       EXPECT_EQ(found, std::nullopt) << TestName(recipe);
     } else {
-      EXPECT_EQ(found, 140 / encoding.group_size * encoding.group_size) << TestName(recipe);
+      EXPECT_EQ(found, 140 / groups.group_size * groups.group_size) << TestName(recipe);
     }
   }
 }

@@ -10,13 +10,29 @@
 #include <vector>
 
 #include "kernels/bits.h"
-#include "kernels/float_type.h"
+#include "kernels/scale_type.h"
 #include "phiq/encoding.h"
 #include "phiq/quantize.h"
 
 namespace phiq {
 
 using Bytes = std::vector<std::byte>;
+
+// Unsigned integer codes, and the same in two's complement.
+constexpr bool kSymmetric = true, kAsymmetric = false;
+inline GroupEncoding Integers(int bits, bool symmetric, std::size_t group_size,
+                              ScaleType scale = ScaleType::kF32) {
+  return {UnsignedCode(bits), group_size, scale, symmetric ? Offset::kMiddle : Offset::kZeroPoint};
+}
+inline GroupEncoding SignedIntegers(int bits, bool symmetric, std::size_t group_size,
+                                    ScaleType scale = ScaleType::kF32) {
+  return {bits == 8 ? Code::kI8 : Code::kI4, group_size, scale,
+          symmetric ? Offset::kNone : Offset::kZeroPoint};
+}
+// Codes with biases.
+inline GroupEncoding Affine(int bits, std::size_t group_size, FloatType type) {
+  return {UnsignedCode(bits), group_size, ScaleTypeOf(type), Offset::kBias};
+}
 
 // An encoding, and who chooses its codes.
 struct Recipe {
@@ -59,20 +75,23 @@ struct Groups {
   std::vector<std::uint8_t> zero_points;
   std::vector<float> decoded;
 };
-inline Groups GroupsOf(const IntegerSpec& spec, const Method& method, std::span<const float> x) {
-  const EncodedRow row(IntegerEncoding{spec}, method, x);
-  const std::size_t n_groups = GroupCount(spec, x.size());
+inline Groups GroupsOf(const GroupEncoding& encoding, const Method& method,
+                       std::span<const float> x) {
+  const EncodedRow row(encoding, method, x);
+  const int bits = BitsOf(encoding.code);
+  const std::size_t n_groups = GroupCount(encoding, x.size());
   const auto unpack = [&](const Bytes& array, std::size_t n) {
     std::vector<std::uint8_t> codes(n);
-    UnpackBits(spec.bits, std::span(array).first(PackedBytes(spec.bits, n)), codes);
+    UnpackBits(bits, std::span(array).first(PackedBytes(bits, n)), codes);
+    if (IsSigned(encoding.code)) FlipTopBits(bits, codes);
     return codes;
   };
   Groups groups;
   groups.codes = unpack(row.arrays[0], x.size());
   for (std::size_t g = 0; g < n_groups; ++g)
-    groups.scales.push_back(LoadFloat(spec.float_type, row.arrays[1], g));
-  groups.zero_points.assign(n_groups, static_cast<std::uint8_t>(1 << (spec.bits - 1)));
-  if (HasZeroPoints(spec)) groups.zero_points = unpack(row.arrays[2], n_groups);
+    groups.scales.push_back(LoadScale(encoding.scale, row.arrays[1], g));
+  groups.zero_points.assign(n_groups, static_cast<std::uint8_t>(1 << (bits - 1)));
+  if (HasZeroPoints(encoding)) groups.zero_points = unpack(row.arrays[2], n_groups);
   groups.decoded = row.Decoded();
   return groups;
 }
@@ -133,24 +152,23 @@ inline double WorstBlock(const ErrorBound& bound, std::span<const float> x,
   return worst;
 }
 
-// Every method with all it can do.
+// Every method of integers with all it can do.
 inline std::vector<Recipe> IntegerRecipes() {
+  using enum ScaleType;
   std::vector<Recipe> all;
-  const auto add = [&](IntegerSpec spec, const Method& method, bool signed_codes) {
-    all.push_back({IntegerEncoding{spec, signed_codes}, &method});
-  };
   for (const int bits : {4, 8}) {
     for (const bool symmetric : {true, false}) {
-      add({bits, symmetric, 0}, kNearest, true);
-      add({bits, symmetric, 0, FloatType::kF16}, kNncf, symmetric);
+      all.push_back({SignedIntegers(bits, symmetric, 0), &kNearest});
+      const auto nncf = symmetric ? SignedIntegers : Integers;
+      all.push_back({nncf(bits, symmetric, 0, kF16), &kNncf});
       for (const std::size_t group_size : {16, 32, 64, 128, 256}) {
-        add({bits, symmetric, group_size}, kNearest, false);
-        add({bits, symmetric, group_size, FloatType::kF16}, kNncf, symmetric);
-        for (const FloatType type : {FloatType::kF32, FloatType::kF16}) {
-          const IntegerSpec spec = {bits, symmetric, group_size, type};
-          for (const Method* method : {&kMlas, &kRtn}) add(spec, *method, false);
-          if (!symmetric) add(spec, kKQuant, false);
-          add(spec, kGather, true);
+        all.push_back({Integers(bits, symmetric, group_size), &kNearest});
+        all.push_back({nncf(bits, symmetric, group_size, kF16), &kNncf});
+        for (const ScaleType scale : {kF32, kF16}) {
+          for (const Method* method : {&kMlas, &kRtn})
+            all.push_back({Integers(bits, symmetric, group_size, scale), method});
+          if (!symmetric) all.push_back({Integers(bits, symmetric, group_size, scale), &kKQuant});
+          all.push_back({SignedIntegers(bits, symmetric, group_size, scale), &kGather});
         }
       }
     }
@@ -158,29 +176,22 @@ inline std::vector<Recipe> IntegerRecipes() {
   return all;
 }
 
-// Every mode with all it can do.
+// All that MLX has, by both roundings.
 inline std::vector<Recipe> MlxRecipes() {
-  using enum MlxMode;
   std::vector<Recipe> all;
   for (const MlxRounding rounding : {MlxRounding::kCpu, MlxRounding::kMetal}) {
-    const Method& method = MlxMethod(rounding);
     for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
+      const Method& method = MlxMethod(rounding, type);
       for (const int bits : {2, 3, 4, 5, 6, 8})
         for (const std::size_t group_size : {32, 64, 128})
-          all.push_back({MlxEncoding{kAffine, bits, group_size, type}, &method});
-      for (const MlxMode mode : {kMxfp4, kMxfp8, kNvfp4})
-        all.push_back({MlxFloatEncoding(mode, type), &method});
+          all.push_back({Affine(bits, group_size, type), &method});
+      for (const GroupEncoding& floats : {kMxfp4, kMxfp8, kNvfp4}) all.push_back({floats, &method});
     }
   }
   return all;
 }
 
-inline FloatType FloatTypeOf(const Encoding& encoding) {
-  if (const auto* mlx = std::get_if<MlxEncoding>(&encoding)) return mlx->float_type;
-  return std::get<IntegerEncoding>(encoding).spec.float_type;
-}
-
-// "Int4G32AsymRtnHalf", "Affine4G64MlxmetalBFloat"
+// "Int4G32AsymRtnHalf", "Affine4G64MlxmetalBFloat", "Mxfp4MlxBFloat"
 inline std::string TestName(const Recipe& recipe) {
   constexpr std::string_view kTypes[] = {"", "Half", "BFloat"};
   std::string words = EncodingName(recipe.encoding) + " " + std::string(recipe.method->name);
@@ -191,7 +202,10 @@ inline std::string TestName(const Recipe& recipe) {
     const bool begins = i == 0 || words[i - 1] == ' ';
     name += begins ? static_cast<char>(words[i] - 'a' + 'A') : words[i];
   }
-  return name + std::string(kTypes[static_cast<std::size_t>(FloatTypeOf(recipe.encoding))]);
+  const GroupEncoding& groups = std::get<GroupEncoding>(recipe.encoding);
+  const auto type = IsFloat(groups.code) ? static_cast<std::size_t>(recipe.method->weights)
+                                         : static_cast<std::size_t>(groups.scale);
+  return name + std::string(kTypes[type]);
 }
 
 }  // namespace phiq

@@ -62,10 +62,9 @@ class GoldenReader {
 };
 
 // The arrays that a quantizer stored for a matrix, all rows in each.
-template <typename EncodingKind>
 struct GoldenCase {
   std::size_t matrix;
-  EncodingKind encoding;
+  GroupEncoding encoding;
   std::array<std::vector<std::byte>, kMaxArrays> arrays;
 };
 

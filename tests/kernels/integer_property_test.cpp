@@ -17,7 +17,7 @@ class IntegerMethods : public testing::TestWithParam<Recipe> {
  protected:
   const Recipe& recipe_ = GetParam();
   const Encoding& encoding_ = GetParam().encoding;
-  const IntegerSpec& spec_ = std::get<IntegerEncoding>(GetParam().encoding).spec;
+  const GroupEncoding& groups_ = std::get<GroupEncoding>(GetParam().encoding);
   std::mt19937 rng_{5};
 };
 
@@ -35,7 +35,7 @@ TEST_P(IntegerMethods, KeepTheBoundOfATensor) {
   const std::vector<float> y = EncodedRow(recipe_, x).Decoded();
   const double bound = BoundOf(encoding_, x.size()).relative_rmse;
   EXPECT_LE(RelativeRmse(x, y), bound / 1.8);
-  EXPECT_GE(RelativeRmse(x, y), bound / (spec_.group_size == 0 ? 8 : 4));  // not too wide either
+  EXPECT_GE(RelativeRmse(x, y), bound / (groups_.group_size == 0 ? 8 : 4));  // not too wide either
 }
 
 TEST_P(IntegerMethods, DecodeZeroToZero) {
@@ -49,7 +49,7 @@ TEST_P(IntegerMethods, DecodeZeroToZero) {
 }
 
 TEST_P(IntegerMethods, TakeRowsOfEveryLength) {
-  const std::size_t group_size = std::max<std::size_t>(spec_.group_size, 16);
+  const std::size_t group_size = std::max<std::size_t>(groups_.group_size, 16);
   for (const std::size_t n : {std::size_t{1}, std::size_t{2}, std::size_t{15}, group_size - 1,
                               group_size, group_size + 1, 3 * group_size - 1}) {
     const std::vector<float> x = GaussianWeights(n, 7);
@@ -85,13 +85,13 @@ TEST_P(IntegerMethods, TakeWeightsOfAllMagnitudes) {
 class GroupedMethods : public IntegerMethods {};
 
 TEST_P(GroupedMethods, EncodeEachGroupAlone) {
-  const std::vector<float> x = MixedRow(rng_, 4 * spec_.group_size);
+  const std::vector<float> x = MixedRow(rng_, 4 * groups_.group_size);
   const std::vector<float> y = EncodedRow(recipe_, x).Decoded();
   for (std::size_t g = 0; g < 4; ++g) {
-    const auto group = std::span(x).subspan(g * spec_.group_size, spec_.group_size);
+    const auto group = std::span(x).subspan(g * groups_.group_size, groups_.group_size);
     const std::vector<float> alone = EncodedRow(recipe_, group).Decoded();
     for (std::size_t i = 0; i < group.size(); ++i)
-      ASSERT_EQ(alone[i], y[g * spec_.group_size + i]) << "group " << g;
+      ASSERT_EQ(alone[i], y[g * groups_.group_size + i]) << "group " << g;
   }
 }
 
@@ -113,9 +113,9 @@ TEST_P(IdempotentMethods, EncodeTheirOwnOutputToTheSameWeights) {
 TEST_P(GroupedMethods, LeaveTheBoundWhenGroupsChangePlaces) {
   int n_noticed = 0;
   for (unsigned seed = 0; seed < 100; ++seed) {
-    const std::vector<float> x = GaussianWeights(2 * spec_.group_size, seed);
+    const std::vector<float> x = GaussianWeights(2 * groups_.group_size, seed);
     std::vector<float> y = EncodedRow(recipe_, x).Decoded();
-    std::rotate(y.begin(), y.begin() + static_cast<std::ptrdiff_t>(spec_.group_size), y.end());
+    std::rotate(y.begin(), y.begin() + static_cast<std::ptrdiff_t>(groups_.group_size), y.end());
     const ErrorBound bound = BoundOf(encoding_, x.size());
     EXPECT_GT(RelativeRmse(x, y), bound.relative_rmse) << seed;
     n_noticed += WorstBlock(bound, x, y) > bound.block_error ? 1 : 0;
@@ -127,7 +127,7 @@ template <typename Predicate>
 std::vector<Recipe> RecipesThat(const Predicate& predicate) {
   std::vector<Recipe> recipes = IntegerRecipes();
   std::erase_if(recipes, [&](const Recipe& recipe) {
-    return !predicate(std::get<IntegerEncoding>(recipe.encoding).spec, *recipe.method);
+    return !predicate(std::get<GroupEncoding>(recipe.encoding), *recipe.method);
   });
   return recipes;
 }
@@ -136,12 +136,12 @@ std::string NameOf(const testing::TestParamInfo<Recipe>& recipe) { return TestNa
 
 INSTANTIATE_TEST_SUITE_P(, IntegerMethods, testing::ValuesIn(IntegerRecipes()), NameOf);
 INSTANTIATE_TEST_SUITE_P(, GroupedMethods,
-                         testing::ValuesIn(RecipesThat([](const IntegerSpec& s, const Method&) {
+                         testing::ValuesIn(RecipesThat([](const GroupEncoding& s, const Method&) {
                            return s.group_size != 0;
                          })),
                          NameOf);
 INSTANTIATE_TEST_SUITE_P(, IdempotentMethods,
-                         testing::ValuesIn(RecipesThat([](const IntegerSpec& s,
+                         testing::ValuesIn(RecipesThat([](const GroupEncoding& s,
                                                           const Method& method) {
                            return !HasZeroPoints(s) && &method != &kRtn;
                          })),
@@ -150,30 +150,31 @@ INSTANTIATE_TEST_SUITE_P(, IdempotentMethods,
 // docs/quantization.md "onnxruntime's integer blocks" and "NNCF's integer groups" print these.
 TEST(IntegerErrors, OfGaussianWeightsAreThoseOfTheDocumentation) {
   struct Row {
-    IntegerSpec spec;
+    GroupEncoding groups;
     const Method* method;
     double error;
   };
   const std::vector<float> x = GaussianWeights(1 << 20, 8);
-  for (const Row& row : std::vector<Row>{{{4, true, 32}, &kMlas, 0.0862},
-                                         {{4, false, 32}, &kMlas, 0.0807},
-                                         {{8, true, 32}, &kMlas, 0.0053},
-                                         {{8, false, 32}, &kMlas, 0.0048},
-                                         {{4, true, 32}, &kRtn, 0.0948},
-                                         {{4, false, 32}, &kRtn, 0.0807},
-                                         {{8, true, 32}, &kRtn, 0.0056},
-                                         {{8, false, 32}, &kRtn, 0.0048},
-                                         {{4, false, 32}, &kKQuant, 0.0820},
-                                         {{8, false, 32}, &kKQuant, 0.0048},
-                                         {{4, true, 32}, &kGather, 0.0862},
-                                         {{4, false, 32}, &kGather, 0.0807},
-                                         {{4, true, 32}, &kNearest, 0.0969},
-                                         {{8, true, 32}, &kNearest, 0.0054},
-                                         {{4, true, 128, FloatType::kF16}, &kNncf, 0.1030},
-                                         {{4, false, 128, FloatType::kF16}, &kNncf, 0.1000},
-                                         {{8, true, 4096, FloatType::kF16}, &kNncf, 0.0087},
-                                         {{8, false, 4096, FloatType::kF16}, &kNncf, 0.0083}}) {
-    const Recipe recipe{IntegerEncoding{row.spec}, row.method};
+  for (const Row& row :
+       std::vector<Row>{{Integers(4, kSymmetric, 32), &kMlas, 0.0862},
+                        {Integers(4, kAsymmetric, 32), &kMlas, 0.0807},
+                        {Integers(8, kSymmetric, 32), &kMlas, 0.0053},
+                        {Integers(8, kAsymmetric, 32), &kMlas, 0.0048},
+                        {Integers(4, kSymmetric, 32), &kRtn, 0.0948},
+                        {Integers(4, kAsymmetric, 32), &kRtn, 0.0807},
+                        {Integers(8, kSymmetric, 32), &kRtn, 0.0056},
+                        {Integers(8, kAsymmetric, 32), &kRtn, 0.0048},
+                        {Integers(4, kAsymmetric, 32), &kKQuant, 0.0820},
+                        {Integers(8, kAsymmetric, 32), &kKQuant, 0.0048},
+                        {Integers(4, kSymmetric, 32), &kGather, 0.0862},
+                        {Integers(4, kAsymmetric, 32), &kGather, 0.0807},
+                        {Integers(4, kSymmetric, 32), &kNearest, 0.0969},
+                        {Integers(8, kSymmetric, 32), &kNearest, 0.0054},
+                        {Integers(4, kSymmetric, 128, ScaleType::kF16), &kNncf, 0.1030},
+                        {Integers(4, kAsymmetric, 128, ScaleType::kF16), &kNncf, 0.1000},
+                        {Integers(8, kSymmetric, 4096, ScaleType::kF16), &kNncf, 0.0087},
+                        {Integers(8, kAsymmetric, 4096, ScaleType::kF16), &kNncf, 0.0083}}) {
+    const Recipe recipe{row.groups, row.method};
     const double error = RelativeRmse(x, EncodedRow(recipe, x).Decoded());
     // Seeds differ by less than 0.5 %, and the figures have four decimals.
     EXPECT_NEAR(error, row.error, 0.005 * row.error + 5e-5) << TestName(recipe);

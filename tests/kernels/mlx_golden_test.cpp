@@ -12,20 +12,21 @@
 namespace phiq {
 namespace {
 
-struct Case : GoldenCase<MlxEncoding> {
+struct Case : GoldenCase {
+  FloatType weights;
   std::string decoded_sha256;
 };
 
 Case ReadCase(GoldenReader& reader) {
-  constexpr MlxMode kModes[] = {MlxMode::kAffine, MlxMode::kMxfp4, MlxMode::kMxfp8,
-                                MlxMode::kNvfp4};
+  constexpr GroupEncoding kFloats[] = {kMxfp4, kMxfp8, kNvfp4};
   constexpr FloatType kTypes[] = {FloatType::kF32, FloatType::kF16, FloatType::kBF16};
   Case golden;
   golden.matrix = reader.Number();
-  golden.encoding.mode = kModes[reader.Number()];
-  golden.encoding.bits = static_cast<int>(reader.Number());
-  golden.encoding.group_size = reader.Number();
-  golden.encoding.float_type = kTypes[reader.Number()];
+  const std::uint32_t mode = reader.Number();  // 0: affine
+  const int bits = static_cast<int>(reader.Number());
+  const std::size_t group_size = reader.Number();
+  golden.weights = kTypes[reader.Number()];
+  golden.encoding = mode == 0 ? Affine(bits, group_size, golden.weights) : kFloats[mode - 1];
   for (Bytes& array : golden.arrays) array = reader.Array();
   const Bytes digits = reader.Array();
   golden.decoded_sha256.assign(reinterpret_cast<const char*>(digits.data()), digits.size());
@@ -48,7 +49,7 @@ std::string Differences(const Case& golden, const GoldenMatrix& matrix) {
     if (golden.arrays[i].size() != matrix.n_rows * row_bytes) return "an array has another size";
   }
   for (std::size_t row = 0; row < matrix.n_rows; ++row) {
-    const EncodedRow encoded(golden.encoding, MlxMethod(MlxRounding::kCpu),
+    const EncodedRow encoded(golden.encoding, MlxMethod(MlxRounding::kCpu, golden.weights),
                              std::span(matrix.weights).subspan(row * n, n));
     for (std::size_t i = 0; i < encoded.arrays.size(); ++i) {
       const Bytes& stored = encoded.arrays[i];
@@ -83,7 +84,7 @@ std::string DecodedSha256(const Case& golden, const GoldenMatrix& matrix) {
 
 std::string CaseName(const Case& golden) {
   return "matrix " + std::to_string(golden.matrix) + ", " +
-         TestName(Recipe{golden.encoding, &MlxMethod(MlxRounding::kCpu)});
+         TestName(Recipe{golden.encoding, &MlxMethod(MlxRounding::kCpu, golden.weights)});
 }
 
 TEST(MlxGolden, HasTheBytesOfMlx) {

@@ -12,13 +12,12 @@ namespace phiq {
 namespace {
 
 using testing::Each;
-using enum MlxMode;
 
 class MlxGroups : public testing::TestWithParam<Recipe> {
  protected:
   // Where E4M3 has no scale, RowCodec says so; there is no error to bound.
   bool IsBeyondE4m3(std::span<const float> x) const {
-    return encoding_.mode == kNvfp4 &&
+    return encoding_ == kNvfp4 &&
            std::any_of(x.begin(), x.end(), [](float v) { return std::abs(v) > 464 * 6; });
   }
   void ExpectBoundOfEachWeight(std::span<const float> x) const {
@@ -29,7 +28,8 @@ class MlxGroups : public testing::TestWithParam<Recipe> {
   }
 
   const Recipe& recipe_ = GetParam();
-  const MlxEncoding& encoding_ = std::get<MlxEncoding>(GetParam().encoding);
+  const GroupEncoding& encoding_ = std::get<GroupEncoding>(GetParam().encoding);
+  const bool has_half_range_ = GetParam().method->weights == FloatType::kF16;
   const std::size_t group_size_ = encoding_.group_size;
   std::mt19937 rng_{5};
   std::uniform_real_distribution<float> uniform_{-1.0F, 1.0F};
@@ -57,7 +57,7 @@ TEST_P(MlxGroups, KeepTheBoundWhereItIsTight) {
   }
   // Not too wide either. (With 8 bits and BF16 the scale and the clipping count alike, and seldom
   // are both at their worst; the bound of nvfp4 is that of subnormal scales.)
-  EXPECT_GE(worst, encoding_.mode == kNvfp4 ? 0.3 : 0.55);
+  EXPECT_GE(worst, encoding_ == kNvfp4 ? 0.3 : 0.55);
 }
 
 TEST_P(MlxGroups, KeepTheBoundOfATensor) {
@@ -113,7 +113,7 @@ TEST_P(MlxGroups, TakeWeightsOfAllMagnitudes) {
         x[0] = size * first;
         const EncodedRow row(recipe_, x);
         if (FindNonFinite(encoding_, row.Spans(), x.size())) {
-          EXPECT_TRUE((size > 6e4F && HasHalfRange(encoding_)) || IsBeyondE4m3(x)) << size;
+          EXPECT_TRUE((size > 6e4F && has_half_range_) || IsBeyondE4m3(x)) << size;
           continue;
         }
         ExpectBoundOfEachWeight(x);
@@ -124,7 +124,7 @@ TEST_P(MlxGroups, TakeWeightsOfAllMagnitudes) {
 
 TEST_P(MlxGroups, TakeConstants) {
   for (const float size : {1e-45F, 1e-38F, 1e-30F, 5e-8F, 1e-7F, 1e-5F, 0.02F, 1.0F, 3e4F, 1e30F}) {
-    if (size > 6e4F && HasHalfRange(encoding_)) continue;
+    if (size > 6e4F && has_half_range_) continue;
     for (const float constant : {size, -size}) {
       ExpectBoundOfEachWeight(std::vector<float>(256, constant));
       std::vector<float> near(256);
@@ -139,7 +139,7 @@ TEST_P(MlxGroups, TakeHugeRanges) {
   for (int row = 0; row < 100; ++row) {
     std::vector<float> x(256);
     for (float& v : x) v = std::exp2(80.0F * uniform_(rng_)) * (rng_() % 2 == 0 ? 1.0F : -1.0F);
-    if (HasHalfRange(encoding_) || encoding_.mode == kNvfp4)
+    if (has_half_range_ || encoding_ == kNvfp4)
       for (float& v : x) v = std::clamp(v, -2048.0F, 2048.0F);
     ExpectBoundOfEachWeight(x);
   }
@@ -161,8 +161,7 @@ TEST_P(MlxPowersOfTwo, EncodeTheirOwnOutputToTheSameWeights) {
 std::vector<Recipe> PowersOfTwo() {
   std::vector<Recipe> recipes = MlxRecipes();
   std::erase_if(recipes, [](const Recipe& recipe) {
-    const MlxMode mode = std::get<MlxEncoding>(recipe.encoding).mode;
-    return mode != kMxfp4 && mode != kMxfp8;
+    return recipe.encoding != Encoding(kMxfp4) && recipe.encoding != Encoding(kMxfp8);
   });
   return recipes;
 }
@@ -175,24 +174,26 @@ INSTANTIATE_TEST_SUITE_P(, MlxPowersOfTwo, testing::ValuesIn(PowersOfTwo()), Nam
 // The figures of a model of mx.quantize in numpy, for BF16 weights.
 TEST(MlxErrors, OfGaussianWeightsAreTheKnownOnes) {
   struct Row {
-    MlxEncoding encoding;
+    GroupEncoding encoding;
     double error;
   };
   std::vector<float> x = GaussianWeights(1 << 20, 8);
   for (float& v : x) v = Bf16ToFloat(FloatToBf16(v));
-  const auto floats = [](MlxMode mode) { return MlxFloatEncoding(mode, FloatType::kBF16); };
-  for (const Row& row : std::vector<Row>{{{kAffine, 8, 64}, 0.0068},
-                                         {{kAffine, 6, 64}, 0.0220},
-                                         {{kAffine, 5, 64}, 0.0442},
-                                         {{kAffine, 4, 32}, 0.0812},
-                                         {{kAffine, 4, 64}, 0.0909},
-                                         {{kAffine, 4, 128}, 0.0999},
-                                         {{kAffine, 3, 64}, 0.190},
-                                         {{kAffine, 2, 64}, 0.394},
-                                         {floats(kMxfp4), 0.118},
-                                         {floats(kNvfp4), 0.103},
-                                         {floats(kMxfp8), 0.0266}}) {
-    const Recipe recipe{row.encoding, &MlxMethod(MlxRounding::kCpu)};
+  const auto affine = [](int bits, std::size_t group_size) {
+    return Affine(bits, group_size, FloatType::kBF16);
+  };
+  for (const Row& row : std::vector<Row>{{affine(8, 64), 0.0068},
+                                         {affine(6, 64), 0.0220},
+                                         {affine(5, 64), 0.0442},
+                                         {affine(4, 32), 0.0812},
+                                         {affine(4, 64), 0.0909},
+                                         {affine(4, 128), 0.0999},
+                                         {affine(3, 64), 0.190},
+                                         {affine(2, 64), 0.394},
+                                         {kMxfp4, 0.118},
+                                         {kNvfp4, 0.103},
+                                         {kMxfp8, 0.0266}}) {
+    const Recipe recipe{row.encoding, &MlxMethod(MlxRounding::kCpu, FloatType::kBF16)};
     const double error = RelativeRmse(x, EncodedRow(recipe, x).Decoded());
     // Seeds differ by 0.5 % or so, and the figures have three digits.
     EXPECT_NEAR(error, row.error, 0.01 * row.error) << TestName(recipe);

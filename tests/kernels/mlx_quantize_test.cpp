@@ -13,7 +13,7 @@
 #include "base/half.h"
 #include "kernels/encoding_testing.h"
 #include "kernels/ggml_testing.h"
-#include "kernels/mlx_groups.h"
+#include "kernels/small_floats.h"
 #include "phiq/quantize.h"
 
 namespace phiq {
@@ -21,8 +21,14 @@ namespace {
 
 using testing::Each;
 using testing::ElementsAre;
-using enum MlxMode;
 using enum MlxRounding;
+
+Recipe AffineRecipe(int bits, std::size_t group_size, FloatType type, MlxRounding rounding) {
+  return {Affine(bits, group_size, type), &MlxMethod(rounding, type)};
+}
+Recipe FloatsRecipe(const GroupEncoding& floats, FloatType type, MlxRounding rounding) {
+  return {floats, &MlxMethod(rounding, type)};
+}
 
 // 64 values of a linear congruential generator in +-0.05, moved by `offset` and rounded to BF16.
 std::vector<float> UniformWeights(float offset) {
@@ -85,19 +91,19 @@ constexpr AffineGroup kAffineGroups[] = {
 TEST(MlxAffine, HasTheBytesOfKnownGroups) {
   for (const AffineGroup& group : kAffineGroups) {
     for (const MlxRounding rounding : {kCpu, kMetal}) {
-      MlxEncoding encoding{kAffine, group.bits, 64, FloatType::kF32};
-      const EncodedRow floats(encoding, MlxMethod(rounding), UniformWeights(group.offset));
+      const EncodedRow floats(AffineRecipe(group.bits, 64, FloatType::kF32, rounding),
+                              UniformWeights(group.offset));
       EXPECT_EQ(Codes(floats), group.codes) << group.bits;
       EXPECT_EQ(Scale(floats), group.scale) << group.bits;
       EXPECT_EQ(Bias(floats), group.bias) << group.bits;
-      encoding.float_type = FloatType::kBF16;  // the weights are exact in it
-      const EncodedRow bf16(encoding, MlxMethod(rounding), UniformWeights(group.offset));
+      // The weights are exact in BF16.
+      const EncodedRow bf16(AffineRecipe(group.bits, 64, FloatType::kBF16, rounding),
+                            UniformWeights(group.offset));
       EXPECT_EQ(Codes(bf16), group.codes) << group.bits;
       EXPECT_EQ(Scales(bf16), group.bf16_scale) << group.bits;
     }
   }
-  const EncodedRow halves(MlxEncoding{.float_type = FloatType::kF16}, MlxMethod(kCpu),
-                          UniformWeights(-0.015F));
+  const EncodedRow halves(AffineRecipe(4, 64, FloatType::kF16, kCpu), UniformWeights(-0.015F));
   EXPECT_EQ(Scales(halves), "9a1e");
   EXPECT_EQ(ToHex(halves.arrays[2]), "20ac");
 }
@@ -115,11 +121,11 @@ TEST(MlxAffine, RoundsTiesAsTheBackEndDoes) {
   std::vector<float> x(32);
   for (std::size_t i = 0; i < 32; ++i)
     x[i] = (static_cast<float>((7 * i + 3) % 32) - 16.0F) / 16.0F;
-  const EncodedRow cpu(MlxEncoding{kAffine, 4, 32, FloatType::kF32}, MlxMethod(kCpu), x);
+  const EncodedRow cpu(AffineRecipe(4, 32, FloatType::kF32, kCpu), x);
   EXPECT_THAT(UnpackedCodes(cpu.arrays[0]),
               ElementsAre(2, 5, 8, 12, 15, 3, 6, 10, 14, 1, 4, 8, 12, 15, 2, 6, 10, 13, 0, 4, 8, 11,
                           14, 2, 6, 9, 12, 0, 4, 7, 10, 14));
-  const EncodedRow metal(MlxEncoding{kAffine, 4, 32, FloatType::kF32}, MlxMethod(kMetal), x);
+  const EncodedRow metal(AffineRecipe(4, 32, FloatType::kF32, kMetal), x);
   EXPECT_THAT(UnpackedCodes(metal.arrays[0]),
               ElementsAre(2, 5, 9, 12, 15, 3, 7, 10, 14, 1, 5, 8, 12, 15, 3, 6, 10, 13, 1, 4, 8, 11,
                           15, 2, 6, 9, 13, 0, 4, 7, 11, 14));
@@ -133,38 +139,36 @@ TEST(MlxAffine, RoundsTiesAsTheBackEndDoes) {
 TEST(MlxAffine, RoundsTheCodeOfZeroAsTheBackEndDoes) {
   std::vector<float> x(32, 2.5F);
   x[3] = -0.5F;
-  const EncodedRow cpu(MlxEncoding{kAffine, 2, 32, FloatType::kF32}, MlxMethod(kCpu), x);
-  const EncodedRow metal(MlxEncoding{kAffine, 2, 32, FloatType::kF32}, MlxMethod(kMetal), x);
+  const EncodedRow cpu(AffineRecipe(2, 32, FloatType::kF32, kCpu), x);
+  const EncodedRow metal(AffineRecipe(2, 32, FloatType::kF32, kMetal), x);
   EXPECT_EQ(LoadLe<float>(cpu.arrays[1]), 2.5F / -2.0F);
   EXPECT_EQ(LoadLe<float>(metal.arrays[1]), 2.5F / -3.0F);
 }
 
 TEST(MlxAffine, KeepsZerosAndConstants) {
   for (const MlxRounding rounding : {kCpu, kMetal}) {
-    MlxEncoding encoding{kAffine, 4, 32, FloatType::kF32};
-    const EncodedRow zeros(encoding, MlxMethod(rounding), std::vector<float>(32));
+    const auto recipe = [&](FloatType type) { return AffineRecipe(4, 32, type, rounding); };
+    const EncodedRow zeros(recipe(FloatType::kF32), std::vector<float>(32));
     EXPECT_EQ(Scale(zeros), "b3d6bf95");
     EXPECT_EQ(Bias(zeros), "00000000");
     EXPECT_THAT(zeros.Decoded(), Each(0.0F));
     const float constant = Bf16ToFloat(0xBCA4);
-    const EncodedRow negative(encoding, MlxMethod(rounding), std::vector<float>(32, constant));
+    const EncodedRow negative(recipe(FloatType::kF32), std::vector<float>(32, constant));
     EXPECT_EQ(Scale(negative), rounding == kCpu ? "b3d6bfab" : "3aaeeeef");
     EXPECT_EQ(Bias(negative), "bca40000");
     EXPECT_THAT(negative.arrays[0], Each(std::byte{0}));
     EXPECT_THAT(negative.Decoded(), Each(constant));
     // 1e38 / 1e-7 is Inf.
-    EXPECT_THAT(EncodedRow(encoding, MlxMethod(rounding), std::vector<float>(32, 1e38F)).Decoded(),
+    EXPECT_THAT(EncodedRow(recipe(FloatType::kF32), std::vector<float>(32, 1e38F)).Decoded(),
                 Each(1e38F));
-    encoding.float_type = FloatType::kBF16;
-    EXPECT_EQ(Scales(EncodedRow(encoding, MlxMethod(rounding), std::vector<float>(32))), "d7b3");
-    encoding.float_type = FloatType::kF16;
-    EXPECT_EQ(Scales(EncodedRow(encoding, MlxMethod(rounding), std::vector<float>(32))), "0280");
+    EXPECT_EQ(Scales(EncodedRow(recipe(FloatType::kBF16), std::vector<float>(32))), "d7b3");
+    EXPECT_EQ(Scales(EncodedRow(recipe(FloatType::kF16), std::vector<float>(32))), "0280");
   }
 }
 
 struct FloatsGroup {
   float offset;
-  MlxMode mode;
+  GroupEncoding floats;
   MlxRounding rounding;
   const char* scales;
   const char* codes;
@@ -195,20 +199,19 @@ constexpr FloatsGroup kFloatsGroups[] = {
 TEST(MlxFloats, HaveTheBytesOfKnownGroups) {
   for (const FloatsGroup& group : kFloatsGroups) {
     const std::vector<float> x = UniformWeights(group.offset);
-    const EncodedRow row(MlxFloatEncoding(group.mode, FloatType::kBF16), MlxMethod(group.rounding),
-                         x);
-    EXPECT_EQ(Codes(row), group.codes) << MlxModeName(group.mode);
-    EXPECT_EQ(Scales(row), group.scales) << MlxModeName(group.mode);
-    if (group.mode != kMxfp8) continue;  // both back ends agree on it
-    const EncodedRow metal(MlxFloatEncoding(group.mode, FloatType::kBF16), MlxMethod(kMetal), x);
+    const EncodedRow row(FloatsRecipe(group.floats, FloatType::kBF16, group.rounding), x);
+    EXPECT_EQ(Codes(row), group.codes) << EncodingName(group.floats);
+    EXPECT_EQ(Scales(row), group.scales) << EncodingName(group.floats);
+    if (group.floats != kMxfp8) continue;  // both back ends agree on it
+    const EncodedRow metal(FloatsRecipe(group.floats, FloatType::kBF16, kMetal), x);
     EXPECT_EQ(metal.arrays, row.arrays);
   }
 }
 
-int ExponentFor(MlxMode mode, float largest, MlxRounding rounding) {
+int ExponentFor(const GroupEncoding& floats, float largest, MlxRounding rounding) {
   std::vector<float> x(32);
   x[7] = largest;
-  const EncodedRow row(MlxFloatEncoding(mode, FloatType::kF32), MlxMethod(rounding), x);
+  const EncodedRow row(FloatsRecipe(floats, FloatType::kF32, rounding), x);
   return std::to_integer<int>(row.arrays[1][0]) - 127;
 }
 
@@ -235,10 +238,8 @@ TEST(MlxFloats, RoundTheExponentUp) {
 TEST(MlxFloats, ComputeScalesInFloat32OnMetal) {
   std::vector<float> x(32);
   x[7] = 0x3p-24F;
-  EXPECT_EQ(Scales(EncodedRow(MlxFloatEncoding(kMxfp4, FloatType::kF16), MlxMethod(kCpu), x)),
-            "7f");
-  EXPECT_EQ(Scales(EncodedRow(MlxFloatEncoding(kMxfp4, FloatType::kF16), MlxMethod(kMetal), x)),
-            "66");
+  EXPECT_EQ(Scales(EncodedRow(FloatsRecipe(kMxfp4, FloatType::kF16, kCpu), x)), "7f");
+  EXPECT_EQ(Scales(EncodedRow(FloatsRecipe(kMxfp4, FloatType::kF16, kMetal), x)), "66");
 }
 
 // A group of the largest 6 has scale 1. Half way between two codes the CPU takes the one nearer to
@@ -253,12 +254,12 @@ TEST(MlxFloats, RoundTiesAsTheBackEndDoes) {
   x.push_back(-0.0F);
   x.push_back(-1e-30F);
   x.resize(32);
-  for (const MlxMode mode : {kMxfp4, kNvfp4}) {
+  for (const GroupEncoding& floats : {kMxfp4, kNvfp4}) {
     for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
-      const EncodedRow cpu(MlxFloatEncoding(mode, type), MlxMethod(kCpu), x);
-      EXPECT_EQ(Codes(cpu).substr(0, 18), "0091a2b3c4d5e6f700") << MlxModeName(mode);
-      const EncodedRow metal(MlxFloatEncoding(mode, type), MlxMethod(kMetal), x);
-      EXPECT_EQ(Codes(metal).substr(0, 18), "80a2a2c4c4e6e6f788") << MlxModeName(mode);
+      const EncodedRow cpu(FloatsRecipe(floats, type, kCpu), x);
+      EXPECT_EQ(Codes(cpu).substr(0, 18), "0091a2b3c4d5e6f700") << EncodingName(floats);
+      const EncodedRow metal(FloatsRecipe(floats, type, kMetal), x);
+      EXPECT_EQ(Codes(metal).substr(0, 18), "80a2a2c4c4e6e6f788") << EncodingName(floats);
     }
   }
 }
@@ -266,10 +267,10 @@ TEST(MlxFloats, RoundTiesAsTheBackEndDoes) {
 TEST(MlxFloats, VanishBelowTheSmallestE4m3Scale) {
   std::vector<float> x(16, 0x1p-10F * 6.0F);  // half the smallest scale: rounds to even
   x[1] = -x[0];
-  const EncodedRow cpu(MlxFloatEncoding(kNvfp4, FloatType::kBF16), MlxMethod(kCpu), x);
+  const EncodedRow cpu(FloatsRecipe(kNvfp4, FloatType::kBF16, kCpu), x);
   EXPECT_EQ(Scales(cpu), "00");
   EXPECT_EQ(Codes(cpu), "0000000000000000");
-  const EncodedRow metal(MlxFloatEncoding(kNvfp4, FloatType::kBF16), MlxMethod(kMetal), x);
+  const EncodedRow metal(FloatsRecipe(kNvfp4, FloatType::kBF16, kMetal), x);
   EXPECT_EQ(Scales(metal), "00");
   EXPECT_EQ(Codes(metal), "8000000000000000");
 }
@@ -277,7 +278,7 @@ TEST(MlxFloats, VanishBelowTheSmallestE4m3Scale) {
 // MLX itself would clip the group.
 TEST(MlxFloats, HaveANanScaleWhereE4m3HasNone) {
   for (const MlxRounding rounding : {kCpu, kMetal}) {
-    const Recipe recipe{MlxFloatEncoding(kNvfp4, FloatType::kF32), &MlxMethod(rounding)};
+    const Recipe recipe = FloatsRecipe(kNvfp4, FloatType::kF32, rounding);
     std::vector<float> x(16);
     x[3] = 464.0F * 6.0F;  // half way from 448 to the 480 that would be next
     EXPECT_EQ(Scales(EncodedRow(recipe, x)), "7e");
@@ -288,18 +289,14 @@ TEST(MlxFloats, HaveANanScaleWhereE4m3HasNone) {
 
 TEST(MlxFloats, HaveANanScaleWhereAWeightIsBeyondTheType) {
   for (const MlxRounding rounding : {kCpu, kMetal}) {
-    for (const MlxMode mode : {kMxfp4, kMxfp8}) {
+    for (const GroupEncoding& floats : {kMxfp4, kMxfp8}) {
       std::vector<float> x(32);
       x[3] = 65520.0F;
-      EXPECT_EQ(Scales(EncodedRow(MlxFloatEncoding(mode, FloatType::kF16), MlxMethod(rounding), x)),
-                "ff");
+      EXPECT_EQ(Scales(EncodedRow(FloatsRecipe(floats, FloatType::kF16, rounding), x)), "ff");
       x[3] = 65504.0F;
-      EXPECT_NE(Scales(EncodedRow(MlxFloatEncoding(mode, FloatType::kF16), MlxMethod(rounding), x)),
-                "ff");
+      EXPECT_NE(Scales(EncodedRow(FloatsRecipe(floats, FloatType::kF16, rounding), x)), "ff");
       x[3] = std::numeric_limits<float>::max();
-      EXPECT_EQ(
-          Scales(EncodedRow(MlxFloatEncoding(mode, FloatType::kBF16), MlxMethod(rounding), x)),
-          "ff");
+      EXPECT_EQ(Scales(EncodedRow(FloatsRecipe(floats, FloatType::kBF16, rounding), x)), "ff");
     }
   }
 }

@@ -14,17 +14,16 @@
 namespace phiq {
 namespace {
 
-using Case = GoldenCase<IntegerEncoding>;
+using Case = GoldenCase;
 
 Case ReadCase(GoldenReader& reader) {
   Case golden;
   golden.matrix = reader.Number();
-  IntegerSpec& spec = golden.encoding.spec;
-  spec.float_type = FloatType::kF16;
-  spec.bits = static_cast<int>(reader.Number());
-  spec.symmetric = reader.Number() != 0;
-  spec.group_size = reader.Number();
-  golden.encoding.signed_codes = spec.symmetric;
+  const int bits = static_cast<int>(reader.Number());
+  const bool symmetric = reader.Number() != 0;
+  const std::size_t group_size = reader.Number();
+  golden.encoding =
+      (symmetric ? SignedIntegers : Integers)(bits, symmetric, group_size, ScaleType::kF16);
   for (Bytes& array : golden.arrays) array = reader.Array();
   return golden;
 }
@@ -36,8 +35,8 @@ const Goldens<Case>& AllGoldens() {
 }
 
 // OpenVINO packs 4-bit arrays flat over all rows: as one code a byte they can be cut anywhere.
-Bytes OneCodeAByte(const IntegerSpec& spec, std::span<const std::byte> array, std::size_t n) {
-  if (spec.bits == 8) return {array.begin(), array.end()};
+Bytes OneCodeAByte(int bits, std::span<const std::byte> array, std::size_t n) {
+  if (bits == 8) return {array.begin(), array.end()};
   Bytes codes(n);
   UnpackBits(4, array.first((n + 1) / 2), {reinterpret_cast<std::uint8_t*>(codes.data()), n});
   return codes;
@@ -45,9 +44,9 @@ Bytes OneCodeAByte(const IntegerSpec& spec, std::span<const std::byte> array, st
 
 // What differs, row by row; empty when nothing does.
 std::string Differences(const Case& golden, const GoldenMatrix& matrix) {
-  const IntegerSpec& spec = golden.encoding.spec;
+  const int bits = BitsOf(golden.encoding.code);
   const std::size_t n = matrix.n();
-  const std::size_t n_groups = GroupCount(spec, n);
+  const std::size_t n_groups = GroupCount(golden.encoding, n);
   const std::array<std::size_t, kMaxArrays> row_items = {n, n_groups, n_groups};
   std::string differences;
   for (std::size_t i = 0; i < kMaxArrays; ++i) {
@@ -57,14 +56,14 @@ std::string Differences(const Case& golden, const GoldenMatrix& matrix) {
     if (is_there == golden.arrays[i].empty()) return "another number of arrays";
     if (!is_there) continue;
     const Bytes expected =
-        is_scales ? golden.arrays[i] : OneCodeAByte(spec, golden.arrays[i], n_items);
+        is_scales ? golden.arrays[i] : OneCodeAByte(bits, golden.arrays[i], n_items);
     const std::size_t row_bytes = row_items[i] * (is_scales ? 2 : 1);
     if (expected.size() != matrix.n_rows * row_bytes) return "an array has another size";
     for (std::size_t row = 0; row < matrix.n_rows; ++row) {
       const EncodedRow encoded(golden.encoding, kNncf,
                                std::span(matrix.weights).subspan(row * n, n));
       const Bytes stored =
-          is_scales ? encoded.arrays[i] : OneCodeAByte(spec, encoded.arrays[i], row_items[i]);
+          is_scales ? encoded.arrays[i] : OneCodeAByte(bits, encoded.arrays[i], row_items[i]);
       for (std::size_t b = 0; b < row_bytes; ++b) {
         if (expected[row * row_bytes + b] == stored[b]) continue;
         differences += "row " + std::to_string(row) + ", array " + std::to_string(i) + ", item " +
@@ -101,28 +100,29 @@ TEST(NncfGolden, ComparisonNoticesEachChangedArray) {
 // By hand. [-1, 2.825] has 255 steps of 0.015, and 0 is code 66.67, so 67. Ranges always hold 0:
 // 1 to 2.55 becomes 255 steps from 0 on.
 TEST(NncfGroups, AreWhatTheFormulasSay) {
-  Groups groups = GroupsOf({8, false, 0}, kNncf, std::vector{-1.0F, 0.0F, 2.825F, 0.75F});
+  Groups groups =
+      GroupsOf(Integers(8, kAsymmetric, 0), kNncf, std::vector{-1.0F, 0.0F, 2.825F, 0.75F});
   EXPECT_FLOAT_EQ(groups.scales[0], 0.015F);
   EXPECT_EQ(groups.zero_points[0], 67);
   EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{0, 67, 255, 117}));
-  groups = GroupsOf({8, false, 0}, kNncf, std::vector{1.0F, 2.55F, 1.5F, 2.0F});
+  groups = GroupsOf(Integers(8, kAsymmetric, 0), kNncf, std::vector{1.0F, 2.55F, 1.5F, 2.0F});
   EXPECT_FLOAT_EQ(groups.scales[0], 0.01F);
   EXPECT_EQ(groups.zero_points[0], 0);
   EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{100, 255, 150, 200}));
 
   // The extreme is the lowest code, whatever its sign; the other end is cut. Ties go to even.
-  groups = GroupsOf({4, true, 0}, kNncf, std::vector{-4.0F, 4.0F, 0.75F, 0.25F});
+  groups = GroupsOf(Integers(4, kSymmetric, 0), kNncf, std::vector{-4.0F, 4.0F, 0.75F, 0.25F});
   EXPECT_EQ(groups.scales[0], 0.5F);
   EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{0, 15, 10, 8}));
-  groups = GroupsOf({4, true, 0}, kNncf, std::vector{-1.0F, 4.0F, 0.75F, 0.25F});
+  groups = GroupsOf(Integers(4, kSymmetric, 0), kNncf, std::vector{-1.0F, 4.0F, 0.75F, 0.25F});
   EXPECT_EQ(groups.scales[0], -0.5F);
   EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{10, 0, 6, 8}));
 
   // Zeros have the smallest scale, the one of 2^-23.
-  groups = GroupsOf({4, true, 0}, kNncf, std::vector<float>(4));
+  groups = GroupsOf(Integers(4, kSymmetric, 0), kNncf, std::vector<float>(4));
   EXPECT_EQ(groups.scales[0], 0x1p-23F);
   EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{8, 8, 8, 8}));
-  groups = GroupsOf({8, false, 0}, kNncf, std::vector<float>(4));
+  groups = GroupsOf(Integers(8, kAsymmetric, 0), kNncf, std::vector<float>(4));
   EXPECT_EQ(groups.scales[0], 0x1p-23F);
   EXPECT_EQ(groups.zero_points[0], 0);
   EXPECT_EQ(groups.codes, (std::vector<std::uint8_t>{0, 0, 0, 0}));
@@ -132,8 +132,8 @@ TEST(NncfGroups, AreWhatTheFormulasSay) {
 TEST(NncfGroups, UseTheScaleBeforeItBecomesAHalf) {
   std::vector<float> x(512);
   for (std::size_t c = 0; c < x.size(); ++c) x[c] = static_cast<float>(c) - 511.9F;
-  const Groups floats = GroupsOf({8, true, 0, FloatType::kF32}, kNncf, x);
-  const Groups halves = GroupsOf({8, true, 0, FloatType::kF16}, kNncf, x);
+  const Groups floats = GroupsOf(Integers(8, kSymmetric, 0, ScaleType::kF32), kNncf, x);
+  const Groups halves = GroupsOf(Integers(8, kSymmetric, 0, ScaleType::kF16), kNncf, x);
   EXPECT_NE(floats.scales, halves.scales);
   EXPECT_EQ(floats.codes, halves.codes);
 }
@@ -147,7 +147,7 @@ TEST(Int8RowErrorTest, IsTheMeanSquareOfWhatDecodes) {
   for (const std::size_t n : {1, 7, 8, 9, 16, 257}) {
     const std::vector<float> x = GaussianWeights(n, 3);
     codes.resize(n);
-    const std::vector<float> y = GroupsOf({8, false, 0}, kNncf, x).decoded;
+    const std::vector<float> y = GroupsOf(Integers(8, kAsymmetric, 0), kNncf, x).decoded;
     double sum = 0;
     for (std::size_t c = 0; c < n; ++c) sum += (double{x[c]} - y[c]) * (double{x[c]} - y[c]);
     // The differences are rounded to float, by 2^-24 of weights that are 200 times as large.

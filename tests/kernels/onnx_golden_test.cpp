@@ -13,7 +13,7 @@
 namespace phiq {
 namespace {
 
-struct Case : GoldenCase<IntegerEncoding> {
+struct Case : GoldenCase {
   const Method* method;
 };
 
@@ -21,14 +21,14 @@ Case ReadCase(GoldenReader& reader) {
   constexpr const Method* kMethods[] = {&kMlas, &kRtn, &kKQuant, &kGather};
   Case golden;
   golden.matrix = reader.Number();
-  IntegerSpec& spec = golden.encoding.spec;
   golden.method = kMethods[reader.Number()];
-  spec.bits = static_cast<int>(reader.Number());
-  spec.symmetric = reader.Number() != 0;
-  spec.group_size = reader.Number();
-  spec.float_type = reader.Number() != 0 ? FloatType::kF16 : FloatType::kF32;
-  if (golden.method == &kKQuant) spec.symmetric = false;  // asked for either, it stores zero points
-  golden.encoding.signed_codes = golden.method == &kGather && spec.symmetric;
+  const int bits = static_cast<int>(reader.Number());
+  // Asked for either, k_quant stores zero points.
+  const bool symmetric = reader.Number() != 0 && golden.method != &kKQuant;
+  const std::size_t group_size = reader.Number();
+  const ScaleType scale = reader.Number() != 0 ? ScaleType::kF16 : ScaleType::kF32;
+  const bool is_signed = golden.method == &kGather && symmetric;
+  golden.encoding = (is_signed ? SignedIntegers : Integers)(bits, symmetric, group_size, scale);
   for (Bytes& array : golden.arrays) array = reader.Array();
   return golden;
 }
@@ -42,7 +42,6 @@ const Goldens<Case>& AllGoldens() {
 // What differs, row by row; empty when nothing does.
 std::string Differences(const Case& golden, const GoldenMatrix& matrix) {
   const std::size_t n = matrix.n();
-  const IntegerSpec& spec = golden.encoding.spec;
   std::string differences;
   for (std::size_t row = 0; row < matrix.n_rows; ++row) {
     const std::vector<Bytes> arrays =
@@ -54,7 +53,8 @@ std::string Differences(const Case& golden, const GoldenMatrix& matrix) {
       auto expected = std::span(golden.arrays[i]).subspan(row * arrays[i].size(), arrays[i].size());
       // "rtn" and "k_quant" fill a short last group with codes of their own, which nothing reads.
       const bool has_filling = i == 0 && (golden.method == &kRtn || golden.method == &kKQuant);
-      if (has_filling) expected = expected.first(n * static_cast<std::size_t>(spec.bits) / 8);
+      if (has_filling)
+        expected = expected.first(n * static_cast<std::size_t>(BitsOf(golden.encoding.code)) / 8);
       for (std::size_t b = 0; b < expected.size(); ++b) {
         if (expected[b] == arrays[i][b]) continue;
         const int ours = std::to_integer<int>(arrays[i][b]);
@@ -70,10 +70,9 @@ std::string Differences(const Case& golden, const GoldenMatrix& matrix) {
 }
 
 std::string CaseName(const Case& golden) {
-  const IntegerSpec& spec = golden.encoding.spec;
   return "matrix " + std::to_string(golden.matrix) + ", " + std::string(golden.method->name) +
          ", " + EncodingName(golden.encoding) +
-         (spec.float_type == FloatType::kF16 ? ", halves" : "");
+         (golden.encoding.scale == ScaleType::kF16 ? ", halves" : "");
 }
 
 class OnnxGolden : public testing::TestWithParam<const Method*> {};

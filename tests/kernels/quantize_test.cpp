@@ -20,8 +20,8 @@ namespace {
 using testing::Each;
 using testing::ElementsAre;
 
-Groups QuantizeAndDecode(const IntegerSpec& spec, const std::vector<float>& x) {
-  return GroupsOf(spec, kNearest, x);
+Groups QuantizeAndDecode(const GroupEncoding& encoding, const std::vector<float>& x) {
+  return GroupsOf(encoding, kNearest, x);
 }
 
 TEST(GroupCount, CountsAShorterLastGroup) {
@@ -34,7 +34,7 @@ TEST(GroupCount, CountsAShorterLastGroup) {
 
 // Largest 7 of qmax 7: the scale is 1 and every weight is in units of codes.
 TEST(Nearest, SymmetricInt4RoundsTiesToEven) {
-  const Groups q = QuantizeAndDecode({.bits = 4, .symmetric = true},
+  const Groups q = QuantizeAndDecode(Integers(4, kSymmetric, 0),
                                      {7.0F, -7.0F, 0.5F, 1.5F, 2.5F, -0.5F, -1.5F, 0.49F});
   EXPECT_THAT(q.scales, ElementsAre(1.0F));
   EXPECT_THAT(q.zero_points, ElementsAre(8));
@@ -44,7 +44,7 @@ TEST(Nearest, SymmetricInt4RoundsTiesToEven) {
 
 TEST(Nearest, SymmetricInt8UsesCodes1To255) {
   const Groups q =
-      QuantizeAndDecode({.bits = 8, .symmetric = true}, {-63.5F, 63.5F, 0.0F, 0.75F, 1.25F});
+      QuantizeAndDecode(Integers(8, kSymmetric, 0), {-63.5F, 63.5F, 0.0F, 0.75F, 1.25F});
   EXPECT_THAT(q.scales, ElementsAre(0.5F));
   EXPECT_THAT(q.zero_points, ElementsAre(128));
   EXPECT_THAT(q.codes, ElementsAre(1, 255, 128, 130, 130));  // 1.5 -> 2 and 2.5 -> 2
@@ -52,8 +52,8 @@ TEST(Nearest, SymmetricInt8UsesCodes1To255) {
 
 // -1 ... 2.75 in 15 steps of 0.25: the zero point is code 4.
 TEST(Nearest, AffineInt4PlacesTheZeroPoint) {
-  const Groups q = QuantizeAndDecode({.bits = 4, .symmetric = false},
-                                     {-1.0F, 2.75F, 0.0F, 0.125F, 0.375F, -0.375F});
+  const Groups q =
+      QuantizeAndDecode(Integers(4, kAsymmetric, 0), {-1.0F, 2.75F, 0.0F, 0.125F, 0.375F, -0.375F});
   EXPECT_THAT(q.scales, ElementsAre(0.25F));
   EXPECT_THAT(q.zero_points, ElementsAre(4));
   EXPECT_THAT(q.codes, ElementsAre(0, 15, 4, 4, 6, 2));
@@ -62,7 +62,7 @@ TEST(Nearest, AffineInt4PlacesTheZeroPoint) {
 
 // 1.5 / 1 is a tie: zero point 2, so -1.5 falls to code 0 (-2) and 13.5 to code 15 (13, cut).
 TEST(Nearest, AffineInt4CutsTheEndThatTheZeroPointPushesOut) {
-  const Groups q = QuantizeAndDecode({.bits = 4, .symmetric = false}, {-1.5F, 13.5F});
+  const Groups q = QuantizeAndDecode(Integers(4, kAsymmetric, 0), {-1.5F, 13.5F});
   EXPECT_THAT(q.scales, ElementsAre(1.0F));
   EXPECT_THAT(q.zero_points, ElementsAre(2));
   EXPECT_THAT(q.codes, ElementsAre(0, 15));
@@ -70,7 +70,7 @@ TEST(Nearest, AffineInt4CutsTheEndThatTheZeroPointPushesOut) {
 }
 
 TEST(Nearest, AffineZeroPointStaysAmongTheCodesForOneSidedGroups) {
-  const IntegerSpec spec{.bits = 8, .symmetric = false, .group_size = 2};
+  const GroupEncoding spec = Integers(8, kAsymmetric, 2);
   const Groups q = QuantizeAndDecode(spec, {255.0F, 100.0F, -255.0F, -100.0F});
   EXPECT_THAT(q.scales, ElementsAre(1.0F, 1.0F));
   EXPECT_THAT(q.zero_points, ElementsAre(0, 255));
@@ -78,7 +78,7 @@ TEST(Nearest, AffineZeroPointStaysAmongTheCodesForOneSidedGroups) {
 }
 
 TEST(Nearest, GroupsAreIndependentAndTheLastMayBeShorter) {
-  const IntegerSpec spec{.bits = 4, .symmetric = true, .group_size = 2};
+  const GroupEncoding spec = Integers(4, kSymmetric, 2);
   const Groups q = QuantizeAndDecode(spec, {7.0F, 1.0F, 14.0F, 2.0F, -3.5F});
   EXPECT_THAT(q.scales, ElementsAre(1.0F, 2.0F, 0.5F));
   EXPECT_THAT(q.codes, ElementsAre(15, 9, 15, 9, 1));
@@ -86,11 +86,11 @@ TEST(Nearest, GroupsAreIndependentAndTheLastMayBeShorter) {
 
 TEST(Nearest, NegligibleGroupsDecodeToZero) {
   for (const float tiny : {0.0F, -0.0F, 1e-45F, 1e-38F, 9e-16F}) {
-    const Groups symmetric = QuantizeAndDecode({.bits = 8, .symmetric = true}, {tiny, -tiny, 0.0F});
+    const Groups symmetric = QuantizeAndDecode(Integers(8, kSymmetric, 0), {tiny, -tiny, 0.0F});
     EXPECT_THAT(symmetric.scales, ElementsAre(0.0F)) << tiny;
     EXPECT_THAT(symmetric.codes, Each(128)) << tiny;
     EXPECT_THAT(symmetric.decoded, Each(0.0F)) << tiny;
-    const Groups affine = QuantizeAndDecode({.bits = 4, .symmetric = false}, {tiny, -tiny, 0.0F});
+    const Groups affine = QuantizeAndDecode(Integers(4, kAsymmetric, 0), {tiny, -tiny, 0.0F});
     EXPECT_THAT(affine.scales, ElementsAre(0.0F)) << tiny;
     EXPECT_THAT(affine.zero_points, ElementsAre(0)) << tiny;
     EXPECT_THAT(affine.codes, Each(0)) << tiny;
@@ -98,7 +98,7 @@ TEST(Nearest, NegligibleGroupsDecodeToZero) {
   }
 }
 
-class NearestOnRandomRows : public testing::TestWithParam<IntegerSpec> {
+class NearestOnRandomRows : public testing::TestWithParam<GroupEncoding> {
  protected:
   std::vector<float> Row(std::size_t n) {
     std::normal_distribution<float> normal;
@@ -117,17 +117,17 @@ class NearestOnRandomRows : public testing::TestWithParam<IntegerSpec> {
 };
 
 TEST_P(NearestOnRandomRows, KeepsTheBoundOfTheHeader) {
-  const IntegerSpec& spec = GetParam();
+  const GroupEncoding& spec = GetParam();
   for (int row = 0; row < 1000; ++row) {
     const std::vector<float> x = Row(1 + static_cast<std::size_t>(row) % 300);
     const Groups q = QuantizeAndDecode(spec, x);
     const std::size_t group_size = spec.group_size == 0 ? x.size() : spec.group_size;
     for (std::size_t c = 0; c < x.size(); ++c) {
       const float scale = q.scales[c / group_size];
-      const bool at_end = q.codes[c] == 0 || q.codes[c] == (1 << spec.bits) - 1;
-      const float steps = !spec.symmetric && at_end ? 1.0F : 0.5F;
+      const bool at_end = q.codes[c] == 0 || q.codes[c] == (1 << BitsOf(spec.code)) - 1;
+      const float steps = HasZeroPoints(spec) && at_end ? 1.0F : 0.5F;
       // 2^(bits + 1) roundings of 2^-24 at most, of values up to 2^bits scales.
-      const float rounding = 1e-6F * std::ldexp(scale, spec.bits);
+      const float rounding = 1e-6F * std::ldexp(scale, BitsOf(spec.code));
       ASSERT_LE(std::abs(x[c] - q.decoded[c]), steps * scale + rounding) << "row " << row;
       if (x[c] == 0.0F) {
         ASSERT_EQ(q.decoded[c], 0.0F);
@@ -137,12 +137,12 @@ TEST_P(NearestOnRandomRows, KeepsTheBoundOfTheHeader) {
 }
 
 TEST_P(NearestOnRandomRows, CodesAndZeroPointsStayInRange) {
-  const IntegerSpec& spec = GetParam();
+  const GroupEncoding& spec = GetParam();
   for (int row = 0; row < 1000; ++row) {
     const Groups q = QuantizeAndDecode(spec, Row(128));
-    ASSERT_LT(*std::max_element(q.codes.begin(), q.codes.end()), 1 << spec.bits);
-    if (!spec.symmetric) continue;
-    ASSERT_THAT(q.zero_points, Each(1 << (spec.bits - 1)));
+    ASSERT_LT(*std::max_element(q.codes.begin(), q.codes.end()), 1 << BitsOf(spec.code));
+    if (HasZeroPoints(spec)) continue;
+    ASSERT_THAT(q.zero_points, Each(1 << (BitsOf(spec.code) - 1)));
     ASSERT_GE(*std::min_element(q.codes.begin(), q.codes.end()), 1);
   }
 }
@@ -159,18 +159,18 @@ TEST_P(NearestSymmetric, NegatedRowsGiveNegatedWeights) {
   }
 }
 
-std::string SpecName(const testing::TestParamInfo<IntegerSpec>& test) {
-  return (test.param.symmetric ? "SymmetricInt" : "AffineInt") + std::to_string(test.param.bits) +
-         "Group" + std::to_string(test.param.group_size);
+std::string SpecName(const testing::TestParamInfo<GroupEncoding>& test) {
+  return (HasZeroPoints(test.param) ? "AffineInt" : "SymmetricInt") +
+         std::to_string(BitsOf(test.param.code)) + "Group" + std::to_string(test.param.group_size);
 }
 
 INSTANTIATE_TEST_SUITE_P(, NearestOnRandomRows,
-                         testing::Values(IntegerSpec{4, true, 32}, IntegerSpec{4, false, 32},
-                                         IntegerSpec{4, false, 128}, IntegerSpec{8, true, 0},
-                                         IntegerSpec{8, false, 0}, IntegerSpec{8, true, 64}),
+                         testing::Values(Integers(4, kSymmetric, 32), Integers(4, kAsymmetric, 32),
+                                         Integers(4, kAsymmetric, 128), Integers(8, kSymmetric, 0),
+                                         Integers(8, kAsymmetric, 0), Integers(8, kSymmetric, 64)),
                          SpecName);
 INSTANTIATE_TEST_SUITE_P(, NearestSymmetric,
-                         testing::Values(IntegerSpec{4, true, 32}, IntegerSpec{8, true, 0}),
+                         testing::Values(Integers(4, kSymmetric, 32), Integers(8, kSymmetric, 0)),
                          SpecName);
 
 // 5 bits: 1, 2, 31, 0, 9 are 00001, 00010, 11111, 00000 and 01001, read from the right.

@@ -113,7 +113,7 @@ TEST(MlxPlan, QuantizesEveryMatrixAndNoNorm) {
   for (const PlanLine& line : plan.lines)
     EXPECT_EQ(EncodingName(line.encoding), IsNorm(line.role) ? "BF16" : "affine4 g64") << line.name;
   ASSERT_TRUE(plan.mlx.common);
-  EXPECT_EQ(plan.mlx.common->bits, 4);
+  EXPECT_EQ(BitsOf(plan.mlx.common->code), 4);
   EXPECT_FALSE(plan.mlx.lists_all);
   EXPECT_THAT(LineOf(MakePlan(kPhi4Mini, Options("4bit")), kEmbedding).reason,
               HasSubstr("tied: the output head too"));
@@ -141,13 +141,13 @@ TEST(MlxPlan, RecipesFavourTheLayersOfMlxLms) {
   EXPECT_EQ(NameOf(of_32, "lm_head.weight"), "affine6 g64");
   EXPECT_EQ(NameOf(of_32, kEmbedding), "affine4 g64");
   EXPECT_TRUE(of_32.mlx.lists_all);
-  EXPECT_EQ(of_32.mlx.common->bits, 4);
+  EXPECT_EQ(BitsOf(of_32.mlx.common->code), 4);
   EXPECT_THAT(
       FavouredLayers(MakePlan(kPhi4, Options("mixed_4_6"))),
       ElementsAre(0, 1, 2, 3, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 35, 36, 37, 38, 39));
   const Plan tied = MakePlan(kPhi4Mini, Options("mixed_2_6"));
   EXPECT_EQ(NameOf(tied, kEmbedding), "affine2 g64");
-  EXPECT_EQ(tied.mlx.common->bits, 4) << "mlx-lm's own value, beside entries for all";
+  EXPECT_EQ(BitsOf(tied.mlx.common->code), 4) << "mlx-lm's own value, beside entries for all";
 }
 
 TEST(MlxPlan, RulesDecideSingleTensors) {
@@ -158,7 +158,7 @@ TEST(MlxPlan, RulesDecideSingleTensors) {
   EXPECT_EQ(NameOf(plan, kEmbedding), "mxfp8");
   EXPECT_EQ(NameOf(plan, "model.layers.5.self_attn.o_proj.weight"), "BF16");
   EXPECT_EQ(NameOf(plan, "model.layers.5.self_attn.qkv_proj.weight"), "affine4 g64");
-  EXPECT_EQ(plan.mlx.common->mode, MlxMode::kAffine);
+  EXPECT_EQ(plan.mlx.common->offset, Offset::kBias);
   EXPECT_THAT(LineOf(plan, kEmbedding).reason, HasSubstr("rule 'lm_head=mxfp8', tied"));
 }
 
@@ -168,20 +168,20 @@ TEST(MlxPlan, RulesMayQuantizeAFolderOfFloats) {
   EXPECT_EQ(NameOf(plan, "lm_head.weight"), "F16");
   EXPECT_EQ(NameOf(plan, "model.norm.weight"), "F16");
   ASSERT_TRUE(plan.mlx.common);
-  EXPECT_EQ(plan.mlx.common->bits, 8);
+  EXPECT_EQ(BitsOf(plan.mlx.common->code), 8);
   EXPECT_EQ(plan.mlx.common->group_size, 32U);
-  EXPECT_EQ(std::get<MlxEncoding>(LineOf(plan, kEmbedding).encoding).float_type, FloatType::kF16);
+  EXPECT_EQ(std::get<GroupEncoding>(LineOf(plan, kEmbedding).encoding).scale, ScaleType::kF16);
 }
 
 TEST(MlxPlan, CastsToWhatTheConfigurationNamesElseKeepsEachTensorsType) {
   PhiModel phi(kPhi35Mini);
   phi.model.tensors[0].dtype = DType::kF32;
   Plan plan = phi.MakePlan(Options("4bit"));
-  EXPECT_EQ(std::get<MlxEncoding>(LineOf(plan, kEmbedding).encoding).float_type, FloatType::kF32);
+  EXPECT_EQ(std::get<GroupEncoding>(LineOf(plan, kEmbedding).encoding).scale, ScaleType::kF32);
   EXPECT_EQ(NameOf(plan, "model.norm.weight"), "BF16");
   phi.model.config.torch_dtype = DType::kF16;
   plan = phi.MakePlan(Options("4bit"));
-  EXPECT_EQ(std::get<MlxEncoding>(LineOf(plan, kEmbedding).encoding).float_type, FloatType::kF16);
+  EXPECT_EQ(std::get<GroupEncoding>(LineOf(plan, kEmbedding).encoding).scale, ScaleType::kF16);
   EXPECT_EQ(NameOf(plan, "model.norm.weight"), "F16");
   EXPECT_EQ(NameOf(phi.MakePlan(Options("F32")), "model.norm.weight"), "F32");
 }
@@ -190,7 +190,7 @@ TEST(MlxPlan, PassesTheRoundingOn) {
   PlanOptions options = Options("4bit");
   options.mlx.rounding = MlxRounding::kMetal;
   const Plan plan = MakePlan(kPhi35Mini, options);
-  EXPECT_EQ(plan.lines[0].method, &MlxMethod(MlxRounding::kMetal));
+  EXPECT_EQ(plan.lines[0].method, &MlxMethod(MlxRounding::kMetal, FloatType::kBF16));
 }
 
 // Rows of 96: groups of 64 do not fit, groups of 32 do.

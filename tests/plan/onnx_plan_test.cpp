@@ -83,8 +83,8 @@ std::string NameOf(const Plan& plan, std::string_view tensor) {
   return EncodingName(LineOf(plan, tensor).encoding);
 }
 
-const IntegerSpec& SpecOf(const Plan& plan, std::string_view tensor) {
-  return std::get<IntegerEncoding>(LineOf(plan, tensor).encoding).spec;
+const GroupEncoding& GroupsOf(const Plan& plan, std::string_view tensor) {
+  return std::get<GroupEncoding>(LineOf(plan, tensor).encoding);
 }
 
 bool Has(const Plan& plan, std::string_view tensor) {
@@ -210,7 +210,7 @@ TEST(OnnxPlan, StoresScalesInTheProvidersFloats) {
     const Plan plan = MakePlan(kPhi4, Options("int4", ep));
     EXPECT_EQ(plan.onnx.ep, ep);
     EXPECT_EQ(plan.onnx.float_type, float_type);
-    EXPECT_EQ(SpecOf(plan, kHead).float_type, float_type);
+    EXPECT_EQ(GroupsOf(plan, kHead).scale, ScaleTypeOf(float_type));
     EXPECT_EQ(NameOf(plan, kEmbedding), float_type == FloatType::kF32 ? "F32" : "F16");
   }
   EXPECT_EQ(MakePlan(kPhi4, Options("fp16")).onnx.float_type, FloatType::kF16);
@@ -234,7 +234,7 @@ TEST(OnnxPlan, HasOneScaleForEachOutputWhenActivationsAreDynamic) {
     const Plan plan = MakePlan(shape, options);
     const PlanLine& head = LineOf(plan, kHead);
     EXPECT_EQ(EncodingName(head.encoding), "int8 row");
-    EXPECT_TRUE(std::get<IntegerEncoding>(head.encoding).signed_codes);
+    EXPECT_EQ(std::get<GroupEncoding>(head.encoding).code, Code::kI8);
     EXPECT_EQ(head.size_bytes, std::uint64_t{shape.vocab} * (3072 + 4));
     EXPECT_EQ(NameOf(plan, kEmbedding), "F32");
     EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_20);  // no MatMulNBits
@@ -288,7 +288,7 @@ std::vector<int> LayersWithEightBits(std::uint32_t n_layers, std::string_view te
   std::vector<int> layers;
   for (const PlanLine& line : plan.lines) {
     if (line.layer < 0 || line.name != Layer(line.layer, tensor) || line.part != part) continue;
-    const int bits = std::get<IntegerEncoding>(line.encoding).spec.bits;
+    const int bits = BitsOf(std::get<GroupEncoding>(line.encoding).code);
     if (bits == 8) layers.push_back(line.layer);
     EXPECT_TRUE(bits == 4 || bits == 8);
   }
@@ -342,14 +342,13 @@ TEST(OnnxPlan, FollowsRules) {
 
 TEST(OnnxPlan, LooksUpFourBitsInSignedCodes) {
   const Plan plan = MakePlan(kPhi35Mini, WithRules("int4", {{"embed", "int4"}}));
-  const auto& encoding = std::get<IntegerEncoding>(LineOf(plan, kEmbedding).encoding);
-  EXPECT_TRUE(encoding.signed_codes);  // INT4 has no zero points, and runs in onnxruntime 1.20
+  // INT4 has no zero points, and runs in onnxruntime 1.20.
+  EXPECT_EQ(GroupsOf(plan, kEmbedding).code, Code::kI4);
   EXPECT_EQ(LineOf(plan, kEmbedding).method, &kGather);
   EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_20);
   PlanOptions options = WithRules("int4", {{"embed", "int4"}});
   options.symmetric = false;
-  EXPECT_FALSE(std::get<IntegerEncoding>(LineOf(MakePlan(kPhi35Mini, options), kEmbedding).encoding)
-                   .signed_codes);
+  EXPECT_EQ(GroupsOf(MakePlan(kPhi35Mini, options), kEmbedding).code, Code::kU4);
 }
 
 TEST(OnnxPlan, SharesATiedEmbeddingWhenRulesSayTheSame) {
@@ -396,7 +395,7 @@ TEST(OnnxPlan, KeepsToWhatAnOldRuntimeRuns) {
   Plan plan = MakePlan(kPhi4Mini, Oldest("int4", OnnxRuntime::k1_20));
   EXPECT_EQ(NameOf(plan, kEmbedding), "int4 g32");
   EXPECT_EQ(NameOf(plan, kHead), "int4 g32");
-  EXPECT_TRUE(std::get<IntegerEncoding>(LineOf(plan, kEmbedding).encoding).signed_codes);
+  EXPECT_EQ(GroupsOf(plan, kEmbedding).code, Code::kI4);
   EXPECT_EQ(LineOf(plan, kEmbedding).reason,
             "of its own: one tensor for embedding and head needs onnxruntime 1.24, not 1.20");
   EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_20);

@@ -144,10 +144,10 @@ TEST(OpenVinoPlan, StoresCodesAsTheTypesOfOpenVinoDo) {
     if (options.type.starts_with("INT4")) options.openvino.ratio = 1.0;
     const Plan plan = MakePlan(kPhi4, options);
     const PlanLine& line = LineOf(plan, Layer(0, "mlp.down_proj"));
-    const auto& encoding = std::get<IntegerEncoding>(line.encoding);
-    EXPECT_EQ(encoding.signed_codes, encoding.spec.symmetric) << type;
+    const auto& groups = std::get<GroupEncoding>(line.encoding);
+    EXPECT_EQ(IsSigned(groups.code), !HasZeroPoints(groups)) << type;
     EXPECT_EQ(line.method, &kNncf) << type;
-    EXPECT_EQ(encoding.spec.float_type, FloatType::kF16) << type;
+    EXPECT_EQ(groups.scale, ScaleType::kF16) << type;
   }
 }
 

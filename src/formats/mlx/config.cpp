@@ -103,25 +103,22 @@ std::string_view TorchName(FloatType type) noexcept {
   return type == FloatType::kF32 ? "float32" : type == FloatType::kF16 ? "float16" : "bfloat16";
 }
 
-Json EntryOf(const MlxEncoding& encoding) {
+Json EntryOf(const GroupEncoding& groups) {
   Json entry;
-  entry["group_size"] = encoding.group_size;
-  entry["bits"] = encoding.bits;
-  entry["mode"] = MlxModeName(encoding.mode);
+  entry["group_size"] = groups.group_size;
+  entry["bits"] = BitsOf(groups.code);
+  entry["mode"] = ModeName(groups);
   return entry;
 }
 
-bool IsSame(const MlxEncoding& a, const MlxEncoding& b) noexcept {
-  return a.mode == b.mode && a.bits == b.bits && a.group_size == b.group_size;
-}
-
 Json QuantizationOf(const Plan& plan) {
-  Json json = EntryOf(*plan.mlx.common);
+  const Json common = EntryOf(*plan.mlx.common);
+  Json json = common;
   for (const PlanLine& line : plan.lines) {
-    const auto* encoding = std::get_if<MlxEncoding>(&line.encoding);
-    if (encoding == nullptr) continue;
-    if (plan.mlx.lists_all || !IsSame(*encoding, *plan.mlx.common))
-      json[ModuleOf(line.name)] = EntryOf(*encoding);
+    const auto* groups = std::get_if<GroupEncoding>(&line.encoding);
+    if (groups == nullptr) continue;
+    Json entry = EntryOf(*groups);
+    if (plan.mlx.lists_all || entry != common) json[ModuleOf(line.name)] = std::move(entry);
   }
   return json;
 }
@@ -131,22 +128,21 @@ class QuantizationReader {
  public:
   explicit QuantizationReader(std::string path) : path_(std::move(path)) {}
 
-  MlxEncoding Read(const Json& object, std::string_view what) const {
-    MlxEncoding encoding;
+  GroupEncoding Read(const Json& object, std::string_view what) const {
     const Json* mode = FindMember(object, "mode");
-    encoding.mode = mode == nullptr ? MlxMode::kAffine : ParseMode(*mode, what);
-    if (encoding.mode != MlxMode::kAffine)
-      encoding = MlxFloatEncoding(encoding.mode, FloatType::kBF16);
+    const GroupEncoding groups = mode == nullptr ? kAffine : ParseMode(*mode, what);
     // mlx-lm's recipes write null for a group size that was not asked for.
-    const auto [bits, group_size] = std::pair(encoding.bits, encoding.group_size);
-    encoding.bits = static_cast<int>(Number(object, "bits", what).value_or(bits));
-    encoding.group_size = Number(object, "group_size", what).value_or(group_size);
-    const bool is_known = encoding.mode == MlxMode::kAffine
-                              ? IsAffine(encoding)
-                              : encoding.bits == bits && encoding.group_size == group_size;
-    if (is_known) return encoding;
+    const std::uint32_t bits =
+        Number(object, "bits", what).value_or(static_cast<std::uint32_t>(BitsOf(groups.code)));
+    const std::size_t group_size = Number(object, "group_size", what).value_or(groups.group_size);
+    if (groups.offset == Offset::kBias
+            ? IsAffine(bits, group_size)
+            : std::cmp_equal(bits, BitsOf(groups.code)) && group_size == groups.group_size) {
+      const Code code = IsFloat(groups.code) ? groups.code : UnsignedCode(static_cast<int>(bits));
+      return {code, group_size, groups.scale, groups.offset};
+    }
     throw Bad(fmt::format("{} has {} bits and groups of {}, which mode {} does not have", what,
-                          encoding.bits, encoding.group_size, MlxModeName(encoding.mode)));
+                          bits, group_size, ModeName(groups)));
   }
 
   Error Bad(std::string message) const {
@@ -154,17 +150,19 @@ class QuantizationReader {
   }
 
  private:
-  static bool IsAffine(const MlxEncoding& encoding) {
-    constexpr std::array kBits = {2, 3, 4, 5, 6, 8};
+  // What an entry without bits or group size means.
+  static constexpr GroupEncoding kAffine = {Code::kU4, 64, ScaleType::kBF16, Offset::kBias};
+
+  static bool IsAffine(std::uint32_t bits, std::size_t group_size) {
+    constexpr std::array<std::uint32_t, 6> kBits = {2, 3, 4, 5, 6, 8};
     constexpr std::array<std::size_t, 3> kGroups = {32, 64, 128};
-    return std::ranges::find(kBits, encoding.bits) != kBits.end() &&
-           std::ranges::find(kGroups, encoding.group_size) != kGroups.end();
+    return std::ranges::find(kBits, bits) != kBits.end() &&
+           std::ranges::find(kGroups, group_size) != kGroups.end();
   }
 
-  MlxMode ParseMode(const Json& value, std::string_view what) const {
-    for (const MlxMode mode :
-         {MlxMode::kAffine, MlxMode::kMxfp4, MlxMode::kMxfp8, MlxMode::kNvfp4}) {
-      if (value == MlxModeName(mode)) return mode;
+  GroupEncoding ParseMode(const Json& value, std::string_view what) const {
+    for (const GroupEncoding& groups : {kAffine, kMxfp4, kMxfp8, kNvfp4}) {
+      if (value == ModeName(groups)) return groups;
     }
     throw Bad(
         fmt::format("{} has mode {}, known are affine, mxfp4, mxfp8 and nvfp4", what, Show(value)));
@@ -183,6 +181,12 @@ class QuantizationReader {
 };
 
 }  // namespace
+
+std::string_view ModeName(const GroupEncoding& groups) noexcept {
+  if (groups.offset == Offset::kBias) return "affine";
+  if (groups.code == Code::kE4M3) return "mxfp8";
+  return groups.scale == ScaleType::kE4M3 ? "nvfp4" : "mxfp4";
+}
 
 std::string ModuleOf(std::string_view weight_name) {
   constexpr std::string_view kWeight = ".weight";

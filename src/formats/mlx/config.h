@@ -34,9 +34,12 @@ std::vector<std::string> KeysThatMlxMisses(const SideFiles& source, const ModelC
 
 // How config.json says that modules are quantized.
 struct Quantization {
-  MlxEncoding common;  // of modules without an entry; float_type means nothing
-  std::map<std::string, std::optional<MlxEncoding>> modules;  // nullopt: floats
+  GroupEncoding common;  // of modules without an entry; floats that scales are mean nothing
+  std::map<std::string, std::optional<GroupEncoding>> modules;  // nullopt: floats
 };
+
+// "affine", "mxfp4": what config.json calls such codes.
+std::string_view ModeName(const GroupEncoding& groups) noexcept;
 
 // nullopt: nothing is quantized.
 // Throws   kBadData: modes, bits or group sizes that MLX does not have, entries of the wrong kind.

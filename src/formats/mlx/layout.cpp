@@ -19,9 +19,9 @@ constexpr std::size_t kMaxShards = 64;                // of a model of 300 GB
 DType DTypeOfArray(const Encoding& encoding, std::size_t array) {
   if (const auto* type = std::get_if<GgmlType>(&encoding))
     return DTypeOf(FloatTypeOf(*type).value());
-  const MlxEncoding& codes = std::get<MlxEncoding>(encoding);
   if (array == 0) return DType::kU32;
-  return codes.mode == MlxMode::kAffine ? DTypeOf(codes.float_type) : DType::kU8;
+  const std::optional<FloatType> type = FloatTypeOf(std::get<GroupEncoding>(encoding).scale);
+  return type ? DTypeOf(*type) : DType::kU8;
 }
 
 // Where a weight stands in its layer; mlx-lm's parameters are in the order of its modules.

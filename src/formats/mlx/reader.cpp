@@ -70,12 +70,12 @@ class WeightCheck {
 
   // `wanted`     what config.json says of the weight; nullptr: floats.
   // `is_listed`  whether it says so by name.
-  Encoding Encode(const MlxEncoding* wanted, bool is_listed) const {
+  Encoding Encode(const GroupEncoding* wanted, bool is_listed) const {
     const DType dtype = Tensor(kWeight).dtype;
     const std::optional<FloatType> type = FloatTypeOf(dtype);
     if (type && is_listed && wanted != nullptr) {
       throw Bad(kWeight, fmt::format("is {}, but config.json says that it has {} bits",
-                                     DTypeName(dtype), wanted->bits));
+                                     DTypeName(dtype), BitsOf(wanted->code)));
     }
     if (!type && dtype != DType::kU32)
       throw Bad(kWeight, fmt::format("has dtype {}, needs U32 or a float", DTypeName(dtype)));
@@ -102,16 +102,16 @@ class WeightCheck {
   }
 
   // The encoding, with the type of its scales.
-  MlxEncoding WithScales(MlxEncoding encoding) const {
+  GroupEncoding WithScales(GroupEncoding encoding) const {
     for (std::size_t a = 1; a < ArrayCount(encoding); ++a) {
       if (weight_.arrays[a]) continue;
       throw Bad(kWeight, fmt::format("has no {}.{}", ModuleOf(weight_.name), kArrayNames[a]));
     }
     const DType dtype = Tensor(kScales).dtype;
-    if (encoding.mode != MlxMode::kAffine) {
+    if (encoding.offset != Offset::kBias) {
       if (dtype == DType::kU8) return encoding;
       throw Bad(kScales, fmt::format("has dtype {}, mode {} needs U8", DTypeName(dtype),
-                                     MlxModeName(encoding.mode)));
+                                     ModeName(encoding)));
     }
     const std::optional<FloatType> type = FloatTypeOf(dtype);
     if (!type) throw Bad(kScales, fmt::format("has dtype {}, needs a float", DTypeName(dtype)));
@@ -119,12 +119,12 @@ class WeightCheck {
       throw Bad(kBiases, fmt::format("has dtype {}, the scales have {}",
                                      DTypeName(Tensor(kBiases).dtype), DTypeName(dtype)));
     }
-    encoding.float_type = *type;
+    encoding.scale = ScaleTypeOf(*type);
     return encoding;
   }
 
   void CheckShape(const Encoding& encoding, std::size_t a) const {
-    const auto* codes = std::get_if<MlxEncoding>(&encoding);
+    const auto* codes = std::get_if<GroupEncoding>(&encoding);
     const std::uint64_t n = weight_.row_elements;
     const SourceTensor& tensor = Tensor(a);
     if (codes != nullptr && n % codes->group_size != 0) {

@@ -201,22 +201,22 @@ class ModelGraph {
     const std::string weight = WeightName(config_, {TensorRole::kTokenEmbedding});
     const std::size_t line = LineOf(TensorRole::kTokenEmbedding, -1);
     const std::vector<std::uint64_t>& shape = plan_.lines[line].shape;
-    const auto* integer = std::get_if<IntegerEncoding>(&plan_.lines[line].encoding);
+    const auto* groups = std::get_if<GroupEncoding>(&plan_.lines[line].encoding);
     const bool is_shared = !FindLine(TensorRole::kOutputHead, -1);
-    if (integer == nullptr) {
+    if (groups == nullptr) {
       std::string table = is_shared ? builder_.Add("Transpose", path + "/Transpose", {HeadWeight()},
                                                    {{"perm", std::vector<std::int64_t>{1, 0}}})
                                     : builder_.AddStored(weight, FloatDataType(), shape, line);
       return builder_.Add("Gather", path + "/Gather", {std::move(table), "input_ids"});
     }
-    const auto group_size = static_cast<std::int64_t>(integer->spec.group_size);
+    const auto group_size = static_cast<std::int64_t>(groups->group_size);
     std::vector<Attribute> attributes = {
         {"block_size", group_size}, {"gather_axis", 0L}, {"quantize_axis", 1L}};
-    const Attribute bits = {"bits", std::int64_t{integer->spec.bits}};
+    const Attribute bits = {"bits", std::int64_t{BitsOf(groups->code)}};
     if (is_shared) {
       // The head's codes, as rows of bytes.
       std::vector<std::string> arrays = IntegerArrays(HeadName(), line);
-      const auto row_bytes = shape[1] * static_cast<unsigned>(integer->spec.bits) / 8;
+      const auto row_bytes = shape[1] * static_cast<unsigned>(BitsOf(groups->code)) / 8;
       std::vector<std::string> inputs = {
           builder_.Add("Reshape", path + "/Reshape",
                        {arrays[0], builder_.Constant({static_cast<std::int64_t>(shape[0]),
@@ -229,20 +229,21 @@ class ModelGraph {
                        attributes);
       return name + "/output_0";
     }
-    const bool is_nibbles = integer->spec.bits == 4;
+    const bool is_nibbles = BitsOf(groups->code) == 4;
     // INT4 and UINT4 have no `bits`: runtimes older than the attribute know them.
-    const DataType type = !is_nibbles ? kUint8 : integer->signed_codes ? kInt4 : kUint4;
+    const DataType type = !is_nibbles ? kUint8 : IsSigned(groups->code) ? kInt4 : kUint4;
     if (!is_nibbles) attributes.insert(attributes.begin(), bits);
-    const std::uint64_t n_groups = GroupCount(integer->spec, shape[1]);
+    const std::uint64_t n_groups = GroupCount(*groups, shape[1]);
     std::vector<std::string> inputs = {
-        builder_.AddStored(fmt::format("{}_Q{}", weight, integer->spec.bits), type, shape, line, 0),
+        builder_.AddStored(fmt::format("{}_Q{}", weight, BitsOf(groups->code)), type, shape, line,
+                           0),
         "input_ids",
         builder_.AddStored(weight + "_scales", FloatDataType(), {shape[0], n_groups}, line, 1)};
-    if (HasZeroPoints(integer->spec))
+    if (HasZeroPoints(*groups))
       inputs.push_back(
           builder_.AddStored(weight + "_zero_points", type, {shape[0], n_groups}, line, 2));
     builder_.AddNode("GatherBlockQuantized", kContribDomain,
-                     fmt::format("{}/Gather_Q{}", path, integer->spec.bits), inputs,
+                     fmt::format("{}/Gather_Q{}", path, BitsOf(groups->code)), inputs,
                      {path + "/Gather/output_0"}, attributes);
     return path + "/Gather/output_0";
   }
@@ -376,8 +377,8 @@ class ModelGraph {
     const std::string path = NodePath(config_, id, part);
     const std::string node = path + "/MatMul";
     if (output.empty()) output = node + "/output_0";
-    const auto* integer = std::get_if<IntegerEncoding>(&plan_line.encoding);
-    if (integer == nullptr) {
+    const auto* groups = std::get_if<GroupEncoding>(&plan_line.encoding);
+    if (groups == nullptr) {
       const std::string weight =
           is_head ? HeadWeight()
                   : builder_.AddStored(weight_name, FloatDataType(),
@@ -387,14 +388,14 @@ class ModelGraph {
     } else if (choices_.activations == Activations::kDynamic) {
       AddDynamicLinear(path, weight_name, line, x, output);
     } else {
-      AddBlockLinear(node, weight_name, line, *integer, x, output);
+      AddBlockLinear(node, weight_name, line, *groups, x, output);
     }
     return output;
   }
 
   // MatMulNBits: the weight stays in blocks of codes.
   void AddBlockLinear(const std::string& node, const std::string& weight, std::size_t line,
-                      const IntegerEncoding& integer, const std::string& x,
+                      const GroupEncoding& groups, const std::string& x,
                       const std::string& output) {
     const PlanLine& plan_line = plan_.lines[line];
     std::vector<std::string> inputs = IntegerArrays(weight, line);
@@ -402,12 +403,13 @@ class ModelGraph {
     std::vector<Attribute> attributes = {
         {"K", static_cast<std::int64_t>(plan_line.shape[1])},
         {"N", static_cast<std::int64_t>(plan_line.shape[0])},
-        {"bits", std::int64_t{integer.spec.bits}},
-        {"block_size", static_cast<std::int64_t>(integer.spec.group_size)}};
+        {"bits", std::int64_t{BitsOf(groups.code)}},
+        {"block_size", static_cast<std::int64_t>(groups.group_size)}};
     if (choices_.accuracy_level != 0)
       attributes.emplace_back("accuracy_level", std::int64_t{choices_.accuracy_level});
-    builder_.AddNode("MatMulNBits", kContribDomain, fmt::format("{}_Q{}", node, integer.spec.bits),
-                     inputs, {output}, attributes);
+    builder_.AddNode("MatMulNBits", kContribDomain,
+                     fmt::format("{}_Q{}", node, BitsOf(groups.code)), inputs, {output},
+                     attributes);
   }
 
   // Codes, scales and zero points of MatMulNBits; a shared tensor is stored once.
@@ -415,19 +417,20 @@ class ModelGraph {
     if (const auto found = integer_arrays_.find(line); found != integer_arrays_.end())
       return found->second;
     const PlanLine& plan_line = plan_.lines[line];
-    const IntegerSpec& spec = std::get<IntegerEncoding>(plan_line.encoding).spec;
+    const GroupEncoding& groups = std::get<GroupEncoding>(plan_line.encoding);
     const std::uint64_t n_rows = plan_line.shape[0];
-    const std::uint64_t n_groups = GroupCount(spec, plan_line.shape[1]);
-    const auto bits = static_cast<unsigned>(spec.bits);
+    const std::uint64_t n_groups = GroupCount(groups, plan_line.shape[1]);
+    const auto bits = static_cast<unsigned>(BitsOf(groups.code));
     const bool is_blockwise = choices_.names == OnnxNames::kBlockwise;
     const std::string codes = is_blockwise
                                   ? fmt::format("{}_Q{}", weight, bits)
-                                  : fmt::format("{}_Q{}G{}", weight, bits, spec.group_size);
+                                  : fmt::format("{}_Q{}G{}", weight, bits, groups.group_size);
     std::vector<std::string> names = {
-        builder_.AddStored(codes, kUint8, {n_rows, n_groups, spec.group_size * bits / 8}, line, 0),
+        builder_.AddStored(codes, kUint8, {n_rows, n_groups, groups.group_size * bits / 8}, line,
+                           0),
         builder_.AddStored(weight + (is_blockwise ? "_scales" : "_scale"), FloatDataType(),
                            {n_rows, n_groups}, line, 1)};
-    if (HasZeroPoints(spec))
+    if (HasZeroPoints(groups))
       names.push_back(builder_.AddStored(weight + (is_blockwise ? "_zero_points" : "_zp"), kUint8,
                                          {n_rows, (n_groups * bits + 7) / 8}, line, 2));
     return integer_arrays_[line] = names;

@@ -105,13 +105,13 @@ class WeightFinder {
                                 fmt::join(shapes.front(), ", ")));
   }
 
-  FloatType CheckScales(const ::onnx::NodeProto& node, const Initializer& scales,
+  ScaleType CheckScales(const ::onnx::NodeProto& node, const Initializer& scales,
                         std::span<const std::vector<std::uint64_t>> shapes) const {
     CheckArray(node, "scales", scales, std::array<std::int32_t, 3>{kFloat, kFloat16, kBfloat16},
                shapes);
-    return scales.data_type == kFloat     ? FloatType::kF32
-           : scales.data_type == kFloat16 ? FloatType::kF16
-                                          : FloatType::kBF16;
+    return scales.data_type == kFloat     ? ScaleType::kF32
+           : scales.data_type == kFloat16 ? ScaleType::kF16
+                                          : ScaleType::kBF16;
   }
 
   static std::uint64_t BitsOf(const ::onnx::NodeProto& node) {
@@ -139,13 +139,9 @@ class WeightFinder {
     return static_cast<std::uint64_t>(n);
   }
 
-  static IntegerEncoding EncodingOf(const BlockShape& shape, bool symmetric, FloatType float_type) {
-    IntegerEncoding encoding;
-    encoding.spec.bits = static_cast<int>(shape.bits);
-    encoding.spec.symmetric = symmetric;
-    encoding.spec.group_size = static_cast<std::size_t>(shape.block_size);
-    encoding.spec.float_type = float_type;
-    return encoding;
+  static GroupEncoding EncodingOf(const BlockShape& shape, ScaleType scale, bool has_zero_points) {
+    return {UnsignedCode(static_cast<int>(shape.bits)), static_cast<std::size_t>(shape.block_size),
+            scale, has_zero_points ? Offset::kZeroPoint : Offset::kMiddle};
   }
 
   void AddMatMulNBits(const ::onnx::NodeProto& node) {
@@ -165,10 +161,9 @@ class WeightFinder {
     CheckArray(node, "B", At(*codes), std::array<std::int32_t, 1>{kUint8},
                std::array<std::vector<std::uint64_t>, 2>{
                    {{shape.n_rows, n_blocks, blob}, {shape.n_rows, n_blocks * blob}}});
-    const FloatType float_type =
-        CheckScales(node, At(*scales),
-                    std::array<std::vector<std::uint64_t>, 2>{
-                        {{shape.n_rows, n_blocks}, {shape.n_rows * n_blocks}}});
+    const ScaleType scale = CheckScales(node, At(*scales),
+                                        std::array<std::vector<std::uint64_t>, 2>{
+                                            {{shape.n_rows, n_blocks}, {shape.n_rows * n_blocks}}});
     if (zero_points) {
       const std::uint64_t row_bytes = (n_blocks * shape.bits + 7) / 8;
       if (FloatTypeOf(At(*zero_points).data_type)) throw Unsupported(node, "has float zero_points");
@@ -179,7 +174,7 @@ class WeightFinder {
     Add(node,
         {.name = MatMulName(node, At(*codes)),
          .shared_name = {},
-         .encoding = EncodingOf(shape, !zero_points, float_type),
+         .encoding = EncodingOf(shape, scale, zero_points.has_value()),
          .n_rows = shape.n_rows,
          .row_elements = shape.row_elements,
          .transposed = false,
@@ -236,7 +231,7 @@ class WeightFinder {
     if (!is_packed && shape.row_elements % 2 != 0) {
       throw Unsupported(node, "has rows of an odd number of 4-bit codes");
     }
-    const FloatType float_type =
+    const ScaleType scale =
         CheckScales(node, At(*scales),
                     std::array<std::vector<std::uint64_t>, 1>{{{shape.n_rows, shape.n_blocks()}}});
     if (zero_points) {
@@ -250,12 +245,13 @@ class WeightFinder {
     } else if (data.data_type == kUint4) {
       throw Unsupported(node, "has UINT4 data without zero_points");  // means 0, not 8
     }
-    IntegerEncoding encoding = EncodingOf(shape, !zero_points, float_type);
-    encoding.signed_codes = is_signed;
+    GroupEncoding groups = EncodingOf(shape, scale, zero_points.has_value());
+    if (is_signed) groups.code = Code::kI4;
+    if (is_signed && !zero_points) groups.offset = Offset::kNone;
     Add(node,
         {.name = GatherName(node, data),
          .shared_name = {},
-         .encoding = encoding,
+         .encoding = groups,
          .n_rows = shape.n_rows,
          .row_elements = shape.row_elements,
          .transposed = false,
@@ -335,16 +331,14 @@ class WeightFinder {
     if (n_rows != 1 && At(*scales).size_bytes * 8 == *DataTypeBits(At(*scales).data_type)) {
       throw Unsupported(node, "has one scale for all of its weights");
     }
-    IntegerEncoding encoding;
-    encoding.spec.bits = 8;
-    encoding.spec.float_type = CheckScales(
+    GroupEncoding groups = {Code::kI8, 0, ScaleType::kF32, Offset::kNone};
+    groups.scale = CheckScales(
         node, At(*scales),
         std::array<std::vector<std::uint64_t>, 3>{{{n_rows}, {1, n_rows}, {1, 1, n_rows}}});
-    encoding.signed_codes = true;
     Add(node,
         {.name = MatMulName(node, matrix),
          .shared_name = {},
-         .encoding = encoding,
+         .encoding = groups,
          .n_rows = n_rows,
          .row_elements = matrix.dims[0],
          .transposed = true,

@@ -18,7 +18,7 @@ constexpr std::uint64_t kAlignment = 64;  // a cache line, which the runtime map
 
 bool HasCodes(const Plan& plan) {
   return std::ranges::any_of(plan.lines, [](const PlanLine& line) {
-    return std::holds_alternative<IntegerEncoding>(line.encoding);
+    return std::holds_alternative<GroupEncoding>(line.encoding);
   });
 }
 
@@ -40,9 +40,9 @@ std::vector<Info> ModelInfo(const Plan& plan, const Policies& policies) {
 
 // Zero points of which a row's last shares its byte with the next row's first.
 bool IsFlat(const PlanLine& line, std::size_t array) {
-  const auto* integer = std::get_if<IntegerEncoding>(&line.encoding);
-  return integer != nullptr && integer->spec.bits == 4 && array == 2 &&
-         GroupCount(integer->spec, line.row_elements()) % 2 != 0;
+  const auto* groups = std::get_if<GroupEncoding>(&line.encoding);
+  return groups != nullptr && BitsOf(groups->code) == 4 && array == 2 &&
+         GroupCount(*groups, line.row_elements()) % 2 != 0;
 }
 
 void CheckModel(const ModelConfig& config) {

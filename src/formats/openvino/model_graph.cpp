@@ -327,8 +327,8 @@ class ModelGraph {
   // The weight as float32 [rows, columns]; one that serves twice is stored once.
   Value AddWeight(std::size_t line) {
     if (const auto found = weights_.find(line); found != weights_.end()) return found->second;
-    const auto* integer = std::get_if<IntegerEncoding>(&plan_.lines[line].encoding);
-    return weights_[line] = integer != nullptr ? AddIntegers(line, *integer) : AddFloats(line);
+    const auto* groups = std::get_if<GroupEncoding>(&plan_.lines[line].encoding);
+    return weights_[line] = groups != nullptr ? AddIntegers(line, *groups) : AddFloats(line);
   }
 
   Value AddFloats(std::size_t line) {
@@ -345,24 +345,23 @@ class ModelGraph {
 
   // (codes - zero points) * scales, in the one form that plugins keep compressed. The names are
   // those that NNCF gives; 1 is the input of the product (a table's only product is a lookup: 0).
-  Value AddIntegers(std::size_t line, const IntegerEncoding& encoding) {
+  Value AddIntegers(std::size_t line, const GroupEncoding& groups) {
     const PlanLine& plan_line = plan_.lines[line];
-    const IntegerSpec& spec = encoding.spec;
     const Dims dims = DimsOf(plan_line);
-    const bool has_groups = spec.group_size != 0;
+    const bool has_groups = groups.group_size != 0;
     Dims code_dims = dims, scale_dims = {dims[0], 1};
     if (has_groups) {
-      const auto n_groups = static_cast<std::int64_t>(GroupCount(spec, plan_line.row_elements()));
-      code_dims = {dims[0], n_groups, static_cast<std::int64_t>(spec.group_size)};
+      const auto n_groups = static_cast<std::int64_t>(GroupCount(groups, plan_line.row_elements()));
+      code_dims = {dims[0], n_groups, static_cast<std::int64_t>(groups.group_size)};
       scale_dims = {dims[0], n_groups, 1};
     }
-    const ElementType type = spec.bits == 8
-                                 ? (encoding.signed_codes ? ElementType::kI8 : ElementType::kU8)
-                                 : (encoding.signed_codes ? ElementType::kI4 : ElementType::kU4);
+    const ElementType type = BitsOf(groups.code) == 8
+                                 ? (IsSigned(groups.code) ? ElementType::kI8 : ElementType::kU8)
+                                 : (IsSigned(groups.code) ? ElementType::kI4 : ElementType::kU4);
     const std::string& name = plan_line.name;
     Value weight = graph_.Convert(name + "/codes", graph_.Stored(name, type, code_dims, line, 0),
                                   ElementType::kF16);
-    if (HasZeroPoints(spec)) {
+    if (HasZeroPoints(groups)) {
       const Value zero_points = graph_.Convert(
           name + "/zero_point/convert",
           graph_.Stored(name + "/zero_point", type, scale_dims, line, 2), ElementType::kF16);

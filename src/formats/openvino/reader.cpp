@@ -59,6 +59,12 @@ bool IsFloat(ElementType type) {
   return type == ElementType::kF32 || type == ElementType::kF16 || type == ElementType::kBF16;
 }
 
+// Of an integer type.
+Code CodeOf(ElementType type) {
+  using enum ElementType;
+  return type == kU8 ? Code::kU8 : type == kI8 ? Code::kI8 : type == kU4 ? Code::kU4 : Code::kI4;
+}
+
 GgmlType FloatTypeOf(ElementType type) {
   return type == ElementType::kF32   ? GgmlType::kF32
          : type == ElementType::kF16 ? GgmlType::kF16
@@ -66,8 +72,8 @@ GgmlType FloatTypeOf(ElementType type) {
 }
 
 bool IsFlat(const Weight& weight) {
-  const IntegerSpec& spec = std::get<IntegerEncoding>(weight.encoding).spec;
-  return spec.bits == 4 && GroupCount(spec, weight.row_elements) % 2 != 0;
+  const GroupEncoding& groups = std::get<GroupEncoding>(weight.encoding);
+  return BitsOf(groups.code) == 4 && GroupCount(groups, weight.row_elements) % 2 != 0;
 }
 
 }  // namespace
@@ -185,13 +191,13 @@ void Folder::FindWeights() {
       weights_.push_back(std::move(weight));
       continue;
     }
-    IntegerEncoding encoding;
-    IntegerSpec& spec = encoding.spec;
-    spec.bits = static_cast<int>(BitsOf(*codes.type));
-    encoding.signed_codes = *codes.type == ElementType::kI8 || *codes.type == ElementType::kI4;
+    GroupEncoding groups;
+    groups.code = CodeOf(*codes.type);
     weight.arrays[kScales] = index_of(codes.name + "/scale");
     weight.arrays[kZeroPoints] = index_of(codes.name + "/zero_point");
-    spec.symmetric = !weight.arrays[kZeroPoints];
+    groups.offset = weight.arrays[kZeroPoints] ? Offset::kZeroPoint
+                    : IsSigned(groups.code)    ? Offset::kNone
+                                               : Offset::kMiddle;
     if (!weight.arrays[kScales]) throw Bad(codes, "has codes but no scales");
     const StoredConst& scales = constants_[*weight.arrays[kScales]];
     const bool is_grouped = codes.dims.size() == 3;
@@ -200,8 +206,8 @@ void Folder::FindWeights() {
                                    codes.type_name, codes.dims.size()));
     weight.n_rows = codes.dims[0];
     weight.row_elements = codes.dims[1] * (is_grouped ? codes.dims[2] : 1);
-    spec.group_size = is_grouped ? codes.dims[2] : 0;
-    spec.float_type = scales.type == ElementType::kF32 ? FloatType::kF32 : FloatType::kF16;
+    groups.group_size = is_grouped ? codes.dims[2] : 0;
+    groups.scale = scales.type == ElementType::kF32 ? ScaleType::kF32 : ScaleType::kF16;
     if (!scales.type || (*scales.type != ElementType::kF16 && *scales.type != ElementType::kF32))
       throw Bad(scales,
                 fmt::format("scales of type {}, needs f16 or f32", Escape(scales.type_name)));
@@ -216,9 +222,9 @@ void Folder::FindWeights() {
                                       array == kScales ? constant.type_name : codes.type_name,
                                       fmt::join(wanted, ", ")));
     }
-    if (spec.bits == 4 && weight.row_elements % 2 != 0)
+    if (BitsOf(groups.code) == 4 && weight.row_elements % 2 != 0)
       throw Bad(codes, fmt::format("4-bit rows of {}, needs an even number", weight.row_elements));
-    weight.encoding = encoding;
+    weight.encoding = groups;
     weights_.push_back(std::move(weight));
   }
 }
@@ -286,7 +292,7 @@ void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64
     const std::size_t row_bytes = rows.row_bytes(a);
     if (a == kZeroPoints && IsFlat(weight)) {
       const std::size_t n_groups =
-          GroupCount(std::get<IntegerEncoding>(weight.encoding).spec, weight.row_elements);
+          GroupCount(std::get<GroupEncoding>(weight.encoding), weight.row_elements);
       const std::uint64_t first = first_row * n_groups, end = (first_row + n_rows) * n_groups;
       std::vector<std::byte> flat((end + 1) / 2 - first / 2);
       Read(constant, first / 2, flat);

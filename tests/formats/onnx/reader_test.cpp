@@ -241,8 +241,7 @@ TEST(OnnxReader, DecodesMatMulNBits) {
   EXPECT_EQ(symmetric.name, "model.layers.1.mlp.up_proj.MatMul.weight");
   EXPECT_EQ(symmetric.shared_name, "");
   EXPECT_EQ(symmetric.encoding,
-            Encoding(IntegerEncoding{.spec = {.bits = 4, .symmetric = true, .group_size = 32},
-                                     .signed_codes = false}));
+            Encoding(GroupEncoding{Code::kU4, 32, ScaleType::kF32, Offset::kMiddle}));
   EXPECT_EQ(symmetric.n_rows, 2U);
   EXPECT_EQ(symmetric.row_elements, 40U);
   EXPECT_FALSE(symmetric.transposed);
@@ -258,8 +257,7 @@ TEST(OnnxReader, DecodesMatMulNBits) {
 
   const auto [affine, y] = weight_of("Z");  // zero points 3, 1; 15, 0
   EXPECT_EQ(affine.encoding,
-            Encoding(IntegerEncoding{.spec = {.bits = 4, .symmetric = false, .group_size = 32},
-                                     .signed_codes = false}));
+            Encoding(GroupEncoding{Code::kU4, 32, ScaleType::kF32, Offset::kZeroPoint}));
   EXPECT_EQ(y[3], 0.0F);
   EXPECT_EQ(y[37], 0.5F * (5 - 1));
   EXPECT_EQ(y[43], -2.0F * (3 - 15));
@@ -277,9 +275,7 @@ TEST(OnnxReader, TakesFlatScalesAndHalves) {
   const TemporaryFolder folder;
   const Opened opened = Open(folder.Write("x.onnx", MatMulNBits(parts)));
   ASSERT_THAT(opened.model.weights(), SizeIs(1));
-  const IntegerEncoding wanted = {
-      .spec = {.bits = 8, .symmetric = false, .group_size = 32, .float_type = FloatType::kF16},
-      .signed_codes = false};
+  const GroupEncoding wanted = {Code::kU8, 32, ScaleType::kF16, Offset::kZeroPoint};
   EXPECT_EQ(opened.model.weights()[0].encoding, Encoding(wanted));
 }
 
@@ -524,8 +520,7 @@ TEST(OnnxReader, DecodesMatMulInteger) {
     const Weight& weight = opened.model.weights()[0];
     EXPECT_EQ(weight.name, "lm_head.MatMul.weight");
     EXPECT_EQ(weight.encoding,
-              Encoding(IntegerEncoding{.spec = {.bits = 8, .symmetric = true, .group_size = 0},
-                                       .signed_codes = true}));
+              Encoding(GroupEncoding{Code::kI8, 0, ScaleType::kF32, Offset::kNone}));
     EXPECT_TRUE(weight.transposed);
     EXPECT_EQ(weight.n_rows, 3U);
     EXPECT_THAT(AllRows(opened.model, weight), ElementsAre(1, 4, -1, 63.5F, 6, -256));
