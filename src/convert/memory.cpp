@@ -6,6 +6,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -23,9 +24,10 @@ constexpr std::uint64_t kProgramBytes = 24ULL << 20;
 constexpr std::uint64_t kTokenizerCopies = 4;
 constexpr std::uint64_t kThreadBytes = 1ULL << 20;  // stack and allocator
 constexpr std::uint64_t kChunkElements = 1ULL << 20;
-// A transposed matrix is written in runs of as many weights as a chunk has rows: larger chunks make
-// fewer and longer runs.
-constexpr std::uint64_t kTransposedChunkElements = 1ULL << 24;
+// A matrix by columns is written in runs of as many weights as a chunk has rows: larger chunks make
+// fewer and longer runs. 2^22 weights of rows of 3072 are runs of 2.7 KB in float16.
+constexpr std::uint64_t kMostColumnElements = 1ULL << 24;
+constexpr std::uint64_t kLeastColumnElements = 1ULL << 22;
 constexpr std::uint64_t kLeastChunkElements = 1ULL << 14;
 
 // Of the files the text, of which little may be kept.
@@ -49,16 +51,26 @@ MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& 
     return fixed + n_threads * (kThreadBytes +
                                 StreamBytesPerThread(targets, source, chunk_elements, overflow));
   };
-  const bool transposes = std::ranges::any_of(targets, [](const StreamTarget& target) {
-    return std::ranges::any_of(target.layout->arrays, &PlacedArray::transposed);
+  const bool has_columns = std::ranges::any_of(targets, [](const StreamTarget& target) {
+    return std::ranges::any_of(target.layout->arrays, [](const PlacedArray& array) {
+      return array.order.kind == Order::Kind::kColumns;
+    });
   });
-  const std::uint64_t most_elements = transposes ? kTransposedChunkElements : kChunkElements;
-  // Smaller chunks cost little speed, fewer threads cost much: shrink the chunks first.
-  for (unsigned n_threads = threads; n_threads >= 1; --n_threads) {
-    for (std::uint64_t chunk = most_elements; chunk >= kLeastChunkElements; chunk /= 2) {
-      if (peak(n_threads, chunk) <= limit_bytes) return {n_threads, chunk, peak(n_threads, chunk)};
+  // Smaller chunks cost little speed, fewer threads cost much: shrink the chunks first. Matrices by
+  // columns come to short runs then, and threads go first as long as there are any.
+  const auto fit = [&](std::uint64_t most, std::uint64_t least) -> std::optional<MemoryPlan> {
+    for (unsigned n_threads = threads; n_threads >= 1; --n_threads) {
+      for (std::uint64_t chunk = most; chunk >= least; chunk /= 2) {
+        if (peak(n_threads, chunk) <= limit_bytes)
+          return MemoryPlan{n_threads, chunk, peak(n_threads, chunk)};
+      }
     }
-  }
+    return std::nullopt;
+  };
+  std::optional<MemoryPlan> plan;
+  if (has_columns) plan = fit(kMostColumnElements, kLeastColumnElements);
+  if (!plan) plan = fit(kChunkElements, kLeastChunkElements);
+  if (plan) return *plan;
   throw Error(ErrorCode::kResources,
               fmt::format("--memory-limit {}: this model needs at least {}",
                           FormatBytes(limit_bytes), FormatBytes(peak(1, kLeastChunkElements))));

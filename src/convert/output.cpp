@@ -72,8 +72,7 @@ void LayOutGguf(const SourceModel& source, const ConvertOptions& options, const 
       const std::uint64_t end = tensor.offset_bytes + output.plan.lines[tensor.line].size_bytes;
       const std::uint64_t next =
           i + 1 < file.tensors.size() ? file.tensors[i + 1].offset_bytes : file.size_bytes;
-      output.layout.arrays.push_back(
-          {tensor.line, 0, f, tensor.offset_bytes, next - end, /*transposed=*/false});
+      output.layout.arrays.push_back({tensor.line, 0, f, tensor.offset_bytes, next - end, Order()});
     }
     output.files.push_back(PartPath(output.path, file.name_suffix));
     output.layout.files.push_back(

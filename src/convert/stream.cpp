@@ -17,9 +17,7 @@
 #include "base/finite.h"
 #include "base/half.h"
 #include "convert/meter.h"
-#include "formats/nibble_rows.h"
 #include "io/parallel.h"
-#include "kernels/transpose.h"
 #include "phiq/encoding.h"
 #include "phiq/quantize.h"
 #include "phiq/text.h"
@@ -46,12 +44,6 @@ struct Sink {
   std::size_t target = 0;
   const PlanLine* line = nullptr;
   std::array<const PlacedArray*, kMaxArrays> arrays{};
-
-  // Two of its rows may share a byte.
-  bool IsFlat() const noexcept {
-    return std::ranges::any_of(
-        arrays, [](const PlacedArray* array) { return array != nullptr && array->flat_nibbles; });
-  }
 };
 
 // A weight of the source or a table, and all lines that take rows of it.
@@ -101,16 +93,6 @@ std::vector<Job> CollectJobs(const WeightIndex& weights, std::span<const StreamT
   return jobs;
 }
 
-void RefuseOddBorder(const Job& job, std::uint64_t row) {
-  if (row % 2 == 0) return;
-  throw Error(ErrorCode::kUnsupported,
-              fmt::format("another format cuts this weight before row {}, where two rows of 4-bit "
-                          "zero points share a byte",
-                          row))
-      .Tensor(job.sinks.front().line->name)
-      .Hint("write the formats one by one");
-}
-
 std::vector<Piece> CutIntoPieces(std::span<const Job> jobs, std::uint64_t max_elements) {
   std::vector<Piece> pieces;
   for (const Job& job : jobs) {
@@ -121,13 +103,8 @@ std::vector<Piece> CutIntoPieces(std::span<const Job> jobs, std::uint64_t max_el
     }
     std::ranges::sort(borders);
     borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
-    std::uint64_t rows_at_once =
+    const std::uint64_t rows_at_once =
         std::max<std::uint64_t>(1, max_elements / job.sinks.front().line->row_elements());
-    if (std::ranges::any_of(job.sinks, &Sink::IsFlat)) {
-      // Pieces then begin in rows that begin in a byte of their own.
-      rows_at_once += rows_at_once % 2;
-      for (std::size_t b = 0; b + 1 < borders.size(); ++b) RefuseOddBorder(job, borders[b]);
-    }
     for (std::size_t b = 0; b + 1 < borders.size(); ++b) {
       for (std::uint64_t row = borders[b]; row < borders[b + 1]; row += rows_at_once) {
         const Piece piece{&job, row, std::min(rows_at_once, borders[b + 1] - row)};
@@ -150,9 +127,10 @@ struct Tally {
 // One thread's buffers.
 class Worker {
  public:
+  // `shared`: of all workers.
   Worker(const SourceModel& source, std::span<const StreamTarget> targets,
-         const StreamOptions& options)
-      : source_(source), targets_(targets), options_(options), reader_(source) {}
+         const StreamOptions& options, SharedBytes& shared)
+      : source_(source), targets_(targets), options_(options), shared_(shared), reader_(source) {}
 
   // Reads, encodes and writes a piece. `tallies`: one a target.
   // Returns the bytes written.
@@ -258,35 +236,17 @@ class Worker {
   std::uint64_t Write(const Sink& sink, std::size_t a, const RowChunk& rows) {
     const PlacedArray& place = *sink.arrays[a];
     OutputFile& file = *targets_[sink.target].files[place.file];
-    const std::span<const std::byte> bytes = encoded_[a];
-    const std::uint64_t n_line_rows = sink.line->n_rows();
-    if (place.transposed) {
-      // Column c of these rows is a run of the stored row c.
-      const std::uint64_t n_columns = sink.line->row_elements();
-      const std::size_t element_bytes = row_bytes_[a] / n_columns;
-      Renew(rearranged_, bytes.size());
-      Transpose(bytes, rows.n_rows, n_columns, element_bytes, rearranged_);
-      const std::size_t run_bytes = rows.n_rows * element_bytes;
-      for (std::uint64_t c = 0; c < n_columns; ++c) {
-        file.WriteAt(place.offset_bytes + (c * n_line_rows + rows.first_row) * element_bytes,
-                     std::span(rearranged_).subspan(c * run_bytes, run_bytes));
-      }
-      return bytes.size();
-    }
-    if (place.flat_nibbles) {
-      const std::size_t n_groups =
-          GroupCount(std::get<GroupEncoding>(sink.line->encoding), sink.line->row_elements());
-      Renew(rearranged_, (rows.n_rows * n_groups + 1) / 2);
-      JoinNibbleRows(bytes, rows.n_rows, n_groups, rearranged_);
-      file.WriteAt(place.offset_bytes + rows.first_row * n_groups / 2, rearranged_);
-      return rearranged_.size();
-    }
-    const std::uint64_t offset_bytes = place.offset_bytes + rows.first_row * row_bytes_[a];
-    file.WriteAt(offset_bytes, bytes);
-    const bool is_last = rows.first_row + rows.n_rows == n_line_rows;
-    if (!is_last || place.padding_bytes == 0) return bytes.size();
-    file.WriteAt(offset_bytes + bytes.size(), std::vector<std::byte>(place.padding_bytes));
-    return bytes.size() + place.padding_bytes;
+    const RowArray array = {place.order, sink.line->n_rows(), row_bytes_[a]};
+    std::uint64_t n_bytes = 0;
+    const auto write = [&](std::uint64_t offset_bytes, std::span<const std::byte> bytes) {
+      file.WriteAt(place.offset_bytes + offset_bytes, bytes);
+      n_bytes += bytes.size();
+    };
+    WriteRows(array, rows.first_row, encoded_[a], shared_, &place, rearranged_, write);
+    const bool is_last = rows.first_row + rows.n_rows == array.n_rows;
+    if (is_last && place.padding_bytes > 0)
+      write(SizeBytes(array), std::vector<std::byte>(place.padding_bytes));
+    return n_bytes;
   }
 
   Error HalfOverflow(const PlanLine& line, const RowChunk& rows, std::size_t i, float value) const {
@@ -322,6 +282,7 @@ class Worker {
   const SourceModel& source_;
   std::span<const StreamTarget> targets_;
   const StreamOptions& options_;
+  SharedBytes& shared_;
   LineReader reader_;
   RowCodec codec_;
   // Of the line encoded last: bytes of its arrays, and of one row in each.
@@ -350,7 +311,7 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const 
       if (overflow == OverflowPolicy::kClamp && HasHalfRange(line))
         most_clamped = std::max(most_clamped, n_rows * row * sizeof(float));
       most_encoded = std::max(most_encoded, encoded);
-      if (array.transposed || array.flat_nibbles)
+      if (array.order.kind != Order::Kind::kRows)
         most_rearranged = std::max(most_rearranged, encoded);
     }
   }
@@ -362,8 +323,10 @@ StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarg
   const std::vector<Job> jobs = CollectJobs(source.weights, targets);
   const std::vector<Piece> pieces = CutIntoPieces(jobs, options.chunk_elements);
 
+  SharedBytes shared;
   std::vector<Worker> workers;
-  for (unsigned i = 0; i < options.threads; ++i) workers.emplace_back(source, targets, options);
+  for (unsigned i = 0; i < options.threads; ++i)
+    workers.emplace_back(source, targets, options, shared);
   std::vector<Tally> tallies(pieces.size() * targets.size());
   std::vector<std::uint64_t> n_nan_zeroed(pieces.size());
   std::uint64_t weights_total = 0;

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "formats/order.h"
+
 namespace phiq {
 
 // One array of one plan line (codes, scales, ...), see ArrayCount.
@@ -16,17 +18,14 @@ struct PlacedArray {
   std::size_t file = 0;  // index into OutputLayout::files
   std::uint64_t offset_bytes = 0;
   std::uint64_t padding_bytes = 0;  // zeros after the array
-  // Stored as [row_elements, n_rows]: of encodings whose array has a whole number of bytes a
-  // weight.
-  bool transposed = false;
-  // 4-bit zero points of which a row has an odd number: the next row begins in the row's last byte
-  // (nibble_rows.h).
-  bool flat_nibbles = false;
+  Order order;
 };
 
 struct PlacedFile {
-  std::string name;             // a plain file name: in the output folder, or beside the output
-  std::vector<std::byte> head;  // its first bytes; all of it when no array lies in it
+  std::string name;  // a plain file name: in the output folder, or beside the output
+  // Its first bytes; all of it when no array lies in it. An array may lie inside of them: it is
+  // written over them (not to a pipe).
+  std::vector<std::byte> head;
   std::uint64_t size_bytes = 0;
 };
 

@@ -13,6 +13,7 @@ from harness import DATA, bf16, refused, run, snapshot, temporaries, tiny, tiny_
 MODELS = ("phi35-tiny", "phi4mini-tiny")
 TYPES = ("fp32", "fp16", "int8", "k_quant_mixed", "k_quant_last", "rtn_last", "int4")
 MODEL = DATA / "phi35-tiny"
+STRACE = shutil.which("strace")
 FILES = {"model.onnx", "model.onnx.data", "genai_config.json", "tokenizer.json", "tokenizer_config.json",
          "tokenizer.model", "special_tokens_map.json", "added_tokens.json"}
 
@@ -483,3 +484,29 @@ def test_row_099_a_data_file_beyond_4_gib_is_planned(folder):
     embedding, head = 2**32, (1 << 20) * 1024 * 5 // 8
     assert embedding + head < sizes["model.onnx.data"] < embedding + head + (16 << 20)
     assert sizes["model.onnx"] < 1 << 20
+
+
+# --- matrices by columns -----------------------------------------------------------------------
+
+def calls(work, name, file, *args):
+    """How often the program makes the system call `name` on `file`."""
+    trace = work / "trace"
+    trace.mkdir(exist_ok=True)
+    run(["-ff", "-qq", "-y", "-s", "0", "-e", f"trace={name}", "-o", trace / "t", harness.PHIQ, *args], program=STRACE,
+        timeout=60).ok()
+    lines = "".join(path.read_text() for path in trace.iterdir()).splitlines()
+    shutil.rmtree(trace)
+    return sum(f"/{file}>" in line for line in lines)
+
+
+@pytest.mark.skipif(STRACE is None, reason="strace is not installed")
+def test_matrices_by_columns_take_no_call_for_each_column(work):
+    """Float matrices stand the other way round, so that a few rows are a few bytes of each column. They are written and
+    read whole where they fit; row by row, as GGUF has them, no file needs fewer calls."""
+    for format, type in (("gguf", "F16"), ("onnx", "fp16")):
+        run(["quantize", MODEL, "--format", format, "--type", type, "-o", work / format, "--no-fsync"]).ok()
+    n_tensors = len(run(["inspect", work / "onnx", "--json"]).ok().json()["tensors"])
+    options = ["--type", "fp16", "-o", work / "again", "--no-fsync"]
+    assert calls(work, "pwrite64", "model.onnx.data", "quantize", MODEL, "--format", "onnx", *options) <= n_tensors + 1
+    by_rows = calls(work, "pread64", "gguf", "verify", work / "gguf", "--against", MODEL)
+    assert calls(work, "pread64", "model.onnx.data", "verify", work / "onnx", "--against", MODEL) <= 2 * by_rows

@@ -101,12 +101,12 @@ std::string GraphBuilder::AddConstant(const std::string& label,
 
 std::string GraphBuilder::AddStored(const std::string& name, DataType type,
                                     const std::vector<std::uint64_t>& dims, std::size_t line,
-                                    std::size_t array, bool transposed) {
+                                    std::size_t array, Order order) {
   ::onnx::TensorProto& tensor = *graph_.add_initializer();
   tensor.set_name(name);
   tensor.set_data_type(type);
   for (const std::uint64_t dim : dims) tensor.add_dims(static_cast<std::int64_t>(dim));
-  stored_.push_back({&tensor, line, array, transposed});
+  stored_.push_back({&tensor, line, array, order});
   return name;
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "formats/onnx/data_type.h"
+#include "formats/order.h"
 
 namespace phiq::onnx {
 
@@ -29,7 +30,7 @@ struct StoredTensor {
   ::onnx::TensorProto* proto = nullptr;
   std::size_t line = 0;
   std::size_t array = 0;
-  bool transposed = false;
+  Order order;
 };
 
 class GraphBuilder {
@@ -56,7 +57,7 @@ class GraphBuilder {
   // `dims` as ONNX counts them, of the array as it is stored. Returns `name`.
   std::string AddStored(const std::string& name, DataType type,
                         const std::vector<std::uint64_t>& dims, std::size_t line,
-                        std::size_t array = 0, bool transposed = false);
+                        std::size_t array = 0, Order order = {});
 
   const std::vector<StoredTensor>& stored() const noexcept { return stored_; }
 

@@ -66,7 +66,7 @@ std::uint64_t Place(const Plan& plan, std::span<const StoredTensor> tensors, std
     const std::uint64_t offset_bytes =
         AlignUp(end, size_bytes > kLargeBytes ? kLargeAlignment : kAlignment).value();
     SetExternal(*tensor.proto, offset_bytes, size_bytes);
-    arrays.push_back({tensor.line, tensor.array, file, offset_bytes, 0, tensor.transposed});
+    arrays.push_back({tensor.line, tensor.array, file, offset_bytes, 0, tensor.order});
     end = offset_bytes + size_bytes;
   }
   return end;

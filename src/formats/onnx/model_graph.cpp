@@ -261,7 +261,7 @@ class ModelGraph {
     const std::vector<std::uint64_t>& shape = plan_.lines[line].shape;
     if (!head_is_stored_)
       builder_.AddStored(HeadName(), FloatDataType(), {shape[1], shape[0]}, line, 0,
-                         /*transposed=*/true);
+                         Order::Columns(shape[1]));
     head_is_stored_ = true;
     return HeadName();
   }
@@ -383,7 +383,7 @@ class ModelGraph {
           is_head ? HeadWeight()
                   : builder_.AddStored(weight_name, FloatDataType(),
                                        {plan_line.shape[1], plan_line.shape[0]}, line, 0,
-                                       /*transposed=*/true);
+                                       Order::Columns(plan_line.shape[1]));
       builder_.AddNode("MatMul", "", node, {x, weight}, {output});
     } else if (choices_.activations == Activations::kDynamic) {
       AddDynamicLinear(path, weight_name, line, x, output);
@@ -450,7 +450,7 @@ class ModelGraph {
       builder_.AddNode("DynamicQuantizeLinear", "", quantize, {x}, {codes, scale, zero_point});
     const std::string weight_codes =
         builder_.AddStored(weight + "_quantized", kInt8, {plan_line.shape[1], plan_line.shape[0]},
-                           line, 0, /*transposed=*/true);
+                           line, 0, Order::Columns(plan_line.shape[1]));
     const std::string weight_scale =
         builder_.AddStored(weight + "_scale", kFloat, {plan_line.shape[0]}, line, 1);
     const std::string sums =

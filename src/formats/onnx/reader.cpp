@@ -7,16 +7,15 @@
 #include <google/protobuf/io/zero_copy_stream.h>
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 #include <utility>
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "formats/encoded_rows.h"
 #include "formats/onnx/data_type.h"
 #include "formats/onnx/graph_problems.h"
 #include "formats/onnx/tensor_data.h"
-#include "kernels/transpose.h"
 #include "phiq/text.h"
 
 namespace phiq::onnx {
@@ -189,54 +188,29 @@ std::uint64_t Folder::SizeBytes(const Weight& weight) const noexcept {
 
 void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64_t n_rows,
                       RowCodec& codec, std::span<float> out) const {
-  const auto columns = static_cast<std::size_t>(weight.row_elements);
-  const auto n = static_cast<std::size_t>(n_rows);
   if (first_row > weight.n_rows || n_rows > weight.n_rows - first_row ||
-      out.size() != n * columns) {
+      out.size() != n_rows * weight.row_elements) {
     throw Error(ErrorCode::kInternal, "rows outside of a weight").Tensor(weight.name);
   }
-  if (n == 0) return;
-  // Of each array: the rows asked for, one after the other, each as the encoding has it.
-  std::array<std::vector<std::byte>, kMaxArrays> rows;
-  std::array<std::size_t, kMaxArrays> row_bytes{};
-  const std::size_t n_arrays = ArrayCount(weight.encoding);
-  for (std::size_t a = 0; a < n_arrays; ++a) {
+  if (n_rows == 0) return;
+  EncodedRows rows(weight.encoding, n_rows, weight.row_elements);
+  for (std::size_t a = 0; a < rows.n_arrays(); ++a) {
     const Initializer& array = initializers()[*weight.arrays[a]];
-    row_bytes[a] = ArrayRowBytes(weight.encoding, a, columns);
-    const auto stored_bytes = static_cast<std::size_t>(array.size_bytes / weight.n_rows);
-    rows[a].resize(n * row_bytes[a]);
+    RowArray stored{Order(), weight.n_rows, rows.row_bytes(a)};
+    const auto read = [&](std::uint64_t offset_bytes, std::span<std::byte> bytes) {
+      Read(array, offset_bytes, bytes);
+    };
     if (weight.transposed && a == 0) {
-      // A column is a run of the file: of all rows they are one.
-      const std::size_t element_bytes = stored_bytes / columns;
-      const std::size_t run_bytes = n * element_bytes;
-      std::vector<std::byte> stored(columns * run_bytes);
-      if (n == weight.n_rows) {
-        Read(array, 0, stored);
-      } else {
-        for (std::size_t c = 0; c < columns; ++c) {
-          Read(array, (c * weight.n_rows + first_row) * element_bytes,
-               std::span(stored).subspan(c * run_bytes, run_bytes));
-        }
-      }
-      Transpose(stored, columns, n, element_bytes, rows[a]);
-    } else if (stored_bytes == row_bytes[a]) {
-      Read(array, first_row * stored_bytes, rows[a]);
-    } else {  // GatherBlockQuantized leaves out the padding of a row's last block
-      std::vector<std::byte> stored(n * stored_bytes);
-      Read(array, first_row * stored_bytes, stored);
-      for (std::size_t r = 0; r < n; ++r) {
-        std::memcpy(&rows[a][r * row_bytes[a]], &stored[r * stored_bytes],
-                    std::min(stored_bytes, row_bytes[a]));
-      }
+      stored.order = Order::Columns(weight.row_elements);
+      bands_->ReadRows(stored, &array, first_row, rows.bytes(a), read);
+      continue;
     }
+    // GatherBlockQuantized leaves out the padding of a row's last block.
+    const auto stored_bytes = static_cast<std::size_t>(array.size_bytes / weight.n_rows);
+    if (stored_bytes != stored.row_bytes) stored.order = Order::CutRows(stored_bytes);
+    phiq::ReadRows(stored, first_row, rows.bytes(a), read);
   }
-  for (std::size_t r = 0; r < n; ++r) {
-    std::array<std::span<const std::byte>, kMaxArrays> arrays;
-    for (std::size_t a = 0; a < n_arrays; ++a)
-      arrays[a] = std::span(rows[a]).subspan(r * row_bytes[a], row_bytes[a]);
-    codec.Decode(weight.encoding, std::span(arrays).first(n_arrays),
-                 out.subspan(r * columns, columns));
-  }
+  rows.Decode(codec, out);
 }
 
 void Folder::ReadRows(const Table& table, std::uint64_t first_row, std::span<float> out) const {

@@ -14,6 +14,7 @@
 
 #include "formats/onnx/initializers.h"
 #include "formats/onnx/weights.h"
+#include "formats/order.h"
 #include "io/input_file.h"
 #include "phiq/encoding.h"
 #include "phiq/error.h"
@@ -66,6 +67,7 @@ class Folder {
   Initializers initializers_;
   std::vector<Weight> weights_;
   std::vector<Table> tables_;
+  std::unique_ptr<ColumnBands> bands_ = std::make_unique<ColumnBands>();
 };
 
 // True for a file named *.onnx, and for a folder with model.onnx or genai_config.json that is no

@@ -38,13 +38,6 @@ std::vector<Info> ModelInfo(const Plan& plan, const Policies& policies) {
   return {{"Runtime_version", "phiq " PHIQ_VERSION, {}}, std::move(runtime), std::move(own)};
 }
 
-// Zero points of which a row's last shares its byte with the next row's first.
-bool IsFlat(const PlanLine& line, std::size_t array) {
-  const auto* groups = std::get_if<GroupEncoding>(&line.encoding);
-  return groups != nullptr && BitsOf(groups->code) == 4 && array == 2 &&
-         GroupCount(*groups, line.row_elements()) % 2 != 0;
-}
-
 void CheckModel(const ModelConfig& config) {
   if (config.rope_scaling == RopeScalingType::kYarn) {
     throw Error(ErrorCode::kUnsupported, "rope type yarn is not written to OpenVINO")
@@ -53,6 +46,13 @@ void CheckModel(const ModelConfig& config) {
 }
 
 }  // namespace
+
+Order OrderOf(const Encoding& encoding, std::size_t array, std::uint64_t row_elements) {
+  const auto* integer = std::get_if<IntegerEncoding>(&encoding);
+  if (integer == nullptr || integer->spec.bits != 4 || array != 2) return {};
+  const std::size_t n_groups = GroupCount(integer->spec, row_elements);
+  return n_groups % 2 == 0 ? Order() : Order::FlatNibbles(n_groups);
+}
 
 std::vector<std::string> OwnedFiles() {
   std::vector<std::string> names = {std::string(kModelXml), std::string(kModelBin)};
@@ -69,9 +69,9 @@ PlacedGraph PlaceModel(const ModelConfig& config, const Plan& plan, const Polici
   for (const StoredConstant& constant : graph.stored()) {
     const std::uint64_t offset_bytes = AlignUp(end, kAlignment).value();
     graph.ir().layers[constant.layer].SetAttribute("offset", fmt::format("{}", offset_bytes));
-    PlacedArray array{constant.line, constant.array, file, offset_bytes};
-    array.flat_nibbles = IsFlat(plan.lines[constant.line], constant.array);
-    placed.arrays.push_back(array);
+    const PlanLine& line = plan.lines[constant.line];
+    placed.arrays.push_back({constant.line, constant.array, file, offset_bytes, /*padding_bytes=*/0,
+                             OrderOf(line.encoding, constant.array, line.row_elements())});
     end = offset_bytes + constant.size_bytes;
   }
   placed.bin_bytes = end;

@@ -20,6 +20,10 @@ inline constexpr std::string_view kModelBin = "openvino_model.bin";
 // Every name that phiq may give a file in such a folder.
 std::vector<std::string> OwnedFiles();
 
+// How the runtime wants array `array` of an encoding: 4-bit zero points go on from row to row in
+// the middle of a byte.
+Order OrderOf(const Encoding& encoding, std::size_t array, std::uint64_t row_elements);
+
 using Policies = std::vector<std::pair<std::string, std::string>>;
 
 // The model's graph with what it says of itself, and every constant in its place.

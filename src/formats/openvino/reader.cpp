@@ -14,8 +14,8 @@
 #include "base/limits.h"
 #include "base/parse_number.h"
 #include "formats/encoded_rows.h"
-#include "formats/nibble_rows.h"
 #include "formats/openvino/layout.h"
+#include "formats/order.h"
 #include "phiq/text.h"
 
 namespace phiq::openvino {
@@ -69,11 +69,6 @@ GgmlType FloatTypeOf(ElementType type) {
   return type == ElementType::kF32   ? GgmlType::kF32
          : type == ElementType::kF16 ? GgmlType::kF16
                                      : GgmlType::kBF16;
-}
-
-bool IsFlat(const Weight& weight) {
-  const GroupEncoding& groups = std::get<GroupEncoding>(weight.encoding);
-  return BitsOf(groups.code) == 4 && GroupCount(groups, weight.row_elements) % 2 != 0;
 }
 
 }  // namespace
@@ -289,20 +284,12 @@ void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64
   EncodedRows rows(weight.encoding, n_rows, weight.row_elements);
   for (std::size_t a = 0; a < rows.n_arrays(); ++a) {
     const StoredConst& constant = constants_[*weight.arrays[a]];
-    const std::size_t row_bytes = rows.row_bytes(a);
-    if (a == kZeroPoints && IsFlat(weight)) {
-      const std::size_t n_groups =
-          GroupCount(std::get<GroupEncoding>(weight.encoding), weight.row_elements);
-      const std::uint64_t first = first_row * n_groups, end = (first_row + n_rows) * n_groups;
-      std::vector<std::byte> flat((end + 1) / 2 - first / 2);
-      Read(constant, first / 2, flat);
-      for (std::uint64_t r = 0; r < n_rows; ++r) {
-        CutNibbleRow(flat, first % 2 + r * n_groups, n_groups,
-                     rows.bytes(a).subspan(r * row_bytes, row_bytes));
-      }
-    } else {
-      Read(constant, first_row * row_bytes, rows.bytes(a));
-    }
+    const RowArray array = {OrderOf(weight.encoding, a, weight.row_elements), weight.n_rows,
+                            rows.row_bytes(a)};
+    phiq::ReadRows(array, first_row, rows.bytes(a),
+                   [&](std::uint64_t offset_bytes, std::span<std::byte> bytes) {
+                     Read(constant, offset_bytes, bytes);
+                   });
   }
   rows.Decode(codec, out);
 }

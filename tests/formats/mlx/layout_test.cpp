@@ -219,7 +219,7 @@ TEST(MlxLayout, PlacesEveryArrayWhereTheHeaderSays) {
                 file.head.size() + header.at(name).at("data_offsets").at(0).get<std::uint64_t>())
           << name;
       EXPECT_EQ(array.padding_bytes, 0U);
-      EXPECT_FALSE(array.transposed || array.flat_nibbles);
+      EXPECT_EQ(array.order, Order());
       ++n_arrays;
     }
     std::size_t n_tensors = 0;
