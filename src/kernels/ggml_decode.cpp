@@ -5,14 +5,23 @@
 namespace phiq {
 namespace {
 
-// The 4-bit code of element e of 32 in 16 bytes.
-int Nibble(const std::uint8_t* q, std::size_t e) noexcept {
-  return (q[e % 16] >> (4 * (e / 16))) & 15;
+float ToFloat(int code) noexcept { return static_cast<float>(code); }
+
+// Inner loops below have one shift and one scale each, and bytes one behind the other: compilers
+// make SIMD of them.
+
+// The codes of 32 weights in 16 bytes, element i + 16 in the high nibble of byte i.
+template <typename Value>
+void DecodeNibbles(const std::uint8_t* q, Value value, float* x) noexcept {
+  for (std::size_t i = 0; i < 16; ++i) x[i] = value(q[i] & 15, i);
+  for (std::size_t i = 0; i < 16; ++i) x[i + 16] = value(q[i] >> 4, i + 16);
 }
 
-int HighBit(const std::uint8_t* qh, std::size_t e) noexcept { return (qh[e / 8] >> (e % 8)) & 1; }
-
-float ToFloat(int code) noexcept { return static_cast<float>(code); }
+// Bit e of `qh`, as bit 4 of a code.
+void UnpackHighBits(const std::uint8_t* qh, std::uint8_t* bits) noexcept {
+  for (std::size_t e = 0; e < 32; ++e)
+    bits[e] = static_cast<std::uint8_t>(((qh[e / 8] >> (e % 8)) & 1) << 4);
+}
 
 }  // namespace
 
@@ -23,28 +32,32 @@ void DecodeBlock(const BlockQ8_0& block, BlockOutput<BlockQ8_0> x) noexcept {
 
 void DecodeBlock(const BlockQ4_0& block, BlockOutput<BlockQ4_0> x) noexcept {
   const float d = Fp16ToFloat(block.d);
-  for (std::size_t e = 0; e < 32; ++e) x[e] = d * ToFloat(Nibble(block.q, e) - 8);
+  DecodeNibbles(
+      block.q, [d](int code, std::size_t) { return d * ToFloat(code - 8); }, x.data());
 }
 
 void DecodeBlock(const BlockQ4_1& block, BlockOutput<BlockQ4_1> x) noexcept {
   const float d = Fp16ToFloat(block.d);
   const float m = Fp16ToFloat(block.m);
-  for (std::size_t e = 0; e < 32; ++e) x[e] = d * ToFloat(Nibble(block.q, e)) + m;
+  DecodeNibbles(
+      block.q, [d, m](int code, std::size_t) { return d * ToFloat(code) + m; }, x.data());
 }
 
 void DecodeBlock(const BlockQ5_0& block, BlockOutput<BlockQ5_0> x) noexcept {
   const float d = Fp16ToFloat(block.d);
-  for (std::size_t e = 0; e < 32; ++e) {
-    x[e] = d * ToFloat((Nibble(block.q, e) | (HighBit(block.qh, e) << 4)) - 16);
-  }
+  std::uint8_t high[32];
+  UnpackHighBits(block.qh, high);
+  const auto value = [&](int code, std::size_t e) { return d * ToFloat((code | high[e]) - 16); };
+  DecodeNibbles(block.q, value, x.data());
 }
 
 void DecodeBlock(const BlockQ5_1& block, BlockOutput<BlockQ5_1> x) noexcept {
   const float d = Fp16ToFloat(block.d);
   const float m = Fp16ToFloat(block.m);
-  for (std::size_t e = 0; e < 32; ++e) {
-    x[e] = d * ToFloat(Nibble(block.q, e) | (HighBit(block.qh, e) << 4)) + m;
-  }
+  std::uint8_t high[32];
+  UnpackHighBits(block.qh, high);
+  const auto value = [&](int code, std::size_t e) { return d * ToFloat(code | high[e]) + m; };
+  DecodeNibbles(block.q, value, x.data());
 }
 
 // Q2_K and Q3_K keep four codes in a byte: halves of 128 use 32 bytes each, and the byte of column
@@ -56,10 +69,10 @@ void DecodeBlock(const BlockQ2_K& block, BlockOutput<BlockQ2_K> x) noexcept {
   for (std::size_t j = 0; j < 16; ++j) {
     const float scale = d * ToFloat(block.scales[j] & 15);
     const float min = dmin * ToFloat(block.scales[j] >> 4);
-    for (std::size_t e = 16 * j; e < 16 * j + 16; ++e) {
-      const int code = (block.q[32 * (e / 128) + e % 32] >> (2 * (e % 128 / 32))) & 3;
-      x[e] = scale * ToFloat(code) - min;
-    }
+    const std::uint8_t* const q = block.q + 32 * (j / 8) + 16 * (j % 2);
+    const int shift = static_cast<int>(j % 8 / 2 * 2);
+    float* const out = &x[16 * j];
+    for (std::size_t i = 0; i < 16; ++i) out[i] = scale * ToFloat((q[i] >> shift) & 3) - min;
   }
 }
 
@@ -67,10 +80,15 @@ void DecodeBlock(const BlockQ3_K& block, BlockOutput<BlockQ3_K> x) noexcept {
   const float d = Fp16ToFloat(block.d);
   for (std::size_t j = 0; j < 16; ++j) {
     const float scale = d * ToFloat(UnpackQ3Scale(block.scales, j));
-    for (std::size_t e = 16 * j; e < 16 * j + 16; ++e) {
-      const int low = (block.q[32 * (e / 128) + e % 32] >> (2 * (e % 128 / 32))) & 3;
-      const int high = (block.hmask[e % 32] >> (e / 32)) & 1;
-      x[e] = scale * ToFloat((low | (high << 2)) - 4);
+    const std::uint8_t* const q = block.q + 32 * (j / 8) + 16 * (j % 2);
+    const std::uint8_t* const hmask = block.hmask + 16 * (j % 2);
+    const int shift = static_cast<int>(j % 8 / 2 * 2);
+    const int bit = static_cast<int>(j / 2);
+    float* const out = &x[16 * j];
+    for (std::size_t i = 0; i < 16; ++i) {
+      const int low = (q[i] >> shift) & 3;
+      const int high = (hmask[i] >> bit) & 1;
+      out[i] = scale * ToFloat((low | (high << 2)) - 4);
     }
   }
 }
@@ -113,29 +131,34 @@ void DecodeBlock(const BlockQ6_K& block, BlockOutput<BlockQ6_K> x) noexcept {
   const float d = Fp16ToFloat(block.d);
   for (std::size_t j = 0; j < 16; ++j) {
     const float scale = d * ToFloat(block.scales[j]);
-    for (std::size_t e = 16 * j; e < 16 * j + 16; ++e) {
-      const std::size_t half = e / 128;
-      const std::size_t k = e % 128 / 32;
-      const std::size_t i = e % 32;
-      const int low = (block.ql[64 * half + 32 * (k % 2) + i] >> (4 * (k / 2))) & 15;
-      const int high = (block.qh[32 * half + i] >> (2 * k)) & 3;
-      x[e] = scale * ToFloat((low | (high << 4)) - 32);
+    const std::size_t half = j / 8;
+    const std::size_t k = j % 8 / 2;
+    const std::uint8_t* const ql = block.ql + 64 * half + 32 * (k % 2) + 16 * (j % 2);
+    const std::uint8_t* const qh = block.qh + 32 * half + 16 * (j % 2);
+    const int low_shift = static_cast<int>(4 * (k / 2));
+    const int high_shift = static_cast<int>(2 * k);
+    float* const out = &x[16 * j];
+    for (std::size_t i = 0; i < 16; ++i) {
+      const int low = (ql[i] >> low_shift) & 15;
+      const int high = (qh[i] >> high_shift) & 3;
+      out[i] = scale * ToFloat((low | (high << 4)) - 32);
     }
   }
 }
 
 void DecodeBlock(const BlockIQ4_NL& block, BlockOutput<BlockIQ4_NL> x) noexcept {
   const float d = Fp16ToFloat(block.d);
-  for (std::size_t e = 0; e < 32; ++e) x[e] = d * ToFloat(kIq4Values[Nibble(block.q, e)]);
+  DecodeNibbles(
+      block.q, [d](int code, std::size_t) { return d * ToFloat(kIq4Values[code]); }, x.data());
 }
 
 void DecodeBlock(const BlockIQ4_XS& block, BlockOutput<BlockIQ4_XS> x) noexcept {
   const float d = Fp16ToFloat(block.d);
   for (std::size_t j = 0; j < 8; ++j) {
     const float scale = d * ToFloat(UnpackIq4Scale(block, j));
-    for (std::size_t i = 0; i < 32; ++i) {
-      x[32 * j + i] = scale * ToFloat(kIq4Values[Nibble(block.q + 16 * j, i)]);
-    }
+    DecodeNibbles(
+        block.q + 16 * j,
+        [scale](int code, std::size_t) { return scale * ToFloat(kIq4Values[code]); }, &x[32 * j]);
   }
 }
 
