@@ -18,7 +18,7 @@ struct PlacedArray {
   std::size_t file = 0;  // index into OutputLayout::files
   std::uint64_t offset_bytes = 0;
   std::uint64_t padding_bytes = 0;  // zeros after the array
-  Order order;
+  Order order = {};
 };
 
 struct PlacedFile {

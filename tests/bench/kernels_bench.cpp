@@ -75,33 +75,28 @@ struct Case {
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   using enum GgmlType;
-  for (const GgmlType type :
-       {kF16, kBF16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kQ4_K,
-        kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS}) {
+  for (const GgmlType type : {kF16, kBF16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kQ4_K,
+                              kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS}) {
     cases.push_back({EncodingName(type), type, &kGgml});
   }
-  const auto add_integer = [&](std::string name, const IntegerSpec &spec,
-                               const Method &method) {
-    cases.push_back({std::move(name), IntegerEncoding{spec, false}, &method});
+  const auto add_groups = [&](std::string name, const GroupEncoding &groups, const Method &method) {
+    cases.push_back({std::move(name), groups, &method});
   };
-  add_integer("onnx int4 default", {4, true, 32, FloatType::kF32}, kMlas);
-  add_integer("onnx int8 default", {8, true, 32, FloatType::kF32}, kMlas);
-  add_integer("onnx int4 rtn", {4, true, 32, FloatType::kF32}, kRtn);
-  add_integer("onnx int4 k_quant", {4, false, 32, FloatType::kF32}, kKQuant);
-  add_integer("onnx int4 gather", {4, true, 32, FloatType::kF32}, kGather);
-  add_integer("openvino int4 g128", {4, true, 128, FloatType::kF16}, kNncf);
-  add_integer("openvino int8 row", {8, false, 0, FloatType::kF16}, kNncf);
-  const Method &mlx = MlxMethod(MlxRounding::kCpu);
-  for (const int bits : {4, 8}) {
-    const MlxEncoding affine = {MlxMode::kAffine, bits, 64, FloatType::kBF16};
-    cases.push_back(
-        {"mlx affine " + std::to_string(bits) + " bit", affine, &mlx});
+  using enum Code;
+  add_groups("onnx int4 default", {kU4, 32, ScaleType::kF32, Offset::kMiddle}, kMlas);
+  add_groups("onnx int8 default", {kU8, 32, ScaleType::kF32, Offset::kMiddle}, kMlas);
+  add_groups("onnx int4 rtn", {kU4, 32, ScaleType::kF32, Offset::kMiddle}, kRtn);
+  add_groups("onnx int4 k_quant", {kU4, 32, ScaleType::kF32, Offset::kZeroPoint}, kKQuant);
+  add_groups("onnx int4 gather", {kU4, 32, ScaleType::kF32, Offset::kMiddle}, kGather);
+  add_groups("openvino int4 g128", {kU4, 128, ScaleType::kF16, Offset::kMiddle}, kNncf);
+  add_groups("openvino int8 row", {kU8, 0, ScaleType::kF16, Offset::kZeroPoint}, kNncf);
+  const Method &mlx = MlxMethod(MlxRounding::kCpu, FloatType::kBF16);
+  for (const Code code : {kU4, kU8}) {
+    const GroupEncoding affine = {code, 64, ScaleType::kBF16, Offset::kBias};
+    add_groups("mlx " + EncodingName(affine), affine, mlx);
   }
-  for (const MlxMode mode :
-       {MlxMode::kMxfp4, MlxMode::kMxfp8, MlxMode::kNvfp4}) {
-    cases.push_back({"mlx " + std::string(MlxModeName(mode)),
-                     MlxFloatEncoding(mode, FloatType::kBF16), &mlx});
-  }
+  for (const GroupEncoding &floats : {kMxfp4, kMxfp8, kNvfp4})
+    add_groups("mlx " + EncodingName(floats), floats, mlx);
   return cases;
 }
 
@@ -137,8 +132,7 @@ void Encode(benchmark::State &state, const Case &what, std::int64_t target) {
     state.SkipWithError("other bytes than the plain loops");
     return;
   }
-  for (auto _ : state)
-    encode(out);
+  for (auto _ : state) encode(out);
   CountWeights(state, kWeights * sizeof(float));
 }
 
@@ -153,8 +147,7 @@ void Decode(benchmark::State &state, const Case &what, std::int64_t target) {
         const std::size_t bytes = ArrayRowBytes(what.encoding, i, kColumns);
         row.emplace_back(encoded.spans[i].subspan(r * bytes, bytes));
       }
-      codec.Decode(what.encoding, row,
-                   std::span(out).subspan(r * kColumns, kColumns));
+      codec.Decode(what.encoding, row, std::span(out).subspan(r * kColumns, kColumns));
     }
   };
   std::vector<float> expected(kWeights);
@@ -169,8 +162,7 @@ void Decode(benchmark::State &state, const Case &what, std::int64_t target) {
     state.SkipWithError("other weights than the plain loops");
     return;
   }
-  for (auto _ : state)
-    decode(out);
+  for (auto _ : state) decode(out);
   CountWeights(state, kRows * EncodedRowBytes(what.encoding, kColumns));
 }
 
@@ -182,14 +174,12 @@ void MultiplyTokens(benchmark::State &state, std::int64_t target) {
   std::vector<float> x(kTokens * kColumns, 1.0F);
   std::vector<float> y(kTokens * kRows);
   for (auto _ : state) {
-    engine::MultiplyByRows(x.data(), kTokens, kColumns, Weights().data(), kRows,
-                           y.data(), kRows);
+    engine::MultiplyByRows(x.data(), kTokens, kColumns, Weights().data(), kRows, y.data(), kRows);
     benchmark::DoNotOptimize(y.data());
   }
   const auto n = static_cast<std::size_t>(state.iterations());
   state.SetItemsProcessed(static_cast<std::int64_t>(n * kWeights * kTokens));
-  state.SetBytesProcessed(
-      static_cast<std::int64_t>(n * kWeights * sizeof(float)));
+  state.SetBytesProcessed(static_cast<std::int64_t>(n * kWeights * sizeof(float)));
 }
 
 void RegisterAll() {
@@ -198,24 +188,21 @@ void RegisterAll() {
   for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
     const std::string suffix = std::string("/") + hwy::TargetName(target);
     for (const Case &what : cases) {
-      benchmark::RegisterBenchmark((what.name + suffix).c_str(), Encode, what,
-                                   target);
-      benchmark::RegisterBenchmark((what.name + " decoded" + suffix).c_str(),
-                                   Decode, what, target);
+      benchmark::RegisterBenchmark((what.name + suffix).c_str(), Encode, what, target);
+      benchmark::RegisterBenchmark((what.name + " decoded" + suffix).c_str(), Decode, what, target);
     }
-    benchmark::RegisterBenchmark(("product with 256 tokens" + suffix).c_str(),
-                                 MultiplyTokens, target);
+    benchmark::RegisterBenchmark(("product with 256 tokens" + suffix).c_str(), MultiplyTokens,
+                                 target);
   }
 }
 
-} // namespace
-} // namespace phiq
+}  // namespace
+}  // namespace phiq
 
 int main(int argc, char **argv) {
   phiq::RegisterAll();
   benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv))
-    return 2;
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
 }

@@ -48,9 +48,9 @@ void CheckModel(const ModelConfig& config) {
 }  // namespace
 
 Order OrderOf(const Encoding& encoding, std::size_t array, std::uint64_t row_elements) {
-  const auto* integer = std::get_if<IntegerEncoding>(&encoding);
-  if (integer == nullptr || integer->spec.bits != 4 || array != 2) return {};
-  const std::size_t n_groups = GroupCount(integer->spec, row_elements);
+  const auto* groups = std::get_if<GroupEncoding>(&encoding);
+  if (groups == nullptr || BitsOf(groups->code) != 4 || array != 2) return {};
+  const std::size_t n_groups = GroupCount(*groups, row_elements);
   return n_groups % 2 == 0 ? Order() : Order::FlatNibbles(n_groups);
 }
 
