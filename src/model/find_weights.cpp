@@ -42,18 +42,25 @@ std::string NameList(const std::vector<std::string>& names) {
   return names.size() > 5 ? fmt::format("{}, ... ({} in all)", text, names.size()) : text;
 }
 
-// Finds tensors by the names of the model's class, whatever stands before them in this checkpoint.
+// What training puts around modules, in the middle of names too.
+constexpr auto kWrappers = std::to_array<std::string_view>(
+    {"_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module."});
+
+// Finds tensors by the names of the model's class, whatever stands before or within them in this
+// checkpoint.
 class TensorNames {
  public:
   TensorNames(const Checkpoint& checkpoint, const ModelConfig& config)
-      : checkpoint_(checkpoint), stem_(ArchitectureOf(config).stem), before_(stem_) {
+      : stem_(ArchitectureOf(config).stem), before_(stem_) {
+    for (const SourceTensor& tensor : checkpoint.tensors())
+      tensors_.emplace(Unwrapped(tensor.name), &tensor);
     // A weight of which every such model has one, and hardly anything beside the model.
     const std::string known = CheckpointName(config, {TensorRole::kAttentionNorm, 0});
-    if (checkpoint.Find(known) != nullptr) return;
+    if (tensors_.contains(known)) return;
     const std::string_view end = std::string_view(known).substr(stem_.size());
     std::vector<std::string_view> found;
-    for (const SourceTensor& tensor : checkpoint.tensors()) {
-      std::string_view name = tensor.name;
+    for (const auto& [key, tensor] : tensors_) {
+      std::string_view name = key;
       if (!name.ends_with(end)) continue;
       name.remove_suffix(end.size());
       if (name.empty() || name.ends_with('.')) found.push_back(name);
@@ -72,19 +79,49 @@ class TensorNames {
     return nullptr;
   }
 
-  // What is to be said of the names; "": they are those of the class.
-  std::string Note() const {
-    if (before_ == stem_) return "";
+  // What is to be said of the names, a line each.
+  std::vector<std::string> Notes() const {
+    std::vector<std::string> notes;
+    if (!within_.empty()) {
+      notes.push_back(
+          fmt::format("the names of the tensors have '{}' within: read as if they did "
+                      "not",
+                      within_));
+    }
+    if (before_ == stem_) return notes;
     if (before_.empty()) {
-      return fmt::format("the names of the tensors lack '{}': read as if they had it", stem_);
+      notes.push_back(
+          fmt::format("the names of the tensors lack '{}': read as if they had it", stem_));
+      return notes;
     }
     const bool is_outer = outer() != before_;
-    return fmt::format("the names of the tensors begin with '{}'{}: read as if they did not",
-                       Escape(is_outer ? outer() : before_),
-                       is_outer ? "" : fmt::format(" instead of '{}'", stem_));
+    notes.push_back(
+        fmt::format("the names of the tensors begin with '{}'{}: read as if they did "
+                    "not",
+                    Escape(is_outer ? outer() : before_),
+                    is_outer ? "" : fmt::format(" instead of '{}'", stem_)));
+    return notes;
   }
 
  private:
+  // The name without the wrappers that stand in the middle of it.
+  std::string Unwrapped(std::string_view name) {
+    std::string plain;
+    while (!name.empty()) {
+      const auto wrapper = std::ranges::find_if(
+          kWrappers, [&](std::string_view w) { return !plain.empty() && name.starts_with(w); });
+      if (wrapper != kWrappers.end()) {
+        within_ = *wrapper;
+        name.remove_prefix(wrapper->size());
+        continue;
+      }
+      const std::size_t n = std::min(name.find('.'), name.size() - 1) + 1;
+      plain += name.substr(0, n);
+      name.remove_prefix(n);
+    }
+    return plain;
+  }
+
   // What stands before the whole model.
   std::string_view outer() const {
     if (!before_.ends_with(stem_)) return before_;
@@ -94,11 +131,14 @@ class TensorNames {
 
   // Below an adapter's wrapper the weight is called "NAME.base_layer.weight".
   const SourceTensor* FindModule(const std::string& name) const {
-    if (const SourceTensor* found = checkpoint_.Find(name)) return found;
-    return checkpoint_.Find(Beside(name, ".base_layer.weight"));
+    for (const std::string& key : {name, Beside(name, ".base_layer.weight")}) {
+      if (const auto found = tensors_.find(key); found != tensors_.end()) return found->second;
+    }
+    return nullptr;
   }
 
-  const Checkpoint& checkpoint_;
+  std::map<std::string, const SourceTensor*> tensors_;  // by their names without wrappers
+  std::string_view within_;                             // one of the wrappers, where there are any
   std::string_view stem_;
   std::string_view before_;  // the names: what stands where the class has stem_
 };
@@ -206,7 +246,7 @@ class Finder {
     RefuseMissing();
     RefuseExtra(warn);
     // From here on the weights are those that the configuration promises.
-    if (const std::string note = names_.Note(); !note.empty()) WarnOf(warn, note);
+    for (const std::string& note : names_.Notes()) WarnOf(warn, note);
     for (const TensorRows& rows : rows_) {
       if (!rows.twin) continue;
       WarnOf(warn, fmt::format("'{}' is left out, as tie_word_embeddings is true; that it is the "

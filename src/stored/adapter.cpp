@@ -465,7 +465,11 @@ void CheckForAdapter(const CheckpointFolder& folder, const WarningFn& warn) {
            (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"));
   });
   if (!has_model) return;  // RequireCheckpoint says so
-  const std::string base = AdapterConfig(folder).base();
+  std::string base;
+  try {
+    base = AdapterConfig(folder).base();
+  } catch (const Error&) {  // a left-over that nobody can read: not the model's fault
+  }
   const std::string of = base.empty() ? "a model that it does not name" : Escape(base);
   Warn(warn, folder.path().string(),
        fmt::format("the adapter beside the weights (of {}) is not applied: --adapter {} merges it",
