@@ -254,8 +254,8 @@ class Finder {
                                Escape(checkpoint_.tensors()[*rows.twin].name)));
     }
     if (n_float8_ > 0) {
-      WarnOf(warn, fmt::format("{} of the tensors are 8-bit floats: what they lost before is lost",
-                               n_float8_));
+      WarnOf(warn, fmt::format("{} tensor{} of 8-bit floats: what they lost before is lost",
+                               n_float8_, n_float8_ == 1 ? "" : "s"));
     } else if (quantization_.is_there()) {
       Warn(warn, SidePath(folder_, kConfigFileName),
            fmt::format("quantization_config ({}) is left out: the weights are plain floats",

@@ -22,9 +22,8 @@ namespace phiq {
 std::unique_ptr<StoredModel> MergeAdapter(std::unique_ptr<StoredModel> model,
                                           const std::string& adapter, const WarningFn& warn);
 
-// Where a folder has an adapter in it: that nobody takes it for the model.
-// Throws   kUnsupported: it has nothing but the adapter; names the base model and the way on.
-// Warns    an adapter beside the model's weights.
+// Warns of an adapter beside the weights, which is not applied. That an adapter alone is no model is
+// RequireCheckpoint's to say.
 void CheckForAdapter(const CheckpointFolder& folder, const WarningFn& warn);
 
 }  // namespace phiq

@@ -190,7 +190,7 @@ def test_row_022_empty_and_scalar_tensors(folder):
 def test_row_023_dtypes(folder):
     h.tiny(folder)
     refused_header(folder / FILE, {"w": {**UNIT, "dtype": "BF17"}}, "tensor 'w'", "BF17", "F32 F16 BF16")
-    for dtype in ("F8_E4M3", "I64", "BOOL", "C64"):
+    for dtype in ("F8_E4M3FNUZ", "I64", "BOOL", "C64"):
         content = bytes(256 * h.DTYPE_BITS[dtype] // 8)
         h.tiny(folder, tensors_update={"model.norm.weight": (dtype, (256,), content)})
         refused(folder / FILE, "tensor 'model.norm.weight'", dtype, "F32", "F16", "BF16", code=6)
