@@ -61,7 +61,10 @@ const Lookalike* FindWeightsLookalike(std::string_view first_bytes) noexcept {
 }
 
 void CheckSideFile(std::string_view first_bytes, std::uint64_t size_bytes, std::string_view path) {
-  if (size_bytes == 0 && !path.ends_with(".jinja")) {
+  // Of others nothing is read that must be there: a model card, code.
+  const bool must_hold_something =
+      path.ends_with(".json") || path.ends_with(".model") || path.ends_with(".jinja");
+  if (size_bytes == 0 && must_hold_something) {
     throw Error(ErrorCode::kBadData, "is empty")
         .In(path)
         .Hint("interrupted download? download this file again");

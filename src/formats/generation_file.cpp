@@ -9,15 +9,13 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "model/generation.h"
-#include "model/side_file.h"
 #include "phiq/text.h"
 
 namespace phiq {
 
 SideFile MakeGenerationConfig(const SideFiles& source, const Model& model, Plan& plan) {
   const GenerationConfig generation = ReadGenerationConfig(source, model);
-  const std::optional<std::string> text =
-      ReadSideFile(source, kGenerationConfig, limits::kConfigBytes);
+  const std::optional<std::string> text = source.ReadFile(kGenerationConfig, limits::kConfigBytes);
   if (text && generation.file_names_eos && generation.added_eos.empty())
     return {std::string(kGenerationConfig), BytesOf(PortableJson(*text, kGenerationConfig))};
   Json json = Json::object();

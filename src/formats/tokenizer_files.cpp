@@ -34,7 +34,7 @@ std::vector<SideFile> ReadTokenizerFiles(const SideFiles& source,
                                          std::string_view runtime) {
   std::vector<SideFile> files;
   for (const std::string_view name : kTokenizerFiles) {
-    std::optional<std::string> content = ReadSideFile(source, name, LimitOf(name));
+    std::optional<std::string> content = source.ReadFile(name, LimitOf(name));
     if (content) {
       if (name == kJinja) content = WithPlainLineEnds(*std::move(content));
       if (name == kTokenizerConfig)

@@ -108,7 +108,7 @@ ChatTemplates FromJson(const Json& object, std::string_view path) {
 ChatTemplates FromFiles(const CheckpointFolder& folder) {
   ChatTemplates found;
   const auto read = [&](const std::string& name) {
-    std::optional<std::string> text = ReadSideFile(folder, name, limits::kChatTemplateBytes);
+    std::optional<std::string> text = folder.ReadFile(name, limits::kChatTemplateBytes);
     return text ? Checked(*std::move(text), SidePath(folder, name)) : std::string();
   };
   found.main = read(std::string(kJinjaFile));

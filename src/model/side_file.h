@@ -15,12 +15,6 @@ namespace phiq {
 // The path of a side file as messages show it.
 std::string SidePath(const SideFiles& files, std::string_view name);
 
-// The content of a side file; nullopt when there is no such file.
-// Throws   kInput. kBadData: larger than `max_bytes`, or not what was asked for but a Git LFS
-//          pointer, an HTML page or nothing at all, as broken downloads leave them.
-std::optional<std::string> ReadSideFile(const SideFiles& files, std::string_view name,
-                                        std::uint64_t max_bytes);
-
 // A side file that holds one JSON object; nullopt when there is no such file.
 // Throws   kInput, kBadData.
 std::optional<Json> ReadJsonObject(const SideFiles& files, std::string_view name,

@@ -137,7 +137,7 @@ class TokenizerReader {
 
   void ReadVocabularies() {
     const std::optional<std::string> model =
-        ReadSideFile(folder_, kModelName, limits::kTokenizerModelBytes);
+        folder_.ReadFile(kModelName, limits::kTokenizerModelBytes);
     const bool has_json = ReadTokenizerJson(model.has_value());
     if (model) {
       ReadPieces(*model, has_json);
@@ -153,7 +153,7 @@ class TokenizerReader {
     TokenizerJson parsed;
     {  // the text goes before more is kept
       const std::optional<std::string> text =
-          ReadSideFile(folder_, kJsonName, limits::kTokenizerJsonBytes);
+          folder_.ReadFile(kJsonName, limits::kTokenizerJsonBytes);
       if (!text) {
         out_.kind = TokenizerKind::kSentencePiece;
         return false;

@@ -117,9 +117,9 @@ def test_row_054_tokenizer_model_cut(folder):
     borders = [start for start, _ in top_fields(whole)]
     # All borders of the first pieces and of the settings at the end, and some between.
     for border in borders[:12] + borders[12:-8:256] + borders[-8:]:
-        for n in {max(border - 1, 1), border + 1, max(border, 2)}:
+        for n in {max(border - 1, 1), max(border, 1), border + 1}:
             path.write_bytes(whole[:n])
-            plan_only(folder, 3, "tokenizer.model", " at byte " if whole[:n].strip() else "is empty")
+            plan_only(folder, 3, "tokenizer.model", " at byte ")
 
 
 @pytest.mark.parametrize("token, number", [

@@ -356,7 +356,7 @@ TEST(SideFile, IsRefusedByNameWhenItWasNotDownloaded) {
     refuse("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
            "is a Git LFS pointer: the file itself was not downloaded (run `git lfs pull`");
     refuse("\n<!DOCTYPE html><html></html>", "is an HTML page (download this file again)");
-    refuse(" \n", "is empty (download this file again)");
+    refuse("", "is empty (interrupted download? download this file again)");
   }
 }
 

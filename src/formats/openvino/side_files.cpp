@@ -72,7 +72,7 @@ void AddTokenizerGraphs(const Model& model, Plan& plan, std::vector<SideFile>& f
 SideFile CopyConfig(const SideFiles& source, Plan& plan) {
   constexpr std::string_view kAutoMap = "auto_map";
   const std::string path = SidePath(source, kConfig);
-  std::optional<std::string> read = ReadSideFile(source, kConfig, limits::kConfigBytes);
+  std::optional<std::string> read = source.ReadFile(kConfig, limits::kConfigBytes);
   if (!read) throw Error(ErrorCode::kInput, "not found").In(path);
   const std::string text = PortableJson(*std::move(read), path);
   Json json = ParseJson(text, path);
