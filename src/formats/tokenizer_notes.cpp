@@ -25,6 +25,7 @@ class Differences {
   std::vector<Decision> Find() && {
     NoteNormalizedTokens();
     NoteStrips();
+    if (runtime_.only_known_steps || runtime_.always_prefixes_space) NotePrefix();
     if (runtime_.only_known_steps) {
       NoteNormalizer();
       NotePreTokenizer();
@@ -109,6 +110,29 @@ class Differences {
     }
   }
 
+  // SentencePiece's mark for a space of its own before a stretch of text.
+  void NotePrefix() {
+    if (tokenizer_.kind != TokenizerKind::kSentencePiece) return;
+    const auto note = [&](std::string reason) {
+      Note(fmt::format("{}: space before a text", kTokenizerJson), "before each stretch",
+           std::move(reason));
+    };
+    if (!AddsSpacePrefix(tokenizer_)) {
+      if (runtime_.always_prefixes_space)
+        note(fmt::format("transformers puts none there, {} always", runtime_.name));
+      return;
+    }
+    for (const TokenizerStep& step : tokenizer_.pre_tokenization) {
+      const auto* const metaspace = step.As<TokenizerStep::Metaspace>();
+      if (metaspace == nullptr || metaspace->prepend == Prepend::kNever) continue;
+      note(metaspace->prepend == Prepend::kFirst
+               ? fmt::format("prepend_scheme is first: {} puts one behind added tokens, too",
+                             runtime_.name)
+               : fmt::format("{} puts one before a stretch that begins with a space, too",
+                             runtime_.name));
+    }
+  }
+
   void NotePreTokenizer() {
     const std::string subject = fmt::format("{}: pre_tokenizer", kTokenizerJson);
     for (const TokenizerStep& step : tokenizer_.pre_tokenization) {
@@ -116,15 +140,7 @@ class Differences {
       const auto* const split = step.As<TokenizerStep::Split>();
       const auto* const bytes = step.As<TokenizerStep::ByteLevel>();
       if (metaspace != nullptr && metaspace->replacement == kSpaceMark) {
-        if (metaspace->prepend == Prepend::kFirst) {
-          Note(subject, "a space before each stretch",
-               fmt::format("prepend_scheme is first: {} puts one behind added tokens, too",
-                           runtime_.name));
-        } else if (metaspace->prepend == Prepend::kAlways) {
-          Note(subject, "a space before each stretch",
-               fmt::format("{} puts one before a stretch that begins with a space, too",
-                           runtime_.name));
-        }
+        continue;  // NotePrefix
       } else if (split != nullptr && split->is_expression) {
         if (split->pattern != KnownExpression(tokenizer_.pre_tokenizer)) {
           Note(subject, "the known expression",

@@ -25,6 +25,8 @@ struct TokenizerRuntime {
   // It makes text of the steps that GGUF can name: U+2581 for spaces, with one before each stretch
   // or not, and the two known split expressions.
   bool only_known_steps = false;
+  // With a SentencePiece vocabulary each stretch of text gets a space before it.
+  bool always_prefixes_space = false;
   bool cleans_up_spaces = false;
 };
 

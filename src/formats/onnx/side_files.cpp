@@ -156,9 +156,10 @@ std::string GenaiConfigText(const GenerationConfig& generation, const ModelConfi
 }  // namespace
 
 std::vector<Decision> TokenizerDecisions(const Model& model) {
-  return TokenizerDifferences(
-      model.tokenizer,
-      {.name = "onnxruntime-genai", .strips = TokenizerRuntime::Strips::kAsTokenizerJson});
+  return TokenizerDifferences(model.tokenizer,
+                              {.name = "onnxruntime-genai",
+                               .strips = TokenizerRuntime::Strips::kAsTokenizerJson,
+                               .always_prefixes_space = true});
 }
 
 std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan) {
