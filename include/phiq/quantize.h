@@ -10,6 +10,13 @@
 
 namespace phiq {
 
+// What is known of the vectors that a weight is multiplied with.
+struct InputStats {
+  std::span<const float> squares;  // [n]: mean square of each column's input
+};
+// What of it a method must be given; the rest it does not look at.
+enum class Needs : std::uint8_t { kNothing, kSquares };
+
 // A way to choose codes. Static objects; two methods are the same when their addresses are.
 struct Method {
   std::string_view name;  // "mlas"
@@ -18,6 +25,8 @@ struct Method {
   // of the encoding's scales, which is not said here.)
   FloatType weights = FloatType::kF32;
 
+  Needs needs = Needs::kNothing;
+
   // Whether the method can make codes for this encoding.
   bool (*fills)(const Encoding& encoding) noexcept;
 
@@ -25,14 +34,15 @@ struct Method {
   //
   // Shapes    x: [n_rows, n]; arrays: ArrayCount spans of n_rows * ArrayRowBytes(encoding, i, n)
   //           bytes.
-  // Requires  fills(encoding); every x finite; n a multiple of the block size for GGUF's blocks,
-  //           and of the group size for MlxMethod's groups.
+  // Requires  fills(encoding); what it needs of stats, finite, not negative and below 1e30; every
+  //           x finite; n a multiple of the block size for GGUF's blocks, and of the group size for
+  //           MlxMethod's groups.
   // Edges     no float is undefined behaviour. Scales may become Inf or NaN where the encoding
   //           cannot hold them: ask FindNonFinite afterwards.
   // Threads   pure; rows may run at once.
   // Error     BoundOf in phiq/encoding.h.
   void (*quantize)(const Encoding& encoding, std::span<const float> x, std::size_t n,
-                   std::span<const std::span<std::byte>> arrays);
+                   const InputStats& stats, std::span<const std::span<std::byte>> arrays);
 };
 
 // GGUF's blocks and plain floats, bit for bit as llama-quantize does without an importance matrix.

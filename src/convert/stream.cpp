@@ -200,7 +200,7 @@ class Worker {
       all_rows[a] = encoded_[a];
     }
     assert(line.method->fills(line.encoding));
-    line.method->quantize(line.encoding, x, n, std::span(all_rows).first(n_arrays));
+    line.method->quantize(line.encoding, x, n, {}, std::span(all_rows).first(n_arrays));
     for (std::size_t r = 0; r < rows.n_rows; ++r) {
       const auto arrays = EncodedRow(line, r);
       if (const auto bad = FindNonFinite(line.encoding, std::span(arrays).first(n_arrays), n))

@@ -153,6 +153,36 @@ void EncodeBlock(BlockWeights<BlockQ6_K> x, BlockQ6_K& block) noexcept;
 void EncodeBlock(BlockWeights<BlockIQ4_NL> x, BlockIQ4_NL& block) noexcept;
 void EncodeBlock(BlockWeights<BlockIQ4_XS> x, BlockIQ4_XS& block) noexcept;
 
+// What llama-quantize weights errors with when it has an importance matrix.
+struct Importance {
+  const float* columns;   // mean square of the input of each of the block's columns
+  float row_mean_square;  // of the weights of the row
+};
+
+// As above with an importance matrix. Sums of products of weights and importance must be finite.
+void EncodeBlock(BlockWeights<BlockQ4_0> x, const Importance& importance,
+                 BlockQ4_0& block) noexcept;
+void EncodeBlock(BlockWeights<BlockQ4_1> x, const Importance& importance,
+                 BlockQ4_1& block) noexcept;
+void EncodeBlock(BlockWeights<BlockQ5_0> x, const Importance& importance,
+                 BlockQ5_0& block) noexcept;
+void EncodeBlock(BlockWeights<BlockQ5_1> x, const Importance& importance,
+                 BlockQ5_1& block) noexcept;
+void EncodeBlock(BlockWeights<BlockQ2_K> x, const Importance& importance,
+                 BlockQ2_K& block) noexcept;
+void EncodeBlock(BlockWeights<BlockQ3_K> x, const Importance& importance,
+                 BlockQ3_K& block) noexcept;
+void EncodeBlock(BlockWeights<BlockQ4_K> x, const Importance& importance,
+                 BlockQ4_K& block) noexcept;
+void EncodeBlock(BlockWeights<BlockQ5_K> x, const Importance& importance,
+                 BlockQ5_K& block) noexcept;
+void EncodeBlock(BlockWeights<BlockQ6_K> x, const Importance& importance,
+                 BlockQ6_K& block) noexcept;
+void EncodeBlock(BlockWeights<BlockIQ4_NL> x, const Importance& importance,
+                 BlockIQ4_NL& block) noexcept;
+void EncodeBlock(BlockWeights<BlockIQ4_XS> x, const Importance& importance,
+                 BlockIQ4_XS& block) noexcept;
+
 inline void DecodeBlock(const BlockF32& block, BlockOutput<BlockF32> x) noexcept { x[0] = block.x; }
 inline void DecodeBlock(const BlockF16& block, BlockOutput<BlockF16> x) noexcept {
   x[0] = Fp16ToFloat(block.x);

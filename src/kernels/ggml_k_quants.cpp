@@ -78,31 +78,81 @@ void WeighByMagnitude(std::span<const float> run, std::span<float> weights) noex
   for (std::size_t i = 0; i < run.size(); ++i) weights[i] = std::abs(run[i]);
 }
 
-// Low nibbles: 64 codes in 32 bytes, the first 32 in the low halves.
-void PackNibbles(const Codes& codes, std::span<std::uint8_t, 128> q) noexcept {
-  for (std::size_t e = 0; e < 256; ++e) {
-    q[32 * (e / 64) + e % 32] |= static_cast<std::uint8_t>((codes[e] & 15) << (4 * (e / 32 % 2)));
+// Under an importance matrix: what the error of each weight of a super-block counts, and the sums
+// over its sub-blocks of kRun weights.
+template <std::size_t kRun>
+struct ErrorWeights {
+  std::array<float, 256> weights;
+  std::array<float, 256 / kRun> sums{};
+
+  // `times`  of the weights' mean square, which is added to a weight's own.
+  ErrorWeights(std::span<const float, 256> x, const float* importance, float times) noexcept {
+    float sum_of_squares = 0.0F;
+    for (const float v : x) sum_of_squares += v * v;
+    const float spread = times * sum_of_squares / 256.0F;
+    for (std::size_t i = 0; i < 256; ++i) {
+      weights[i] = importance[i] * std::sqrt(spread + x[i] * x[i]);
+      sums[i / kRun] += weights[i];
+    }
   }
+  std::span<const float> Of(std::size_t j) const noexcept {
+    return std::span(weights).subspan(kRun * j, kRun);
+  }
+};
+
+// The integers are fitted then, with the sums as weights.
+template <std::size_t kRuns>
+IntegerScales<kRuns> FitScales(const std::array<float, kRuns>& scales,
+                               const std::array<float, kRuns>& weights) noexcept {
+  IntegerScales<kRuns> fitted;
+  fitted.super_scale =
+      FloatToFp16(SearchPositive(scales, weights, kLargestInteger<kRuns>, fitted.integers));
+  return fitted;
 }
 
-// Two low bits: 128 codes in 32 bytes, 32 to each pair of bits.
-void PackPairs(const Codes& codes, std::span<std::uint8_t, 64> q) noexcept {
-  for (std::size_t e = 0; e < 256; ++e) {
-    q[32 * (e / 128) + e % 32] |= static_cast<std::uint8_t>((codes[e] & 3) << (2 * (e % 128 / 32)));
+template <std::size_t kRun, typename Block>
+Codes EncodeAffine(std::span<const float, 256> x, const ErrorWeights<kRun>& errors, int last_code,
+                   Block& block) noexcept {
+  constexpr std::size_t kRuns = 256 / kRun;
+  Codes codes;
+  std::array<float, kRuns> scales;
+  std::array<float, kRuns> mins;
+  for (std::size_t j = 0; j < kRuns; ++j) {
+    const AffineFit fit =
+        SearchAffine(x.subspan(kRun * j, kRun), errors.Of(j), WeightedGrid(last_code),
+                     std::span(codes).subspan(kRun * j, kRun));
+    scales[j] = fit.scale;
+    mins[j] = fit.min;
   }
+  std::array<StoredScale, kRuns> stored;
+  StoreAffineIntegers<Block, kRuns>(FitScales(scales, errors.sums), FitScales(mins, errors.sums),
+                                    block, stored);
+  for (std::size_t j = 0; j < kRuns; ++j) {
+    RecomputeCodes(x.subspan(kRun * j, kRun), stored[j].scale, stored[j].min, last_code,
+                   std::span(codes).subspan(kRun * j, kRun));
+  }
+  return codes;
 }
 
-// One bit of each code: bit e / 32 of byte e % 32.
-void PackBit(const Codes& codes, int bit, std::span<std::uint8_t, 32> q) noexcept {
-  for (std::size_t e = 0; e < 256; ++e) {
-    q[e % 32] |= static_cast<std::uint8_t>(((codes[e] >> bit) & 1) << (e / 32));
-  }
+// Of sub-blocks that were searched.
+void StoreQ6(std::span<const float, 256> x, const std::array<float, 16>& scales, Codes& codes,
+             BlockQ6_K& block) noexcept {
+  std::array<float, 16> stored;
+  if (!StoreSymmetricScales(scales, block, stored)) return;  // all bytes zero
+  RecomputeSymmetricCodes(x, stored, 32, codes);
+  PackSixBits(codes, block);
 }
 
 }  // namespace
 
 void EncodeBlock(BlockWeights<BlockQ2_K> x, BlockQ2_K& block) noexcept {
   PackPairs(EncodeAffine<16>(x, kQ2Grid, WeighByMagnitude, block), block.q);
+}
+
+void EncodeBlock(BlockWeights<BlockQ2_K> x, const Importance& importance,
+                 BlockQ2_K& block) noexcept {
+  const ErrorWeights<16> errors(x, importance.columns, 1.0F);
+  PackPairs(EncodeAffine(x, errors, 3, block), block.q);
 }
 
 void EncodeBlock(BlockWeights<BlockQ3_K> x, BlockQ3_K& block) noexcept {
@@ -117,8 +167,37 @@ void EncodeBlock(BlockWeights<BlockQ3_K> x, BlockQ3_K& block) noexcept {
   PackBit(codes, 2, block.hmask);
 }
 
+void EncodeBlock(BlockWeights<BlockQ3_K> x, const Importance& importance,
+                 BlockQ3_K& block) noexcept {
+  Codes codes;
+  const ErrorWeights<16> errors(x, importance.columns, 2.0F);
+  std::array<float, 16> scales;
+  for (std::size_t j = 0; j < 16; ++j) {
+    scales[j] = SearchSymmetric(x.subspan(16 * j, 16), errors.Of(j), 4,
+                                std::span(codes).subspan(16 * j, 16));
+  }
+  std::array<std::uint8_t, 16> integers;  // 32 stands for 0
+  block.d = FloatToFp16(SearchSymmetric(scales, errors.sums, 32, integers));
+  const float d = Fp16ToFloat(block.d);
+  std::array<float, 16> stored;
+  for (std::size_t j = 0; j < 16; ++j) {
+    const int scale = static_cast<int>(integers[j]) - 32;
+    PackQ3Scale(scale, j, block.scales);
+    stored[j] = d * static_cast<float>(scale);
+  }
+  RecomputeSymmetricCodes(x, stored, 4, codes);
+  PackPairs(codes, block.q);
+  PackBit(codes, 2, block.hmask);
+}
+
 void EncodeBlock(BlockWeights<BlockQ4_K> x, BlockQ4_K& block) noexcept {
   PackNibbles(EncodeAffine<32>(x, kQ4Grid, WeighByRms, block), block.q);
+}
+
+void EncodeBlock(BlockWeights<BlockQ4_K> x, const Importance& importance,
+                 BlockQ4_K& block) noexcept {
+  const ErrorWeights<32> errors(x, importance.columns, 2.0F);
+  PackNibbles(EncodeAffine(x, errors, 15, block), block.q);
 }
 
 void EncodeBlock(BlockWeights<BlockQ5_K> x, BlockQ5_K& block) noexcept {
@@ -127,22 +206,33 @@ void EncodeBlock(BlockWeights<BlockQ5_K> x, BlockQ5_K& block) noexcept {
   PackBit(codes, 4, block.qh);
 }
 
+void EncodeBlock(BlockWeights<BlockQ5_K> x, const Importance& importance,
+                 BlockQ5_K& block) noexcept {
+  const ErrorWeights<32> errors(x, importance.columns, 2.0F);
+  const Codes codes = EncodeAffine(x, errors, 31, block);
+  PackNibbles(codes, block.q);
+  PackBit(codes, 4, block.qh);
+}
+
 void EncodeBlock(BlockWeights<BlockQ6_K> x, BlockQ6_K& block) noexcept {
   Codes codes;
   std::array<float, 16> scales;
   for (std::size_t j = 0; j < 16; ++j) {
-    scales[j] = SearchSymmetric(x.subspan(16 * j, 16), 32, std::span(codes).subspan(16 * j, 16));
+    scales[j] =
+        SearchSymmetric(x.subspan(16 * j, 16), {}, 32, std::span(codes).subspan(16 * j, 16));
   }
-  std::array<float, 16> stored;
-  if (!StoreSymmetricScales(scales, block, stored)) return;  // all bytes zero
-  RecomputeSymmetricCodes(x, stored, 32, codes);
-  for (std::size_t e = 0; e < 256; ++e) {
-    const std::size_t half = e / 128;
-    const std::size_t k = e % 128 / 32;
-    block.ql[64 * half + 32 * (k % 2) + e % 32] |=
-        static_cast<std::uint8_t>((codes[e] & 15) << (4 * (k / 2)));
-    block.qh[32 * half + e % 32] |= static_cast<std::uint8_t>((codes[e] >> 4) << (2 * k));
+  StoreQ6(x, scales, codes, block);
+}
+
+void EncodeBlock(BlockWeights<BlockQ6_K> x, const Importance& importance,
+                 BlockQ6_K& block) noexcept {
+  Codes codes;
+  std::array<float, 16> scales;
+  for (std::size_t j = 0; j < 16; ++j) {
+    scales[j] = SearchSymmetric(x.subspan(16 * j, 16), {importance.columns + 16 * j, 16}, 32,
+                                std::span(codes).subspan(16 * j, 16));
   }
+  StoreQ6(x, scales, codes, block);
 }
 
 }  // namespace phiq

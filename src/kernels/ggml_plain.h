@@ -20,6 +20,9 @@ inline constexpr Half kInfiniteHalf = 0x7C00;
 // A search sums cubes of weights, and once those overflow it may settle on a scale of 0. No block
 // with a search can hold more than 2.7e8 (127 * 32 * 65504), and up to 1e12 the sums are safe.
 inline constexpr float kLargestSearched = 1e9F;
+inline bool IsSearchable(std::span<const float> x) noexcept {
+  return std::none_of(x.begin(), x.end(), [](float v) { return std::abs(v) > kLargestSearched; });
+}
 
 template <typename Block>
 constexpr bool kSearches = Block::kSize == 256 || std::is_same_v<Block, BlockIQ4_NL>;
@@ -27,7 +30,7 @@ constexpr bool kSearches = Block::kSize == 256 || std::is_same_v<Block, BlockIQ4
 template <typename Block>
 void EncodeSafely(BlockWeights<Block> x, Block& block) noexcept {
   if constexpr (kSearches<Block>) {
-    if (std::any_of(x.begin(), x.end(), [](float v) { return std::abs(v) > kLargestSearched; })) {
+    if (!IsSearchable(x)) {
       block.d = kInfiniteHalf;
       return;
     }
@@ -41,6 +44,30 @@ void EncodePlain(std::span<const float> x, std::span<std::byte> out) noexcept {
     Block block{};
     EncodeSafely(x.subspan(b * Block::kSize).template first<Block::kSize>(), block);
     std::memcpy(out.data() + b * sizeof(Block), &block, sizeof(Block));
+  }
+}
+
+// One row, under an importance matrix. Types that have no use for one are encoded as without it.
+template <typename Block>
+void EncodePlainWith(std::span<const float> importance, std::span<const float> x,
+                     std::span<std::byte> out) noexcept {
+  if constexpr (requires(BlockWeights<Block> w, Importance i, Block b) { EncodeBlock(w, i, b); }) {
+    float sum_of_squares = 0.0F;
+    for (const float v : x) sum_of_squares += v * v;
+    const float row_mean_square = sum_of_squares / static_cast<float>(x.size());
+    for (std::size_t b = 0; b < x.size() / Block::kSize; ++b) {
+      Block block{};
+      const auto weights = x.subspan(b * Block::kSize).template first<Block::kSize>();
+      if (IsSearchable(weights)) {
+        EncodeBlock(weights, Importance{importance.data() + b * Block::kSize, row_mean_square},
+                    block);
+      } else {
+        block.d = kInfiniteHalf;
+      }
+      std::memcpy(out.data() + b * sizeof(Block), &block, sizeof(Block));
+    }
+  } else {
+    EncodePlain<Block>(x, out);
   }
 }
 

@@ -18,4 +18,11 @@ namespace phiq {
 // Source    docs/quantization.md.
 void QuantizeGgmlRow(GgmlType type, std::span<const float> x, std::span<std::byte> out) noexcept;
 
+// One row, the way llama-quantize does with an importance matrix (bit for bit).
+//
+// Shapes    importance, x: [n]: mean squares of the input of each column, which weight the errors.
+// Requires  importance finite and not negative, below 1e30.
+void QuantizeGgmlRow(GgmlType type, std::span<const float> importance, std::span<const float> x,
+                     std::span<std::byte> out) noexcept;
+
 }  // namespace phiq

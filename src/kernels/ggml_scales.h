@@ -10,6 +10,7 @@
 
 #include "base/half.h"
 #include "kernels/ggml_blocks.h"
+#include "kernels/ggml_pack.h"
 #include "kernels/ggml_search.h"
 #include "kernels/rounding.h"
 
@@ -42,32 +43,35 @@ struct StoredScale {
   float min;
 };
 
+// The largest integer of a scale or min: of Q2_K 15, of Q4_K and Q5_K 63.
+template <std::size_t kRuns>
+inline constexpr int kLargestInteger = kRuns == 16 ? 15 : 63;
+
 // Scales and mins of a super-block: written to `block`, and as floats in `stored`.
 template <typename Block, std::size_t kRuns>
-void StoreAffineScales(std::span<const float, kRuns> scales, std::span<const float, kRuns> mins,
-                       Block& block, std::span<StoredScale, kRuns> stored) noexcept {
-  constexpr int kLargest = kRuns == 16 ? 15 : 63;
-  const IntegerScales<kRuns> s = RoundScales(scales, kLargest);
-  const IntegerScales<kRuns> m = RoundScales(mins, kLargest);
+void StoreAffineIntegers(const IntegerScales<kRuns>& s, const IntegerScales<kRuns>& m, Block& block,
+                         std::span<StoredScale, kRuns> stored) noexcept {
   block.d = s.super_scale;
   block.dmin = m.super_scale;
   if constexpr (kRuns == 16) {  // Q2_K
     for (std::size_t j = 0; j < 16; ++j)
       block.scales[j] = static_cast<std::uint8_t>(s.integers[j] | (m.integers[j] << 4));
   } else {  // Q4_K, Q5_K
-    for (std::size_t j = 0; j < 4; ++j) {
-      const std::uint8_t high_s = s.integers[j + 4];
-      const std::uint8_t high_m = m.integers[j + 4];
-      block.scales[j] = static_cast<std::uint8_t>(s.integers[j] | ((high_s >> 4) << 6));
-      block.scales[j + 4] = static_cast<std::uint8_t>(m.integers[j] | ((high_m >> 4) << 6));
-      block.scales[j + 8] = static_cast<std::uint8_t>((high_s & 15) | ((high_m & 15) << 4));
-    }
+    PackScalesAndMins(s.integers, m.integers, block.scales);
   }
   const float d = Fp16ToFloat(block.d);
   const float dmin = Fp16ToFloat(block.dmin);
   for (std::size_t j = 0; j < kRuns; ++j) {
     stored[j] = {d * static_cast<float>(s.integers[j]), dmin * static_cast<float>(m.integers[j])};
   }
+}
+
+template <typename Block, std::size_t kRuns>
+void StoreAffineScales(std::span<const float, kRuns> scales, std::span<const float, kRuns> mins,
+                       Block& block, std::span<StoredScale, kRuns> stored) noexcept {
+  constexpr int kLargest = kLargestInteger<kRuns>;
+  StoreAffineIntegers<Block, kRuns>(RoundScales(scales, kLargest), RoundScales(mins, kLargest),
+                                    block, stored);
 }
 
 // The scales of Q3_K's sub-blocks: written to `block` (whose bytes are zero), and as floats in
@@ -81,9 +85,7 @@ inline bool StoreSymmetricScales(std::span<const float, 16> scales, BlockQ3_K& b
   const float d = Fp16ToFloat(block.d);
   for (std::size_t j = 0; j < 16; ++j) {
     const int scale = std::clamp(NearestInt(inv_scale * scales[j]), -32, 31);
-    const int integer = scale + 32;
-    block.scales[j % 8] |= static_cast<std::uint8_t>((integer & 15) << (4 * (j / 8)));
-    block.scales[8 + j % 4] |= static_cast<std::uint8_t>((integer >> 4) << (2 * (j / 4)));
+    PackQ3Scale(scale, j, block.scales);
     stored[j] = d * static_cast<float>(scale);
   }
   return true;
@@ -113,9 +115,7 @@ inline void StoreIq4Scales(std::span<const float, 8> scales, BlockIQ4_XS& block,
   const float inv_d = InverseOrZero(d);
   for (std::size_t j = 0; j < 8; ++j) {
     const int scale = std::clamp(NearestInt(inv_d * scales[j]), -32, 31);
-    const int integer = scale + 32;
-    block.scales_l[j / 2] |= static_cast<std::uint8_t>((integer & 15) << (4 * (j % 2)));
-    block.scales_h |= static_cast<std::uint16_t>((integer >> 4) << (2 * j));
+    PackIq4Scale(scale, j, block);
     used[j] = d * static_cast<float>(scale);
   }
 }

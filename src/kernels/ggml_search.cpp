@@ -27,10 +27,12 @@ void RoundCodes(std::span<const float> x, float inv_scale, int lowest, int highe
   }
 }
 
-Fit FitCodes(std::span<const float> x, std::span<const int> codes) noexcept {
+// An empty `weights` stands for x^2.
+Fit FitCodes(std::span<const float> x, std::span<const float> weights,
+             std::span<const int> codes) noexcept {
   Fit fit;
   for (std::size_t i = 0; i < x.size(); ++i) {
-    const float weight = x[i] * x[i];
+    const float weight = weights.empty() ? x[i] * x[i] : weights[i];
     const float q = static_cast<float>(codes[i]);
     fit.xq += weight * x[i] * q;
     fit.qq += weight * q * q;
@@ -56,7 +58,7 @@ float SignedExtreme(std::span<const float> x) noexcept {
   return extreme;
 }
 
-float SearchSymmetric(std::span<const float> x, int levels,
+float SearchSymmetric(std::span<const float> x, std::span<const float> weights, int levels,
                       std::span<std::uint8_t> codes) noexcept {
   const float extreme = SignedExtreme(x);
   if (std::abs(extreme) < kNegligible) {
@@ -69,14 +71,14 @@ float SearchSymmetric(std::span<const float> x, int levels,
 
   RoundCodes(x, -first_levels / extreme, -levels, levels - 1, trial);
   StoreCodes(trial, levels, codes);
-  const Fit first = FitCodes(x, trial);
+  const Fit first = FitCodes(x, weights, trial);
   float scale = first.qq != 0.0F ? first.Scale() : 0.0F;
   float best_gain = scale * first.xq;
   for (int step = -9; step <= 9; ++step) {
     if (step == 0) continue;
     const float inv_scale = -(first_levels + 0.1F * static_cast<float>(step)) / extreme;
     RoundCodes(x, inv_scale, -levels, levels - 1, trial);
-    const Fit fit = FitCodes(x, trial);
+    const Fit fit = FitCodes(x, weights, trial);
     if (fit.qq > 0.0F && fit.xq * fit.xq > best_gain * fit.qq) {
       StoreCodes(trial, levels, codes);
       scale = fit.Scale();
@@ -97,7 +99,7 @@ float DescendSymmetric(std::span<const float> x, int levels,
   const std::span<int> q = std::span(buffer).first(x.size());
 
   RoundCodes(x, -static_cast<float>(levels) / extreme, -levels, levels - 1, q);
-  Fit fit = FitCodes(x, q);
+  Fit fit = FitCodes(x, {}, q);
   for (int pass = 0; pass < 5; ++pass) {
     bool changed = false;
     for (std::size_t i = 0; i < x.size(); ++i) {
@@ -201,6 +203,64 @@ AffineFit SearchAffine(std::span<const float> x, std::span<const float> weights,
     }
   }
   return {best.scale, -best.min};
+}
+
+float SearchPositive(std::span<const float> x, std::span<const float> weights, int last_code,
+                     std::span<std::uint8_t> codes) noexcept {
+  const float high = std::max(0.0F, *std::max_element(x.begin(), x.end()));
+  if (high < kNegligible) {
+    std::fill(codes.begin(), codes.end(), std::uint8_t{0});
+    return 0.0F;
+  }
+  const auto top = static_cast<float>(last_code);
+  const auto code_of = [&](float v) { return std::min(last_code, NearestInt(v)); };
+  const auto error_of = [&](float inv_scale) {
+    const float scale = 1.0F / inv_scale;
+    float error = 0.0F;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const float e = x[i] - scale * static_cast<float>(code_of(inv_scale * x[i]));
+      error += weights[i] * e * e;
+    }
+    return error;
+  };
+  float inv_scale = top / high;
+  float best_error = error_of(inv_scale);
+  for (int step = -4; step <= 4; ++step) {
+    if (step == 0) continue;
+    const float candidate = (0.1F * static_cast<float>(step) + top) / high;
+    const float error = error_of(candidate);
+    if (error < best_error) {
+      best_error = error;
+      inv_scale = candidate;
+    }
+  }
+  Fit fit;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const int code = code_of(inv_scale * x[i]);
+    codes[i] = static_cast<std::uint8_t>(code);
+    fit.xq += weights[i] * x[i] * static_cast<float>(code);
+    fit.qq += weights[i] * static_cast<float>(code) * static_cast<float>(code);
+  }
+  for (int pass = 0; pass < 5; ++pass) {
+    bool changed = false;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const float old_q = static_cast<float>(codes[i]);
+      Fit moved{fit.xq - weights[i] * x[i] * old_q, fit.qq - weights[i] * old_q * old_q};
+      if (!(moved.xq > 0.0F && moved.qq > 0.0F)) continue;
+      const int code = code_of(x[i] * moved.qq / moved.xq);
+      if (code == codes[i]) continue;
+      const float new_q = static_cast<float>(code);
+      moved.xq += weights[i] * x[i] * new_q;
+      moved.qq += weights[i] * new_q * new_q;
+      if (moved.xq * moved.xq * fit.qq > fit.xq * fit.xq * moved.qq) {
+        codes[i] = static_cast<std::uint8_t>(code);
+        fit = moved;
+        changed = true;
+      }
+    }
+    if (!changed) break;
+  }
+  return fit.qq > 0.0F ? fit.Scale() : 0.0F;
 }
 
 }  // namespace phiq

@@ -1,10 +1,12 @@
-// Encoders without a search: floats, and blocks of 32 with one scale from the largest weight or
-// from the range. Codes use the unrounded scale, as llama-quantize's do.
+// Blocks of 32 with one scale: from the largest weight or from the range, or by a search where an
+// importance matrix says what errors count. Codes use the unrounded scale, as llama-quantize's do.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/half.h"
 #include "kernels/ggml_blocks.h"
+#include "kernels/ggml_pack.h"
 #include "kernels/ggml_search.h"
 #include "kernels/rounding.h"
 
@@ -25,20 +27,6 @@ Range FindRange(std::span<const float> x) noexcept {
   return range;
 }
 
-// Code e of 32 goes to nibble e / 16 of byte e % 16, its bit 4 (if any) to bit e of `high_bits`.
-void PackCodes(std::span<const std::uint8_t, 32> codes, std::span<std::uint8_t, 16> q) noexcept {
-  for (std::size_t i = 0; i < 16; ++i) {
-    q[i] = static_cast<std::uint8_t>((codes[i] & 15) | ((codes[i + 16] & 15) << 4));
-  }
-}
-
-void PackHighBits(std::span<const std::uint8_t, 32> codes,
-                  std::span<std::uint8_t, 4> high_bits) noexcept {
-  for (std::size_t e = 0; e < 32; ++e) {
-    high_bits[e / 8] |= static_cast<std::uint8_t>((codes[e] >> 4) << (e % 8));
-  }
-}
-
 // codes = (x - origin) / scale + offset, cut to an integer and to `last`. `offset` ends in one half
 // and the sum is positive, so cutting rounds to nearest.
 void EncodeCodes(std::span<const float, 32> x, float origin, float inv_scale, float offset,
@@ -47,6 +35,26 @@ void EncodeCodes(std::span<const float, 32> x, float origin, float inv_scale, fl
     const float v = (x[e] - origin) * inv_scale + offset;
     codes[e] = static_cast<std::uint8_t>(std::min(last, TruncateToInt(v)));
   }
+}
+
+std::array<float, 32> ErrorWeights(std::span<const float, 32> x,
+                                   const Importance& importance) noexcept {
+  std::array<float, 32> weights;
+  for (std::size_t i = 0; i < 32; ++i) {
+    weights[i] = importance.columns[i] * std::sqrt(importance.row_mean_square + x[i] * x[i]);
+  }
+  return weights;
+}
+
+// Symmetric, of `levels` codes on either side. Returns the scale.
+float SearchScale(std::span<const float, 32> x, const Importance& importance, int levels,
+                  std::span<std::uint8_t, 32> codes) noexcept {
+  return SearchSymmetric(x, ErrorWeights(x, importance), levels, codes);
+}
+
+AffineFit SearchRange(std::span<const float, 32> x, const Importance& importance, int last_code,
+                      std::span<std::uint8_t, 32> codes) noexcept {
+  return SearchAffine(x, ErrorWeights(x, importance), WeightedGrid(last_code), codes);
 }
 
 }  // namespace
@@ -96,6 +104,40 @@ void EncodeBlock(BlockWeights<BlockQ5_1> x, BlockQ5_1& block) noexcept {
   block.m = FloatToFp16(range.low);
   std::uint8_t codes[32];
   EncodeCodes(x, range.low, InverseOrZero(d), 0.5F, 31, codes);
+  PackCodes(codes, block.q);
+  PackHighBits(codes, block.qh);
+}
+
+void EncodeBlock(BlockWeights<BlockQ4_0> x, const Importance& importance,
+                 BlockQ4_0& block) noexcept {
+  std::uint8_t codes[32];
+  block.d = FloatToFp16(SearchScale(x, importance, 8, codes));
+  PackCodes(codes, block.q);
+}
+
+void EncodeBlock(BlockWeights<BlockQ4_1> x, const Importance& importance,
+                 BlockQ4_1& block) noexcept {
+  std::uint8_t codes[32];
+  const AffineFit fit = SearchRange(x, importance, 15, codes);
+  block.d = FloatToFp16(fit.scale);
+  block.m = FloatToFp16(-fit.min);
+  PackCodes(codes, block.q);
+}
+
+void EncodeBlock(BlockWeights<BlockQ5_0> x, const Importance& importance,
+                 BlockQ5_0& block) noexcept {
+  std::uint8_t codes[32];
+  block.d = FloatToFp16(SearchScale(x, importance, 16, codes));
+  PackCodes(codes, block.q);
+  PackHighBits(codes, block.qh);
+}
+
+void EncodeBlock(BlockWeights<BlockQ5_1> x, const Importance& importance,
+                 BlockQ5_1& block) noexcept {
+  std::uint8_t codes[32];
+  const AffineFit fit = SearchRange(x, importance, 31, codes);
+  block.d = FloatToFp16(fit.scale);
+  block.m = FloatToFp16(-fit.min);
   PackCodes(codes, block.q);
   PackHighBits(codes, block.qh);
 }

@@ -58,6 +58,8 @@ using Encoder = void (*)(const Weights& x, std::size_t n_blocks, std::byte* out)
 
 struct RowCodec {
   Encoder encode;
+  void (*encode_with)(std::span<const float> importance, std::span<const float> x,
+                      std::span<std::byte> out) noexcept;
   void (*decode)(std::span<const std::byte> in, std::span<float> x);
   std::optional<std::size_t> (*find_non_finite)(std::span<const std::byte> blocks) noexcept;
 };
@@ -71,7 +73,7 @@ template <typename Block>
 constexpr Entry MakeEntry(GgmlType type, std::string_view name,
                           Encoder encode = EncodePlain<Block>) {
   return {{type, name, Block::kSize, sizeof(Block)},
-          {encode, DecodeRow<Block>, FindNonFiniteBlock<Block>}};
+          {encode, EncodePlainWith<Block>, DecodeRow<Block>, FindNonFiniteBlock<Block>}};
 }
 
 template <FloatType kType>
@@ -88,7 +90,8 @@ void DecodeFloats(std::span<const std::byte> in, std::span<float> x) {
 template <typename Block, FloatType kType>
 constexpr Entry MakeFloatEntry(GgmlType type, std::string_view name) {
   return {{type, name, 1, sizeof(Block)},
-          {EncodeFloats<kType>, DecodeFloats<kType>, FindNonFiniteBlock<Block>}};
+          {EncodeFloats<kType>, EncodePlainWith<Block>, DecodeFloats<kType>,
+           FindNonFiniteBlock<Block>}};
 }
 
 constexpr std::array kEntries = {
@@ -152,6 +155,12 @@ void QuantizeGgmlRow(GgmlType type, std::span<const float> x, std::span<std::byt
   assert(out.size() == GgmlRowBytes(type, x.size()));
   const Entry& entry = FindEntry(type);
   entry.codec.encode(Weights(x.data()), x.size() / entry.info.block_size, out.data());
+}
+
+void QuantizeGgmlRow(GgmlType type, std::span<const float> importance, std::span<const float> x,
+                     std::span<std::byte> out) noexcept {
+  assert(importance.size() == x.size() && out.size() == GgmlRowBytes(type, x.size()));
+  FindEntry(type).codec.encode_with(importance, x, out);
 }
 
 void DequantizeGgmlRow(GgmlType type, std::span<const std::byte> in, std::span<float> x) noexcept {

@@ -10,12 +10,12 @@ bool IsGgmlType(const Encoding& encoding) noexcept {
 }
 
 void QuantizeGgml(const Encoding& encoding, std::span<const float> x, std::size_t /*n*/,
-                  std::span<const std::span<std::byte>> arrays) {
+                  const InputStats& /*stats*/, std::span<const std::span<std::byte>> arrays) {
   QuantizeGgmlRow(std::get<GgmlType>(encoding), x, arrays[0]);
 }
 
 }  // namespace
 
-constinit const Method kGgml = {"ggml", FloatType::kF32, IsGgmlType, QuantizeGgml};
+constinit const Method kGgml = {"ggml", FloatType::kF32, Needs::kNothing, IsGgmlType, QuantizeGgml};
 
 }  // namespace phiq

@@ -46,7 +46,7 @@ GroupScale QuantizeGroup(const GroupSpec& spec, std::size_t group_size, std::spa
 
 template <const GroupMethod& kMethod>
 void QuantizeRows(const Encoding& encoding, std::span<const float> x, std::size_t n,
-                  std::span<const std::span<std::byte>> arrays) {
+                  const InputStats& /*stats*/, std::span<const std::span<std::byte>> arrays) {
   const GroupEncoding& groups = std::get<GroupEncoding>(encoding);
   const int bits = BitsOf(groups.code);
   const GroupSpec spec = {bits, !HasZeroPoints(groups), groups.scale};
@@ -111,14 +111,17 @@ bool IsAffineBlocks(const Encoding& encoding) noexcept {
 
 }  // namespace
 
-constinit const Method kNearest = {"nearest", FloatType::kF32, HasFloatScales,
+constinit const Method kNearest = {"nearest", FloatType::kF32, Needs::kNothing, HasFloatScales,
                                    QuantizeRows<kNearestGroups>};
-constinit const Method kMlas = {"mlas", FloatType::kF32, IsBlocks, QuantizeRows<kMlasGroups>};
-constinit const Method kRtn = {"rtn", FloatType::kF32, IsBlocks, QuantizeRows<kRtnGroups>};
-constinit const Method kKQuant = {"k_quant", FloatType::kF32, IsAffineBlocks,
+constinit const Method kMlas = {"mlas", FloatType::kF32, Needs::kNothing, IsBlocks,
+                                QuantizeRows<kMlasGroups>};
+constinit const Method kRtn = {"rtn", FloatType::kF32, Needs::kNothing, IsBlocks,
+                               QuantizeRows<kRtnGroups>};
+constinit const Method kKQuant = {"k_quant", FloatType::kF32, Needs::kNothing, IsAffineBlocks,
                                   QuantizeRows<kKQuantGroups>};
-constinit const Method kGather = {"gather", FloatType::kF32, IsBlocks, QuantizeRows<kGatherGroups>};
-constinit const Method kNncf = {"nncf", FloatType::kF32, HasFloatOrHalfScales,
+constinit const Method kGather = {"gather", FloatType::kF32, Needs::kNothing, IsBlocks,
+                                  QuantizeRows<kGatherGroups>};
+constinit const Method kNncf = {"nncf", FloatType::kF32, Needs::kNothing, HasFloatOrHalfScales,
                                 QuantizeRows<kNncfGroups>};
 
 }  // namespace phiq

@@ -44,7 +44,8 @@ bool IsMlxEncoding(const Encoding& encoding) noexcept {
 // Groups follow one another from row to row.
 template <bool kAsMetal, FloatType kWeights>
 void QuantizeRows(const Encoding& encoding, std::span<const float> x,
-                  [[maybe_unused]] std::size_t n, std::span<const std::span<std::byte>> arrays) {
+                  [[maybe_unused]] std::size_t n, const InputStats& /*stats*/,
+                  std::span<const std::span<std::byte>> arrays) {
   const GroupEncoding& groups = std::get<GroupEncoding>(encoding);
   const std::size_t group_size = groups.group_size;
   assert(n % group_size == 0);
@@ -68,8 +69,8 @@ void QuantizeRows(const Encoding& encoding, std::span<const float> x,
 }
 
 template <bool kAsMetal, FloatType kWeights>
-constexpr Method kMlx = {kAsMetal ? "mlx-metal" : "mlx", kWeights, IsMlxEncoding<kWeights>,
-                         QuantizeRows<kAsMetal, kWeights>};
+constexpr Method kMlx = {kAsMetal ? "mlx-metal" : "mlx", kWeights, Needs::kNothing,
+                         IsMlxEncoding<kWeights>, QuantizeRows<kAsMetal, kWeights>};
 
 template <bool kAsMetal>
 const Method& MethodOf(FloatType weights) noexcept {

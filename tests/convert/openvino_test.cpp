@@ -94,7 +94,7 @@ std::map<std::string, Constant> ConstantsOf(const SourceModel& source, const Pla
   std::vector<Bytes> arrays;
   for (std::size_t a = 0; a < ArrayCount(line.encoding); ++a)
     arrays.emplace_back(n_rows * ArrayRowBytes(line.encoding, a, n));
-  line.method->quantize(line.encoding, weights, n,
+  line.method->quantize(line.encoding, weights, n, {},
                         std::vector<std::span<std::byte>>(arrays.begin(), arrays.end()));
   std::vector<std::uint64_t> shape = {n_rows, n};
   std::vector<std::uint64_t> group_shape = {n_rows, 1};

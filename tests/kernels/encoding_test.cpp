@@ -290,7 +290,7 @@ TEST(Methods, QuantizeRowsAsTheyDoOneByOne) {
     std::vector<Bytes> stored;
     for (std::size_t a = 0; a < ArrayCount(recipe.encoding); ++a)
       stored.emplace_back(kRows * ArrayRowBytes(recipe.encoding, a, kColumns), std::byte{0xEE});
-    recipe.method->quantize(recipe.encoding, x, kColumns,
+    recipe.method->quantize(recipe.encoding, x, kColumns, {},
                             std::vector<std::span<std::byte>>(stored.begin(), stored.end()));
     for (std::size_t r = 0; r < kRows; ++r) {
       const EncodedRow alone(recipe, std::span(x).subspan(r * kColumns, kColumns));

@@ -42,16 +42,17 @@ struct Recipe {
 
 // The arrays of one row.
 struct EncodedRow {
-  EncodedRow(const Recipe& recipe, std::span<const float> x)
-      : EncodedRow(recipe.encoding, *recipe.method, x) {}
-  EncodedRow(const Encoding& as, const Method& method, std::span<const float> x)
+  EncodedRow(const Recipe& recipe, std::span<const float> x, const InputStats& stats = {})
+      : EncodedRow(recipe.encoding, *recipe.method, x, stats) {}
+  EncodedRow(const Encoding& as, const Method& method, std::span<const float> x,
+             const InputStats& stats = {})
       : encoding(as), n(x.size()) {
     if (!method.fills(encoding)) throw std::logic_error(std::string(method.name));
     std::vector<std::span<std::byte>> spans;
     for (std::size_t i = 0; i < ArrayCount(encoding); ++i)
       arrays.emplace_back(ArrayRowBytes(encoding, i, n));
     for (Bytes& array : arrays) spans.emplace_back(array);
-    method.quantize(encoding, x, n, spans);
+    method.quantize(encoding, x, n, stats, spans);
   }
 
   std::vector<std::span<const std::byte>> Spans() const {
