@@ -115,7 +115,8 @@ std::optional<std::size_t> FindNonFinite(const Encoding& encoding,
                                          std::size_t n) noexcept;
 
 // What an encoding may cost, for verifying that codes and weights belong together. It holds for
-// every method: a decoder cannot know which chose the codes.
+// every method that keeps the largest weights: a decoder cannot know which chose the codes. A search
+// (phiq/quantize.h) may clip them; its errors are at most the weight itself.
 struct ErrorBound {
   double relative_rmse = 0;    // of a whole tensor; about twice what Gaussian weights give
   double block_error = 0;      // largest error of a weight as a share of its block's largest weight

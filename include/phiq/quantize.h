@@ -49,6 +49,18 @@ struct Method {
 // Source    docs/quantization.md.
 extern const Method kGgml;
 
+// Any encoding but floats: scales (and zero points, biases, mins) searched for the least squared
+// error of the weights, of what the stored scales give; each code is the nearest.
+// Scale     may be negative where the encoding has signed scales. Inf or NaN where it cannot hold
+//           the group.
+// Source    docs/quantization.md "Searched scales".
+extern const Method kSearch;
+// The same with errors weighted by the mean squares of the columns' inputs; columns of less than
+// 1e-4 of the mean count as much. GGUF's blocks: bit for bit what llama-quantize stores with them
+// as its importance matrix, which weights by them and by the weights' own sizes (Q8_0 ignores
+// them).
+extern const Method kImatrix;
+
 // The others choose codes with a scale (and a zero point) for each group. Formulas, and what they
 // have of whom: docs/quantization.md.
 //

@@ -23,10 +23,16 @@ constexpr std::size_t ScaleBytes(ScaleType type) noexcept {
   return IsByte(type) ? 1 : FloatBytes(AsFloatType(type));
 }
 
-// Rounds to nearest even. How a scale of one byte is rounded is its method's business.
+// Rounds to nearest even; E8M0 takes powers of two only, and E4M3 keeps NaN.
 inline void StoreScale(ScaleType type, float value, std::span<std::byte> array,
                        std::size_t i) noexcept {
-  StoreFloat(AsFloatType(type), value, array, i);
+  if (type == ScaleType::kE8M0) {
+    array[i] = std::byte{FloatToE8m0(value)};
+  } else if (type == ScaleType::kE4M3) {
+    array[i] = std::byte{value == value ? FloatToE4m3(value) : kE4m3Nan};
+  } else {
+    StoreFloat(AsFloatType(type), value, array, i);
+  }
 }
 
 inline float LoadScale(ScaleType type, std::span<const std::byte> array, std::size_t i) noexcept {

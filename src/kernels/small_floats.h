@@ -50,4 +50,9 @@ inline float E8m0ToFloat(std::uint8_t code) noexcept {
   return std::bit_cast<float>(std::uint32_t{code} << 23);
 }
 
+// Requires  a power of two that E8M0 has.
+inline std::uint8_t FloatToE8m0(float x) noexcept {
+  return static_cast<std::uint8_t>(std::bit_cast<std::uint32_t>(x) >> 23);  // 0 for 2^-127
+}
+
 }  // namespace phiq
