@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "io/output_file.h"
+#include "io/recovery.h"
 #include "io/temporaries.h"
 #include "phiq/error.h"
 
@@ -34,6 +35,7 @@ void CheckReport(const std::string& path, std::string_view beginning) {
 }
 
 void ReplaceReport(const std::string& path, std::string_view content) {
+  RecoverFolder(ParentFolder(path));
   OutputFile file(path, content.size(), {.force = true, .fsync = false});
   file.WriteAt(0, std::as_bytes(std::span(content)));
   file.Commit();

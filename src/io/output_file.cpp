@@ -14,7 +14,6 @@
 
 #include "base/checked.h"
 #include "io/output_impl.h"
-#include "io/recovery.h"
 #include "io/renames.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
@@ -208,7 +207,6 @@ void OutputFile::Impl::OpenStream() {
 void OutputFile::Impl::OpenTemporary() {
   PrepareFolder(path, options);
   LockedFolder locked(ParentFolder(path));
-  Recover(locked, ParentFolder(path));
   locked.RefuseLive(path);
   // Looked at again under the lock: a run that ended a moment ago has left its output, not its
   // lock.

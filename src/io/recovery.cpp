@@ -122,14 +122,11 @@ class Recovery {
 
 }  // namespace
 
-Recovered Recover(const LockedFolder& locked, const fs::path& folder) {
-  return Recovery(locked.fd(), folder).Run();
-}
-
 Recovered RecoverFolder(const fs::path& folder) {
   std::error_code ignored;
   if (!fs::is_directory(folder, ignored)) return {};
-  return Recover(LockedFolder(folder), folder);
+  const LockedFolder locked(folder);
+  return Recovery(locked.fd(), folder).Run();
 }
 
 }  // namespace phiq

@@ -5,8 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "io/temporaries.h"
-
 namespace phiq {
 
 struct Recovered {
@@ -16,11 +14,9 @@ struct Recovered {
 };
 
 // Finishes commits that had begun, and removes what else is stale: temporaries and journals that no
-// live process holds. Links and what belongs to other users stay.
-Recovered Recover(const LockedFolder& locked, const std::filesystem::path& folder);
-
-// The same, locking the folder for the moment; nothing where there is no such folder.
-// Throws   kTryAgain: somebody else keeps it locked.
+// live process holds. Links and what belongs to other users stay. Locks the folder for the moment;
+// does nothing where there is no such folder.
+// Throws   kOutput, kTryAgain as LockedFolder does.
 Recovered RecoverFolder(const std::filesystem::path& folder);
 
 }  // namespace phiq

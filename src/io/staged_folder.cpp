@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "io/output_impl.h"
-#include "io/recovery.h"
 #include "io/renames.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
@@ -119,7 +118,6 @@ StagedFolder::StagedFolder(const fs::path& path, std::vector<std::string> owned,
   impl_->Check();
   PrepareFolder(impl_->path, options);
   LockedFolder locked(ParentFolder(impl_->path));
-  Recover(locked, ParentFolder(impl_->path));
   locked.RefuseLive(impl_->path);
   impl_->Replaces();
   impl_->staging = locked.Create(impl_->path, RegisteredName::Kind::kFolder);

@@ -88,6 +88,31 @@ def test_a_rename_that_fails_changes_no_name(model, whole, work, kind, force):
 @needs_strace
 @KINDS
 @pytest.mark.parametrize("force", [False, True])
+def test_a_file_system_that_cannot_exchange(model, whole, work, kind, force):
+    out = work / "out"
+    out.mkdir()
+    before = old_outputs(model, kind, out) if force else {}
+    args = kind.args(model, out, *["--force"] * force)
+    inject = "renameat2:error=EINVAL"
+    log = work / "log"
+    run_under_strace(args, log, inject, trace="rename,renameat,linkat,renameat2").ok()
+    assert contents(out) == whole[kind]
+    # And what replaces it can be taken back.
+    n_calls = len(re.findall(r"(?:rename|renameat|linkat)\(", log.read_text()))
+    for k in range(1, n_calls + 1):
+        shutil.rmtree(out)
+        out.mkdir()
+        if force:
+            shutil.rmtree(work / "other")
+            assert old_outputs(model, kind, out) == before
+        result = run_under_strace(args, log, inject, f"rename,renameat,linkat:error=EIO:when={k}")
+        assert result.code == 5 or k > 1
+        assert contents(out) == (whole[kind] if result.code == 0 else before), f"call {k}"
+
+
+@needs_strace
+@KINDS
+@pytest.mark.parametrize("force", [False, True])
 def test_what_cannot_be_taken_back_is_named_and_the_next_run_goes_on(model, whole, work, kind, force):
     out = work / "out"
     out.mkdir()

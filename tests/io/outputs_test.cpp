@@ -118,7 +118,7 @@ TEST(Recovery, RemovesWhatADeadRunOfAnyFormatLeft) {
   RecoverFolder(folder / "");
   ASSERT_EQ(folder.List().size(), 3U) << "the other run lives";
   other.Kill();
-  { const OutputFile file(folder / "another name", 1, {}); }
+  RecoverFolder(folder / "");
   EXPECT_THAT(folder.List(), IsEmpty());
 }
 

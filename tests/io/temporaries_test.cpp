@@ -5,6 +5,7 @@
 
 #include "io/other_run.h"
 #include "io/outputs.h"
+#include "io/recovery.h"
 #include "io/temp_folder.h"
 
 namespace phiq {
@@ -30,12 +31,8 @@ TEST(Temporaries, RemovesWhatADeadRunLeft) {
   OtherRun neighbour([&] { new OutputFile(folder / "out2", 4, {}); });
   other.Kill();
   ASSERT_EQ(folder.List().size(), 2U);
-  {
-    OutputFile file(folder / "out", 1, {});
-    file.WriteAt(0, Bytes("x"));
-    file.Commit();
-  }
-  EXPECT_THAT(folder.List(), ElementsAre(HasSubstr(".out2.phiq-tmp."), "out"));
+  RecoverFolder(folder / "");
+  EXPECT_THAT(folder.List(), ElementsAre(HasSubstr(".out2.phiq-tmp.")));
 }
 
 TEST(Temporaries, LeavesLinksAndOtherNamesAlone) {
@@ -43,7 +40,7 @@ TEST(Temporaries, LeavesLinksAndOtherNamesAlone) {
   WriteText(folder / "victim", "untouched");
   fs::create_symlink("victim", folder / ".out.phiq-tmp.0123456789ab");
   WriteText(folder / ".out.phiq-tmp.notes", "not ours: the end is not twelve digits");
-  { const OutputFile file(folder / "out", 1, {}); }
+  RecoverFolder(folder / "");
   EXPECT_THAT(folder.List(),
               ElementsAre(".out.phiq-tmp.0123456789ab", ".out.phiq-tmp.notes", "victim"));
   EXPECT_EQ(ReadText(folder / "victim"), "untouched");
