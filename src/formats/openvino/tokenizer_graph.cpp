@@ -226,11 +226,13 @@ GraphBuilder BuildTokenizerGraph(const TokenizerSteps& steps, const TokenizerOpt
   strings.chars = {unpack, 2};
   graph.AddRows(strings);
   if (steps.first_mark) {
-    Replacement mark = *steps.first_mark;
-    if (!steps.added_tokens.empty()) {  // a text that begins with one has no stretch there
-      mark.expression.insert(0, fmt::format("(?!{})", AddedTokenExpression(steps.added_tokens)));
-    }
-    graph.Replace(mark, strings);
+    // The first character is group 1, so that groups of added tokens come behind it. A text that
+    // begins with an added token has no stretch there.
+    std::string expression = R"((?:^)(?=([\s\S])))";
+    if (!steps.added_tokens.empty())
+      expression += fmt::format("(?!{})", AddedTokenExpression(steps.added_tokens));
+    expression += steps.first_mark->expression;
+    graph.Replace({std::move(expression), steps.first_mark->replacement}, strings);
   }
   // Added tokens are words already: the flags keep the next steps away from them.
   Value skips;

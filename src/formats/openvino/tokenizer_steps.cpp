@@ -121,11 +121,11 @@ class StepReader {
     const std::string mark = Quoted(metaspace->replacement);
     const std::string quoted = QuoteExpression(mark);
     steps_.normalizations.push_back({QuoteExpression(" "), mark});
-    const std::string before = mark + "$0";  // of all that matches: other groups may join
+    const std::string before = mark + "$1";
     if (metaspace->prepend == Prepend::kAlways) {
-      steps_.normalizations.push_back({fmt::format(R"((?:^)(?!{})[\s\S])", quoted), before});
+      steps_.normalizations.push_back({fmt::format(R"((?:^)(?!{})([\s\S]))", quoted), before});
     } else if (metaspace->prepend == Prepend::kFirst) {
-      steps_.first_mark = Replacement{fmt::format(R"((?:^)(?!{}| )[\s\S])", quoted), before};
+      steps_.first_mark = Replacement{fmt::format(R"((?!{}| )[\s\S])", quoted), before};
     }
     if (metaspace->split) {  // a word is a mark and what stands before the next
       steps_.splits.push_back({fmt::format(R"({0}(?:(?!{0})[\s\S])*)", quoted), "isolate", false});

@@ -28,7 +28,9 @@ struct SplitStep {
 enum class DecodingStep : std::uint8_t { kReplace, kByteFallback, kJoin };
 
 struct TokenizerSteps {
-  std::optional<Replacement> first_mark;  // of the whole text, before added tokens are cut out
+  // Of the whole text, before added tokens are cut out: `expression` is for the first character,
+  // which `replacement` knows as $1.
+  std::optional<Replacement> first_mark;
   std::vector<Replacement> normalizations;
   std::vector<SplitStep> splits;
   std::optional<std::uint32_t> first_special, last_special;  // put around every text

@@ -109,8 +109,8 @@ TEST(TokenizerSteps, MarkSpacesAsMetaspaceDoes) {
   ASSERT_EQ(always.normalizations.size(), 2U);
   EXPECT_EQ(always.normalizations[0].expression, " ");
   EXPECT_EQ(always.normalizations[0].replacement, "_");
-  EXPECT_EQ(always.normalizations[1].expression, R"((?:^)(?!_)[\s\S])");
-  EXPECT_EQ(always.normalizations[1].replacement, "_$0");
+  EXPECT_EQ(always.normalizations[1].expression, R"((?:^)(?!_)([\s\S]))");
+  EXPECT_EQ(always.normalizations[1].replacement, "_$1");
   EXPECT_FALSE(always.first_mark.has_value());
   ASSERT_EQ(always.splits.size(), 1U);
   EXPECT_EQ(always.splits[0].expression, R"(_(?:(?!_)[\s\S])*)");
@@ -118,7 +118,7 @@ TEST(TokenizerSteps, MarkSpacesAsMetaspaceDoes) {
   const TokenizerSteps first = read(R"(, "prepend_scheme": "first", "split": false)");
   EXPECT_EQ(first.normalizations.size(), 1U);
   ASSERT_TRUE(first.first_mark.has_value());
-  EXPECT_EQ(first.first_mark->expression, R"((?:^)(?!_| )[\s\S])");
+  EXPECT_EQ(first.first_mark->expression, R"((?!_| )[\s\S])");
   EXPECT_THAT(first.splits, IsEmpty());
   const TokenizerSteps never = read(R"(, "prepend_scheme": "never", "split": false)");
   EXPECT_EQ(never.normalizations.size(), 1U);
