@@ -80,8 +80,10 @@ def test_make_makes_again_only_what_changed(models, tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_make_that_was_killed_is_finished_by_the_next(tmp_path, how):
     out = tmp_path / "out"
-    command = ["make", "-f", EXAMPLES / "Makefile", f"OUT={out}", f"MODELS={harness.DATA / 'phi35-tiny'}",
-               f"PHIQ={harness.PHIQ}", "TYPE=IQ4_XS"]
+    # Large enough that the conversion is still at work when it is killed.
+    model = harness.tiny(tmp_path / "large", layers=16, intermediate=4096)
+    command = ["make", "-f", EXAMPLES / "Makefile", f"OUT={out}", f"MODELS={model}",
+               f"PHIQ={harness.PHIQ}", "TYPE=IQ4_XS", "OPTIONS=--threads 1"]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                              env=harness.clean_env(), start_new_session=True)
     while not (out.is_dir() and harness.temporaries(out)):
@@ -92,7 +94,7 @@ def test_a_make_that_was_killed_is_finished_by_the_next(tmp_path, how):
     assert not list(out.glob("*.gguf"))
 
     assert subprocess.run(command, stdout=subprocess.DEVNULL, env=harness.clean_env()).returncode == 0
-    assert set(state(out)) == {"phi35-tiny-IQ4_XS.gguf"}
+    assert set(state(out)) == {"large-IQ4_XS.gguf"}
 
 
 def test_script_converts_the_good_ones_and_names_the_corrupt_one(models, tmp_path):
