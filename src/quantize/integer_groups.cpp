@@ -2,11 +2,13 @@
 // what that sees: a table of these, and one loop over rows and groups.
 #include <algorithm>
 #include <cassert>
+#include <cstdint>
 #include <vector>
 
 #include "kernels/bits.h"
 #include "kernels/integer_methods.h"
-#include "kernels/scale_type.h"
+#include "kernels/simd/floats.h"
+#include "kernels/simd/groups.h"
 #include "phiq/quantize.h"
 
 namespace phiq {
@@ -15,17 +17,20 @@ namespace {
 struct GroupMethod {
   GroupScale (*quantize)(const GroupSpec&, std::span<const float>,
                          std::span<std::uint8_t>) noexcept;
-  bool rounds_weights = false;  // to the type of the scales, first
-  bool sees_padding = false;    // of a short last group: the zeros that fill it
+  bool rounds_weights = false;           // to the type of the scales, first
+  bool sees_padding = false;             // of a short last group: the zeros that fill it
+  simd::GroupKernel kernel = nullptr;    // the same for many groups at once
+  std::size_t largest_group = SIZE_MAX;  // of the kernel
 };
 
 // NNCF's codes are those of float32 scales and weights. kNearest's scales are float32.
 constexpr GroupMethod kNearestGroups = {QuantizeNearest};
-constexpr GroupMethod kNncfGroups = {QuantizeNncf};
-constexpr GroupMethod kMlasGroups = {QuantizeMlas, true};
-constexpr GroupMethod kGatherGroups = {QuantizeGather, true};
-constexpr GroupMethod kRtnGroups = {QuantizeRtn, true, true};
-constexpr GroupMethod kKQuantGroups = {QuantizeKQuant, true, true};
+constexpr GroupMethod kNncfGroups = {QuantizeNncf, false, false, simd::EncodeNncf};
+constexpr GroupMethod kMlasGroups = {QuantizeMlas, true, false, simd::EncodeMlas};
+constexpr GroupMethod kGatherGroups = {QuantizeGather, true, false, simd::EncodeGather};
+constexpr GroupMethod kRtnGroups = {QuantizeRtn, true, true, simd::EncodeRtn, kMaxGroupSize};
+constexpr GroupMethod kKQuantGroups = {QuantizeKQuant, true, true, simd::EncodeKQuant,
+                                       kMaxGroupSize};
 
 // A group as its method wants it.
 template <const GroupMethod& kMethod>
@@ -44,37 +49,72 @@ GroupScale QuantizeGroup(const GroupSpec& spec, std::size_t group_size, std::spa
   return group;
 }
 
+// Of the n codes of each row, not of the zeros that fill it to `padded` codes.
+void FlipPacked(int bits, std::size_t padded, std::size_t n, std::span<std::byte> packed) noexcept {
+  const auto mask = bits == 4 ? std::byte{0x88} : std::byte{0x80};
+  const std::size_t row_bytes = PackedBytes(bits, padded);
+  for (std::size_t begin = 0; begin < packed.size(); begin += row_bytes) {
+    const std::size_t n_whole = n * static_cast<std::size_t>(bits) / 8;
+    for (std::byte& b : packed.subspan(begin, n_whole)) b ^= mask;
+    if (bits == 4 && n % 2 != 0) packed[begin + n_whole] ^= std::byte{0x08};
+  }
+}
+
+// Rows of whole groups, which a kernel takes as one run of groups.
+template <const GroupMethod& kMethod>
+bool QuantizeByKernel(const GroupSpec& spec, std::size_t group_size, std::span<const float> x,
+                      std::span<std::byte> codes, std::span<float> scales,
+                      std::span<std::uint8_t> zero_points) {
+  if (kMethod.kernel == nullptr || group_size % 16 != 0 || group_size > kMethod.largest_group)
+    return false;
+  return kMethod.kernel(spec, group_size, Weights(x.data()), scales.size(),
+                        {codes.data(), scales.data(), zero_points.data()});
+}
+
 template <const GroupMethod& kMethod>
 void QuantizeRows(const Encoding& encoding, std::span<const float> x, std::size_t n,
                   const InputStats& /*stats*/, std::span<const std::span<std::byte>> arrays) {
   const GroupEncoding& groups = std::get<GroupEncoding>(encoding);
-  const int bits = BitsOf(groups.code);
-  const GroupSpec spec = {bits, !HasZeroPoints(groups), groups.scale};
+  const GroupSpec spec = {BitsOf(groups.code), !HasZeroPoints(groups), groups.scale};
+  const bool signed_codes = IsSigned(groups.code);
   const std::size_t group_size = groups.group_size == 0 ? n : groups.group_size;
-  const std::size_t n_groups = GroupCount(groups, n);
-  // Zero bits fill a row's last group, and an 8 the last byte of 4-bit zero points.
-  std::vector<std::uint8_t> codes(n_groups * group_size);
-  const std::size_t n_zero_points = bits == 4 ? n_groups + n_groups % 2 : n_groups;
-  std::vector<std::uint8_t> zero_points(n_zero_points, std::uint8_t{8});
-  const std::span<std::uint8_t> q = std::span(codes).first(n);
-  for (std::size_t r = 0; r < x.size() / n; ++r) {
-    for (std::size_t g = 0; g < n_groups; ++g) {
-      const std::size_t begin = g * group_size, size = std::min(group_size, n - begin);
-      const GroupScale group = QuantizeGroup<kMethod>(
-          spec, group_size, x.subspan(r * n + begin, size), q.subspan(begin, size));
-      StoreScale(groups.scale, group.scale, arrays[1], r * n_groups + g);
-      zero_points[g] = group.zero_point;
+  const std::size_t n_groups = GroupCount(groups, n), n_rows = x.size() / n;
+  std::vector<float> scales(n_rows * n_groups);
+  std::vector<std::uint8_t> zero_points(n_rows * n_groups);
+  const auto pack = [&](std::span<const std::uint8_t> unpacked, std::size_t row,
+                        std::span<std::byte> array) {
+    const std::size_t row_bytes = PackedBytes(spec.bits, unpacked.size());
+    PackBits(spec.bits, unpacked, array.subspan(row * row_bytes, row_bytes));
+  };
+
+  if (n % group_size != 0 ||
+      !QuantizeByKernel<kMethod>(spec, group_size, x, arrays[0], scales, zero_points)) {
+    std::vector<std::uint8_t> codes(n_groups * group_size);  // zero bits fill a row's last group
+    const std::span<std::uint8_t> q = std::span(codes).first(n);
+    for (std::size_t r = 0; r < n_rows; ++r) {
+      for (std::size_t g = 0; g < n_groups; ++g) {
+        const std::size_t begin = g * group_size, size = std::min(group_size, n - begin);
+        const GroupScale group = QuantizeGroup<kMethod>(
+            spec, group_size, x.subspan(r * n + begin, size), q.subspan(begin, size));
+        scales[r * n_groups + g] = group.scale;
+        zero_points[r * n_groups + g] = group.zero_point;
+      }
+      pack(codes, r, arrays[0]);
     }
-    const auto pack = [&](std::span<std::uint8_t> unpacked, std::span<std::byte> array) {
-      const std::size_t row_bytes = PackedBytes(bits, unpacked.size());
-      PackBits(bits, unpacked, array.subspan(r * row_bytes, row_bytes));
-    };
-    if (IsSigned(groups.code)) FlipTopBits(bits, q);
-    pack(codes, arrays[0]);
-    if (!HasZeroPoints(groups)) continue;
-    if (n_zero_points > n_groups) zero_points.back() = 8;
-    if (IsSigned(groups.code)) FlipTopBits(bits, zero_points);
-    pack(zero_points, arrays[2]);
+  }
+  if (signed_codes) FlipPacked(spec.bits, n_groups * group_size, n, arrays[0]);
+  // Exact: values of that type already.
+  const FloatType scale_type = spec.scale == ScaleType::kF16 ? FloatType::kF16 : FloatType::kF32;
+  simd::ConvertFloats(Weights(scales.data()), scales.size(), scale_type, arrays[1].data());
+  if (!HasZeroPoints(groups)) return;
+  // An 8 fills the last byte of 4-bit zero points.
+  std::vector<std::uint8_t> row(spec.bits == 4 ? n_groups + n_groups % 2 : n_groups);
+  const auto flip = static_cast<std::uint8_t>(signed_codes ? 1 << (spec.bits - 1) : 0);
+  for (std::size_t r = 0; r < n_rows; ++r) {
+    row.back() = 8;
+    std::copy_n(&zero_points[r * n_groups], n_groups, row.begin());
+    for (std::uint8_t& zero_point : row) zero_point ^= flip;
+    pack(row, r, arrays[2]);
   }
 }
 

@@ -3,10 +3,13 @@
 #include "kernels/mlx_groups.h"
 
 #include <cassert>
+#include <vector>
 
 #include "kernels/bits.h"
 #include "kernels/rounding.h"
 #include "kernels/scale_type.h"
+#include "kernels/simd/floats.h"
+#include "kernels/simd/groups.h"
 #include "phiq/quantize.h"
 
 namespace phiq {
@@ -41,14 +44,11 @@ bool IsMlxEncoding(const Encoding& encoding) noexcept {
          groups->scale == ScaleTypeOf(kWeights) && has_group_size;
 }
 
-// Groups follow one another from row to row.
+// The plain loops over groups, which follow one another from row to row.
 template <bool kAsMetal, FloatType kWeights>
-void QuantizeRows(const Encoding& encoding, std::span<const float> x,
-                  [[maybe_unused]] std::size_t n, const InputStats& /*stats*/,
-                  std::span<const std::span<std::byte>> arrays) {
-  const GroupEncoding& groups = std::get<GroupEncoding>(encoding);
+void QuantizeByLoops(const GroupEncoding& groups, std::span<const float> x,
+                     std::span<const std::span<std::byte>> arrays) {
   const std::size_t group_size = groups.group_size;
-  assert(n % group_size == 0);
   const int bits = BitsOf(groups.code);
   const std::size_t packed_bytes = PackedBytes(bits, group_size);
   float rounded[kMaxMlxGroupSize];
@@ -66,6 +66,26 @@ void QuantizeRows(const Encoding& encoding, std::span<const float> x,
     }
     PackBits(bits, q, arrays[0].subspan(g * packed_bytes, packed_bytes));
   }
+}
+
+template <bool kAsMetal, FloatType kWeights>
+void QuantizeRows(const Encoding& encoding, std::span<const float> x,
+                  [[maybe_unused]] std::size_t n, const InputStats& /*stats*/,
+                  std::span<const std::span<std::byte>> arrays) {
+  const GroupEncoding& groups = std::get<GroupEncoding>(encoding);
+  assert(n % groups.group_size == 0);
+  if (groups.offset == Offset::kBias) {
+    std::vector<float> scales(x.size() / groups.group_size), biases(scales.size());
+    if (simd::EncodeMlxAffine(BitsOf(groups.code), kAsMetal, kWeights, groups.group_size,
+                              Weights(x.data()), scales.size(),
+                              {arrays[0].data(), scales.data(), nullptr, biases.data()})) {
+      // `fills` has seen that scales are of the weights' type.
+      simd::ConvertFloats(Weights(scales.data()), scales.size(), kWeights, arrays[1].data());
+      simd::ConvertFloats(Weights(biases.data()), biases.size(), kWeights, arrays[2].data());
+      return;
+    }
+  }
+  QuantizeByLoops<kAsMetal, kWeights>(groups, x, arrays);
 }
 
 template <bool kAsMetal, FloatType kWeights>
