@@ -76,6 +76,9 @@ class HeaderEvents : public JsonEvents {
   void OnStartArray(int depth) override {
     const bool is_list = depth == 3 && (field_ == Field::kShape || field_ == Field::kOffsets);
     if (!is_list) RefuseNested("an array");
+    // A second list of that name is refused as a duplicate, when the entry ends.
+    if (field_ == Field::kOffsets) entry_.offsets.clear();
+    if (field_ == Field::kShape) entry_.tensor.shape.clear();
     depth_ = depth;
   }
   void OnEndArray(int depth) override { depth_ = depth - 1; }

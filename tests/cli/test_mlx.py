@@ -641,7 +641,8 @@ REFUSED = [
     (["--split-max-size", "2G"], 2, "--split-max-size: GGUF alone can be split"),
     (["--mlx-rounding", "gpu"], 2, "--mlx-rounding: 'gpu' is not one of cpu, metal (did you mean 'cpu'?)"),
     (["--mlx-rounding", ""], 2, "--mlx-rounding: '' is not one of cpu, metal"),
-    (["--type", "Q4_K_M"], 2, "unknown type 'Q4_K_M' (`phiq profiles --types` lists the types)"),
+    (["--type", "Q4_K_M"], 2,
+     "'Q4_K_M' is no type of mlx, it is one of gguf (--format gguf; `phiq profiles --types` lists the types)"),
     (["--type", "7bit"], 2, "unknown type '7bit', did you mean '8bit'? (`phiq profiles --types` lists the types)"),
     (["--type", "mixed_4_8"], 2, "unknown type 'mixed_4_8', did you mean 'mixed_4_6'? (`phiq profiles --types` lists "
                                  "the types)"),

@@ -131,7 +131,7 @@ def test_row_106_a_partner_that_the_index_alone_knows(copy):
     index = (folder / INDEX).read_bytes()
     edit(folder, lambda tensors: tensors.pop(f"{DOWN}.scales"))
     (folder / INDEX).write_bytes(index)
-    broken(folder, INDEX, f"'{DOWN}.scales'", "does not hold it")
+    broken(folder, WEIGHTS, f"tensor '{DOWN}.weight'", f"has no {DOWN}.scales")
 
 
 SHAPES = [

@@ -227,7 +227,8 @@ def test_what_nobody_reads_takes_no_memory(folder):
     tiny(folder)
     size = with_rubbish(folder, b"[]", 10_000_000)
     result = run(["plan", folder]).ok()
-    assert result.peak_rss_bytes < 64 * MIB + 2 * size
+    # The program, the text and copies of it on the way; a tree of these values took 27 times the text.
+    assert result.peak_rss_bytes < 64 * MIB + 3 * size
 
 
 @pytest.mark.skipif(SANITIZED, reason="needs its address space")
