@@ -159,9 +159,10 @@ REFUSED = [
     (["--max-length", "100"], 2, "--max-length: not an option of openvino; onnx has it"),
     (["--type", "NF4"], 6, "type NF4 is not written: of NNCF's modes this version has the integer ones of 8 and 4 "
                            "bits (`phiq profiles --types` lists the types)"),
-    (["--type", "int4"], 2, "unknown type 'int4' (`phiq profiles --types` lists the types)"),
-    (["--tensor-type", "down=int4"], 2, "rule 'down=int4': unknown tensor type (the tensor types are F32, F16, BF16, "
-                                        "INT8_ASYM, INT8_SYM, INT4_ASYM, INT4_SYM)"),
+    (["--type", "int4"], 2, "'int4' is no type of openvino, it is a precision (--precision int4; `phiq profiles --types` "
+                            "lists the types)"),
+    (["--tensor-type", "down=int4"], 2, "rule 'down=int4': unknown tensor type, did you mean 'INT4_ASYM' or 'INT4_SYM'? (the "
+                                        "tensor types are F32, F16, BF16, INT8_ASYM, INT8_SYM, INT4_ASYM, INT4_SYM)"),
     (["--overflow", "f32"], 2, "--overflow f32: GGUF alone can keep one tensor in F32 (--overflow clamp, or a "
                                "precision that computes in float32)"),
 ]
