@@ -1,5 +1,6 @@
 """The examples in docs/examples do what they say: two checkpoints in one go, nothing made twice,
 and a corrupt checkpoint fails alone with its own exit code."""
+import contextlib
 import os
 import shutil
 import signal
@@ -77,6 +78,15 @@ def test_make_makes_again_only_what_changed(models, tmp_path):
     assert second["good-b-Q8_0.gguf"] != first["good-b-Q8_0.gguf"]
 
 
+def wait_for_end_of_group(group):
+    """A shell that make waits for ends before what it runs, which still cleans up."""
+    deadline = time.monotonic() + 30
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(0.01)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_make_that_was_killed_is_finished_by_the_next(tmp_path, how):
     out = tmp_path / "out"
@@ -91,6 +101,7 @@ def test_a_make_that_was_killed_is_finished_by_the_next(tmp_path, how):
         time.sleep(0.001)
     os.killpg(first.pid, how)
     assert first.wait() != 0
+    wait_for_end_of_group(first.pid)
     assert not list(out.glob("*.gguf"))
 
     assert subprocess.run(command, stdout=subprocess.DEVNULL, env=harness.clean_env()).returncode == 0
