@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,10 +21,10 @@ enum class OverflowPolicy { kError, kClamp, kF32 };
 struct ConvertOptions {
   std::string model;  // folder, file or "organisation/name"
   // One target: the file or folder; empty: named after the model and the type; "-": standard
-  // output. Several: the folder that their default names stand in; empty: the working folder.
+  // output (of formats that are one file). Several: the folder that their default names stand in;
+  // empty: the working folder.
   std::string output;
-  std::vector<PlanOptions> targets;              // at least one; each weight is read once for all
-  std::optional<std::uint64_t> split_max_bytes;  // GGUF: --split-max-size
+  std::vector<PlanOptions> targets;  // at least one; each weight is read once for all
   std::vector<std::string> ignore_extra;
   std::vector<std::string> adapters;  // LoRA adapters of PEFT, merged into the model in this order
   NanPolicy nan = NanPolicy::kError;
@@ -48,7 +49,8 @@ struct PlannedFile {
 
 // A plan with its output's exact sizes.
 struct OutputPlan {
-  Plan plan;
+  std::shared_ptr<const Plan> plan;
+  bool is_folder = false;  // the files stand in a folder of their own
   std::string model_name;
   std::string architecture;
   std::vector<PlannedFile> files;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "phiq/checkpoint.h"
@@ -46,6 +47,9 @@ struct ModelConfig {
   // mlx-lm does not).
   std::optional<DType> torch_dtype;
 };
+
+// What a file says of how phiq made it, where its format can: {"phiq.nan_policy", "zero"}.
+using Facts = std::vector<std::pair<std::string, std::string>>;
 
 // True when the model attends to fewer tokens than its context holds.
 inline bool HasSlidingWindow(const ModelConfig& config) noexcept {

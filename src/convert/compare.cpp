@@ -91,7 +91,7 @@ void CheckSameModel(const CompareOptions& options, const ModelConfig& a, const M
 
 bool HasOwnHead(const StoredModel& model) {
   return std::ranges::any_of(model.pieces(), [](const StoredPiece& piece) {
-    return piece.role == TensorRole::kOutputHead;
+    return piece.holds == Holds::kWeight && piece.role == TensorRole::kOutputHead;
   });
 }
 
@@ -128,23 +128,15 @@ TensorPart PartOf(const ModelConfig& config, const Segment& segment) {
   return part == weight.parts.end() ? TensorPart::kWhole : part->part;
 }
 
-double BitsPerWeight(std::uint64_t size_bytes, std::uint64_t n_weights) {
-  return 8.0 * static_cast<double>(size_bytes) / static_cast<double>(n_weights);
-}
-double BitsPerWeight(const StoredPiece& piece) {
-  return BitsPerWeight(piece.size_bytes, piece.n_rows * piece.row_elements);
-}
+double BitsPerWeight(const StoredPiece& piece) { return TotalsOf({&piece, 1}).bits_per_weight(); }
 
 ComparedSide Describe(const std::string& path, const StoredModel& model) {
   ComparedSide side;
   side.path = path;
   side.kind = model.kind();
-  std::uint64_t n_weights = 0;
-  for (const StoredPiece& piece : model.pieces()) {
-    side.data_bytes += piece.size_bytes;
-    n_weights += piece.n_rows * piece.row_elements;
-  }
-  side.bits_per_weight = BitsPerWeight(side.data_bytes, n_weights);
+  const WeightTotals totals = TotalsOf(model.pieces());
+  side.data_bytes = totals.size_bytes;
+  side.bits_per_weight = totals.bits_per_weight();
   return side;
 }
 

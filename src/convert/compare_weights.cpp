@@ -1,16 +1,16 @@
+// A weight is good when its error as a whole and that of its worst block are within what its
+// encoding may cost (BoundOf).
 #include "convert/compare_weights.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "base/half.h"
 #include "convert/rows.h"
 #include "io/parallel.h"
 #include "phiq/text.h"
-#include "plan/lines.h"
 
 namespace phiq {
 namespace {
@@ -67,12 +67,12 @@ BoundSum CompareRow(const ErrorBound& bound, std::span<const float> weights,
   return total;
 }
 
-VerifiedTensor Judge(const StoredWeight& weight, const BoundSum& error,
+VerifiedTensor Judge(const std::string& name, const PlanLine& line, const BoundSum& error,
                      std::vector<std::string>& problems) {
-  const ErrorBound bound = BoundOf(weight.line);
+  const ErrorBound bound = BoundOf(line);
   VerifiedTensor tensor;
-  tensor.name = weight.name;
-  tensor.type = EncodingName(weight.line.encoding);
+  tensor.name = name;
+  tensor.type = EncodingName(line.encoding);
   tensor.max_error = error.max_error;
   tensor.relative_rmse = error.squared_weight > 0
                              ? std::sqrt(error.squared_error / error.squared_weight)
@@ -85,53 +85,21 @@ VerifiedTensor Judge(const StoredWeight& weight, const BoundSum& error,
               error.worst_block <= bound.block_error;
   if (!error.is_finite) {
     problems.push_back(
-        fmt::format("tensor '{}': NaN or Inf, in it or in the source", Escape(weight.name)));
+        fmt::format("tensor '{}': NaN or Inf, in it or in the source", Escape(name)));
   } else if (!tensor.ok) {
     problems.push_back(fmt::format(
         "tensor '{}': {} decodes with relative RMSE {:.3g} (at most {:.3g}) and an error of {:.3g} "
         "of a block's largest weight (at most {:.3g})",
-        Escape(weight.name), tensor.type, tensor.relative_rmse, bound.relative_rmse,
-        error.worst_block, bound.block_error));
+        Escape(name), tensor.type, tensor.relative_rmse, bound.relative_rmse, error.worst_block,
+        bound.block_error));
   }
   return tensor;
 }
 
 }  // namespace
 
-MatchedWeights MatchWeights(std::span<const StoredPiece> pieces, const SourceModel& source,
-                            std::vector<std::string>& problems) {
-  std::map<WeightId, const ModelTensor*> wanted;
-  for (const ModelTensor& tensor : source.model.tensors)
-    wanted[{tensor.role, tensor.layer}] = &tensor;
-  MatchedWeights matched;
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    const StoredPiece& piece = pieces[i];
-    const auto match = wanted.find({piece.role, piece.layer});
-    if (match == wanted.end()) {
-      problems.push_back(fmt::format(
-          "weight '{}' has no counterpart in the source, or stands twice", Escape(piece.name)));
-      continue;
-    }
-    PlanLine line = LineOf(*match->second);
-    wanted.erase(match);
-    if (piece.n_rows != line.n_rows() || piece.row_elements != line.row_elements()) {
-      problems.push_back(fmt::format("weight '{}' is {} x {}, wanted {} x {}", Escape(piece.name),
-                                     piece.n_rows, piece.row_elements, line.n_rows(),
-                                     line.row_elements()));
-      continue;
-    }
-    line.encoding = piece.encoding;
-    matched.weights.push_back({piece.name, std::move(line)});
-    matched.pieces.push_back(i);
-  }
-  for (const auto& [id, tensor] : wanted)
-    problems.push_back(
-        fmt::format("weight '{}' is missing", CheckpointName(source.model.config, id)));
-  return matched;
-}
-
-void CompareWeights(const SourceModel& source, std::span<const StoredWeight> weights,
-                    const ReadRowsFn& read_rows, const CompareWeightsOptions& options,
+void CompareWeights(const SourceModel& source, const StoredModel& output,
+                    std::span<const StoredWeight> weights, const CompareWeightsOptions& options,
                     const Hooks& hooks, Verification& verification) {
   Plan plan;
   std::vector<std::size_t> order;
@@ -147,35 +115,36 @@ void CompareWeights(const SourceModel& source, std::span<const StoredWeight> wei
   std::vector<Worker> workers(options.threads, Worker{LineReader(source), {}, {}});
   const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, kVerifyElements);
   std::vector<BoundSum> of_chunk(chunks.size());
-  ParallelChunks(
-      options.threads, chunks.size(),
-      [&](std::size_t item, unsigned i) {
-        const RowChunk& chunk = chunks[item];
-        const PlanLine& line = plan.lines[chunk.line];
-        Worker& worker = workers[i];
-        const std::span<float> x = worker.reader.Read(line, chunk);
-        if (options.nan_was_zeroed)
-          std::ranges::replace_if(
-              x, [](float w) { return std::isnan(w); }, 0.0F);
-        if (options.was_clamped && HasHalfRange(line.encoding)) {
-          for (float& w : x) w = std::clamp(w, -kHalfMax, kHalfMax);
-        }
-        worker.decoded.resize(x.size());
-        read_rows(chunk.line, chunk.first_row, chunk.n_rows, worker.codec, worker.decoded);
-        const ErrorBound bound = BoundOf(line);
-        const std::size_t n = line.row_elements();
-        for (std::size_t r = 0; r < chunk.n_rows; ++r)
-          of_chunk[item].Add(
-              CompareRow(bound, x.subspan(r * n, n), std::span(worker.decoded).subspan(r * n, n)));
-      },
-      {{}, hooks.stop_requested, {}});
+  ParallelChunks(options.threads, chunks.size(),
+                 [&](std::size_t item, unsigned i) {
+                   const RowChunk& chunk = chunks[item];
+                   const PlanLine& line = plan.lines[chunk.line];
+                   Worker& worker = workers[i];
+                   const std::span<float> x = worker.reader.Read(line, chunk);
+                   if (options.nan_was_zeroed)
+                     std::ranges::replace_if(
+                         x, [](float w) { return std::isnan(w); }, 0.0F);
+                   if (options.was_clamped && HasHalfRange(line.encoding)) {
+                     for (float& w : x) w = std::clamp(w, -kHalfMax, kHalfMax);
+                   }
+                   worker.decoded.resize(x.size());
+                   output.ReadRows(weights[chunk.line].piece, chunk.first_row, chunk.n_rows,
+                                   worker.codec, worker.decoded);
+                   const ErrorBound bound = BoundOf(line);
+                   const std::size_t n = line.row_elements();
+                   for (std::size_t r = 0; r < chunk.n_rows; ++r)
+                     of_chunk[item].Add(CompareRow(bound, x.subspan(r * n, n),
+                                                   std::span(worker.decoded).subspan(r * n, n)));
+                 },
+                 {{}, hooks.stop_requested, {}});
   source.stored->CheckUnchanged();
 
   std::vector<BoundSum> of_weight(weights.size());
   for (std::size_t item = 0; item < chunks.size(); ++item)
     of_weight[chunks[item].line].Add(of_chunk[item]);
   for (std::size_t i = 0; i < weights.size(); ++i)
-    verification.tensors.push_back(Judge(weights[i], of_weight[i], verification.problems));
+    verification.tensors.push_back(Judge(output.pieces()[weights[i].piece].name, weights[i].line,
+                                         of_weight[i], verification.problems));
 }
 
 std::vector<std::string> NotesOf(std::span<const Decision> decisions) {

@@ -10,20 +10,22 @@
 #include <cmath>
 #include <deque>
 #include <filesystem>
+#include <memory>
 #include <utility>
 
 #include "base/half.h"
 #include "convert/evaluate.h"
 #include "convert/memory.h"
+#include "convert/open_model.h"
 #include "convert/output.h"
 #include "convert/score.h"
 #include "convert/stream.h"
+#include "formats/format.h"
 #include "io/outputs.h"
 #include "io/parallel.h"
 #include "io/recovery.h"
 #include "io/temporaries.h"
 #include "phiq/text.h"
-#include "stored/checkpoint_model.h"
 
 namespace phiq {
 namespace {
@@ -51,24 +53,31 @@ std::vector<fs::path> OutputPaths(const ConvertOptions& options, const Checkpoin
   return paths;
 }
 
+Error EvaluatesWhole() {
+  return Error(ErrorCode::kUsage, "--eval-text needs an output in one file or folder")
+      .Hint("phiq eval measures a split file when it is written");
+}
+
 // What only some targets can do.
-void CheckOptions(const ConvertOptions& options) {
+void CheckTargets(const ConvertOptions& options) {
   const auto usage = [](std::string message) {
     return Error(ErrorCode::kUsage, std::move(message));
   };
   if (options.targets.empty()) throw Error(ErrorCode::kInternal, "a conversion without a target");
-  const bool all_gguf = std::ranges::all_of(
-      options.targets, [](const PlanOptions& t) { return t.format == Format::kGguf; });
-  if (options.split_max_bytes && !all_gguf)
-    throw usage("--split-max-size: GGUF alone can be split");
-  if (options.overflow == OverflowPolicy::kF32 && !all_gguf)
-    throw usage("--overflow f32: GGUF alone can keep one tensor in F32")
-        .Hint("--overflow clamp, or a precision that computes in float32");
-  if (options.output == kStandardOutput) {
-    if (options.targets.size() > 1 || !all_gguf)
-      throw usage("-o -: only one GGUF file can go to standard output");
-    if (options.split_max_bytes)
-      throw usage("--split-max-size needs files, not standard output (-o -)");
+  for (const PlanOptions& target : options.targets) {
+    const Format& format = FindFormat(target.format);
+    if (options.overflow == OverflowPolicy::kF32 && !format.may_widen)
+      throw usage(fmt::format("--overflow f32: {} cannot keep one tensor in F32", format.title))
+          .Hint("--overflow clamp, or a precision that computes in float32");
+    if (options.output == kStandardOutput && (options.targets.size() > 1 || !format.may_stream))
+      throw usage("-o -: only one output that is a file can go to standard output")
+          .Hint(options.targets.size() > 1
+                    ? "several go to a folder"
+                    : fmt::format("with {} -o names a folder", format.title));
+    if (!HasParts(format, target)) continue;
+    if (options.output == kStandardOutput)
+      throw usage(fmt::format("--{} needs files, not standard output (-o -)", format.parts_knob));
+    if (options.evaluation) throw EvaluatesWhole();
   }
   if (!options.evaluation) return;
   std::error_code ignored;
@@ -76,9 +85,7 @@ void CheckOptions(const ConvertOptions& options) {
   const bool is_stream =
       options.output == kStandardOutput ||
       (fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status));
-  if (options.split_max_bytes || is_stream)
-    throw usage("--eval-text needs an output in one file or folder")
-        .Hint("phiq eval measures a split file when it is written");
+  if (is_stream) throw EvaluatesWhole();
   if (options.nan != NanPolicy::kError)
     throw usage("--eval-text cannot measure against a checkpoint that has NaN (--nan zero)");
 }
@@ -106,8 +113,8 @@ void CheckOutput(const fs::path& output, const PlanOptions& target, const Conver
                  const CheckpointFolder& folder) {
   if (output == kStandardOutput) return;
   RefuseInputAsOutput(output, folder);
-  if (options.split_max_bytes) return;  // the parts' names are not known yet
-  if (options.targets.size() > 1 && !options.force && OutputStands(output, /*is_split=*/false)) {
+  if (HasParts(FindFormat(target.format), target)) return;  // the parts' names are not known yet
+  if (options.targets.size() > 1 && !options.force && OutputStands(output, target)) {
     throw Error(ErrorCode::kOutput, "exists")
         .In(output.string())
         .Hint("--force replaces it, --skip-existing writes the others");
@@ -124,8 +131,8 @@ struct Job {
 };
 
 Job Locate(const ConvertOptions& options, const WarningFn& warn) {
-  CheckOptions(options);
-  Job job{LocateCheckpoint(options.model, warn), options.targets, {}, {}};
+  CheckTargets(options);
+  Job job{LocateSource(options.model, warn), options.targets, {}, {}};
   job.paths = OutputPaths(options, job.folder);
   return job;
 }
@@ -148,8 +155,7 @@ void CheckOutputs(const ConvertOptions& options, Job& job, const WarningFn& warn
   const fs::path& first = job.paths.front();
   if (!IsStream(first)) RecoverWhatWasLeft(ParentFolder(first), warn);
   for (std::size_t i = 0; options.skip_existing && i < job.paths.size();) {
-    if (IsStream(job.paths[i]) ||
-        !OutputStands(job.paths[i], options.split_max_bytes.has_value())) {
+    if (IsStream(job.paths[i]) || !OutputStands(job.paths[i], job.targets[i])) {
       ++i;
       continue;
     }
@@ -164,6 +170,15 @@ void CheckOutputs(const ConvertOptions& options, Job& job, const WarningFn& warn
     return;
   for (std::size_t i = 0; i < job.paths.size(); ++i)
     CheckOutput(job.paths[i], job.targets[i], options, job.folder);
+}
+
+// What an output records of how it treated odd weights, so that `phiq verify` can do the same.
+Facts PoliciesOf(const ConvertOptions& options) {
+  Facts policies;
+  if (options.nan == NanPolicy::kZero) policies.emplace_back("phiq.nan_policy", "zero");
+  if (options.overflow == OverflowPolicy::kClamp)
+    policies.emplace_back("phiq.overflow_policy", "clamp");
+  return policies;
 }
 
 // Everything that is final before the first byte is written.
@@ -206,30 +221,30 @@ void WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan, unsigned thre
 Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, bool reads_weights) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
-  SourceModel source(
-      OpenCheckpointModel(std::move(job.folder), {options.ignore_extra, options.adapters}, warn),
-      warn);
-  std::vector<Plan> plans;
+  SourceModel source =
+      OpenSourceModel(std::move(job.folder), {options.ignore_extra, options.adapters}, warn);
+  std::vector<std::unique_ptr<Plan>> plans;
   std::uint64_t scored_bytes = 0;
   for (const PlanOptions& target : job.targets) {
-    const std::vector<std::size_t> ranked = TensorsToRank(source.model, target);
-    Int8Errors scores{.errors = std::vector<float>(ranked.size())};
-    if (reads_weights) scores = MeasureInt8Errors(source, ranked, options, threads, hooks);
-    scored_bytes += scores.bytes_read;
-    plans.push_back(MakePlan(source.model, target, warn, scores.errors));
+    const std::vector<Question> questions = QuestionsOf(source.model, target);
+    Measured measured{.answers = Answers(questions.size())};
+    if (reads_weights) measured = Answer(source, questions, options, threads, hooks);
+    scored_bytes += measured.bytes_read;
+    plans.push_back(PlanTarget(source.model, target, warn, measured.answers));
+    plans.back()->facts = PoliciesOf(options);
     if (reads_weights && options.overflow == OverflowPolicy::kF32)
-      WidenWhatOverflowsHalf(source, plans.back(), threads);
+      WidenWhatOverflowsHalf(source, *plans.back(), threads);
   }
   // From here on formats and byte counts are final.
   std::vector<Output> targets;
   for (std::size_t i = 0; i < plans.size(); ++i)
-    targets.push_back(LayOut(source, std::move(plans[i]), options, job.paths[i], warn));
+    targets.push_back(LayOut(source, std::move(plans[i]), job.paths[i], warn));
   // From here on every offset is final.
   std::uint64_t head_bytes = 0;
   std::vector<StreamTarget> streams;
   for (const Output& target : targets) {
     head_bytes += target.head_bytes();
-    streams.push_back({&target.plan, &target.layout, {}});
+    streams.push_back({target.plan.get(), &target.layout, {}});
   }
   const MemoryPlan memory = PlanMemory(streams, source, head_bytes, threads,
                                        options.memory_limit_bytes, options.overflow);
@@ -241,6 +256,7 @@ ConversionPlan Describe(const Prepared& prepared) {
   for (const Output& target : prepared.targets) {
     OutputPlan output;
     output.plan = target.plan;
+    output.is_folder = target.layout.is_folder;
     output.model_name = prepared.source.model.name;
     output.architecture = prepared.source.model.config.architecture;
     for (std::size_t i = 0; i < target.files.size(); ++i)

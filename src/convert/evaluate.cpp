@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <memory>
 #include <utility>
 
@@ -251,33 +250,15 @@ void RunBatch(std::span<Candidate> models, bool has_reference, std::span<const s
   }
 }
 
-// "Q4_K, Q6_K, F32": the type of most weights first.
-std::string TypesOf(std::span<const StoredPiece> pieces) {
-  std::map<std::string, std::uint64_t> weights_of;
-  for (const StoredPiece& piece : pieces)
-    weights_of[piece.type] += piece.n_rows * piece.row_elements;
-  std::vector<std::pair<std::uint64_t, std::string>> types;
-  for (const auto& [type, n] : weights_of) types.emplace_back(n, type);
-  std::ranges::stable_sort(types, [](const auto& a, const auto& b) { return a.first > b.first; });
-  std::vector<std::string_view> names;
-  for (const auto& [n, type] : types) names.push_back(type);
-  return fmt::format("{}", fmt::join(names, ", "));
-}
-
 EvaluatedModel Summarize(const Candidate& model, const Candidate* reference,
                          std::uint64_t n_windows) {
   EvaluatedModel result;
   result.path = model.input.shown;
   result.kind = model.stored->kind();
-  const std::span<const StoredPiece> pieces = model.stored->pieces();
-  std::uint64_t n_weights = 0;
-  for (const StoredPiece& piece : pieces) {
-    n_weights += piece.n_rows * piece.row_elements;
-    result.data_bytes += piece.size_bytes;
-  }
-  result.types = TypesOf(pieces);
-  result.bits_per_weight =
-      8 * static_cast<double>(result.data_bytes) / static_cast<double>(n_weights);
+  const WeightTotals totals = TotalsOf(model.stored->pieces());
+  result.data_bytes = totals.size_bytes;
+  result.types = totals.types;
+  result.bits_per_weight = totals.bits_per_weight();
   result.perplexity = engine::PerplexityOf(model.log_probs);
   if (reference == nullptr) return result;
   result.divergence =

@@ -1,48 +1,56 @@
+// Asks every format whether it knows what stands there; all else is a checkpoint, which may be in
+// the hub cache.
 #include "convert/open_model.h"
 
-#include <filesystem>
-#include <system_error>
+#include <fmt/format.h>
 
-#include "formats/gguf/stored_model.h"
-#include "formats/mlx/stored_model.h"
-#include "formats/onnx/stored_model.h"
-#include "formats/openvino/stored_model.h"
+#include <utility>
+
+#include "formats/format.h"
 #include "stored/checkpoint_model.h"
 
 namespace phiq {
+namespace {
 
-InputKind KindOf(const std::string& path) noexcept {
-  if (onnx::LooksLikeOnnx(path)) return InputKind::kOnnx;
-  if (openvino::LooksLikeOpenVino(path)) return InputKind::kOpenVino;
-  if (mlx::LooksLikeMlx(path)) return InputKind::kMlx;
-  std::error_code ignored;
-  const bool is_file =
-      std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored);
-  const bool is_weights = path.ends_with(".safetensors") || path.ends_with(".json");
-  return is_file && !is_weights ? InputKind::kGguf : InputKind::kCheckpoint;
+// What is no checkpoint may be an output: then the message says so.
+template <typename Open>
+auto AsCheckpoint(const std::string& path, const Open& open) {
+  try {
+    return open();
+  } catch (const Error& error) {
+    const Format* format = RecognizeFormat(path);
+    if (error.code() != ErrorCode::kInput || format == nullptr) throw;
+    try {
+      format->open(path, [](const Warning&) {});
+    } catch (const Error&) {
+      throw error;
+    }
+    throw Error(
+        ErrorCode::kUnsupported,
+        fmt::format("is {}, which has not all that a conversion starts from", format->title))
+        .In(path)
+        .Hint("a checkpoint has: config.json, *.safetensors and the tokenizer's files");
+  }
 }
+
+}  // namespace
 
 std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const WarningFn& warn,
                                              const CheckpointOptions& options) {
   const WarningFn warn_or_not = WarnOrIgnore(warn);
-  switch (KindOf(path)) {
-    case InputKind::kOnnx:
-      return onnx::MakeStoredModel(onnx::Folder::Open(path, warn_or_not), path);
-    case InputKind::kOpenVino:
-      return openvino::MakeStoredModel(openvino::Folder::Open(path), path, warn_or_not);
-    case InputKind::kMlx:
-      return mlx::MakeStoredModel(mlx::Folder::Open(path, warn_or_not), path);
-    case InputKind::kGguf:
-      return gguf::MakeStoredModel(gguf::File::Open(path, warn_or_not));
-    case InputKind::kCheckpoint:
-      break;
-  }
+  if (const Format* format = RecognizeFormat(path)) return format->open(path, warn_or_not);
   return OpenCheckpointModel(LocateCheckpoint(path, warn_or_not), options, warn_or_not);
 }
 
-SourceModel OpenSourceModel(const std::string& path, const CheckpointOptions& options,
+CheckpointFolder LocateSource(const std::string& path, const WarningFn& warn) {
+  return AsCheckpoint(path, [&] { return LocateCheckpoint(path, warn); });
+}
+
+SourceModel OpenSourceModel(CheckpointFolder folder, const CheckpointOptions& options,
                             const WarningFn& warn) {
-  return {OpenCheckpointModel(LocateCheckpoint(path, warn), options, warn), warn};
+  return AsCheckpoint(folder.path().string(), [&] {
+    return SourceModel(OpenCheckpointModel(folder, options, warn), warn);
+  });
 }
 
 }  // namespace phiq

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "convert/rows.h"
 #include "convert/stream.h"
+#include "formats/format.h"
 #include "formats/layout.h"
 #include "io/outputs.h"
 #include "phiq/convert.h"
@@ -14,7 +16,7 @@
 namespace phiq {
 
 struct Output {
-  Plan plan;
+  std::shared_ptr<const Plan> plan;
   OutputLayout layout;
   std::filesystem::path path;                // the file, or the folder
   std::vector<std::filesystem::path> files;  // of layout.files
@@ -27,17 +29,20 @@ struct Output {
 // What the output is called without -o: the model's name in lower case and the type.
 std::string DefaultName(const std::string& model_name, const PlanOptions& options);
 
+// True where the output is several files, whose names are not known before its layout.
+bool HasParts(const Format& format, const PlanOptions& options);
+
 // Before any work: what stands at the output's name may be replaced.
 // Throws   as CheckOutputPath and StagedFolder::Check.
 void CheckOutputName(const PlanOptions& target, const std::filesystem::path& path,
                      const SideFiles& source, const OutputOptions& options);
 
 // Something stands at the output's name, or at that of its first part.
-bool OutputStands(const std::filesystem::path& path, bool is_split);
+bool OutputStands(const std::filesystem::path& path, const PlanOptions& target);
 
 // Lays out `plan`. From here on every offset is final.
-Output LayOut(const SourceModel& source, Plan plan, const ConvertOptions& options,
-              std::filesystem::path path, const WarningFn& warn);
+Output LayOut(const SourceModel& source, std::unique_ptr<Plan> plan, std::filesystem::path path,
+              const WarningFn& warn);
 
 // Warns of parts of a split file of the same name but of another number of parts, which stay.
 void WarnOfOtherParts(const Output& output, const WarningFn& warn);

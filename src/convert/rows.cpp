@@ -18,7 +18,7 @@ namespace phiq {
 SourceModel::SourceModel(std::unique_ptr<StoredModel> opened, const WarningFn& warn)
     : stored(std::move(opened)),
       weights(*stored),
-      model(Describe(*stored, weights, warn)),
+      model(ModelOf(*stored, weights, warn)),
       tables(stored->config()) {}
 
 std::string SourceModel::FileOf(const PlanLine& line, std::uint64_t row) const {
@@ -95,45 +95,55 @@ std::string ShowBits(const StoredModel& model, std::size_t piece, std::uint64_t 
 
 }  // namespace
 
-Error NonFiniteWeights(const SourceModel& source, const PlanLine& line,
-                       std::uint64_t max_elements) {
-  const StoredModel& model = *source.stored;
-  const std::uint64_t n = line.row_elements();
+Error NonFiniteWeights(const StoredModel& model, std::size_t piece, std::uint64_t max_elements) {
+  const StoredPiece& stored = model.pieces()[piece];
+  const std::uint64_t n = stored.row_elements;
   const std::uint64_t rows_at_once = std::max<std::uint64_t>(1, max_elements / n);
   RowCodec codec;
   std::vector<float> x;
-  for (const WeightIndex::Part& part : source.weights.PartsOf({line.role, line.layer})) {
-    std::uint64_t n_bad = 0;
-    bool has_inf = false;
-    std::uint64_t first = 0;  // counted in the piece
-    float value = 0;
-    for (std::uint64_t row = 0; row < part.n_rows; row += rows_at_once) {
-      x.resize(std::min(rows_at_once, part.n_rows - row) * n);
-      model.ReadRows(part.piece, row, x.size() / n, codec, x);
-      for (std::size_t i = 0; i < x.size(); ++i) {
-        if (IsFinite(x[i])) continue;
-        has_inf = has_inf || std::isinf(x[i]);
-        if (n_bad++ > 0) continue;
-        first = row * n + i;
-        value = x[i];
-      }
+  std::uint64_t n_bad = 0;
+  std::uint64_t first = 0;
+  float value = 0;
+  for (std::uint64_t row = 0; row < stored.n_rows; row += rows_at_once) {
+    x.resize(std::min(rows_at_once, stored.n_rows - row) * n);
+    model.ReadRows(piece, row, x.size() / n, codec, x);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      if (IsFinite(x[i])) continue;
+      if (n_bad++ > 0) continue;
+      first = row * n + i;
+      value = x[i];
     }
-    if (n_bad == 0) continue;
-    const StoredPiece& piece = model.pieces()[part.piece];
-    return Error(ErrorCode::kNumeric,
-                 fmt::format("{} NaN or Inf weight{}, the first at index {} (row {}, column {}): "
-                             "{}{}",
-                             n_bad, n_bad == 1 ? "" : "s", first, first / n, first % n, value,
-                             ShowBits(model, part.piece, first / n, first % n)))
-        .In(piece.file)
-        .Tensor(piece.name)
-        .Hint(has_inf
-                  ? "no option replaces Inf; a damaged checkpoint is better fetched again"
-                  : "--nan zero replaces NaN by 0; a damaged checkpoint is better fetched again");
   }
-  return Error(ErrorCode::kTryAgain, "a NaN or Inf that is not there any more")
-      .In(model.path())
-      .Tensor(line.name);
+  return Error(
+             ErrorCode::kNumeric,
+             fmt::format("{} NaN or Inf weight{}, the first at index {} (row {}, column {}): {}{}",
+                         n_bad, n_bad == 1 ? "" : "s", first, first / n, first % n, value,
+                         ShowBits(model, piece, first / n, first % n)))
+      .In(stored.file)
+      .Tensor(stored.name);
+}
+
+Error NonFiniteWeights(const SourceModel& source, const PlanLine& line,
+                       std::uint64_t max_elements) {
+  RowCodec codec;
+  std::vector<float> row(line.row_elements());
+  std::optional<std::size_t> bad;  // the first piece that has one
+  bool has_inf = false;
+  for (const WeightIndex::Part& part : source.weights.PartsOf({line.role, line.layer})) {
+    for (std::uint64_t r = 0; r < part.n_rows && bad.value_or(part.piece) == part.piece; ++r) {
+      source.stored->ReadRows(part.piece, r, 1, codec, row);
+      if (FirstNonFinite(row) == row.size()) continue;
+      bad = part.piece;
+      has_inf = has_inf || std::ranges::any_of(row, [](float x) { return std::isinf(x); });
+    }
+  }
+  if (!bad)
+    return Error(ErrorCode::kTryAgain, "a NaN or Inf that is not there any more")
+        .In(source.stored->path())
+        .Tensor(line.name);
+  return NonFiniteWeights(*source.stored, *bad, max_elements)
+      .Hint(has_inf ? "no option replaces Inf; a damaged checkpoint is better fetched again"
+                    : "--nan zero replaces NaN by 0; a damaged checkpoint is better fetched again");
 }
 
 }  // namespace phiq

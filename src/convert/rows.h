@@ -17,7 +17,7 @@ namespace phiq {
 // A model that is converted or that an output is held against: opened, described, every weight
 // found.
 struct SourceModel {
-  // Throws   as WeightIndex, Describe and ConfigTables.
+  // Throws   as WeightIndex, ModelOf and ConfigTables.
   SourceModel(std::unique_ptr<StoredModel> opened, const WarningFn& warn);
 
   std::unique_ptr<StoredModel> stored;
@@ -62,8 +62,10 @@ class LineReader {
   std::vector<float> floats_;
 };
 
-// The error for a weight in which a NaN or Inf was met: reads it up to the end of the piece that
-// has one, to name the first and the count.
+// The error for a piece in which a NaN or Inf was met: reads all of it to name the first and the
+// count.
+Error NonFiniteWeights(const StoredModel& model, std::size_t piece, std::uint64_t max_elements);
+// The same for a line: of the first of its weight's pieces that has one.
 Error NonFiniteWeights(const SourceModel& source, const PlanLine& line, std::uint64_t max_elements);
 
 }  // namespace phiq

@@ -1,3 +1,5 @@
+// Rows are measured one by one, so that no matrix is held whole; the largest error of its rows is a
+// matrix's.
 #include "convert/score.h"
 
 #include <algorithm>
@@ -46,17 +48,17 @@ class Worker {
 
 }  // namespace
 
-Int8Errors MeasureInt8Errors(const SourceModel& source, std::span<const std::size_t> tensors,
-                             const ConvertOptions& options, unsigned threads, const Hooks& hooks) {
-  Int8Errors result;
-  if (tensors.empty()) return result;
+Measured Answer(const SourceModel& source, std::span<const Question> questions,
+                const ConvertOptions& options, unsigned threads, const Hooks& hooks) {
+  Measured result;
+  if (questions.empty()) return result;
   Plan plan;  // of whole tensors, for the chunks
   std::vector<std::size_t> order;
   std::uint64_t n_weights = 0;
   std::uint64_t chunk_elements = kChunkElements;
-  for (const std::size_t index : tensors) {
+  for (const Question& question : questions) {
     order.push_back(plan.lines.size());
-    const PlanLine& line = plan.lines.emplace_back(LineOf(source.model.tensors[index]));
+    const PlanLine& line = plan.lines.emplace_back(LineOf(source.model.tensors[question.tensor]));
     n_weights += line.n_elements();
     chunk_elements = std::max(chunk_elements, line.row_elements());
     result.bytes_read += source.StoredBytes(line, 0, line.n_rows());
@@ -78,9 +80,9 @@ Int8Errors MeasureInt8Errors(const SourceModel& source, std::span<const std::siz
                  {[&] { meter.Tell(); }, hooks.stop_requested, {}});
   source.stored->CheckUnchanged();
 
-  result.errors.assign(tensors.size(), 0.0F);
+  result.answers.assign(questions.size(), 0.0F);
   for (std::size_t item = 0; item < chunks.size(); ++item) {
-    float& error = result.errors[chunks[item].line];
+    float& error = result.answers[chunks[item].line];
     error = std::max(error, of_chunk[item]);
   }
   return result;

@@ -17,6 +17,7 @@
 #include "base/finite.h"
 #include "base/half.h"
 #include "convert/meter.h"
+#include "formats/format.h"
 #include "io/parallel.h"
 #include "phiq/encoding.h"
 #include "phiq/quantize.h"
@@ -252,7 +253,7 @@ class Worker {
   Error HalfOverflow(const PlanLine& line, const RowChunk& rows, std::size_t i, float value) const {
     const bool may_widen = std::holds_alternative<GgmlType>(line.encoding) &&
                            std::ranges::all_of(targets_, [](const StreamTarget& target) {
-                             return target.plan->format == Format::kGguf;
+                             return FindFormat(target.plan->format).may_widen;
                            });
     return Error(ErrorCode::kNumeric,
                  fmt::format("weight {} is {}, beyond the largest F16 value 65504",
@@ -274,9 +275,7 @@ class Worker {
                              LargestScale(line.encoding)))
         .In(source_.FileOf(line, row))
         .Tensor(line.name)
-        .Hint(targets_.front().plan->format == Format::kOnnx
-                  ? "weights this large need floats, where the provider computes in float32"
-                  : "weights this large fit BF16 or F32");
+        .Hint("weights this large need BF16 or F32");
   }
 
   const SourceModel& source_;

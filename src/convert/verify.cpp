@@ -1,34 +1,148 @@
-// `phiq verify`: decodes an output and holds it against the checkpoint it was made from.
-#include <filesystem>
-#include <system_error>
+// `phiq verify`: decodes an output and holds it against the checkpoint it was made from. What else
+// the file says is compared by its format.
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "convert/compare_weights.h"
 #include "convert/open_model.h"
-#include "convert/verify_formats.h"
+#include "formats/format.h"
 #include "io/parallel.h"
 #include "phiq/inspect.h"
+#include "phiq/text.h"
+#include "plan/lines.h"
 
 namespace phiq {
+namespace {
+
+bool Has(const Facts& facts, std::string_view key) {
+  return std::ranges::any_of(facts, [&](const auto& fact) { return fact.first == key; });
+}
+
+// The rows of the source that a piece holds, or a problem.
+class Matcher {
+ public:
+  Matcher(const SourceModel& source, std::vector<std::string>& problems)
+      : source_(source), problems_(problems) {
+    for (const ModelTensor& tensor : source.model.tensors)
+      tensors_[{tensor.role, tensor.layer}] = &tensor;
+  }
+
+  std::optional<PlanLine> LineOf(const StoredPiece& piece) {
+    switch (piece.holds) {
+      case Holds::kWeight:
+        return WeightOf(piece);
+      case Holds::kTable:
+        return TableOf(piece);
+      case Holds::kNothing:
+        break;
+    }
+    NoCounterpart("tensor", piece);
+    return std::nullopt;
+  }
+
+  // After all pieces.
+  void FindMissing() {
+    for (const ModelTensor& tensor : source_.model.tensors) {
+      const std::uint64_t wanted = tensor.n_elements() / tensor.shape.back();
+      if (n_rows_[{tensor.role, tensor.layer}] < wanted)
+        problems_.push_back(fmt::format("weight '{}' is missing, or part of it", tensor.name));
+    }
+  }
+
+ private:
+  void NoCounterpart(std::string_view what, const StoredPiece& piece) {
+    problems_.push_back(
+        fmt::format("{} '{}' has no counterpart in the source", what, Escape(piece.name)));
+  }
+
+  std::optional<PlanLine> WeightOf(const StoredPiece& piece) {
+    const WeightId id = {piece.role, piece.layer};
+    auto match = tensors_.find(id);
+    // A tied head may stand in the output beside the embedding.
+    if (match == tensors_.end() && piece.role == TensorRole::kOutputHead)
+      match = tensors_.find({TensorRole::kTokenEmbedding, -1});
+    if (match == tensors_.end()) {
+      NoCounterpart("weight", piece);
+      return std::nullopt;
+    }
+    PlanLine line = phiq::LineOf(*match->second);
+    line.role = piece.role;
+    const std::uint64_t n_rows = line.n_rows();
+    if (piece.row_elements != line.row_elements() || piece.n_rows > n_rows ||
+        piece.first_row > n_rows - piece.n_rows) {
+      problems_.push_back(fmt::format("weight '{}' is {} x {}, wanted {} x {}", Escape(piece.name),
+                                      piece.n_rows, piece.row_elements, n_rows,
+                                      line.row_elements()));
+      return std::nullopt;
+    }
+    if (!rows_.emplace(id, piece.first_row).second) {
+      problems_.push_back(fmt::format("weight '{}' stands twice", Escape(piece.name)));
+      return std::nullopt;
+    }
+    n_rows_[id] += piece.n_rows;
+    line.first_row = piece.first_row;
+    if (line.shape.size() == 2) line.shape[0] = piece.n_rows;
+    line.encoding = piece.encoding;
+    return line;
+  }
+
+  std::optional<PlanLine> TableOf(const StoredPiece& piece) {
+    if (!piece.table || !HasTable(*piece.table)) {
+      NoCounterpart("table", piece);
+      return std::nullopt;
+    }
+    PlanLine line = phiq::LineOf(source_.model.config, *piece.table, "");
+    line.encoding = piece.encoding;
+    SetSize(line);
+    if (piece.shape == line.shape && piece.size_bytes == line.size_bytes) return line;
+    problems_.push_back(
+        fmt::format("table '{}' has another shape than the source gives", Escape(piece.name)));
+    return std::nullopt;
+  }
+
+  // Factors are there with rope scaling alone.
+  bool HasTable(ConfigTable table) const {
+    return ShapeOf(source_.model.config, table).n_columns > 0;
+  }
+
+  const SourceModel& source_;
+  std::vector<std::string>& problems_;
+  std::map<WeightId, const ModelTensor*> tensors_;
+  std::map<WeightId, std::uint64_t> n_rows_;
+  std::set<std::pair<WeightId, std::uint64_t>> rows_;
+};
+
+}  // namespace
 
 Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
-  const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
-  switch (KindOf(options.output)) {
-    case InputKind::kOnnx:
-      return VerifyOnnx(options, threads, hooks);
-    case InputKind::kOpenVino:
-      return VerifyOpenVino(options, threads, hooks);
-    case InputKind::kMlx:
-      return VerifyMlx(options, threads, hooks);
-    case InputKind::kCheckpoint:
-      if (std::error_code ignored; std::filesystem::is_directory(options.output, ignored)) {
-        throw Error(ErrorCode::kInput, "is no folder that phiq writes")
-            .In(options.output)
-            .Hint("verify wants a GGUF file, or an ONNX, OpenVINO or MLX folder");
-      }
-      break;
-    case InputKind::kGguf:
-      break;
+  const WarningFn warn = WarnOrIgnore(hooks.warn);
+  const std::unique_ptr<StoredModel> output = OpenStoredModel(options.output, warn);
+  const SourceModel source = OpenSourceModel(LocateSource(options.model, warn),
+                                             {options.ignore_extra, options.adapters}, warn);
+  Verification result;
+  result.problems = output->FindProblems();
+  for (std::string& problem : output->FindDifferences(source.model, source.stored->side_files()))
+    result.problems.push_back(std::move(problem));
+  if (const Format* format = RecognizeFormat(options.output))
+    if (format->tokenizer_decisions != nullptr)
+      result.notes = NotesOf(format->tokenizer_decisions(source.model));
+  // From here on everything but the values has been compared.
+  Matcher matcher(source, result.problems);
+  std::vector<StoredWeight> weights;
+  for (std::size_t i = 0; i < output->pieces().size(); ++i) {
+    if (std::optional<PlanLine> line = matcher.LineOf(output->pieces()[i]))
+      weights.push_back({i, *std::move(line)});
   }
-  return VerifyGguf(options, threads, hooks);
+  matcher.FindMissing();
+  CompareWeightsOptions how;
+  how.nan_was_zeroed = Has(output->facts(), "phiq.nan_policy");
+  how.was_clamped = Has(output->facts(), "phiq.overflow_policy");
+  how.threads = options.threads == 0 ? AvailableThreads() : options.threads;
+  CompareWeights(source, *output, weights, how, hooks, result);
+  return result;
 }
 
 }  // namespace phiq

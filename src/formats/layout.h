@@ -22,14 +22,16 @@ struct PlacedArray {
 };
 
 struct PlacedFile {
-  std::string name;  // a plain file name: in the output folder, or beside the output
+  // A plain file name in the output folder. Of an output that is a file: what its name ends in
+  // instead of its ending ("-00001-of-00003.gguf"); "": it is the output itself.
+  std::string name;
   // Its first bytes; all of it when no array lies in it. An array may lie inside of them: it is
   // written over them (not to a pipe).
   std::vector<std::byte> head;
   std::uint64_t size_bytes = 0;
 };
 
-// A file that is all head.
+// A file in which no array lies.
 inline PlacedFile WholeFile(std::string name, std::vector<std::byte> content) {
   const std::uint64_t size_bytes = content.size();
   return {std::move(name), std::move(content), size_bytes};

@@ -1,4 +1,4 @@
-// What a plan says of itself, and the way to each format's planner.
+// What a plan says of itself, and what the planners of all formats do alike.
 #include "phiq/plan.h"
 
 #include <fmt/format.h>
@@ -12,17 +12,10 @@
 #include "model/weights.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
-#include "plan/gguf_recipe.h"
 #include "plan/lines.h"
-#include "plan/mlx_recipe.h"
-#include "plan/onnx_recipe.h"
-#include "plan/openvino_recipe.h"
-#include "plan/planners.h"
 
 namespace phiq {
 namespace {
-
-Error UnknownFormat() { return {ErrorCode::kInternal, "a format without a planner"}; }
 
 std::string_view PartName(TensorPart part) noexcept {
   switch (part) {
@@ -43,20 +36,6 @@ std::string_view PartName(TensorPart part) noexcept {
 }
 
 }  // namespace
-
-std::string_view OnnxRuntimeName(OnnxRuntime version) noexcept {
-  switch (version) {
-    case OnnxRuntime::k1_20:
-      return "1.20";
-    case OnnxRuntime::k1_22:
-      return "1.22";
-    case OnnxRuntime::k1_24:
-      return "1.24";
-    case OnnxRuntime::kCurrent:
-      return "current";
-  }
-  return "";
-}
 
 std::string_view PlanLine::role_name() const noexcept {
   if (!table) return RoleName(role);
@@ -175,76 +154,6 @@ void WarnOfIgnoredWindow(const ModelConfig& config, std::string_view runtime,
         fmt::format("config.json: sliding_window {} is below the context of {}, and {} ignores it: "
                     "texts longer than the window differ from the model's",
                     config.sliding_window, config.max_position_embeddings, runtime)});
-}
-
-std::vector<TypeName> TypeNames(Format format) {
-  std::vector<TypeName> names;
-  switch (format) {
-    case Format::kGguf:
-      for (const GgufRecipe& recipe : GgufRecipes())
-        names.push_back({recipe.name, recipe.description});
-      return names;
-    case Format::kOnnx:
-      for (const OnnxRecipe& recipe : OnnxRecipes())
-        names.push_back({recipe.name, recipe.description});
-      return names;
-    case Format::kOpenVino:
-      for (const OpenVinoType& type : OpenVinoTypes())
-        names.push_back({type.name, type.description});
-      return names;
-    case Format::kMlx:
-      for (const MlxType& type : MlxTypes()) names.push_back({type.name, type.description});
-      return names;
-  }
-  throw UnknownFormat();
-}
-
-std::string ParseType(Format format, std::string_view name) {
-  switch (format) {
-    case Format::kGguf:
-      return std::string(FindGgufRecipe(name).name);
-    case Format::kOnnx:
-      return std::string(FindOnnxRecipe(name).name);
-    case Format::kOpenVino:
-      return std::string(FindOpenVinoType(name).name);
-    case Format::kMlx:
-      return std::string(FindMlxType(name).name);
-  }
-  throw UnknownFormat();
-}
-
-std::string TypeOfPrecision(Format format, Precision precision) {
-  switch (format) {
-    case Format::kGguf:
-      return std::string(GgufTypeOf(precision));
-    case Format::kOnnx:
-      return std::string(OnnxTypeOf(precision));
-    case Format::kOpenVino:
-      return std::string(OpenVinoTypeOf(precision));
-    case Format::kMlx:
-      return std::string(MlxTypeOf(precision));
-  }
-  throw UnknownFormat();
-}
-
-std::vector<std::size_t> TensorsToRank(const Model& model, const PlanOptions& options) {
-  if (options.format != Format::kOpenVino) return {};
-  return OpenVinoTensorsToRank(model, options);
-}
-
-Plan MakePlan(const Model& model, const PlanOptions& options, const WarningFn& warn,
-              std::span<const float> int8_errors) {
-  switch (options.format) {
-    case Format::kGguf:
-      return MakeGgufPlan(model, options, warn);
-    case Format::kOnnx:
-      return MakeOnnxPlan(model, options, warn);
-    case Format::kOpenVino:
-      return MakeOpenVinoPlan(model, options, warn, int8_errors);
-    case Format::kMlx:
-      return MakeMlxPlan(model, options, warn);
-  }
-  throw UnknownFormat();
 }
 
 }  // namespace phiq

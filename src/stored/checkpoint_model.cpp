@@ -15,6 +15,7 @@
 #include "model/find_weights.h"
 #include "model/float_types.h"
 #include "model/rope.h"
+#include "phiq/text.h"
 #include "stored/adapter.h"
 #include "stored/tensor_floats.h"
 
@@ -64,6 +65,9 @@ class CheckpointModel final : public StoredModel {
       piece.first_row = of.first_row;
       piece.n_rows = of.n_rows;
       piece.row_elements = of.row_elements;
+      piece.shape = stored.shape.size() == 1
+                        ? std::vector<std::uint64_t>{of.row_elements}
+                        : std::vector<std::uint64_t>{of.n_rows, of.row_elements};
       piece.type = DTypeName(stored.dtype);
       piece.encoding = GgmlTypeOf(FloatTypeOf(stored.dtype).value_or(FloatType::kF32));
       piece.size_bytes = stored.size_bytes;
@@ -73,7 +77,7 @@ class CheckpointModel final : public StoredModel {
   }
 
   std::string_view kind() const noexcept override { return "checkpoint"; }
-  const ModelConfig& config() const noexcept override { return config_; }
+  const ModelConfig& config() const override { return config_; }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
   std::string name() const override { return folder_.model_name(); }
   std::string repository_id() const override { return folder_.repository_id(); }
@@ -108,6 +112,14 @@ class CheckpointModel final : public StoredModel {
   Tokenizer ReadTokenizer(const WarningFn& warn) const override {
     return phiq::ReadTokenizer(folder_, config_.vocab_size, config_.bos_token_id,
                                config_.eos_token_id, config_.pad_token_id, warn);
+  }
+
+  About Describe(const WarningFn& warn) const override {
+    About about;
+    about.metadata.emplace_back("model", Escape(name()));
+    AddConfig(config_, about);
+    AddTokenizer(ReadTokenizer(warn), about);
+    return about;
   }
 
   void CheckUnchanged() const override { checkpoint_.CheckUnchanged(); }

@@ -22,15 +22,27 @@
 
 namespace phiq {
 
-// One stored tensor: rows of one of the model's weights.
+// What a stored tensor is to the model.
+enum class Holds : std::uint8_t {
+  kWeight,   // rows of one of its weights
+  kTable,    // values that come from its configuration
+  kNothing,  // nothing that phiq knows
+};
+
+// One stored tensor.
 struct StoredPiece {
   std::string name;  // the file's own, for messages
+  Holds holds = Holds::kWeight;
+  // Of a weight:
   TensorRole role = TensorRole::kTokenEmbedding;
   std::int32_t layer = -1;
   // In the model's weight as a checkpoint has it (all of qkv, gate before up); 0 for norms.
   std::uint64_t first_row = 0;
+  std::optional<ConfigTable> table;            // of a table that the model has
+  std::optional<Error> refusal;                // of nothing: why it is none of the weights
   std::uint64_t n_rows = 0, row_elements = 0;  // norms: 1 x hidden_size
-  std::string type;                            // for people: "BF16", "Q4_K", "int4 g32"
+  std::vector<std::uint64_t> shape;            // rows first, for people
+  std::string type;                            // likewise: "BF16", "Q4_K", "int4 g32"
   Encoding encoding;
   std::uint64_t size_bytes = 0;  // of all its arrays, as stored
   std::string file;              // where it stands (its first array), for messages
@@ -39,18 +51,31 @@ struct StoredPiece {
 // A piece that is a whole weight of the model. `Weight` has name, id, n_rows, row_elements,
 // encoding.
 template <typename Weight>
-StoredPiece WholePiece(const Weight& weight, std::uint64_t size_bytes) {
+StoredPiece WholePiece(const Weight& weight, std::uint64_t size_bytes, std::string file) {
   StoredPiece piece;
   piece.name = weight.name;
   piece.role = weight.id.role;
   piece.layer = weight.id.layer;
   piece.n_rows = weight.n_rows;
   piece.row_elements = weight.row_elements;
+  if (!IsNorm(piece.role)) piece.shape.push_back(piece.n_rows);
+  piece.shape.push_back(piece.row_elements);
   piece.type = EncodingName(weight.encoding);
   piece.encoding = weight.encoding;
   piece.size_bytes = size_bytes;
+  piece.file = std::move(file);
   return piece;
 }
+
+// What `inspect` says of a model besides its tensors.
+struct About {
+  std::vector<std::pair<std::string, std::string>> metadata;  // escaped
+  std::vector<std::string> notes;  // worth knowing: a chat template that is not a known one
+};
+// Lines that any model has: its sizes; its tokenizer and chat template.
+void AddConfig(const ModelConfig& config, About& about);
+void AddTokenizer(const Tokenizer& tokenizer, About& about);
+void NoteChatTemplate(const std::string& chat_template, About& about);
 
 // A rewrite of a model (weights under other names, split or put together, an adapter merged) is a
 // StoredModel over a StoredModel: it answers for what it changes and asks the other for the rest.
@@ -67,9 +92,12 @@ class StoredModel {
 
   // Sizes, epsilon, context and sliding window are as the file says. How positions are rotated may
   // stand there as tables only: ask ReadRotary.
-  virtual const ModelConfig& config() const noexcept = 0;
+  // Throws   the reason why phiq does not compute this model: pieces, facts and what else a file
+  //          says can be looked at all the same.
+  virtual const ModelConfig& config() const = 0;
 
-  // Every weight of the model once; a tied embedding serves as the head where no piece is the head.
+  // Every tensor of the file. Each weight of the model stands in them once; a tied embedding serves
+  // as the head where no piece is the head.
   virtual std::span<const StoredPiece> pieces() const noexcept = 0;
 
   // Decodes rows [first_row, first_row + n_rows) of a piece (counted in the piece).
@@ -114,6 +142,19 @@ class StoredModel {
   // What the model is called, and "organisation/name" in the hub cache; "": the file does not tell.
   virtual std::string name() const { return ""; }
   virtual std::string repository_id() const { return ""; }
+  // What inspect says of it.
+  virtual About Describe(const WarningFn& /*warn*/) const { return {}; }
+  // Of a file that phiq wrote: what it keeps of how it was made ("phiq.nan_policy", ...).
+  virtual Facts facts() const { return {}; }
+  // What is wrong with the file although it can be read.
+  virtual std::vector<std::string> FindProblems() const { return {}; }
+  // Of a file that phiq wrote: in what, but the weights' values, it is not what phiq writes of this
+  // model today.
+  virtual std::vector<std::string> FindDifferences(const Model& /*source*/,
+                                                   const SideFiles& /*files*/) const {
+    return {};
+  }
+
   // The files beside the weights. Of formats without such files: none are there.
   virtual const SideFiles& side_files() const noexcept;
 
@@ -177,9 +218,17 @@ class WeightIndex {
   std::map<WeightId, Weight> weights_;
 };
 
-// The model that a file stores, described: what plans are made from. Reads the tokenizer.
+// The model that a file stores: what plans are made from. Reads the tokenizer.
 //
 // Throws   as ReadTokenizer and WeightIndex.
-Model Describe(const StoredModel& model, const WeightIndex& weights, const WarningFn& warn);
+Model ModelOf(const StoredModel& stored, const WeightIndex& weights, const WarningFn& warn);
+
+// What the weights of a model take as they are stored.
+struct WeightTotals {
+  std::uint64_t n_weights = 0, size_bytes = 0;
+  std::string types;  // "Q4_K, Q6_K, F32": that of most weights first
+  double bits_per_weight() const noexcept;
+};
+WeightTotals TotalsOf(std::span<const StoredPiece> pieces);
 
 }  // namespace phiq

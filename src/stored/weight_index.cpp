@@ -38,6 +38,8 @@ WeightIndex::WeightIndex(const StoredModel& model) : model_(model) {
   const std::span<const StoredPiece> pieces = model.pieces();
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     const StoredPiece& piece = pieces[i];
+    if (piece.refusal) throw *piece.refusal;
+    if (piece.holds != Holds::kWeight) continue;
     const WeightId id = {piece.role, piece.layer};
     const auto weight = weights_.find(id);
     if (weight == weights_.end()) {

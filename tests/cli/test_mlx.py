@@ -634,11 +634,11 @@ REFUSED = [
     (["--type", "F16", "--group-size", "64"], 2, "--group-size: type F16 has no groups"),
     (["--sym"], 2, "--sym: not an option of mlx; onnx and openvino have it"),
     (["--asym"], 2, "--asym: not an option of mlx; onnx and openvino have it"),
-    (["--method", "rtn"], 2, "--method: not an option of mlx; onnx has it"),
+    (["--method", "rtn"], 2, "--method rtn: not an option of mlx; onnx has it"),
     (["--ratio", "1"], 2, "--ratio: not an option of mlx; openvino has it"),
     (["--ep", "cpu"], 2, "--ep: not an option of mlx; onnx has it"),
     (["--max-length", "100"], 2, "--max-length: not an option of mlx; onnx has it"),
-    (["--split-max-size", "2G"], 2, "--split-max-size: GGUF alone can be split"),
+    (["--split-max-size", "2G"], 2, "--split-max-size: not an option of mlx; gguf has it"),
     (["--mlx-rounding", "gpu"], 2, "--mlx-rounding: 'gpu' is not one of cpu, metal (did you mean 'cpu'?)"),
     (["--mlx-rounding", ""], 2, "--mlx-rounding: '' is not one of cpu, metal"),
     (["--type", "Q4_K_M"], 2,
@@ -649,7 +649,7 @@ REFUSED = [
     (["--tensor-type", "down=mixed_4_6"], 2, "rule 'down=mixed_4_6': unknown tensor type (the tensor types are "
                                              f"{TENSOR_TYPES})"),
     (["--tensor-type", "nosuch=8bit"], 2, "rule 'nosuch=8bit' matches no tensor (`phiq plan` lists the names)"),
-    (["--overflow", "f32"], 2, "--overflow f32: GGUF alone can keep one tensor in F32 (--overflow clamp, or a "
+    (["--overflow", "f32"], 2, "--overflow f32: MLX cannot keep one tensor in F32 (--overflow clamp, or a "
                                "precision that computes in float32)"),
 ]
 
@@ -670,7 +670,7 @@ def test_the_rounding_is_an_option_of_mlx(work, format):
 
 def test_a_type_belongs_to_one_format(work):
     refused(run(["plan", MODEL, "--format", "gguf,mlx", "--type", "4bit"]), 2, "each format has types of its own")
-    refused(run(["plan", MODEL, "--format", "mlx", "-o", "-"], cwd=work), 2, "only one GGUF file")
+    refused(run(["plan", MODEL, "--format", "mlx", "-o", "-"], cwd=work), 2, "only one output that is a file")
 
 
 def test_types_and_precisions():

@@ -5,6 +5,7 @@ layer. 107: a `quantization` that says otherwise than the tensors.
 """
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -458,11 +459,10 @@ def test_numbers_that_are_none(copy, name, tensor, new):
     folder = copy(name)
     poke(folder, tensor, 10, new)
     weight = tensor.rsplit(".", 1)[0] + ".weight"
-    rows = 1 if "norm" in weight else 256
     run(["inspect", folder]).ok()  # reads no weights
     done = run(["inspect", folder, "--check"])
     assert done.code == 1
-    assert f"problem: tensor '{weight}': 1 of its {rows} rows decode to NaN or Inf, the first is row 0" in done.text
+    assert re.search(rf"tensor '{re.escape(weight)}': \d+ NaN or Inf weights?, the first at index \d+ \(row 0,", done.text)
     differs(folder, f"tensor '{weight}': NaN or Inf")
     refused(run(["compare", folder, TINY]), 9, f"tensor '{weight}'", "decodes to", "row 0")
     refused(run(["eval", folder, "--text", DATA / "heldout.txt", "--ctx", "64", "--chunks", "1"]), 9, weight)
@@ -575,8 +575,9 @@ def test_a_folder_is_named_by_its_files_too(copy):
 
 # --- besides ---------------------------------------------------------------------------------
 
-def test_verify_wants_a_folder_that_phiq_writes():
-    refused(run(["verify", TINY, "--against", TINY]), 4, "phi35-tiny: is no folder that phiq writes")
+def test_verify_takes_a_checkpoint_too():
+    """Unquantized folders of MLX are such."""
+    run(["verify", TINY, "--against", TINY]).ok()
 
 
 def test_verify_names_code_that_the_checkpoint_does_not_have(copy):

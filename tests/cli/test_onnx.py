@@ -131,9 +131,9 @@ def test_a_file_is_no_folder(work):
 
 
 REFUSED = [
-    (["-o", "-"], 2, "-o -: only one GGUF file can go to standard output"),
-    (["--split-max-size", "1G"], 2, "--split-max-size: GGUF alone can be split"),
-    (["--overflow", "f32"], 2, "--overflow f32: GGUF alone can keep one tensor in F32 (--overflow clamp, or a "
+    (["-o", "-"], 2, "-o -: only one output that is a file can go to standard output (with ONNX -o names a folder)"),
+    (["--split-max-size", "1G"], 2, "--split-max-size: not an option of onnx; gguf has it"),
+    (["--overflow", "f32"], 2, "--overflow f32: ONNX cannot keep one tensor in F32 (--overflow clamp, or a "
                                "precision that computes in float32)"),
     (["--sym", "--asym"], 2, "--sym: contradicts --asym"),
     (["--sym", "--method", "k_quant"], 2, "--sym: k_quant always has zero points"),
@@ -141,8 +141,8 @@ REFUSED = [
     (["--method", "rtn", "--type", "k_quant_last"], 2, "--method rtn contradicts type k_quant_last"),
     (["--group-size", "48"], 2, "--group-size 48: ONNX has 16, 32, 64, 128, 256"),
     (["--group-size", "32", "--type", "fp32"], 2, "--group-size: type fp32 has no integer codes"),
-    (["--accuracy-level", "5"], 2, "--accuracy-level: '5' is not a whole number from 0 to 4"),
-    (["--accuracy-level", "-1"], 2, "--accuracy-level: '-1' is not a whole number from 0 to 4"),
+    (["--accuracy-level", "5"], 2, "--accuracy-level: '5' is not one of 0, 1, 2, 3, 4"),
+    (["--accuracy-level", "-1"], 2, "--accuracy-level: '-1' is not one of 0, 1, 2, 3, 4 (did you mean '1'?)"),
     (["--max-length", "0"], 2, "--max-length: '0' is not a whole number from 1 to 1073741824"),
     (["--max-length", "4097"], 2, "--max-length 4097: the model's context is 4096"),
     (["--min-onnxruntime", "1.21"], 2, "--min-onnxruntime: '1.21' is not one of 1.20, 1.22, 1.24, current (did you "
@@ -152,8 +152,7 @@ REFUSED = [
      "says 1.20 (choose other types, or a newer --min-onnxruntime)"),
     (["--activations", "dynamic"], 2, "--activations dynamic: needs int8"),
     (["--activations", "static"], 2, "--activations: 'static' is not one of float, dynamic"),
-    (["--ep", "cud"], 2, "--ep: unknown execution provider 'cud', did you mean 'cuda'? (providers: cpu, cuda, dml, "
-                         "webgpu)"),
+    (["--ep", "cud"], 2, "--ep: 'cud' is not one of cpu, cuda, dml, webgpu (did you mean 'cuda'?)"),
     (["--ep", "cuda", "--type", "fp32"], 6, "fp32 for --ep cuda is not written: no onnxruntime has the attention "
                                             "operator for it (use fp16, int8 or int4)"),
     (["--type", "bf16"], 6, "type bf16 is not written: onnxruntime's CPU provider does not run it"),
@@ -167,8 +166,7 @@ REFUSED = [
 @pytest.mark.parametrize("options,code,message", REFUSED, ids=[" ".join(options) for options, _, _ in REFUSED])
 def test_refusals(work, options, code, message):
     before = snapshot(work)
-    line = refused(quantize("--format", "onnx", *options, cwd=work), code, before=before, folder=work)
-    assert line == message or line == f"--type: {message}"
+    assert refused(quantize("--format", "onnx", *options, cwd=work), code, before=before, folder=work) == message
 
 
 @pytest.mark.parametrize("option", ["--ep", "--min-onnxruntime", "--activations", "--accuracy-level", "--max-length",
@@ -263,9 +261,10 @@ def test_several_formats_leave_nothing_when_one_fails(work, folder):
 
 
 @pytest.mark.parametrize("options,code,message", [
-    (["--type", "int4"], 2, "--type: each format has types of its own (use --precision)"),
-    (["-o", "-"], 2, "-o -: only one GGUF file can go to standard output"),
-    (["--split-max-size", "1G"], 2, "--split-max-size: GGUF alone can be split"),
+    (["--type", "int4"], 2, "--type: each format has types of its own (use --precision, or --type gguf=NAME)"),
+    (["-o", "-"], 2, "-o -: only one output that is a file can go to standard output (several go to a folder)"),
+    (["--split-max-size", "1G"], 2, "--split-max-size: not an option of onnx; gguf has it (with several formats --OPTION "
+                                    "FORMAT=VALUE gives an option to one of them)"),
     (["--format", "gguf,gguf"], 2, "--format: 'gguf' is named twice"),
     (["--format", "gguf,"], 2, "--format: unknown format '' (formats: gguf, onnx, openvino, mlx)"),
 ], ids=str)

@@ -126,11 +126,37 @@ def test_bytes_do_not_depend_on_threads_or_memory(work, model, options):
 # --- several formats -------------------------------------------------------------------------
 
 def test_onnx_and_openvino_share_options():
-    outputs = run(["plan", MODEL, "--format", "onnx,openvino", "--asym", "--group-size", "64", "--ratio", "1",
+    outputs = run(["plan", MODEL, "--format", "onnx,openvino", "--asym", "--group-size", "64", "--ratio", "openvino=1",
                    "--json"]).ok().json()["outputs"]
     assert [(output["format"], output["type"]) for output in outputs] == [("onnx", "int4"), ("openvino", "INT4_ASYM")]
     for output in outputs:
         assert "int4 g64 asym" in {tensor["type"] for tensor in output["tensors"]}
+
+
+def test_an_option_is_given_to_one_format():
+    outputs = run(["plan", MODEL, "--format", "onnx,openvino,mlx", "--group-size", "onnx=16", "--group-size", "mlx=32",
+                   "--group-size", "64", "--ratio", "openvino=1", "--asym=onnx", "--json"]).ok().json()["outputs"]
+    wanted = {"onnx": "int4 g16 asym", "openvino": "int4 g64", "mlx": "affine4 g32"}
+    for output in outputs:
+        assert wanted[output["format"]] in {tensor["type"] for tensor in output["tensors"]}
+
+
+@pytest.mark.parametrize("formats, option, message", [
+    ("openvino,onnx", ["--ratio", "1"], "--ratio: not an option of onnx; openvino has it"),
+    ("gguf,onnx", ["--group-size", "64"], "--group-size: not an option of gguf; onnx, openvino and mlx have it (in GGUF "
+                                          "--type decides it)"),
+    ("onnx,mlx", ["--sym"], "--sym: not an option of mlx; onnx and openvino have it"),
+    ("gguf,onnx", ["--method", "rtn"], "--method rtn: not an option of gguf; onnx has it"),
+    ("onnx,mlx", ["--group-size", "openvino=64"], "--group-size openvino=...: openvino is none of the formats that are "
+                                                  "written"),
+    ("onnx,mlx", ["--sym=nosuch"], "--sym nosuch=...: nosuch is none of the formats that are written"),
+    ("onnx", ["--group-size", "64", "--group-size", "onnx=x"], "--group-size: 'x' is not a whole number from 1 to "
+                                                               "1048576"),
+], ids=str)
+def test_an_option_that_one_of_the_formats_lacks_is_refused(work, formats, option, message):
+    before = snapshot(work)
+    line = refused(run(["plan", MODEL, "--format", formats, *option], cwd=work), 2, before=before, folder=work)
+    assert line.startswith(message)
 
 
 # --- refusals --------------------------------------------------------------------------------
@@ -154,7 +180,7 @@ REFUSED = [
                               "would be)") for value in ("-0.5", "nan", "inf", "1e400", "0,6", "60%", " 0.6", "")],
     (["--precision", "int8", "--ratio", "0.5"], 2, "--ratio: type INT8_ASYM has no 4-bit layers"),
     (["--type", "F16", "--ratio", "1"], 2, "--ratio: type F16 has no 4-bit layers"),
-    (["--method", "rtn"], 2, "--method: not an option of openvino; onnx has it"),
+    (["--method", "rtn"], 2, "--method rtn: not an option of openvino; onnx has it"),
     (["--ep", "cpu"], 2, "--ep: not an option of openvino; onnx has it"),
     (["--max-length", "100"], 2, "--max-length: not an option of openvino; onnx has it"),
     (["--type", "NF4"], 6, "type NF4 is not written: of NNCF's modes this version has the integer ones of 8 and 4 "
@@ -163,7 +189,7 @@ REFUSED = [
                             "lists the types)"),
     (["--tensor-type", "down=int4"], 2, "rule 'down=int4': unknown tensor type, did you mean 'INT4_ASYM' or 'INT4_SYM'? (the "
                                         "tensor types are F32, F16, BF16, INT8_ASYM, INT8_SYM, INT4_ASYM, INT4_SYM)"),
-    (["--overflow", "f32"], 2, "--overflow f32: GGUF alone can keep one tensor in F32 (--overflow clamp, or a "
+    (["--overflow", "f32"], 2, "--overflow f32: OpenVINO cannot keep one tensor in F32 (--overflow clamp, or a "
                                "precision that computes in float32)"),
 ]
 

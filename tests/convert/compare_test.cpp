@@ -186,9 +186,9 @@ TEST(Compare, ComparesTheFinerPartsOfBothSides) {
   ConvertOptions options;
   options.model = kTiny4;
   options.output = (folder.path() / "dml").string();
-  options.targets.emplace_back().format = Format::kOnnx;
+  options.targets.emplace_back().format = "onnx";
   options.targets[0].type = "int4";
-  options.targets[0].onnx.ep = ExecutionProvider::kDml;
+  options.targets[0].knobs["ep"] = "dml";
   options.fsync = false;
   Convert(options, {});
   const Comparison comparison = CompareOn(kTiny4, options.output, 1);

@@ -39,17 +39,18 @@ Json ReadJson(const fs::path& path) {
 class OpenVinoGolden : public testing::TestWithParam<const char*> {
  protected:
   Plan PlanFor(const PlanOptions& options, unsigned threads = 2) const {
-    const std::vector<std::size_t> ranked = TensorsToRank(source_.model, options);
-    const Int8Errors scores = MeasureInt8Errors(source_, ranked, {}, threads, {});
-    return MakePlan(source_.model, options, nullptr, scores.errors);
+    const std::vector<Question> ranked = QuestionsOf(source_.model, options);
+    const Measured scores = Answer(source_, ranked, {}, threads, {});
+    return *PlanTarget(source_.model, options, nullptr, scores.answers);
   }
 
-  SourceModel source_ = OpenSourceModel((kData / GetParam()).string(), {}, [](const Warning&) {});
+  SourceModel source_ = OpenSourceModel(LocateCheckpoint((kData / GetParam()).string(), nullptr),
+                                        {}, [](const Warning&) {});
 };
 
 PlanOptions Options(std::string type) {
   PlanOptions options;
-  options.format = Format::kOpenVino;
+  options.format = "openvino";
   options.type = std::move(type);
   return options;
 }
@@ -125,9 +126,9 @@ TEST_P(OpenVinoGolden, HasEveryByteOfNncf) {
     PlanOptions options = Options(build["mode"]);
     const bool is_int4 = options.type.starts_with("int4");
     if (is_int4) {
-      options.openvino.ratio = build["ratio"].get<double>();
+      options.knobs["ratio"] = fmt::format("{}", build["ratio"].get<double>());
       const int group_size = build["group_size"];
-      options.group_size = group_size < 0 ? 0U : static_cast<std::uint32_t>(group_size);
+      options.knobs["group-size"] = group_size < 0 ? "row" : fmt::format("{}", group_size);
     }
     std::map<std::string, Constant> expected;
     for (const auto& [constant, facts] : build["constants"].items())
@@ -148,7 +149,7 @@ TEST_P(OpenVinoGolden, GivesFourBitsToTheMatricesOfNncf) {
   ASSERT_EQ(ratios.size(), 15U);
   for (const auto& [ratio, names] : ratios.items()) {
     PlanOptions options = Options("INT4_SYM");
-    options.openvino.ratio = std::stod(ratio);
+    options.knobs["ratio"] = fmt::format("{}", std::stod(ratio));
     std::set<std::string> found;
     for (const PlanLine& line : PlanFor(options).lines) {
       if (EncodingName(line.encoding) == "int4 g128") found.insert(line.name);
@@ -158,27 +159,28 @@ TEST_P(OpenVinoGolden, GivesFourBitsToTheMatricesOfNncf) {
 }
 
 TEST_P(OpenVinoGolden, ScoresAlikeWithAnyNumberOfThreads) {
-  const std::vector<std::size_t> ranked = TensorsToRank(source_.model, Options("INT4_SYM"));
+  const std::vector<Question> ranked = QuestionsOf(source_.model, Options("INT4_SYM"));
   ASSERT_EQ(ranked.size(), 16U);
-  const Int8Errors once = MeasureInt8Errors(source_, ranked, {}, 1, {});
-  EXPECT_THAT(once.errors, testing::Each(testing::Gt(0.0F)));
+  const Measured once = Answer(source_, ranked, {}, 1, {});
+  EXPECT_THAT(once.answers, testing::Each(testing::Gt(0.0F)));
   for (const unsigned threads : {2U, 7U}) {
     ConvertOptions options;
     options.memory_limit_bytes = threads << 20;
-    EXPECT_EQ(MeasureInt8Errors(source_, ranked, options, threads, {}).errors, once.errors);
+    EXPECT_EQ(Answer(source_, ranked, options, threads, {}).answers, once.answers);
   }
   // Two bytes a weight.
   std::uint64_t n_weights = 0;
-  for (const std::size_t index : ranked) n_weights += source_.model.tensors[index].n_elements();
+  for (const Question& question : ranked)
+    n_weights += source_.model.tensors[question.tensor].n_elements();
   EXPECT_EQ(once.bytes_read, 2 * n_weights);
 }
 
 TEST_P(OpenVinoGolden, StopsScoringWhenAsked) {
-  const std::vector<std::size_t> ranked = TensorsToRank(source_.model, Options("INT4_ASYM"));
+  const std::vector<Question> ranked = QuestionsOf(source_.model, Options("INT4_ASYM"));
   Hooks hooks;
   hooks.stop_requested = [] { return true; };
   try {
-    MeasureInt8Errors(source_, ranked, {}, 1, hooks);
+    Answer(source_, ranked, {}, 1, hooks);
     ADD_FAILURE() << "did not stop";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kInterrupted);

@@ -41,7 +41,8 @@ class GenerationFile : public ::testing::Test {
   std::string Make(const std::optional<std::string>& text) {
     fs::remove(path("generation_config.json"));
     if (text) WriteTestFile(path("generation_config.json"), *text);
-    const SourceModel source = OpenSourceModel(folder_.path().string(), {}, [](const Warning&) {});
+    const SourceModel source = OpenSourceModel(LocateCheckpoint(folder_.path().string(), nullptr),
+                                               {}, [](const Warning&) {});
     plan_ = Plan();
     const SideFile file = MakeGenerationConfig(source.stored->side_files(), source.model, plan_);
     EXPECT_EQ(file.name, "generation_config.json");
@@ -55,9 +56,9 @@ class GenerationFile : public ::testing::Test {
 };
 
 TEST_F(GenerationFile, IsTheCheckpointsWhenItNamesEveryEnd) {
-  for (const std::string text :
-       {R"({"eos_token_id": [2055, 2049, 2048]})", "\n {\"eos_token_id\":[2055,2048],\n \"x\" : 1e-05 }\n",
-        R"({"top_k":7,"eos_token_id":[2048,2055],"do_sample":true})"}) {
+  for (const std::string text : {R"({"eos_token_id": [2055, 2049, 2048]})",
+                                 "\n {\"eos_token_id\":[2055,2048],\n \"x\" : 1e-05 }\n",
+                                 R"({"top_k":7,"eos_token_id":[2048,2055],"do_sample":true})"}) {
     EXPECT_EQ(Make(text), text);
     EXPECT_THAT(plan_.decisions, IsEmpty());
   }

@@ -87,7 +87,10 @@ class GgufModel : public ::testing::Test {
   }
   // The line without the path before it.
   std::pair<ErrorCode, std::string> Refusal() const {
-    auto [code, text] = testing::Thrown([&] { Open(); });
+    auto [code, text] = testing::Thrown([&] {
+      const std::unique_ptr<StoredModel> model = Open();
+      const WeightIndex index(*model);
+    });
     const std::string path = (folder_.path() / "hand.gguf").string() + ": ";
     EXPECT_TRUE(text.starts_with(path)) << text;
     return {code, text.substr(std::min(path.size(), text.size()))};

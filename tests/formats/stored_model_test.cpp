@@ -31,31 +31,30 @@ Target Gguf(std::string type) {
   target.options.type = std::move(type);
   return target;
 }
-Target Onnx(std::string type, ExecutionProvider ep, bool is_half,
-            Activations activations = Activations::kFloat) {
+Target Onnx(std::string type, const std::string& ep, bool is_half,
+            const std::string& activations = "float") {
   Target target;
-  target.name = "onnx " + type + " " + std::to_string(static_cast<int>(ep));
-  target.options.format = Format::kOnnx;
+  target.name = "onnx " + type + " " + ep;
+  target.options.format = "onnx";
   target.options.type = std::move(type);
-  target.options.onnx.ep = ep;
-  target.options.onnx.activations = activations;
+  target.options.knobs["ep"] = ep;
+  target.options.knobs["activations"] = activations;
   target.is_half = is_half;
   return target;
 }
 
 std::vector<Target> Targets() {
-  using enum ExecutionProvider;
   return {Gguf("F32"),
           Gguf("Q8_0"),
-          Onnx("fp32", kCpu, false),
-          Onnx("fp16", kCpu, true),
-          Onnx("int4", kCpu, false),
-          Onnx("int8", kCpu, false),
-          Onnx("int8", kCpu, false, Activations::kDynamic),
-          Onnx("int4", kCuda, true),
-          Onnx("fp16", kDml, true),
-          Onnx("int4", kDml, true),
-          Onnx("int4", kWebGpu, true)};
+          Onnx("fp32", "cpu", false),
+          Onnx("fp16", "cpu", true),
+          Onnx("int4", "cpu", false),
+          Onnx("int8", "cpu", false),
+          Onnx("int8", "cpu", false, "dynamic"),
+          Onnx("int4", "cuda", true),
+          Onnx("fp16", "dml", true),
+          Onnx("int4", "dml", true),
+          Onnx("int4", "webgpu", true)};
 }
 
 struct Variant {
@@ -86,7 +85,7 @@ class Output : public ::testing::TestWithParam<std::tuple<std::size_t, std::size
   const testing::TempFolder temp_;
 
   std::unique_ptr<StoredModel> Open() const {
-    const bool is_onnx = target_.options.format == Format::kOnnx;
+    const bool is_onnx = target_.options.format == "onnx";
     const std::string path = (temp_.path() / (is_onnx ? "out" : "out.gguf")).string();
     testing::ConvertTo(checkpoint_.path().string(), path, target_.options);
     return OpenStoredModel(path, {});
@@ -190,7 +189,7 @@ TEST(OpenStoredModel, FindsTheTokenizerOfAnOnnxFolder) {
   for (const std::string name : {"phi35-tiny", "phi4mini-tiny"}) {
     const std::string checkpoint = std::string(PHIQ_TEST_DATA) + "/" + name;
     const std::string folder = (temp.path() / name).string();
-    testing::ConvertTo(checkpoint, folder, Onnx("int4", ExecutionProvider::kCpu, false).options);
+    testing::ConvertTo(checkpoint, folder, Onnx("int4", "cpu", false).options);
     const WarningFn warn = [](const Warning&) {};
     const Tokenizer found = OpenStoredModel(folder, {})->ReadTokenizer(warn);
     const Tokenizer wanted = OpenStoredModel(checkpoint, {})->ReadTokenizer(warn);

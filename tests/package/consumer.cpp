@@ -2,14 +2,14 @@
 // PCRE2, a missing checkpoint through the error type.
 #include <phiq/checkpoint.h>
 #include <phiq/error.h>
-#include <phiq/plan.h>
+#include <phiq/format.h>
 #include <phiq/text.h>
 
 #include <iostream>
 
 int main() {
   if (phiq::FormatBytes(1610612736) != "1.50 GiB") return 1;
-  if (phiq::TypeOfPrecision(phiq::Format::kGguf, phiq::Precision::kInt4) != "Q4_K_M") return 1;
+  if (phiq::TypeOfPrecision("gguf", phiq::Precision::kInt4) != "Q4_K_M") return 1;
   try {
     phiq::LocateCheckpoint("no/such/checkpoint", {});
   } catch (const phiq::Error& error) {

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "formats/format.h"
 #include "phiq/plan.h"
 
 namespace phiq::testing {
@@ -54,9 +56,13 @@ struct PhiModel {
     if (!s.tied) Add("lm_head.weight", TensorRole::kOutputHead, -1, {s.vocab, s.hidden});
   }
 
-  Plan MakePlan(const PlanOptions& options) {
-    return phiq::MakePlan(model, options,
-                          [this](const Warning& warning) { warnings.push_back(warning.text); });
+  // `P`: the format's own kind of plan.
+  template <typename P = Plan>
+  P MakePlan(const PlanOptions& options, const Answers& answers = {}) {
+    const std::unique_ptr<Plan> plan = PlanTarget(
+        model, options, [this](const Warning& warning) { warnings.push_back(warning.text); },
+        answers);
+    return dynamic_cast<const P&>(*plan);
   }
   Plan MakePlan(std::string type, std::vector<TensorRule> rules = {}) {
     PlanOptions options;
@@ -74,6 +80,16 @@ struct PhiModel {
     model.tensors.push_back({role, layer, std::move(name), std::move(shape), DType::kBF16});
   }
 };
+
+inline void SetSymmetric(PlanOptions& options, bool is_symmetric) {
+  options.knobs.erase("sym");
+  options.knobs.erase("asym");
+  options.knobs[is_symmetric ? "sym" : "asym"] = "";
+}
+// 0: the whole row.
+inline void SetGroupSize(PlanOptions& options, std::uint32_t n) {
+  options.knobs["group-size"] = n == 0 ? "row" : std::to_string(n);
+}
 
 inline const PlanLine& LineOf(const Plan& plan, std::string_view name) {
   for (const PlanLine& line : plan.lines) {

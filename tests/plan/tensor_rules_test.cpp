@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "phiq/plan.h"
 #include "plan/phi_model.h"
 
 namespace phiq {

@@ -98,9 +98,9 @@ TEST(Rewrite, GivesTheWeightsOfTheModelBelow) {
 
 TEST(Rewrite, IsDescribedAsTheModelBelow) {
   const std::unique_ptr<StoredModel> tiny = OpenTiny();
-  const Model wanted = Describe(*tiny, WeightIndex(*tiny), kSilent);
+  const Model wanted = ModelOf(*tiny, WeightIndex(*tiny), kSilent);
   const Rewritten rewritten(OpenTiny());
-  const Model found = Describe(rewritten, WeightIndex(rewritten), kSilent);
+  const Model found = ModelOf(rewritten, WeightIndex(rewritten), kSilent);
   EXPECT_EQ(found.name, "phi35-tiny");
   EXPECT_EQ(found.tokenizer.vocab, wanted.tokenizer.vocab);
   ASSERT_EQ(found.tensors.size(), wanted.tensors.size());

@@ -138,8 +138,8 @@ void AddCompare(CLI::App& app, Command& chosen) {
   const auto flags = std::make_shared<CompareFlags>();
   command
       ->add_option("A", flags->a,
-                   "What errors are measured from: a checkpoint as for quantize, a GGUF\n"
-                   "file, or an ONNX folder")
+                   "What errors are measured from: a checkpoint as for quantize, or an\n"
+                   "output of it")
       ->required()
       ->option_text(" ");
   command->add_option("B", flags->b, "What is measured: any of these")

@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -13,7 +15,7 @@
 #include "commands.h"
 #include "console.h"
 #include "phiq/error.h"
-#include "phiq/plan.h"
+#include "phiq/format.h"
 #include "phiq/profile.h"
 #include "phiq/text.h"
 
@@ -35,30 +37,36 @@ struct ValueList {
 // The options and operands that take one of a few words.
 std::vector<ValueList> ValueLists() {
   Words types, precisions, profiles, formats;
-  for (const Format format : AllFormats()) {
-    formats.emplace_back(FormatName(format));
+  std::map<std::string, Words> knobs;
+  Words methods = {"reference"};
+  for (const std::string_view format : FormatNames()) {
+    formats.emplace_back(format);
+    methods.insert(methods.end(), MethodsOf(format).begin(), MethodsOf(format).end());
+    for (const Knob& knob : KnobsOf(format)) {
+      Words& words = knobs["--" + std::string(knob.name)];
+      for (const std::string_view word : knob.words)
+        if (std::ranges::find(words, word) == words.end()) words.emplace_back(word);
+    }
     for (const TypeName& type : TypeNames(format)) types.emplace_back(type.name);
   }
   for (const Precision precision :
        {Precision::kInt4, Precision::kInt8, Precision::kFp16, Precision::kBf16, Precision::kFp32})
     precisions.emplace_back(PrecisionName(precision));
   for (const Profile& profile : BuiltinProfiles()) profiles.push_back(profile.name);
-  return {{"--type", types},
-          {"--precision", precisions},
-          {"--profile", profiles},
-          {"--format", formats},
-          {"--method", {"reference", "rtn", "k_quant"}},
-          {"--ep", {"cpu", "cuda", "dml", "webgpu"}},
-          {"--min-onnxruntime", {"1.20", "1.22", "1.24", "current"}},
-          {"--activations", {"float", "dynamic"}},
-          {"--group-size", {"16", "32", "64", "128", "256", "row"}},
-          {"--mlx-rounding", {"cpu", "metal"}},
-          {"--accuracy-level", {"0", "1", "2", "3", "4"}},
-          {"--protocol", {"llama.cpp", "all"}},
-          {"--nan", {"error", "zero"}},
-          {"--overflow", {"error", "clamp", "f32"}},
-          {"profiles", profiles},
-          {"completion", {"bash", "zsh", "fish"}}};
+  std::vector<ValueList> lists = {{"--type", types},
+                                  {"--precision", precisions},
+                                  {"--profile", profiles},
+                                  {"--format", formats},
+                                  {"--method", methods},
+                                  {"--group-size", {"16", "32", "64", "128", "256", "row"}},
+                                  {"--protocol", {"llama.cpp", "all"}},
+                                  {"--nan", {"error", "zero"}},
+                                  {"--overflow", {"error", "clamp", "f32"}},
+                                  {"profiles", profiles},
+                                  {"completion", {"bash", "zsh", "fish"}}};
+  for (auto& [option, words] : knobs)
+    if (!words.empty()) lists.push_back({option, std::move(words)});
+  return lists;
 }
 
 Words ValuesOf(std::string_view option) {
@@ -98,11 +106,10 @@ std::string Quoted(std::string_view description) {
 
 std::string BashScript(const CLI::App& app) {
   std::string values, options;
-  for (const Format format : AllFormats()) {
+  for (const std::string_view format : FormatNames()) {
     Words types;
     for (const TypeName& type : TypeNames(format)) types.emplace_back(type.name);
-    values +=
-        fmt::format("    --type/{}) words='{}' ;;\n", FormatName(format), fmt::join(types, " "));
+    values += fmt::format("    --type/{}) words='{}' ;;\n", format, fmt::join(types, " "));
   }
   for (const ValueList& list : ValueLists())
     if (list.option.starts_with('-'))

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,12 +14,14 @@ namespace phiq::cli {
 
 struct ConvertFlags {
   std::string model;
-  std::optional<std::string> output, profile, precision, format, type, method, group_size, ratio;
-  std::optional<std::string> ep, min_onnxruntime, activations, accuracy_level, max_length,
-      mlx_rounding;
-  std::optional<std::string> split_max_size, nan, overflow, threads, memory_limit;
+  std::optional<std::string> output, profile, precision, format, nan, overflow, threads,
+      memory_limit;
+  // What is given to --type, --method and the options of the formats: "VALUE" or "FORMAT=VALUE",
+  // of switches "true" or "FORMAT".
+  std::map<std::string, std::vector<std::string>> knobs;
+  std::map<std::string, std::optional<std::string>> switches;
   std::vector<std::string> tensor_types, ignore_extra, adapters;
-  bool sym = false, asym = false, strict_types = false;
+  bool strict_types = false;
   bool force = false, skip_existing = false, mkdir = false;
   bool no_space_check = false, no_fsync = false, dry_run = false;
   ReportFlags report;

@@ -95,9 +95,7 @@ void AddInspect(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand(
       "inspect", "Show a checkpoint or an output: metadata, tensors, types, bits per weight");
   const auto flags = std::make_shared<InspectFlags>();
-  command
-      ->add_option("PATH", flags->path,
-                   "A checkpoint as for quantize, a GGUF file, or an ONNX folder")
+  command->add_option("PATH", flags->path, "A checkpoint as for quantize, or an output of it")
       ->required()
       ->option_text(" ");
   AddSwitch(*command, "--check", flags->check,

@@ -8,8 +8,7 @@
 #include <exception>
 #include <span>
 
-#include "phiq/plan.h"
-#include "phiq/profile.h"
+#include "phiq/format.h"
 #include "phiq/text.h"
 
 namespace phiq::cli {
@@ -146,7 +145,7 @@ bool IsPrecision(std::string_view word) {
 }
 
 bool IsType(std::string_view word) {
-  return std::ranges::any_of(AllFormats(), [&](Format format) {
+  return std::ranges::any_of(FormatNames(), [&](std::string_view format) {
     std::vector<std::string> names;
     for (const TypeName& type : TypeNames(format)) names.emplace_back(type.name);
     return IsKnown(names, word);

@@ -22,14 +22,14 @@ std::size_t CountFallbacks(const Plan& plan) {
 
 double Rate(const ConvertReport& report) {
   if (report.elapsed_s <= 0) return 0;
-  const Plan& plan = report.planned.outputs.front().plan;
+  const Plan& plan = *report.planned.outputs.front().plan;
   return static_cast<double>(plan.n_weights()) / report.elapsed_s;
 }
 
 // A line for each file; one for all of a folder.
 std::string FilesAndSizes(const OutputPlan& output) {
   std::string text;
-  if (output.plan.format != Format::kGguf) {
+  if (output.is_folder) {
     const std::filesystem::path folder =
         std::filesystem::path(output.files.front().path).parent_path();
     return fmt::format("{}/: {} bytes ({}) in {} files\n", Escape(folder.string()),
@@ -49,17 +49,17 @@ Json Summary(const OutputPlan& output) {
     files.push_back({{"path", file.path}, {"bytes", file.size_bytes}});
   Json json = {{"model", output.model_name},
                {"architecture", output.architecture},
-               {"format", FormatName(output.plan.format)},
-               {"type", output.plan.type},
+               {"format", output.plan->format},
+               {"type", output.plan->type},
                {"files", files},
                {"output_bytes", output.output_bytes},
-               {"n_tensors", output.plan.lines.size()},
-               {"n_fallbacks", CountFallbacks(output.plan)},
-               {"n_weights", output.plan.n_weights()},
-               {"bits_per_weight", output.plan.bits_per_weight()}};
-  if (output.plan.decisions.empty()) return json;
+               {"n_tensors", output.plan->lines.size()},
+               {"n_fallbacks", CountFallbacks(*output.plan)},
+               {"n_weights", output.plan->n_weights()},
+               {"bits_per_weight", output.plan->bits_per_weight()}};
+  if (output.plan->decisions.empty()) return json;
   Json& decisions = json["decisions"] = Json::array();
-  for (const Decision& decision : output.plan.decisions)
+  for (const Decision& decision : output.plan->decisions)
     decisions.push_back(
         {{"subject", decision.subject}, {"value", decision.value}, {"reason", decision.reason}});
   return json;
@@ -78,7 +78,7 @@ Json Join(std::vector<Json> outputs, const Json& shared) {
 }
 
 std::string FormatOutput(const OutputPlan& output) {
-  const Plan& plan = output.plan;
+  const Plan& plan = *output.plan;
   std::vector<std::vector<std::string>> rows = {
       {"TENSOR", "ROLE", "SHAPE", "FROM", "TO", "BYTES", "WHY"}};
   for (const PlanLine& line : plan.lines)
@@ -95,7 +95,7 @@ std::string FormatOutput(const OutputPlan& output) {
   }
   return text +
          fmt::format("\n{} ({}) -> {} {}\n", Escape(output.model_name), Escape(output.architecture),
-                     FormatName(plan.format), plan.type) +
+                     plan.format, plan.type) +
          FilesAndSizes(output) +
          fmt::format("{} tensors, {} weights, {:.2f} bits per weight\n", plan.lines.size(),
                      FormatCount(plan.n_weights()), plan.bits_per_weight());
@@ -119,7 +119,7 @@ Json PlanToJson(const ConversionPlan& conversion) {
   for (const OutputPlan& output : conversion.outputs) {
     Json& json = outputs.emplace_back(Summary(output));
     Json& tensors = json["tensors"] = Json::array();
-    for (const PlanLine& line : output.plan.lines)
+    for (const PlanLine& line : output.plan->lines)
       tensors.push_back({{"name", line.display_name()},
                          {"role", line.role_name()},
                          {"layer", line.layer < 0 ? Json() : Json(line.layer)},
@@ -145,20 +145,18 @@ std::string FormatReport(const ConvertReport& report) {
   for (std::size_t i = 0; i < report.planned.outputs.size(); ++i) {
     const OutputPlan& output = report.planned.outputs[i];
     text += FilesAndSizes(output);
-    const std::size_t n_fallbacks = CountFallbacks(output.plan);
-    add("tensors", n_fallbacks == 0 ? fmt::format("{}", output.plan.lines.size())
+    const std::size_t n_fallbacks = CountFallbacks(*output.plan);
+    add("tensors", n_fallbacks == 0 ? fmt::format("{}", output.plan->lines.size())
                                     : fmt::format("{}, of which {} could not have the wanted type",
-                                                  output.plan.lines.size(), n_fallbacks));
-    add("weights", FormatCount(output.plan.n_weights()));
+                                                  output.plan->lines.size(), n_fallbacks));
+    add("weights", FormatCount(output.plan->n_weights()));
     add("bytes", fmt::format("{} in, {} out", FormatBytes(report.source_bytes),
                              FormatBytes(output.output_bytes)));
-    add("bits per weight", fmt::format("{:.2f}", output.plan.bits_per_weight()));
+    add("bits per weight", fmt::format("{:.2f}", output.plan->bits_per_weight()));
     add("weighted error",
         fmt::format("{:.3g} (relative RMSE of the quantized weights)", report.relative_rmse[i]));
-    if (output.plan.format == Format::kOnnx)
-      add("needs", fmt::format("onnxruntime {} or newer",
-                               OnnxRuntimeName(output.plan.onnx.min_onnxruntime)));
-    for (const Decision& decision : output.plan.decisions)
+    if (!output.plan->needs.empty()) add("needs", output.plan->needs);
+    for (const Decision& decision : output.plan->decisions)
       add("note", fmt::format("{}: {} ({})", Escape(decision.subject), Escape(decision.value),
                               decision.reason));
   }

@@ -11,7 +11,7 @@
 #include "commands.h"
 #include "console.h"
 #include "phiq/error.h"
-#include "phiq/plan.h"
+#include "phiq/format.h"
 #include "phiq/profile.h"
 #include "report_flags.h"
 #include "table.h"
@@ -36,7 +36,7 @@ void ShowProfiles(bool as_json) {
   for (const Profile& profile : BuiltinProfiles()) {
     std::vector<std::string_view> allowed;
     for (const Precision precision : profile.allowed) allowed.push_back(PrecisionName(precision));
-    rows.push_back({profile.name, std::string(FormatName(profile.format)),
+    rows.push_back({profile.name, profile.format,
                     std::string(PrecisionName(profile.default_precision)),
                     fmt::format("{}", fmt::join(allowed, ", ")), profile.description});
     json.push_back(Json::parse(ProfileToJson(profile)));
@@ -48,11 +48,10 @@ void ShowProfiles(bool as_json) {
 void ShowTypes(bool as_json) {
   Json json = Json::object();
   std::vector<std::vector<std::string>> rows = {{"FORMAT", "TYPE", ""}};
-  for (const Format format : AllFormats()) {
-    Json& types = json[std::string(FormatName(format))] = Json::array();
+  for (const std::string_view format : FormatNames()) {
+    Json& types = json[std::string(format)] = Json::array();
     for (const TypeName& type : TypeNames(format)) {
-      rows.push_back(
-          {std::string(FormatName(format)), std::string(type.name), std::string(type.description)});
+      rows.push_back({std::string(format), std::string(type.name), std::string(type.description)});
       types.push_back({{"name", type.name}, {"description", type.description}});
     }
   }

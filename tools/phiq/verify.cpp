@@ -93,8 +93,8 @@ void AddVerify(CLI::App& app, Command& chosen) {
   const auto flags = std::make_shared<VerifyFlags>();
   command
       ->add_option("OUT", flags->output,
-                   "A GGUF file (of a split one: its first part) or an ONNX folder,\n"
-                   "phiq's or that of onnxruntime-genai's builder")
+                   "An output of quantize (of one in parts: the first of them), or of\n"
+                   "the runtime's own converter")
       ->required()
       ->option_text(" ");
   command->add_option("--against", flags->model, "The checkpoint that it was made from")

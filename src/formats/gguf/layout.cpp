@@ -64,33 +64,37 @@ std::vector<std::vector<OrderedTensor>> Split(const Plan& plan, std::vector<Orde
   return parts;
 }
 
-PlacedFile PlaceFile(const Plan& plan, std::vector<OrderedTensor> tensors,
-                     const Metadata& metadata) {
-  PlacedFile file;
+// `suffix`  of the file's name: "", or "-00001-of-00003.gguf".
+void PlaceFile(const Plan& plan, std::vector<OrderedTensor> tensors, const Metadata& metadata,
+               std::string suffix, OutputLayout& layout) {
   std::vector<TensorInfo> infos;
   std::uint64_t offset_bytes = 0;
-  for (const OrderedTensor& tensor : tensors) {
+  for (OrderedTensor& tensor : tensors) {
     const PlanLine& line = plan.lines[tensor.line];
-    infos.push_back({tensor.name, line.shape, std::get<GgmlType>(line.encoding), offset_bytes});
+    infos.push_back(
+        {std::move(tensor.name), line.shape, std::get<GgmlType>(line.encoding), offset_bytes});
     offset_bytes += PaddedBytes(line);
   }
-  file.header = EncodeHeader(metadata, infos);
-  file.size_bytes = file.header.size() + offset_bytes;
+  std::vector<std::byte> header = EncodeHeader(metadata, infos);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    file.tensors.push_back(
-        {tensors[i].line, std::move(tensors[i].name), file.header.size() + infos[i].offset_bytes});
+    const PlanLine& line = plan.lines[tensors[i].line];
+    layout.arrays.push_back({.line = tensors[i].line,
+                             .file = layout.files.size(),
+                             .offset_bytes = header.size() + infos[i].offset_bytes,
+                             .padding_bytes = PaddedBytes(line) - line.size_bytes});
   }
-  return file;
+  const std::uint64_t size_bytes = header.size() + offset_bytes;
+  layout.files.push_back({std::move(suffix), std::move(header), size_bytes});
 }
 
 }  // namespace
 
-Layout MakeLayout(const Plan& plan, const Metadata& metadata,
-                  std::optional<std::uint64_t> split_max_bytes) {
+OutputLayout MakeLayout(const Plan& plan, const Metadata& metadata,
+                        std::optional<std::uint64_t> split_max_bytes) {
   std::vector<std::vector<OrderedTensor>> parts = Split(plan, InFileOrder(plan), split_max_bytes);
-  Layout layout;
+  OutputLayout layout;
   if (parts.size() == 1) {
-    layout.files.push_back(PlaceFile(plan, std::move(parts[0]), metadata));
+    PlaceFile(plan, std::move(parts[0]), metadata, "", layout);
     return layout;
   }
   for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -98,8 +102,8 @@ Layout MakeLayout(const Plan& plan, const Metadata& metadata,
     part_metadata.emplace_back("split.no", static_cast<std::uint16_t>(i));
     part_metadata.emplace_back("split.count", static_cast<std::uint16_t>(parts.size()));
     part_metadata.emplace_back("split.tensors.count", static_cast<std::int32_t>(plan.lines.size()));
-    layout.files.push_back(PlaceFile(plan, std::move(parts[i]), part_metadata));
-    layout.files.back().name_suffix = fmt::format("-{:05}-of-{:05}", i + 1, parts.size());
+    PlaceFile(plan, std::move(parts[i]), part_metadata,
+              fmt::format("-{:05}-of-{:05}.gguf", i + 1, parts.size()), layout);
   }
   return layout;
 }

@@ -1,7 +1,6 @@
 // Where every byte of a GGUF output goes, decided before the first is written.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -9,30 +8,13 @@
 #include <vector>
 
 #include "formats/gguf/value.h"
+#include "formats/layout.h"
 #include "phiq/model.h"
 #include "phiq/plan.h"
 
 namespace phiq::gguf {
 
 inline constexpr std::uint64_t kAlignment = 32;  // GGUF's default; the key is never written
-
-struct PlacedTensor {
-  std::size_t line = 0;            // index into Plan::lines
-  std::string name;                // "blk.0.attn_qkv.weight"
-  std::uint64_t offset_bytes = 0;  // from the start of its file
-};
-
-struct PlacedFile {
-  std::string name_suffix;        // "" or "-00001-of-00003"
-  std::vector<std::byte> header;  // everything before the tensor data, padding included
-  std::vector<PlacedTensor> tensors;
-  std::uint64_t size_bytes = 0;  // whole file, the last tensor's padding included
-};
-
-struct Layout {
-  // One, or the parts of a split output; the first holds the metadata.
-  std::vector<PlacedFile> files;
-};
 
 // The --type name that a general.file_type stands for; nullopt when phiq does not write it.
 std::optional<std::string> FindFileType(std::uint32_t code);
@@ -50,8 +32,9 @@ Metadata BuildMetadata(const Model& model, const Plan& plan, const Metadata& ext
 // Orders the tensors (outside the blocks alphabetically, then by block, then alphabetically, as
 // llama-quantize does), places them, and encodes the header of each file.
 // `split_max_bytes`: a new part starts when a part's padded tensor data would pass it.
+// One file, or the parts of a split output, of which the first holds the metadata.
 // Throws   kUsage: a single tensor is larger than split_max_bytes.
-Layout MakeLayout(const Plan& plan, const Metadata& metadata,
-                  std::optional<std::uint64_t> split_max_bytes);
+OutputLayout MakeLayout(const Plan& plan, const Metadata& metadata,
+                        std::optional<std::uint64_t> split_max_bytes);
 
 }  // namespace phiq::gguf

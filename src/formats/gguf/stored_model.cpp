@@ -7,11 +7,15 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/checked.h"
 #include "base/limits.h"
+#include "base/parse_number.h"
+#include "formats/gguf/compare.h"
 #include "formats/gguf/layout.h"
 #include "formats/gguf/tensor_names.h"
 #include "formats/gguf/tokenizer.h"
@@ -225,29 +229,59 @@ class ConfigReader {
 class GgufModel final : public StoredModel {
  public:
   explicit GgufModel(File file)
-      : StoredModel(file.parts()[0].path().string()),
-        file_(std::move(file)),
-        config_(ConfigReader(file_).Read()),
-        tables_(config_, ConfigReader(file_).AttentionFactor(), path()) {
+      : StoredModel(file.parts()[0].path().string()), file_(std::move(file)) {
+    try {
+      config_ = ConfigReader(file_).Read();
+      tables_.emplace(config_, ConfigReader(file_).AttentionFactor(), path());
+    } catch (const Error& error) {
+      refusal_ = error;
+    }
     FindPieces();
   }
 
   std::string_view kind() const noexcept override { return "gguf"; }
-  const ModelConfig& config() const noexcept override { return config_; }
+  const ModelConfig& config() const override {
+    if (refusal_) throw *refusal_;
+    return config_;
+  }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
                 std::span<float> out) const override {
-    file_.ReadRows(file_.tensors()[tensors_[piece]], first_row, n_rows, codec, out);
+    file_.ReadRows(file_.tensors()[piece], first_row, n_rows, codec, out);
   }
 
   void ReadRotary(std::uint64_t n_positions, std::span<float> cosines,
                   std::span<float> sines) const override {
-    tables_.ReadRotary(n_positions, cosines, sines);
+    tables_->ReadRotary(n_positions, cosines, sines);
   }
 
   Tokenizer ReadTokenizer(const WarningFn&) const override {
     return gguf::ReadTokenizer(file_.metadata(), path());
+  }
+
+  About Describe(const WarningFn&) const override {
+    About about;
+    for (const auto& [key, value] : file_.metadata())
+      about.metadata.emplace_back(Escape(key), Show(value));
+    const Value* chat_template = Find(file_.metadata(), "tokenizer.chat_template");
+    const std::string* text =
+        chat_template == nullptr ? nullptr : std::get_if<std::string>(chat_template);
+    NoteChatTemplate(text == nullptr ? "" : *text, about);
+    return about;
+  }
+
+  Facts facts() const override {
+    Facts facts;
+    for (const auto& [key, value] : file_.metadata()) {
+      const auto* text = std::get_if<std::string>(&value);
+      if (key.starts_with("phiq.") && text != nullptr) facts.emplace_back(key, *text);
+    }
+    return facts;
+  }
+
+  std::vector<std::string> FindDifferences(const Model& source, const SideFiles&) const override {
+    return gguf::FindDifferences(file_, source);
   }
 
   void CheckUnchanged() const override {
@@ -255,47 +289,56 @@ class GgufModel final : public StoredModel {
   }
 
  private:
-  // Every tensor must have a role: one that phiq leaves out (a bias, say) would change the model.
+  // Beside file_.tensors(). Every tensor must have a role: one that phiq leaves out (a bias, say)
+  // would change the model.
   void FindPieces() {
+    ModelConfig config = config_;
+    if (refusal_) {
+      config.architecture = kPhi3.class_name;
+      config.n_layers = 0;
+      for (const Tensor& tensor : file_.tensors())
+        config.n_layers = std::max(config.n_layers, LayersBefore(tensor.name));
+    }
     std::map<std::string, WeightId> roles;
-    for (const WeightInfo& weight : WeightsOf(config_))
+    for (const WeightInfo& weight : WeightsOf(config))
       roles.emplace(TensorName(weight.id), weight.id);
-    for (std::size_t i = 0; i < file_.tensors().size(); ++i) {
-      const Tensor& tensor = file_.tensors()[i];
-      if (tensor.name == kLongFactorsName || tensor.name == kShortFactorsName) continue;
-      const auto role = roles.find(tensor.name);
-      if (role == roles.end()) {
-        throw Error(ErrorCode::kUnsupported,
-                    fmt::format("has no role in a phi3 model of {} layers", config_.n_layers))
-            .In(path())
-            .Tensor(tensor.name);
-      }
-      StoredPiece piece;
+    for (const Tensor& tensor : file_.tensors()) {
+      StoredPiece& piece = pieces_.emplace_back();
       piece.name = tensor.name;
-      piece.role = role->second.role;
-      piece.layer = role->second.layer;
-      if (tensor.shape.size() != (IsNorm(piece.role) ? 1 : 2)) {
-        throw Error(ErrorCode::kBadData,
-                    fmt::format("has {} dimensions, needs {}", tensor.shape.size(),
-                                IsNorm(piece.role) ? 1 : 2))
-            .In(path())
-            .Tensor(tensor.name);
-      }
-      piece.n_rows = tensor.shape.size() == 2 ? tensor.shape[0] : 1;
+      piece.shape = tensor.shape;
       piece.row_elements = tensor.shape.back();
+      piece.n_rows = CheckedProduct(tensor.shape).value() / piece.row_elements;
       piece.type = GetGgmlTypeInfo(tensor.type).name;
       piece.encoding = tensor.type;
       piece.size_bytes = tensor.size_bytes;
-      pieces_.push_back(std::move(piece));
-      tensors_.push_back(i);
+      piece.file = file_.parts()[tensor.part].path().string();
+      const auto refuse = [&](ErrorCode code, std::string why) {
+        piece.holds = Holds::kNothing;
+        piece.refusal = Error(code, std::move(why)).In(path()).Tensor(tensor.name);
+      };
+      if (tensor.name == kLongFactorsName || tensor.name == kShortFactorsName) {
+        piece.holds = Holds::kTable;
+        piece.table =
+            tensor.name == kLongFactorsName ? ConfigTable::kLongFactor : ConfigTable::kShortFactor;
+      } else if (const auto role = roles.find(tensor.name); role == roles.end()) {
+        refuse(ErrorCode::kUnsupported,
+               fmt::format("has no role in a phi3 model of {} layers", config.n_layers));
+      } else if (const std::size_t n_dims = IsNorm(role->second.role) ? 1 : 2;
+                 tensor.shape.size() != n_dims) {
+        refuse(ErrorCode::kBadData,
+               fmt::format("has {} dimensions, needs {}", tensor.shape.size(), n_dims));
+      } else {
+        piece.role = role->second.role;
+        piece.layer = role->second.layer;
+      }
     }
   }
 
   const File file_;
-  const ModelConfig config_;
-  const ConfigTables tables_;
+  std::optional<Error> refusal_;  // why it is no model that phiq computes
+  ModelConfig config_;
+  std::optional<ConfigTables> tables_;  // refers to config_
   std::vector<StoredPiece> pieces_;
-  std::vector<std::size_t> tensors_;  // of each piece: index into file_.tensors()
 };
 
 }  // namespace

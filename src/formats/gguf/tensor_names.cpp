@@ -7,6 +7,8 @@
 #include <array>
 #include <utility>
 
+#include "base/limits.h"
+#include "base/parse_number.h"
 #include "phiq/error.h"
 
 namespace phiq::gguf {
@@ -43,6 +45,14 @@ std::string TensorName(const PlanLine& line) {
   if (*line.table == ConfigTable::kLongFactor) return std::string(kLongFactorsName);
   if (*line.table == ConfigTable::kShortFactor) return std::string(kShortFactorsName);
   throw Error(ErrorCode::kInternal, fmt::format("no GGUF name for plan line '{}'", line.name));
+}
+
+std::uint32_t LayersBefore(std::string_view name) {
+  constexpr std::string_view kBegin = "blk.";
+  if (!name.starts_with(kBegin)) return 0;
+  name.remove_prefix(kBegin.size());
+  const auto layer = ParseNumber<std::uint32_t>(name.substr(0, name.find('.')));
+  return layer && *layer < limits::kLayers ? *layer + 1 : 0;
 }
 
 }  // namespace phiq::gguf

@@ -1,6 +1,7 @@
 // What llama.cpp calls the weights.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -16,5 +17,8 @@ inline constexpr std::string_view kShortFactorsName = "rope_factors_short.weight
 // Throws   kInternal: GGUF has no such tensor.
 std::string TensorName(WeightId weight);
 std::string TensorName(const PlanLine& line);
+
+// "blk.12.attn_norm.weight" gives 13, other names 0: how many layers a file has that does not say.
+std::uint32_t LayersBefore(std::string_view name);
 
 }  // namespace phiq::gguf

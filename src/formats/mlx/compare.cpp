@@ -1,3 +1,5 @@
+// The files beside the weights are made anew from the source and compared, so that the writer is
+// the one place that says what they hold.
 #include "formats/mlx/compare.h"
 
 #include <fmt/format.h>
@@ -5,21 +7,20 @@
 #include <utility>
 
 #include "formats/mlx/layout.h"
+#include "formats/mlx/recipe.h"
 #include "formats/mlx/side_files.h"
 #include "phiq/error.h"
-#include "plan/mlx_recipe.h"
 #include "safetensors/writer.h"
 
 namespace phiq::mlx {
 namespace {
 
 // The plan that the folder would have been written for.
-Plan PlanOf(const Folder& folder) {
-  Plan plan;
-  plan.format = Format::kMlx;
+FolderPlan PlanOf(const Folder& folder) {
+  FolderPlan plan;
   const std::map<std::string, std::string>& metadata = folder.tensors().metadata();
   const auto type = metadata.find("phiq.type");
-  plan.type = FindMlxType(type == metadata.end() ? "" : type->second).name;
+  plan.type = FindType(type == metadata.end() ? "" : type->second).name;
   for (const Weight& weight : folder.weights()) {
     PlanLine line;
     line.name = weight.name;
@@ -30,8 +31,8 @@ Plan PlanOf(const Folder& folder) {
     line.encoding = weight.encoding;
     plan.lines.push_back(std::move(line));
   }
-  if (folder.quantization()) plan.mlx.common = folder.quantization()->common;
-  plan.mlx.lists_all = FindMlxType(plan.type).is_recipe();
+  if (folder.quantization()) plan.common = folder.quantization()->common;
+  plan.lists_all = FindType(plan.type).is_recipe();
   return plan;
 }
 
@@ -41,7 +42,7 @@ std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& 
                                          const Model& model) {
   std::vector<SideFile> expected;
   try {
-    Plan plan = PlanOf(folder);
+    FolderPlan plan = PlanOf(folder);
     expected = MakeSideFiles(source, model, plan);
     expected.push_back({std::string(safetensors::kIndexName), BytesOf(MakeIndex(plan))});
   } catch (const Error& error) {

@@ -1,3 +1,5 @@
+// mlx-lm takes what the file says and defaults the rest, so every key that it would default is
+// written; the reader refuses what mlx-lm would compute otherwise.
 #include "formats/mlx/config.h"
 
 #include <fmt/format.h>
@@ -94,7 +96,7 @@ class MlxKeys {
 };
 
 // Norms are never quantized.
-FloatType TypeOfNorms(const Plan& plan) {
+FloatType TypeOfNorms(const FolderPlan& plan) {
   const auto norm = std::ranges::find(plan.lines, TensorRole::kOutputNorm, &PlanLine::role);
   return FloatTypeOf(std::get<GgmlType>(norm->encoding)).value();
 }
@@ -111,14 +113,14 @@ Json EntryOf(const GroupEncoding& groups) {
   return entry;
 }
 
-Json QuantizationOf(const Plan& plan) {
-  const Json common = EntryOf(*plan.mlx.common);
+Json QuantizationOf(const FolderPlan& plan) {
+  const Json common = EntryOf(*plan.common);
   Json json = common;
   for (const PlanLine& line : plan.lines) {
     const auto* groups = std::get_if<GroupEncoding>(&line.encoding);
     if (groups == nullptr) continue;
     Json entry = EntryOf(*groups);
-    if (plan.mlx.lists_all || entry != common) json[ModuleOf(line.name)] = std::move(entry);
+    if (plan.lists_all || entry != common) json[ModuleOf(line.name)] = std::move(entry);
   }
   return json;
 }
@@ -195,7 +197,7 @@ std::string ModuleOf(std::string_view weight_name) {
 }
 
 SideFile MakeConfig(const SideFiles& source, const ModelConfig& config, const SideFile& generation,
-                    Plan& plan) {
+                    FolderPlan& plan) {
   const std::optional<std::string> text = source.ReadFile(kConfigName, limits::kConfigBytes);
   if (!text) throw Error(ErrorCode::kInput, "not found").In(SidePath(source, kConfigName));
   // Read once more, for the order of its keys.
@@ -221,7 +223,7 @@ SideFile MakeConfig(const SideFiles& source, const ModelConfig& config, const Si
     if (key == std::string_view("torch_dtype") || json.contains(key))
       json[key] = TorchName(TypeOfNorms(plan));
   }
-  if (plan.mlx.common) {
+  if (plan.common) {
     Json quantization = QuantizationOf(plan);
     json[kQuantization] = quantization;
     json["quantization_config"] = std::move(quantization);  // where Hugging Face looks

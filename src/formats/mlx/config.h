@@ -7,10 +7,10 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/mlx/plan.h"
 #include "formats/side_files.h"
 #include "phiq/checkpoint.h"
 #include "phiq/model.h"
-#include "phiq/plan.h"
 
 namespace phiq::mlx {
 
@@ -26,7 +26,7 @@ std::string ModuleOf(std::string_view weight_name);
 // Throws   kInput: no config.json.
 // Source   docs/formats/mlx.md "config.json".
 SideFile MakeConfig(const SideFiles& source, const ModelConfig& config, const SideFile& generation,
-                    Plan& plan);
+                    FolderPlan& plan);
 
 // The keys of a folder's config.json that mlx-lm does not find, or with another value than `config`
 // has from elsewhere: it then computes another model. None in phiq's own.

@@ -91,10 +91,10 @@ Tensors TensorsOf(const Plan& plan) {
   return tensors;
 }
 
-safetensors::Metadata MetadataOf(const Plan& plan, const Policies& policies) {
+safetensors::Metadata MetadataOf(const Plan& plan) {
   safetensors::Metadata metadata = {
       {"format", "mlx"}, {"phiq.version", PHIQ_VERSION}, {"phiq.type", plan.type}};
-  metadata.insert(metadata.end(), policies.begin(), policies.end());
+  metadata.insert(metadata.end(), plan.facts.begin(), plan.facts.end());
   return metadata;
 }
 
@@ -111,13 +111,12 @@ std::vector<std::string> OwnedFiles(const SideFiles& side_files) {
   return names;
 }
 
-OutputLayout MakeLayout(const SideFiles& side_files, const Model& model, Plan& plan,
-                        const Policies& policies) {
+OutputLayout MakeLayout(const SideFiles& side_files, const Model& model, FolderPlan& plan) {
   OutputLayout layout;
   layout.is_folder = true;
   Tensors tensors = TensorsOf(plan);
   safetensors::Files files =
-      safetensors::PlaceTensors(tensors.specs, MetadataOf(plan, policies), kMaxShardBytes);
+      safetensors::PlaceTensors(tensors.specs, MetadataOf(plan), kMaxShardBytes);
   std::vector<std::byte> index =
       BytesOf(safetensors::MakeIndex(files, tensors.specs, plan.n_weights()));
   for (safetensors::Shard& shard : files.shards)

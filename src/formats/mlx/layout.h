@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "formats/layout.h"
+#include "formats/mlx/plan.h"
 #include "phiq/checkpoint.h"
 #include "phiq/model.h"
-#include "phiq/plan.h"
 
 namespace phiq::mlx {
 
@@ -19,13 +19,9 @@ inline constexpr std::string_view kArrayNames[] = {"weight", "scales", "biases"}
 // Every name that phiq may give a file in such a folder, made from this checkpoint.
 std::vector<std::string> OwnedFiles(const SideFiles& files);
 
-using Policies = std::vector<std::pair<std::string, std::string>>;
-
 // `plan`        decisions about the small files are added to it.
-// `policies`    recorded in the weights' metadata, such as {"phiq.nan_policy", "zero"}.
 // Throws   as MakeSideFiles and safetensors::PlaceTensors.
-OutputLayout MakeLayout(const SideFiles& files, const Model& model, Plan& plan,
-                        const Policies& policies);
+OutputLayout MakeLayout(const SideFiles& files, const Model& model, FolderPlan& plan);
 
 // The content of model.safetensors.index.json.
 std::string MakeIndex(const Plan& plan);

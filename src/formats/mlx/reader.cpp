@@ -11,12 +11,12 @@
 #include "checkpoint/open_input.h"
 #include "formats/encoded_rows.h"
 #include "formats/mlx/layout.h"
+#include "formats/mlx/recipe.h"
 #include "io/input_file.h"
 #include "model/float_types.h"
 #include "model/side_file.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
-#include "plan/mlx_recipe.h"
 
 namespace phiq::mlx {
 namespace {
@@ -158,7 +158,7 @@ Folder::Folder(CheckpointFolder files, ModelConfig config, Checkpoint tensors,
 Folder Folder::Open(const std::string& path, const WarningFn& warn) {
   CheckpointFolder files = LocateCheckpoint(path, warn);
   ModelConfig config = ReadModelConfig(files, warn, QuantizedWeights::kAllow);
-  CheckMlxModel(config);
+  CheckModel(config);
   std::optional<Quantization> quantization = ReadQuantization(files);
   WarnOfMissedKeys(files, config, warn);
   Checkpoint tensors = OpenCheckpoint(files, warn);

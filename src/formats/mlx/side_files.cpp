@@ -1,3 +1,5 @@
+// A folder for mlx-lm is a checkpoint's folder with other weights: files are carried over, and the
+// model card says where they come from.
 #include "formats/mlx/side_files.h"
 
 #include <fmt/format.h>
@@ -68,7 +70,7 @@ std::vector<std::string> CodeFileNames(const SideFiles& source) {
   return names;
 }
 
-std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan) {
+std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, FolderPlan& plan) {
   std::vector<SideFile> files = ReadTokenizerFiles(source, {}, "mlx-lm");
   files.push_back(MakeGenerationConfig(source, model, plan));
   files.push_back(MakeConfig(source, model.config, files.back(), plan));

@@ -5,10 +5,10 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/mlx/plan.h"
 #include "formats/side_files.h"
 #include "phiq/checkpoint.h"
 #include "phiq/model.h"
-#include "phiq/plan.h"
 
 namespace phiq::mlx {
 
@@ -22,6 +22,6 @@ std::vector<std::string> CodeFileNames(const SideFiles& source);
 //
 // Throws   kInput: no config.json and no tokenizer. kBadData: special ids that cannot be.
 // Source   docs/formats/mlx.md "The folder".
-std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan);
+std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, FolderPlan& plan);
 
 }  // namespace phiq::mlx

@@ -1,3 +1,5 @@
+// The model is what mlx-lm runs: it rotates by the long factors at every length, whatever the
+// checkpoint says.
 #include "formats/mlx/stored_model.h"
 
 #include <fmt/format.h>
@@ -5,8 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "formats/mlx/compare.h"
 #include "formats/tokenizer_files.h"
 #include "model/rope.h"
+#include "phiq/text.h"
 
 namespace phiq::mlx {
 namespace {
@@ -25,12 +29,14 @@ class MlxModel final : public StoredModel {
         config_(AsRun(folder_.config())),
         tables_(config_) {
     for (const Weight& weight : folder_.weights()) {
-      pieces_.push_back(WholePiece(weight, folder_.SizeBytes(weight)));
+      const SourceTensor& first = folder_.tensors().tensors()[*weight.arrays[0]];
+      pieces_.push_back(WholePiece(weight, folder_.SizeBytes(weight),
+                                   folder_.tensors().shards()[first.shard].string()));
     }
   }
 
   std::string_view kind() const noexcept override { return "mlx"; }
-  const ModelConfig& config() const noexcept override { return config_; }
+  const ModelConfig& config() const override { return config_; }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
@@ -56,6 +62,27 @@ class MlxModel final : public StoredModel {
 
   Tokenizer ReadTokenizer(const WarningFn& warn) const override {
     return ReadTokenizerBeside(folder_.files().path(), config_, warn);
+  }
+
+  About Describe(const WarningFn& warn) const override {
+    About about;
+    for (const auto& [key, value] : folder_.tensors().metadata())
+      about.metadata.emplace_back(Escape(key), Escape(value));
+    AddConfig(folder_.config(), about);
+    AddTokenizer(ReadTokenizer(warn), about);
+    return about;
+  }
+
+  Facts facts() const override {
+    Facts facts;
+    for (const auto& [key, value] : folder_.tensors().metadata())
+      if (key.starts_with("phiq.")) facts.emplace_back(key, value);
+    return facts;
+  }
+  std::vector<std::string> FindDifferences(const Model& source,
+                                           const SideFiles& files) const override {
+    if (!IsOurs(folder_)) return {};
+    return mlx::FindDifferences(folder_, files, source);
   }
 
   void CheckUnchanged() const override { folder_.tensors().CheckUnchanged(); }

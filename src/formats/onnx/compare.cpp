@@ -14,18 +14,18 @@
 #include "formats/onnx/layout.h"
 #include "formats/onnx/model_graph.h"
 #include "formats/onnx/side_files.h"
+#include "formats/onnx/weight_names.h"
 #include "formats/side_files.h"
 #include "formats/tokenizer_files.h"
 #include "phiq/text.h"
-#include "plan/planners.h"
 
 namespace phiq::onnx {
 namespace {
 
 // What the graph says of the choices that it was built from.
-OnnxGraphPlan ChoicesOf(const Folder& folder) {
+GraphChoices ChoicesOf(const Folder& folder) {
   const ::onnx::GraphProto& graph = folder.proto().graph();
-  OnnxGraphPlan choices;
+  GraphChoices choices;
   choices.ep = ParseExecutionProvider(Property(folder, "phiq.execution_provider"));
   choices.accuracy_level = 0;
   for (const ::onnx::NodeProto& node : graph.node()) {
@@ -146,6 +146,33 @@ std::vector<std::string> CompareSideFile(const SideFile& expected, std::string_v
   return problems;
 }
 
+// The plan lines that the weights found would have been written for; those that are none of the
+// model's, or of another shape, are left out.
+std::vector<PlanLine> LinesOf(const Folder& folder, const phiq::Model& model) {
+  std::map<std::string, NamedRows> possible;
+  for (NamedRows& rows : PossibleWeights(model.config))
+    possible.emplace(rows.name, std::move(rows));
+  std::vector<PlanLine> lines;
+  for (const Weight& weight : folder.weights()) {
+    const auto match = possible.find(weight.name);
+    if (match == possible.end()) continue;
+    const NamedRows& rows = match->second;
+    const std::uint64_t n = ShapeOf(model.config, rows.weight.role).row_elements;
+    if (weight.n_rows != rows.n_rows || weight.row_elements != n) continue;
+    PlanLine& line = lines.emplace_back();
+    line.name = CheckpointName(model.config, rows.weight);
+    // One tensor for embedding and head stands for both.
+    line.role = weight.shared_name.empty() ? rows.weight.role : TensorRole::kTokenEmbedding;
+    line.layer = rows.weight.layer;
+    line.part = rows.part;
+    line.first_row = rows.first_row;
+    line.shape = {n};
+    if (!IsNorm(line.role)) line.shape.insert(line.shape.begin(), rows.n_rows);
+    line.encoding = weight.encoding;
+  }
+  return lines;
+}
+
 }  // namespace
 
 std::string Property(const Folder& folder, std::string_view key) {
@@ -157,22 +184,23 @@ std::string Property(const Folder& folder, std::string_view key) {
 bool IsOurs(const Folder& folder) { return folder.proto().producer_name() == "phiq"; }
 
 std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& source,
-                                         const phiq::Model& model, std::vector<PlanLine> lines) {
+                                         const phiq::Model& model) {
   std::vector<std::string> problems;
-  Plan plan;
+  GraphPlan plan;
   ::onnx::GraphProto expected;
   std::vector<SideFile> side_files;
   try {
     PlanOptions options;
-    options.format = Format::kOnnx;
     options.type = Property(folder, "phiq.type");
-    options.onnx.ep = ParseExecutionProvider(Property(folder, "phiq.execution_provider"));
-    plan = MakeOnnxPlan(model, options, {});
+    options.knobs["ep"] = Property(folder, "phiq.execution_provider");
+    ParseExecutionProvider(options.knobs["ep"]);
+    plan = *MakePlan(model, options, {});
     std::erase_if(plan.lines, [](const PlanLine& line) { return !line.table; });
+    const std::vector<PlanLine> lines = LinesOf(folder, model);
     plan.lines.insert(plan.lines.begin(), lines.begin(), lines.end());
-    const std::uint32_t max_length = plan.onnx.max_length;
-    plan.onnx = ChoicesOf(folder);
-    plan.onnx.max_length = max_length;
+    const std::uint32_t max_length = plan.graph.max_length;
+    plan.graph = ChoicesOf(folder);
+    plan.graph.max_length = max_length;
     BuildModelGraph(model.config, plan, expected);
     side_files = MakeSideFiles(source, model, plan);
   } catch (const Error& error) {

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "formats/onnx/plan.h"
 #include "formats/onnx/reader.h"
 #include "phiq/checkpoint.h"
 #include "phiq/model.h"
-#include "phiq/plan.h"
 
 namespace phiq::onnx {
 
@@ -20,9 +20,7 @@ std::string Property(const Folder& folder, std::string_view key);
 
 // Nodes, inputs, outputs and initializers that differ from the graph of the source, and side files
 // that do. genai_config.json may have other search and session options: users tune them.
-//
-// `lines`   of the weights found, with their encodings.
 std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& source,
-                                         const phiq::Model& model, std::vector<PlanLine> lines);
+                                         const phiq::Model& model);
 
 }  // namespace phiq::onnx

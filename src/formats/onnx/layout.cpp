@@ -32,15 +32,14 @@ void AddProperty(::onnx::ModelProto& model, std::string_view key, std::string_vi
   property.set_value(std::string(value));
 }
 
-void Describe(const Plan& plan, const std::vector<std::pair<std::string, std::string>>& policies,
-              ::onnx::ModelProto& model) {
+void Describe(const GraphPlan& plan, ::onnx::ModelProto& model) {
   SetVersions(model);
   model.set_producer_name("phiq");
   model.set_producer_version(PHIQ_VERSION);
   AddProperty(model, "phiq.type", plan.type);
-  AddProperty(model, "phiq.execution_provider", ExecutionProviderName(plan.onnx.ep));
-  AddProperty(model, "phiq.min_onnxruntime", OnnxRuntimeName(plan.onnx.min_onnxruntime));
-  for (const auto& [key, value] : policies) AddProperty(model, key, value);
+  AddProperty(model, "phiq.execution_provider", ExecutionProviderName(plan.graph.ep));
+  AddProperty(model, "phiq.min_onnxruntime", OnnxRuntimeName(plan.graph.min_onnxruntime));
+  for (const auto& [key, value] : plan.facts) AddProperty(model, key, value);
 }
 
 void SetExternal(::onnx::TensorProto& tensor, std::uint64_t offset_bytes,
@@ -56,7 +55,7 @@ void SetExternal(::onnx::TensorProto& tensor, std::uint64_t offset_bytes,
 }
 
 // Gives every initializer its place; returns the data file's size.
-std::uint64_t Place(const Plan& plan, std::span<const StoredTensor> tensors, std::size_t file,
+std::uint64_t Place(const GraphPlan& plan, std::span<const StoredTensor> tensors, std::size_t file,
                     std::vector<PlacedArray>& arrays) {
   std::uint64_t end = 0;
   for (const StoredTensor& tensor : tensors) {
@@ -104,12 +103,11 @@ std::vector<std::string> OwnedFiles() {
   return names;
 }
 
-OutputLayout MakeLayout(const SideFiles& side_files, const Model& model, Plan& plan,
-                        const std::vector<std::pair<std::string, std::string>>& policies) {
+OutputLayout MakeLayout(const SideFiles& side_files, const Model& model, GraphPlan& plan) {
   OutputLayout layout;
   layout.is_folder = true;
   ::onnx::ModelProto proto;
-  Describe(plan, policies, proto);
+  Describe(plan, proto);
   proto.mutable_graph()->set_name("main_graph");
   const std::vector<StoredTensor> stored =
       BuildModelGraph(model.config, plan, *proto.mutable_graph());

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "formats/layout.h"
+#include "formats/onnx/plan.h"
 #include "phiq/checkpoint.h"
 #include "phiq/model.h"
-#include "phiq/plan.h"
 
 namespace phiq::onnx {
 
@@ -26,10 +26,8 @@ std::vector<std::string> OwnedFiles();
 void SetVersions(::onnx::ModelProto& model);
 
 // `plan`        decisions about the tokenizer's files are added to it.
-// `policies`    recorded in the model: keys and values such as {"phiq.nan_policy", "zero"}.
 // Throws   kInput: no tokenizer.json or tokenizer_config.json. kBadData: what they or
 //          generation_config.json say cannot be.
-OutputLayout MakeLayout(const SideFiles& files, const Model& model, Plan& plan,
-                        const std::vector<std::pair<std::string, std::string>>& policies);
+OutputLayout MakeLayout(const SideFiles& files, const Model& model, GraphPlan& plan);
 
 }  // namespace phiq::onnx

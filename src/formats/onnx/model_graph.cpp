@@ -21,11 +21,11 @@ namespace {
 
 class ModelGraph {
  public:
-  ModelGraph(const ModelConfig& config, const Plan& plan, ::onnx::GraphProto& graph)
+  ModelGraph(const ModelConfig& config, const GraphPlan& plan, ::onnx::GraphProto& graph)
       : config_(config),
         network_(NetworkOf(config)),
         plan_(plan),
-        choices_(plan.onnx),
+        choices_(plan.graph),
         graph_(graph),
         builder_(graph) {
     for (std::size_t i = 0; i < plan.lines.size(); ++i) {
@@ -462,8 +462,8 @@ class ModelGraph {
 
   const ModelConfig& config_;
   const Network network_;
-  const Plan& plan_;
-  const OnnxGraphPlan& choices_;
+  const GraphPlan& plan_;
+  const GraphChoices& choices_;
   ::onnx::GraphProto& graph_;
   GraphBuilder builder_;
   std::map<std::tuple<TensorRole, std::int32_t, TensorPart>, std::size_t> lines_;
@@ -479,7 +479,7 @@ class ModelGraph {
 
 }  // namespace
 
-std::vector<StoredTensor> BuildModelGraph(const ModelConfig& config, const Plan& plan,
+std::vector<StoredTensor> BuildModelGraph(const ModelConfig& config, const GraphPlan& plan,
                                           ::onnx::GraphProto& graph) {
   return ModelGraph(config, plan, graph).Build();
 }

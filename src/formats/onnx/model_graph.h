@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "formats/onnx/graph.h"
-#include "phiq/plan.h"
+#include "formats/onnx/plan.h"
 
 namespace phiq::onnx {
 
@@ -15,7 +15,7 @@ namespace phiq::onnx {
 //
 // Returns   the initializers; where their bytes stand is for the caller to say.
 // Source    docs/formats/onnx.md.
-std::vector<StoredTensor> BuildModelGraph(const ModelConfig& config, const Plan& plan,
+std::vector<StoredTensor> BuildModelGraph(const ModelConfig& config, const GraphPlan& plan,
                                           ::onnx::GraphProto& graph);
 
 }  // namespace phiq::onnx

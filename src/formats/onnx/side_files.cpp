@@ -1,3 +1,5 @@
+// genai_config.json holds what the runtime would guess; the tokenizer's files are copied but for
+// what onnxruntime-extensions cannot read.
 #include "formats/onnx/side_files.h"
 
 #include <fmt/format.h>
@@ -38,7 +40,7 @@ bool IsLength(const Json& value) {
 
 // tokenizer_config.json with what the runtime cannot read replaced; nullopt when nothing is.
 std::optional<std::string> PatchTokenizerConfig(const std::string& text, const std::string& path,
-                                                const Model& model, Plan& plan) {
+                                                const Model& model, GraphPlan& plan) {
   Json json = ParseJson(text, path, limits::kJsonDepth);
   if (!json.is_object()) throw Error(ErrorCode::kBadData, "is not a JSON object").In(path);
   bool changed = false;
@@ -99,7 +101,7 @@ Json ProviderOptions(ExecutionProvider ep) {
 
 // Only keys that every version of the runtime takes: unknown ones are fatal there.
 std::string GenaiConfigText(const GenerationConfig& generation, const ModelConfig& config,
-                            const OnnxGraphPlan& graph) {
+                            const GraphChoices& graph) {
   Json inputs = Json::object({{"input_ids", "input_ids"}, {"attention_mask", "attention_mask"}});
   if (graph.ep == ExecutionProvider::kDml) inputs["position_ids"] = "position_ids";
   inputs["past_key_names"] = "past_key_values.%d.key";
@@ -162,7 +164,7 @@ std::vector<Decision> TokenizerDecisions(const Model& model) {
                                .always_prefixes_space = true});
 }
 
-std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan) {
+std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, GraphPlan& plan) {
   std::vector<SideFile> files =
       ReadTokenizerFiles(source, std::array{kTokenizerJson, kTokenizerConfig}, "onnxruntime-genai");
   for (SideFile& file : files) {
@@ -180,7 +182,7 @@ std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model,
         {fmt::format("{}: eos_token_id", kConfigFile), fmt::format("+{}", id), reason});
   }
   files.push_back(
-      {std::string(kConfigFile), BytesOf(GenaiConfigText(generation, model.config, plan.onnx))});
+      {std::string(kConfigFile), BytesOf(GenaiConfigText(generation, model.config, plan.graph))});
   return files;
 }
 

@@ -3,10 +3,10 @@
 
 #include <vector>
 
+#include "formats/onnx/plan.h"
 #include "formats/side_files.h"
 #include "phiq/checkpoint.h"
 #include "phiq/model.h"
-#include "phiq/plan.h"
 
 namespace phiq::onnx {
 
@@ -15,7 +15,7 @@ namespace phiq::onnx {
 //
 // Throws   kInput: no tokenizer.json or tokenizer_config.json. kBadData: special ids that cannot
 // be. Source   docs/formats/onnx.md "The folder".
-std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan);
+std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, GraphPlan& plan);
 
 // Where the runtime's tokenizer does otherwise than the model's; MakeSideFiles adds it to the plan.
 std::vector<Decision> TokenizerDecisions(const Model& model);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "base/limits.h"
 #include "base/parse_number.h"
 #include "formats/onnx/attributes.h"
+#include "formats/onnx/compare.h"
 #include "formats/onnx/data_type.h"
 #include "formats/onnx/layout.h"
 #include "formats/onnx/weight_names.h"
@@ -117,15 +119,19 @@ class GenaiConfig {
 
 class ModelReader {
  public:
-  explicit ModelReader(const Folder& folder) : folder_(folder), genai_(FolderOf(folder)) {
+  // `config`  is filled as far as the graph is understood.
+  ModelReader(const Folder& folder, ModelConfig& config)
+      : folder_(folder), genai_(FolderOf(folder)), config_(config) {
     for (const Weight& weight : folder.weights()) {
       weights_.emplace(weight.name, &weight);
       if (!weight.shared_name.empty()) weights_.emplace(weight.shared_name, &weight);
     }
   }
 
-  ModelConfig ReadConfig() {
-    config_.architecture = kPhi3.class_name;
+  void ReadConfig() {
+    // Known before anything can be refused: it tells one rotary table from two in one.
+    config_.max_position_embeddings =
+        genai_.OfModel("context_length", 2, limits::kPositions).value_or(0);
     ReadSizes();
     ReadAttention();
     ReadEpsilon();
@@ -138,7 +144,6 @@ class ModelReader {
     config_.bos_token_id = genai_.SpecialId("bos_token_id", config_.vocab_size);
     config_.eos_token_id = genai_.SpecialId("eos_token_id", config_.vocab_size);
     config_.pad_token_id = genai_.SpecialId("pad_token_id", config_.vocab_size);
-    return config_;
   }
   const RotaryTables& tables() const noexcept { return tables_; }
 
@@ -184,13 +189,13 @@ class ModelReader {
   }
 
   void ReadSizes() {
+    config_.n_layers = CountLayers();
     const Weight& embedding = WeightNamed(WeightName(config_, {TensorRole::kTokenEmbedding}));
     config_.vocab_size = Size(embedding, "rows", embedding.n_rows, limits::kVocab);
     config_.hidden_size = Size(embedding, "columns", embedding.row_elements, limits::kHidden);
     const Weight& gate =
         WeightNamed(WeightName(config_, {TensorRole::kMlpGateUp, 0}, TensorPart::kGate));
     config_.intermediate_size = Size(gate, "rows", gate.n_rows, limits::kIntermediate);
-    config_.n_layers = CountLayers();
     config_.tie_word_embeddings = !embedding.shared_name.empty();
     genai_.CheckModel("vocab_size", config_.vocab_size);
     genai_.CheckDecoder("hidden_size", config_.hidden_size);
@@ -378,31 +383,58 @@ class ModelReader {
   const Folder& folder_;
   const GenaiConfig genai_;
   std::map<std::string, const Weight*> weights_;
-  ModelConfig config_;
+  ModelConfig& config_;
   RotaryTables tables_;
 };
+
+// What genai_config.json beside a model says of it; nothing when there is none.
+void AddGenaiConfig(const fs::path& folder, About& about) {
+  const fs::path path = folder / kConfigFile;
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return;
+  const Json config =
+      ParseJson(ReadWholeFile(path, limits::kConfigBytes), path.string(), limits::kJsonDepth);
+  for (const auto& [section, key] :
+       {std::pair("model", "type"), std::pair("model", "context_length"),
+        std::pair("model", "vocab_size"), std::pair("model", "bos_token_id"),
+        std::pair("model", "eos_token_id"), std::pair("model", "pad_token_id"),
+        std::pair("search", "max_length")}) {
+    const Json* const object = FindMember(config, section);
+    const Json* const value = object == nullptr ? nullptr : FindMember(*object, key);
+    if (value == nullptr) continue;
+    about.metadata.emplace_back(
+        fmt::format("{}.{}", section, key),
+        value->is_string() ? Escape(value->get<std::string>()) : Show(*value));
+  }
+}
 
 class OnnxModel final : public StoredModel {
  public:
   OnnxModel(Folder folder, std::string path)
       : StoredModel(std::move(path)), folder_(std::move(folder)) {
+    config_.architecture = kPhi3.class_name;
     try {
-      ModelReader reader(folder_);
-      config_ = reader.ReadConfig();
+      ModelReader reader(folder_, config_);
+      reader.ReadConfig();
       tables_ = reader.tables();
-      FindPieces();
     } catch (Error& error) {
-      error.In(folder_.files()[0].path().native());
-      throw;
+      refusal_ = error.In(where());
     }
+    FindPieces();
   }
 
   std::string_view kind() const noexcept override { return "onnx"; }
-  const ModelConfig& config() const noexcept override { return config_; }
+  const ModelConfig& config() const override {
+    if (refusal_) throw *refusal_;
+    return config_;
+  }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
                 std::span<float> out) const override {
+    const std::size_t n_weights = folder_.weights().size();
+    if (piece >= n_weights)
+      return folder_.ReadRows(folder_.tables()[piece - n_weights], first_row, out);
     folder_.ReadRows(folder_.weights()[piece], first_row, n_rows, codec, out);
   }
 
@@ -421,7 +453,46 @@ class OnnxModel final : public StoredModel {
   }
 
   Tokenizer ReadTokenizer(const WarningFn& warn) const override {
-    return ReadTokenizerBeside(FolderOf(folder_), config_, warn);
+    return ReadTokenizerBeside(FolderOf(folder_), config(), warn);
+  }
+
+  About Describe(const WarningFn&) const override {
+    About about;
+    const ::onnx::ModelProto& model = folder_.proto();
+    const auto add = [&](std::string key, std::string value) {
+      about.metadata.emplace_back(std::move(key), std::move(value));
+    };
+    add("ir_version", fmt::format("{}", model.ir_version()));
+    add("producer", Escape(model.producer_version().empty()
+                               ? model.producer_name()
+                               : model.producer_name() + " " + model.producer_version()));
+    for (const ::onnx::OperatorSetIdProto& opset : model.opset_import()) {
+      const std::string domain = opset.domain().empty() ? "ai.onnx" : Escape(opset.domain());
+      add("opset " + domain, fmt::format("{}", opset.version()));
+    }
+    for (const ::onnx::StringStringEntryProto& entry : model.metadata_props())
+      add(Escape(entry.key()), Escape(entry.value()));
+    AddGenaiConfig(FolderOf(folder_), about);
+    for (const Weight& weight : folder_.weights()) {
+      if (weight.shared_name.empty()) continue;
+      about.notes.push_back(
+          fmt::format("'{}' is '{}' too", Escape(weight.name), Escape(weight.shared_name)));
+    }
+    return about;
+  }
+
+  Facts facts() const override {
+    Facts facts;
+    for (const ::onnx::StringStringEntryProto& entry : folder_.proto().metadata_props())
+      if (entry.key().starts_with("phiq.")) facts.emplace_back(entry.key(), entry.value());
+    return facts;
+  }
+
+  std::vector<std::string> FindProblems() const override { return folder_.FindGraphProblems(); }
+  std::vector<std::string> FindDifferences(const Model& source,
+                                           const SideFiles& files) const override {
+    if (!IsOurs(folder_)) return {};
+    return onnx::FindDifferences(folder_, files, source);
   }
 
   void CheckUnchanged() const override {
@@ -429,36 +500,81 @@ class OnnxModel final : public StoredModel {
   }
 
  private:
-  // Beside folder_.weights().
+  std::string where() const { return folder_.files()[0].path().native(); }
+
+  // Where the parts of a weight begin is known of a graph that is not understood, too: by their
+  // own rows.
+  ModelConfig Sizes() const {
+    ModelConfig sizes = config_;
+    if (!refusal_ || sizes.n_layers == 0 || sizes.n_heads > 0) return sizes;
+    const auto n_rows = [&](TensorPart part) -> std::uint32_t {
+      const std::string name = WeightName(sizes, {TensorRole::kAttentionQkv, 0}, part);
+      const auto found = std::ranges::find(folder_.weights(), name, &Weight::name);
+      return found == folder_.weights().end() ? 0 : static_cast<std::uint32_t>(found->n_rows);
+    };
+    sizes.head_dim = 1;
+    sizes.n_heads = n_rows(TensorPart::kQuery);
+    sizes.n_kv_heads = n_rows(TensorPart::kKey);
+    return sizes;
+  }
+
+  // Beside folder_.weights(), then folder_.tables().
   void FindPieces() {
     std::map<std::string, NamedRows> possible;
-    for (NamedRows& rows : PossibleWeights(config_)) possible.emplace(rows.name, rows);
-    const std::string embedding_name = WeightName(config_, {TensorRole::kTokenEmbedding});
+    const ModelConfig sizes = Sizes();
+    for (NamedRows& rows : PossibleWeights(sizes)) possible.emplace(rows.name, rows);
+    const std::string embedding_name = WeightName(sizes, {TensorRole::kTokenEmbedding});
     for (const Weight& weight : folder_.weights()) {
       const auto match = possible.find(weight.name);
       const bool is_known =
           match != possible.end() &&
           (weight.shared_name.empty() || (weight.shared_name == embedding_name &&
                                           match->second.weight.role == TensorRole::kOutputHead));
-      if (!is_known) {
-        throw Error(ErrorCode::kUnsupported,
-                    fmt::format("has no role in a Phi model of {} layers", config_.n_layers))
-            .Tensor(weight.name);
-      }
-      StoredPiece piece;
+      StoredPiece& piece = pieces_.emplace_back();
       piece.name = weight.name;
-      // One tensor for embedding and head stands for both.
-      piece.role =
-          weight.shared_name.empty() ? match->second.weight.role : TensorRole::kTokenEmbedding;
-      piece.layer = match->second.weight.layer;
-      piece.first_row = match->second.first_row;
+      if (is_known) {
+        // One tensor for embedding and head stands for both.
+        piece.role =
+            weight.shared_name.empty() ? match->second.weight.role : TensorRole::kTokenEmbedding;
+        piece.layer = match->second.weight.layer;
+        piece.first_row = match->second.first_row;
+      } else {
+        piece.holds = Holds::kNothing;
+        piece.refusal =
+            Error(ErrorCode::kUnsupported,
+                  fmt::format("has no role in a Phi model of {} layers", sizes.n_layers))
+                .In(where())
+                .Tensor(weight.name);
+      }
+      const Initializer& first = folder_.initializers()[*weight.arrays[0]];
       piece.n_rows = weight.n_rows;
       piece.row_elements = weight.row_elements;
+      if (first.dims.size() > 1) piece.shape.push_back(weight.n_rows);  // else a norm
+      piece.shape.push_back(weight.row_elements);
       piece.type = EncodingName(weight.encoding);
       piece.encoding = weight.encoding;
       piece.size_bytes = folder_.SizeBytes(weight);
-      pieces_.push_back(std::move(piece));
+      piece.file = folder_.files()[first.file].path().string();
     }
+    for (const Table& table : folder_.tables()) AddTable(table);
+  }
+
+  void AddTable(const Table& table) {
+    const std::optional<GgmlType> type = FloatTypeOf(table.data_type);
+    const std::size_t file =
+        table.initializer ? folder_.initializers()[*table.initializer].file : 0;
+    StoredPiece& piece = pieces_.emplace_back();
+    piece.name = table.name;
+    piece.holds = Holds::kTable;
+    piece.shape = table.dims;
+    piece.type = type ? std::string(GetGgmlTypeInfo(*type).name) : DataTypeName(table.data_type);
+    piece.size_bytes = table.size_bytes;
+    piece.file = folder_.files()[file].path().string();
+    if (!type || table.dims.size() != 2 || table.dims[1] == 0) return;  // nothing that has rows
+    piece.encoding = *type;
+    piece.n_rows = table.dims[0];
+    piece.row_elements = table.dims[1];
+    piece.table = onnx::FindTable(config_, table.name, piece.n_rows);
   }
 
   void ReadTable(const Table& table, std::uint64_t first_row, std::span<float> out) const {
@@ -473,6 +589,7 @@ class OnnxModel final : public StoredModel {
   }
 
   const Folder folder_;
+  std::optional<Error> refusal_;  // why it is no model that phiq computes
   ModelConfig config_;
   RotaryTables tables_;
   std::vector<StoredPiece> pieces_;

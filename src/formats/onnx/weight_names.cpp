@@ -103,7 +103,8 @@ std::optional<ConfigTable> FindTable(const ModelConfig& config, std::string_view
                                      std::uint64_t n_rows) {
   using enum ConfigTable;
   name = TableKind(name);
-  const bool is_both = n_rows > config.max_position_embeddings;
+  const std::uint32_t n_positions = config.max_position_embeddings;  // 0: not known
+  const bool is_both = n_positions > 0 && n_rows > n_positions;
   if (name == "cos_cache") return is_both ? kCosShortLong : kCos;
   if (name == "sin_cache") return is_both ? kSinShortLong : kSin;
   if (name == "cos_cache_large") return kCosLong;

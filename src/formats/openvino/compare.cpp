@@ -88,17 +88,16 @@ void CompareInfo(const Ir& expected, const Ir& found, std::vector<std::string>& 
     problems.push_back(fmt::format("rt_info: {} are not those that phiq writes", kSection));
 }
 
-// What the folder records of how odd weights were treated.
-Policies PoliciesOf(const Folder& folder) {
-  Policies policies;
+}  // namespace
+
+Facts FactsOf(const Folder& folder) {
+  Facts facts;
   for (const std::string_view name : {"nan_policy", "overflow_policy"}) {
     if (const std::string* value = folder.FindInfo({"phiq", name}))
-      policies.emplace_back(fmt::format("phiq.{}", name), *value);
+      facts.emplace_back(fmt::format("phiq.{}", name), *value);
   }
-  return policies;
+  return facts;
 }
-
-}  // namespace
 
 PlanLine LineOf(const Weight& weight) {
   PlanLine line;
@@ -149,9 +148,9 @@ std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& 
   std::vector<SideFile> side_files;
   try {
     Plan plan;
-    plan.format = Format::kOpenVino;
+    plan.facts = FactsOf(folder);
     for (const Weight& weight : folder.weights()) plan.lines.push_back(LineOf(weight));
-    expected = PlaceModel(model.config, plan, PoliciesOf(folder), /*file=*/0);
+    expected = PlaceModel(model.config, plan, /*file=*/0);
     side_files = MakeSideFiles(source, model, plan);
   } catch (const Error& error) {
     // It lacks a weight.

@@ -23,6 +23,9 @@ PlanLine LineOf(const Weight& weight);
 std::vector<std::string> CompareGraphs(const PlacedGraph& expected, const Folder& folder,
                                        const std::function<bool(std::string_view)>& may_differ);
 
+// What phiq wrote of how it was made: {"phiq.nan_policy", "zero"}.
+Facts FactsOf(const Folder& folder);
+
 // Everything but the weights: the graph for encodings as they were found, what the model says of
 // itself, and the files beside it.
 std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& source,

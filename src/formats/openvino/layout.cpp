@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "formats/openvino/model_graph.h"
+#include "formats/openvino/plan.h"
 #include "formats/openvino/side_files.h"
 #include "phiq/error.h"
 
@@ -23,14 +24,14 @@ bool HasCodes(const Plan& plan) {
 }
 
 // What tools and the runtime may want to know of the model.
-std::vector<Info> ModelInfo(const Plan& plan, const Policies& policies) {
+std::vector<Info> ModelInfo(const Plan& plan) {
   // The scale keeps float16 activations in range on devices that compute in them. The precision of
   // the cache is for floats: compressed models leave it to the device. Both as optimum-intel
   // writes them.
   Info runtime{"runtime_options", "", {{"ACTIVATIONS_SCALE_FACTOR", "8.0", {}}}};
   if (!HasCodes(plan)) runtime.children.push_back({"KV_CACHE_PRECISION", "f16", {}});
   Info own{"phiq", "", {{"version", PHIQ_VERSION, {}}, {"type", plan.type, {}}}};
-  for (const auto& [key, value] : policies) {
+  for (const auto& [key, value] : plan.facts) {
     std::string_view name = key;
     if (name.starts_with("phiq.")) name.remove_prefix(5);
     own.children.push_back({std::string(name), value, {}});
@@ -47,21 +48,13 @@ void CheckModel(const ModelConfig& config) {
 
 }  // namespace
 
-Order OrderOf(const Encoding& encoding, std::size_t array, std::uint64_t row_elements) {
-  const auto* groups = std::get_if<GroupEncoding>(&encoding);
-  if (groups == nullptr || BitsOf(groups->code) != 4 || array != 2) return {};
-  const std::size_t n_groups = GroupCount(*groups, row_elements);
-  return n_groups % 2 == 0 ? Order() : Order::FlatNibbles(n_groups);
-}
-
 std::vector<std::string> OwnedFiles() {
   std::vector<std::string> names = {std::string(kModelXml), std::string(kModelBin)};
   for (const std::string_view name : SideFileNames()) names.emplace_back(name);
   return names;
 }
 
-PlacedGraph PlaceModel(const ModelConfig& config, const Plan& plan, const Policies& policies,
-                       std::size_t file) {
+PlacedGraph PlaceModel(const ModelConfig& config, const Plan& plan, std::size_t file) {
   CheckModel(config);
   GraphBuilder graph = BuildModelGraph(config, plan);
   PlacedGraph placed;
@@ -77,15 +70,14 @@ PlacedGraph PlaceModel(const ModelConfig& config, const Plan& plan, const Polici
   placed.bin_bytes = end;
   placed.small_constants = std::move(graph.data());
   placed.ir = std::move(graph.ir());
-  placed.ir.info = ModelInfo(plan, policies);
+  placed.ir.info = ModelInfo(plan);
   return placed;
 }
 
-OutputLayout MakeLayout(const SideFiles& side_files, const Model& model, Plan& plan,
-                        const Policies& policies) {
+OutputLayout MakeLayout(const SideFiles& side_files, const Model& model, Plan& plan) {
   OutputLayout layout;
   layout.is_folder = true;
-  PlacedGraph placed = PlaceModel(model.config, plan, policies, /*file=*/0);
+  PlacedGraph placed = PlaceModel(model.config, plan, /*file=*/0);
   layout.arrays = std::move(placed.arrays);
   layout.files.push_back(
       {std::string(kModelBin), std::move(placed.small_constants), placed.bin_bytes});

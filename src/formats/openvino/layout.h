@@ -20,12 +20,6 @@ inline constexpr std::string_view kModelBin = "openvino_model.bin";
 // Every name that phiq may give a file in such a folder.
 std::vector<std::string> OwnedFiles();
 
-// How the runtime wants array `array` of an encoding: 4-bit zero points go on from row to row in
-// the middle of a byte.
-Order OrderOf(const Encoding& encoding, std::size_t array, std::uint64_t row_elements);
-
-using Policies = std::vector<std::pair<std::string, std::string>>;
-
 // The model's graph with what it says of itself, and every constant in its place.
 struct PlacedGraph {
   Ir ir;
@@ -35,14 +29,11 @@ struct PlacedGraph {
 };
 // `file`   the .bin, as OutputLayout::files will have it.
 // Throws   as BuildModelGraph; kUnsupported: what the graph cannot compute.
-PlacedGraph PlaceModel(const ModelConfig& config, const Plan& plan, const Policies& policies,
-                       std::size_t file);
+PlacedGraph PlaceModel(const ModelConfig& config, const Plan& plan, std::size_t file);
 
 // `plan`        decisions about the small files are added to it.
-// `policies`    recorded in the model: keys and values such as {"phiq.nan_policy", "zero"}.
 // Throws   kInput: no tokenizer.json or config.json. kBadData: what they or generation_config.json
 //          say cannot be. kUnsupported: a tokenizer that has no graph.
-OutputLayout MakeLayout(const SideFiles& files, const Model& model, Plan& plan,
-                        const Policies& policies);
+OutputLayout MakeLayout(const SideFiles& files, const Model& model, Plan& plan);
 
 }  // namespace phiq::openvino

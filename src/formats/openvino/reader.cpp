@@ -15,6 +15,7 @@
 #include "base/parse_number.h"
 #include "formats/encoded_rows.h"
 #include "formats/openvino/layout.h"
+#include "formats/openvino/plan.h"
 #include "formats/order.h"
 #include "phiq/text.h"
 

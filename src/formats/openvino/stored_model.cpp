@@ -1,3 +1,5 @@
+// The graph is compared with the one that its config.json gives, so that a model is what the graph
+// computes, and no other description of it is believed.
 #include "formats/openvino/stored_model.h"
 
 #include <fmt/format.h>
@@ -25,25 +27,34 @@ bool IsRotary(std::string_view name) {
          name == kSineFactor;
 }
 
+// The leaves of rt_info: "phiq.type", "runtime_options.KV_CACHE_PRECISION".
+void AddInfo(const std::vector<Info>& info, const std::string& above, About& about) {
+  for (const Info& item : info) {
+    const std::string name = above + Escape(item.name);
+    if (item.children.empty()) about.metadata.emplace_back(name, Escape(item.value));
+    AddInfo(item.children, name + ".", about);
+  }
+}
+
 class OpenVinoModel final : public StoredModel {
  public:
   OpenVinoModel(Folder folder, std::string path, const WarningFn& warn)
       : StoredModel(std::move(path)), folder_(std::move(folder)) {
-    if (!IsOurs(folder_)) {
-      throw Unsupported("was not written by phiq").Hint("phiq evaluates its own OpenVINO folders");
-    }
-    if (const std::vector<std::string> problems = folder_.FindProblems(); !problems.empty())
-      throw Bad(problems.front());
-    config_ = ReadModelConfig(LocateCheckpoint(folder_.parent().native(), warn), warn);
-    ReadFormula();
-    ReadRotaryFacts();
-    CheckGraph();
     for (const Weight& weight : folder_.weights())
-      pieces_.push_back(WholePiece(weight, folder_.SizeBytes(weight)));
+      pieces_.push_back(
+          WholePiece(weight, folder_.SizeBytes(weight), folder_.files()[1].path().string()));
+    try {
+      Understand(warn);
+    } catch (const Error& error) {
+      refusal_ = error;
+    }
   }
 
   std::string_view kind() const noexcept override { return "openvino"; }
-  const ModelConfig& config() const noexcept override { return config_; }
+  const ModelConfig& config() const override {
+    if (refusal_) throw *refusal_;
+    return config_;
+  }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
@@ -57,7 +68,21 @@ class OpenVinoModel final : public StoredModel {
   }
 
   Tokenizer ReadTokenizer(const WarningFn& warn) const override {
-    return ReadTokenizerBeside(folder_.parent(), config_, warn);
+    return ReadTokenizerBeside(folder_.parent(), config(), warn);
+  }
+
+  About Describe(const WarningFn&) const override {
+    About about;
+    AddInfo(folder_.ir().info, "", about);
+    return about;
+  }
+
+  Facts facts() const override { return FactsOf(folder_); }
+  std::vector<std::string> FindProblems() const override { return folder_.FindProblems(); }
+  std::vector<std::string> FindDifferences(const Model& source,
+                                           const SideFiles& files) const override {
+    if (!IsOurs(folder_)) return {};
+    return openvino::FindDifferences(folder_, files, source);
   }
 
   void CheckUnchanged() const override {
@@ -65,6 +90,19 @@ class OpenVinoModel final : public StoredModel {
   }
 
  private:
+  // Throws   why it is no model that phiq computes.
+  void Understand(const WarningFn& warn) {
+    if (!IsOurs(folder_)) {
+      throw Unsupported("was not written by phiq").Hint("phiq evaluates its own OpenVINO folders");
+    }
+    if (const std::vector<std::string> problems = folder_.FindProblems(); !problems.empty())
+      throw Bad(problems.front());
+    config_ = ReadModelConfig(LocateCheckpoint(folder_.parent().native(), warn), warn);
+    ReadFormula();
+    ReadRotaryFacts();
+    CheckGraph();
+  }
+
   Error Bad(std::string message) const {
     return Error(ErrorCode::kBadData, std::move(message)).In(folder_.files()[0].path().native());
   }
@@ -138,7 +176,6 @@ class OpenVinoModel final : public StoredModel {
 
   void CheckGraph() const {
     Plan plan;
-    plan.format = Format::kOpenVino;
     for (const Weight& weight : folder_.weights()) plan.lines.push_back(LineOf(weight));
     for (const WeightInfo& wanted : WeightsOf(config_)) {
       const bool is_there = std::ranges::any_of(
@@ -148,12 +185,13 @@ class OpenVinoModel final : public StoredModel {
       if (!is_there && !may_miss) throw Bad(fmt::format("{} is missing", wanted.name));
     }
     const std::vector<std::string> problems =
-        CompareGraphs(PlaceModel(config_, plan, {}, /*file=*/0), folder_, IsRotary);
+        CompareGraphs(PlaceModel(config_, plan, /*file=*/0), folder_, IsRotary);
     if (problems.empty()) return;
     throw Bad(fmt::format("the graph is not the one that config.json means: {}", problems.front()));
   }
 
   const Folder folder_;
+  std::optional<Error> refusal_;
   ModelConfig config_;
   std::optional<ConfigTables> tables_;  // refers to config_
   std::vector<StoredPiece> pieces_;

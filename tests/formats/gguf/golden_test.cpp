@@ -4,12 +4,15 @@
 
 #include <fstream>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "base/half.h"
 #include "base/sha256.h"
 #include "formats/gguf/layout.h"
+#include "formats/gguf/plan.h"
+#include "formats/gguf/tensor_names.h"
 #include "phiq/checkpoint.h"
 
 namespace phiq::gguf {
@@ -23,9 +26,9 @@ void IgnoreWarning(const Warning&) {}
 struct Converted {
   Checkpoint checkpoint;
   Model model;
-  Plan plan;
+  std::unique_ptr<Plan> plan;
   Metadata metadata;
-  Layout layout;
+  OutputLayout layout;
 };
 
 Converted Convert(const std::string& name) {
@@ -36,9 +39,9 @@ Converted Convert(const std::string& name) {
       DescribeModel(folder, ReadModelConfig(folder, IgnoreWarning), checkpoint, {}, IgnoreWarning);
   PlanOptions options;
   options.type = "F32";
-  Plan plan = MakePlan(model, options, IgnoreWarning);
-  Metadata metadata = BuildMetadata(model, plan, {}, IgnoreWarning);
-  Layout layout = MakeLayout(plan, metadata, std::nullopt);
+  std::unique_ptr<Plan> plan = MakePlan(model, options, IgnoreWarning);
+  Metadata metadata = BuildMetadata(model, *plan, {}, IgnoreWarning);
+  OutputLayout layout = MakeLayout(*plan, metadata, std::nullopt);
   return {std::move(checkpoint), std::move(model), std::move(plan), std::move(metadata),
           std::move(layout)};
 }
@@ -140,16 +143,17 @@ TEST_P(GgufGolden, TensorsEqualTheConverters) {
   for (const json& tensor : golden["tensors"]) expected[tensor["name"]] = tensor;
   ASSERT_EQ(ours.layout.files.size(), 1U);
   const PlacedFile& file = ours.layout.files[0];
-  EXPECT_EQ(file.tensors.size(), expected.size());
-  EXPECT_EQ(file.size_bytes - file.header.size(), golden["data_bytes"]);
-  for (const PlacedTensor& placed : file.tensors) {
-    const PlanLine& line = ours.plan.lines[placed.line];
-    const json& tensor = expected[placed.name];
-    EXPECT_EQ(tensor["type"], "F32") << placed.name;
+  EXPECT_EQ(ours.layout.arrays.size(), expected.size());
+  EXPECT_EQ(file.size_bytes - file.head.size(), golden["data_bytes"]);
+  for (const PlacedArray& placed : ours.layout.arrays) {
+    const PlanLine& line = ours.plan->lines[placed.line];
+    const std::string name = TensorName(line);
+    const json& tensor = expected[name];
+    EXPECT_EQ(tensor["type"], "F32") << name;
     EXPECT_EQ(tensor["ne"], (std::vector<std::uint64_t>(line.shape.rbegin(), line.shape.rend())))
-        << placed.name;
-    EXPECT_EQ(tensor["size"], line.size_bytes) << placed.name;
-    EXPECT_EQ(tensor["sha256"], Sha256Hex(FloatBytes(ours, line))) << placed.name;
+        << name;
+    EXPECT_EQ(tensor["size"], line.size_bytes) << name;
+    EXPECT_EQ(tensor["sha256"], Sha256Hex(FloatBytes(ours, line))) << name;
   }
 }
 

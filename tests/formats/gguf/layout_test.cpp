@@ -1,12 +1,12 @@
 // Where the tensors of an output stand, and the exact bytes before them.
 #include "formats/gguf/layout.h"
-#include "formats/gguf/tensor_names.h"
 
 #include <gmock/gmock.h>
 
 #include <string>
 
 #include "formats/gguf/gguf_bytes.h"
+#include "formats/gguf/tensor_names.h"
 
 namespace phiq::gguf {
 namespace {
@@ -47,15 +47,17 @@ std::string_view Text(const std::vector<std::byte>& bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-std::vector<std::string> Names(const PlacedFile& file) {
+// Of the arrays of a file, in their order.
+std::vector<std::string> Names(const Plan& plan, const OutputLayout& layout, std::size_t file) {
   std::vector<std::string> names;
-  for (const PlacedTensor& tensor : file.tensors) names.push_back(tensor.name);
+  for (const PlacedArray& array : layout.arrays)
+    if (array.file == file) names.push_back(TensorName(plan.lines[array.line]));
   return names;
 }
-
-std::vector<std::uint64_t> Offsets(const PlacedFile& file) {
+std::vector<std::uint64_t> Offsets(const OutputLayout& layout, std::size_t file) {
   std::vector<std::uint64_t> offsets;
-  for (const PlacedTensor& tensor : file.tensors) offsets.push_back(tensor.offset_bytes);
+  for (const PlacedArray& array : layout.arrays)
+    if (array.file == file) offsets.push_back(array.offset_bytes);
   return offsets;
 }
 
@@ -70,9 +72,9 @@ TEST(GgufLayout, WritesTheHeaderByteForByte) {
       {"e", true},
       {"f", 1.0F},
   };
-  const Layout layout = MakeLayout(plan, metadata, std::nullopt);
+  const OutputLayout layout = MakeLayout(plan, metadata, std::nullopt);
   ASSERT_EQ(layout.files.size(), 1U);
-  EXPECT_EQ(Hex(Text(layout.files[0].header)),
+  EXPECT_EQ(Hex(Text(layout.files[0].head)),
             "47475546"
             "03000000"
             "0100000000000000"
@@ -132,14 +134,14 @@ TEST(GgufLayout, EncodesEveryValueTypeWithItsCode) {
       {"c", 1.0},
       {"7", std::vector<bool>{true, false}},
   };
-  const Layout layout = MakeLayout(Plan(), metadata, std::nullopt);
+  const OutputLayout layout = MakeLayout(Plan(), metadata, std::nullopt);
   using testing::Bytes;
   Bytes expected = Bytes::Head(0, 8);
   expected.Str("0").I32(0).U8(0xA1).Str("1").I32(1).U8(0xFE).Str("2").I32(2).U16(0xA1B2);
   expected.Str("3").I32(3).U16(0xFFFE).Str("a").I32(10).U64(0x10000000000).Str("b").I32(11).I64(-2);
   expected.Str("c").I32(12).U64(0x3FF0000000000000).Str("7").I32(9).I32(7).U64(2).U8(1).U8(0);
   expected.PadTo(32);
-  EXPECT_EQ(Hex(Text(layout.files[0].header)), Hex(expected.text()));
+  EXPECT_EQ(Hex(Text(layout.files[0].head)), Hex(expected.text()));
 }
 
 TEST(GgufLayout, NamesEachRole) {
@@ -168,7 +170,7 @@ TEST(GgufLayout, OrdersLikeLlamaQuantize) {
                 Line(TensorRole::kOutputNorm, -1, {2}, GgmlType::kF32, 8),
                 FactorLine("config:long_factor")};
   EXPECT_THAT(
-      Names(MakeLayout(plan, {}, std::nullopt).files[0]),
+      Names(plan, MakeLayout(plan, {}, std::nullopt), 0),
       ElementsAre("output_norm.weight", "rope_factors_long.weight", "token_embd.weight",
                   "blk.2.attn_norm.weight", "blk.2.ffn_down.weight", "blk.10.ffn_down.weight"));
 }
@@ -178,18 +180,19 @@ TEST(GgufLayout, PadsEveryTensorTheLastOneToo) {
   plan.lines = {Line(TensorRole::kMlpDown, 0, {3, 32}, GgmlType::kQ8_0, 102),
                 Line(TensorRole::kAttentionNorm, 0, {2}, GgmlType::kF32, 8),
                 Line(TensorRole::kMlpNorm, 0, {10}, GgmlType::kF32, 40)};
-  const PlacedFile file = MakeLayout(plan, {}, std::nullopt).files[0];
+  const OutputLayout layout = MakeLayout(plan, {}, std::nullopt);
+  const PlacedFile& file = layout.files[0];
   // Header: 24 + three infos of 8 + name + 4 + 8 * rank + 4 + 8; names of 22, 21 and 21 bytes.
   const std::uint64_t header =
       24 + (8 + 22 + 4 + 8 + 12) + (8 + 21 + 4 + 16 + 12) + (8 + 21 + 4 + 8 + 12);
   ASSERT_EQ(header, 192U);
-  EXPECT_EQ(file.header.size(), 192U);
-  EXPECT_THAT(Names(file), ElementsAre("blk.0.attn_norm.weight", "blk.0.ffn_down.weight",
-                                       "blk.0.ffn_norm.weight"));
-  EXPECT_THAT(Offsets(file), ElementsAre(192, 192 + 32, 192 + 32 + 128));
+  EXPECT_EQ(file.head.size(), 192U);
+  EXPECT_THAT(Names(plan, layout, 0), ElementsAre("blk.0.attn_norm.weight", "blk.0.ffn_down.weight",
+                                                  "blk.0.ffn_norm.weight"));
+  EXPECT_THAT(Offsets(layout, 0), ElementsAre(192, 192 + 32, 192 + 32 + 128));
   EXPECT_EQ(file.size_bytes, 192U + 32 + 128 + 64);
-  EXPECT_EQ(file.tensors[1].line, 0U);
-  EXPECT_EQ(file.name_suffix, "");
+  EXPECT_EQ(layout.arrays[1].line, 0U);
+  EXPECT_EQ(file.name, "");
 }
 
 TEST(GgufLayout, StartsANewPartWhereOneWouldPassTheLimit) {
@@ -197,13 +200,13 @@ TEST(GgufLayout, StartsANewPartWhereOneWouldPassTheLimit) {
   for (std::int32_t i = 0; i < 5; ++i)
     plan.lines.push_back(Line(TensorRole::kMlpNorm, i, {10}, GgmlType::kF32, 40));
   const Metadata metadata = {{"general.architecture", std::string("phi3")}};
-  const Layout layout = MakeLayout(plan, metadata, 128);  // two tensors of 64 padded bytes
+  const OutputLayout layout = MakeLayout(plan, metadata, 128);  // two tensors of 64 padded bytes
   ASSERT_EQ(layout.files.size(), 3U);
-  EXPECT_EQ(layout.files[0].name_suffix, "-00001-of-00003");
-  EXPECT_EQ(layout.files[2].name_suffix, "-00003-of-00003");
-  EXPECT_THAT(Names(layout.files[0]),
+  EXPECT_EQ(layout.files[0].name, "-00001-of-00003.gguf");
+  EXPECT_EQ(layout.files[2].name, "-00003-of-00003.gguf");
+  EXPECT_THAT(Names(plan, layout, 0),
               ElementsAre("blk.0.ffn_norm.weight", "blk.1.ffn_norm.weight"));
-  EXPECT_THAT(Names(layout.files[2]), ElementsAre("blk.4.ffn_norm.weight"));
+  EXPECT_THAT(Names(plan, layout, 2), ElementsAre("blk.4.ffn_norm.weight"));
 
   using testing::Bytes;
   Bytes last = Bytes::Head(1, 3);
@@ -217,7 +220,7 @@ TEST(GgufLayout, StartsANewPartWhereOneWouldPassTheLimit) {
       .I32(5)
       .I32(5);
   last.TensorInfo("blk.4.ffn_norm.weight", {10}, 0, 0).PadTo(32);
-  EXPECT_EQ(Hex(Text(layout.files[2].header)), Hex(last.text()));
+  EXPECT_EQ(Hex(Text(layout.files[2].head)), Hex(last.text()));
   EXPECT_EQ(layout.files[2].size_bytes, last.text().size() + 64);
 
   Bytes first = Bytes::Head(2, 4);
@@ -234,17 +237,17 @@ TEST(GgufLayout, StartsANewPartWhereOneWouldPassTheLimit) {
   first.TensorInfo("blk.0.ffn_norm.weight", {10}, 0, 0)
       .TensorInfo("blk.1.ffn_norm.weight", {10}, 0, 64)
       .PadTo(32);
-  EXPECT_EQ(Hex(Text(layout.files[0].header)), Hex(first.text()));
+  EXPECT_EQ(Hex(Text(layout.files[0].head)), Hex(first.text()));
 }
 
 TEST(GgufLayout, KeepsOneFileWhenAllFits) {
   Plan plan;
   plan.lines = {Line(TensorRole::kMlpNorm, 0, {10}, GgmlType::kF32, 40),
                 Line(TensorRole::kMlpNorm, 1, {10}, GgmlType::kF32, 40)};
-  const Layout layout = MakeLayout(plan, {}, 128);
+  const OutputLayout layout = MakeLayout(plan, {}, 128);
   ASSERT_EQ(layout.files.size(), 1U);
-  EXPECT_EQ(layout.files[0].name_suffix, "");
-  EXPECT_EQ(Text(layout.files[0].header).find("split."), std::string_view::npos);
+  EXPECT_EQ(layout.files[0].name, "");
+  EXPECT_EQ(Text(layout.files[0].head).find("split."), std::string_view::npos);
 }
 
 TEST(GgufLayout, RefusesAPartSmallerThanATensor) {

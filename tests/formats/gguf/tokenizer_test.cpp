@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "formats/gguf/layout.h"
+#include "formats/gguf/plan.h"
 #include "formats/gguf/vocabulary.h"
 #include "model/byte_alphabet.h"
 #include "model/golden_token_ids.h"
@@ -34,7 +35,7 @@ Metadata WrittenMetadata(const std::string& name) {
       DescribeModel(folder, ReadModelConfig(folder, IgnoreWarning), checkpoint, {}, IgnoreWarning);
   PlanOptions options;
   options.type = "F32";
-  return BuildMetadata(model, MakePlan(model, options, IgnoreWarning), {}, IgnoreWarning);
+  return BuildMetadata(model, *MakePlan(model, options, IgnoreWarning), {}, IgnoreWarning);
 }
 
 TokenEncoder EncoderOf(const Metadata& metadata, std::uint32_t vocab_size) {

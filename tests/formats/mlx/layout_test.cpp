@@ -93,16 +93,17 @@ class MlxLm {
 
 struct MadeLayout {
   MadeLayout(const HeaderOnlyCheckpoint& checkpoint, const Type& type)
-      : source(OpenSourceModel(checkpoint.path().string(), {}, [](const Warning&) {})) {
+      : source(OpenSourceModel(LocateCheckpoint(checkpoint.path().string(), nullptr), {},
+                               [](const Warning&) {})) {
     PlanOptions options;
-    options.format = Format::kMlx;
+    options.format = "mlx";
     options.type = type.name;
-    plan = MakePlan(source.model, options, nullptr);
-    layout = MakeLayout(source.stored->side_files(), source.model, plan, {});
+    plan = *MakePlan(source.model, options, [](const Warning&) {});
+    layout = MakeLayout(source.stored->side_files(), source.model, plan);
   }
 
   SourceModel source;
-  Plan plan;
+  FolderPlan plan;
   OutputLayout layout;
 };
 

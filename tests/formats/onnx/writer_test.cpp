@@ -17,6 +17,7 @@
 #include "formats/onnx/layout.h"
 #include "formats/onnx/side_files.h"
 #include "model/fixture.h"
+#include "phiq/format.h"
 #include "testing/header_only_checkpoint.h"
 
 namespace phiq::onnx {
@@ -35,7 +36,7 @@ using Json = nlohmann::json;
 
 struct Written {
   phiq::Model model;
-  Plan plan;
+  GraphPlan plan;
   OutputLayout layout;
   ::onnx::ModelProto proto;
 
@@ -53,19 +54,19 @@ struct Written {
 
 PlanOptions Options(std::string type, ExecutionProvider ep = ExecutionProvider::kCpu) {
   PlanOptions options;
-  options.format = Format::kOnnx;
+  options.format = "onnx";
   options.type = std::move(type);
-  options.onnx.ep = ep;
+  options.knobs["ep"] = ExecutionProviderName(ep);
   return options;
 }
 
-Written Write(const CheckpointFolder& folder, const PlanOptions& options,
-              const std::vector<std::pair<std::string, std::string>>& policies = {}) {
+Written Write(const CheckpointFolder& folder, const PlanOptions& options, const Facts& facts = {}) {
   Written written;
   const Checkpoint checkpoint = OpenCheckpoint(folder, nullptr);
   written.model = DescribeModel(folder, ReadModelConfig(folder, nullptr), checkpoint, {}, nullptr);
-  written.plan = MakePlan(written.model, options, nullptr);
-  written.layout = MakeLayout(folder, written.model, written.plan, policies);
+  written.plan = *MakePlan(written.model, options, nullptr);
+  written.plan.facts = facts;
+  written.layout = MakeLayout(folder, written.model, written.plan);
   if (!written.proto.ParseFromString(written.Text("model.onnx")))
     throw std::runtime_error("no model");
   return written;
@@ -85,18 +86,18 @@ struct Case {
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   for (const std::string model : {"phi35-tiny", "phi4mini-tiny"}) {
-    for (const TypeName& type : TypeNames(Format::kOnnx))
+    for (const TypeName& type : TypeNames("onnx"))
       cases.push_back({model, Options(std::string(type.name))});
     for (const ExecutionProvider ep :
          {ExecutionProvider::kCuda, ExecutionProvider::kDml, ExecutionProvider::kWebGpu})
       cases.push_back({model, Options("int4", ep)});
     cases.push_back({model, Options("int8")});
-    cases.back().options.onnx.activations = Activations::kDynamic;
+    cases.back().options.knobs["activations"] = "dynamic";
     cases.push_back({model, Options("int4")});
-    cases.back().options.onnx.min_onnxruntime = OnnxRuntime::k1_20;
+    cases.back().options.knobs["min-onnxruntime"] = OnnxRuntimeName(OnnxRuntime::k1_20);
     cases.push_back({model, Options("int4")});
-    cases.back().options.symmetric = false;
-    cases.back().options.group_size = 128;
+    cases.back().options.knobs["asym"] = "";
+    cases.back().options.knobs["group-size"] = "128";
     cases.push_back({model, Options("int4")});
     cases.back().options.tensor_rules = {{"embed", "int8"}, {"layers.1", "float"}};
   }
@@ -428,8 +429,7 @@ TEST(GenaiConfig, HasTheKeysThatEveryRuntimeKnows) {
   for (const Case& c : Cases()) {
     std::set<std::string> keys, wanted = kKeys;
     AddKeys(WriteTiny(c.model, c.options).GenaiConfig(), "", keys);
-    if (c.options.onnx.ep == ExecutionProvider::kDml)
-      wanted.insert("model.decoder.inputs.position_ids");
+    if (c.options.knobs.at("ep") == "dml") wanted.insert("model.decoder.inputs.position_ids");
     EXPECT_EQ(keys, wanted) << c.model << c.options.type;
   }
 }
@@ -479,7 +479,7 @@ TEST(GenaiConfig, TakesSamplingFromTheModel) {
     json["top_p"] = 0.5;
   });
   PlanOptions options = Options("int4");
-  options.onnx.max_length = 123;
+  options.knobs["max-length"] = "123";
   const Json search = Write(files.Folder(), options).GenaiConfig()["search"];
   EXPECT_EQ(search["do_sample"], true);
   EXPECT_EQ(search["temperature"], 0.25);

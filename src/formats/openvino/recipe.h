@@ -3,15 +3,16 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "phiq/encoding.h"
-#include "phiq/profile.h"
+#include "phiq/format.h"
 
-namespace phiq {
+namespace phiq::openvino {
 
 // A type of weights. The names of the integer types are NNCF's.
-struct OpenVinoType {
+struct WeightType {
   std::string_view name;
   std::string_view description;
   int bits;             // 4 or 8; 0: floats
@@ -20,15 +21,19 @@ struct OpenVinoType {
 };
 
 // Largest first.
-std::span<const OpenVinoType> OpenVinoTypes() noexcept;
+std::span<const WeightType> WeightTypes() noexcept;
 
 // By name, any case. Throws kUsage (with a suggestion); kUnsupported: one that phiq does not write.
-const OpenVinoType& FindOpenVinoType(std::string_view name);
+const WeightType& FindWeightType(std::string_view name);
+
+// The type of as many bits that is symmetric or not ("INT8_ASYM", true: "INT8_SYM").
+// Throws kUsage: a type of floats.
+std::string TypeWith(std::string_view type, bool symmetric);
 
 // The type that a precision means.
-std::string_view OpenVinoTypeOf(Precision precision) noexcept;
+std::string_view TypeFor(Precision precision) noexcept;
 
 // The encoding of a matrix. `group_size` is of the 4-bit types; 8 bits have one scale for each row.
-Encoding EncodingOf(const OpenVinoType& type, std::uint32_t group_size) noexcept;
+Encoding EncodingOf(const WeightType& type, std::uint32_t group_size) noexcept;
 
-}  // namespace phiq
+}  // namespace phiq::openvino

@@ -6,11 +6,11 @@
 #include <string>
 #include <string_view>
 
+#include "phiq/format.h"
 #include "phiq/ggml_type.h"
 #include "phiq/model.h"
-#include "phiq/profile.h"
 
-namespace phiq {
+namespace phiq::gguf {
 
 // The layers in which a role gets its better type.
 enum class Layers {
@@ -29,7 +29,7 @@ struct RoleType {
   GgmlType otherwise;  // in the other layers
 };
 
-struct GgufRecipe {
+struct Recipe {
   std::string_view name;
   std::string_view description;
   GgmlType base;    // of everything that the following leave
@@ -39,15 +39,15 @@ struct GgufRecipe {
 
 // What llama-quantize does without an importance matrix; largest first.
 // Source   docs/profiles.md.
-std::span<const GgufRecipe> GgufRecipes() noexcept;
+std::span<const Recipe> Recipes() noexcept;
 
 // By name, any case, with llama-quantize's aliases (Q3_K, Q4_K, Q5_K).
 // Throws   kUsage: no such name (with a suggestion). kUnsupported: one that phiq does not write,
 //          saying why.
-const GgufRecipe& FindGgufRecipe(std::string_view name);
+const Recipe& FindRecipe(std::string_view name);
 
 // The recipe that a precision means.
-std::string_view GgufTypeOf(Precision precision) noexcept;
+std::string_view TypeFor(Precision precision) noexcept;
 
 struct TypeChoice {
   GgmlType type;
@@ -56,7 +56,7 @@ struct TypeChoice {
 
 // The type of a matrix (norms are F32 in every recipe).
 // `tied`   the token embedding is the output head too.
-TypeChoice ChooseType(const GgufRecipe& recipe, const ModelConfig& config, TensorRole role,
+TypeChoice ChooseType(const Recipe& recipe, const ModelConfig& config, TensorRole role,
                       std::int32_t layer, bool tied);
 
-}  // namespace phiq
+}  // namespace phiq::gguf

@@ -1,5 +1,7 @@
 // Types, recipes, overrides and fallbacks of MLX plans. Sizes are worked out from the shapes of the
 // published models (docs/formats/mlx.md "Sizes to expect").
+#include "formats/mlx/plan.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "phiq/plan.h"
 #include "plan/phi_model.h"
 
 namespace phiq {
@@ -22,6 +23,7 @@ using testing::kPhi4Mini;
 using testing::LineOf;
 using testing::PhiModel;
 using testing::PhiShape;
+using testing::SetGroupSize;
 using ::testing::SizeIs;
 using testing::Thrown;
 
@@ -29,20 +31,20 @@ constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
 PlanOptions Options(std::string type, std::vector<TensorRule> rules = {}) {
   PlanOptions options;
-  options.format = Format::kMlx;
+  options.format = "mlx";
   options.type = std::move(type);
   options.tensor_rules = std::move(rules);
   return options;
 }
 
 PlanOptions WithGroup(PlanOptions options, std::uint32_t group_size) {
-  options.group_size = group_size;
+  SetGroupSize(options, group_size);
   return options;
 }
 
-Plan MakePlan(const PhiShape& shape, const PlanOptions& options) {
+mlx::FolderPlan MakePlan(const PhiShape& shape, const PlanOptions& options) {
   PhiModel phi(shape);
-  Plan plan = phi.MakePlan(options);
+  mlx::FolderPlan plan = phi.MakePlan<mlx::FolderPlan>(options);
   EXPECT_THAT(phi.warnings, IsEmpty());
   return plan;
 }
@@ -84,11 +86,11 @@ TEST(MlxPlan, HasMlxLmsSizes) {
                              {"mixed_3_6", 0, 2029836288, 7589898240, 1923938304},
                              {"mixed_4_6", 0, 2388178944, 9030379520, 2321627136}}) {
     PlanOptions options = Options(wanted.type);
-    if (wanted.group_size != 0) options.group_size = wanted.group_size;
+    if (wanted.group_size != 0) SetGroupSize(options, wanted.group_size);
     const PhiShape shapes[] = {kPhi35Mini, kPhi4, kPhi4Mini};
     const std::uint64_t n_bytes[] = {wanted.phi35_bytes, wanted.phi4_bytes, wanted.phi4mini_bytes};
     for (std::size_t m = 0; m < 3; ++m) {
-      const Plan plan = MakePlan(shapes[m], options);
+      const mlx::FolderPlan plan = MakePlan(shapes[m], options);
       EXPECT_EQ(plan.data_bytes(), n_bytes[m]) << wanted.type << " of model " << m;
       if (wanted.type == "BF16") continue;
       const bool has_biases = wanted.type.find("fp") == std::string::npos;
@@ -99,22 +101,22 @@ TEST(MlxPlan, HasMlxLmsSizes) {
 }
 
 TEST(MlxPlan, PrecisionsAreTypes) {
-  EXPECT_EQ(TypeOfPrecision(Format::kMlx, Precision::kInt4), "4bit");
-  EXPECT_EQ(TypeOfPrecision(Format::kMlx, Precision::kInt8), "8bit");
-  EXPECT_EQ(TypeOfPrecision(Format::kMlx, Precision::kFp16), "F16");
-  EXPECT_EQ(ParseType(Format::kMlx, "MIXED_4_6"), "mixed_4_6");
-  const auto [code, text] = Thrown([] { ParseType(Format::kMlx, "4bits"); });
+  EXPECT_EQ(TypeOfPrecision("mlx", Precision::kInt4), "4bit");
+  EXPECT_EQ(TypeOfPrecision("mlx", Precision::kInt8), "8bit");
+  EXPECT_EQ(TypeOfPrecision("mlx", Precision::kFp16), "F16");
+  EXPECT_EQ(ParseType("mlx", "MIXED_4_6"), "mixed_4_6");
+  const auto [code, text] = Thrown([] { ParseType("mlx", "4bits"); });
   EXPECT_EQ(code, ErrorCode::kUsage);
   EXPECT_THAT(text, HasSubstr("unknown type '4bits', did you mean '4bit'?"));
 }
 
 TEST(MlxPlan, QuantizesEveryMatrixAndNoNorm) {
-  const Plan plan = MakePlan(kPhi35Mini, Options("4bit"));
+  const mlx::FolderPlan plan = MakePlan(kPhi35Mini, Options("4bit"));
   for (const PlanLine& line : plan.lines)
     EXPECT_EQ(EncodingName(line.encoding), IsNorm(line.role) ? "BF16" : "affine4 g64") << line.name;
-  ASSERT_TRUE(plan.mlx.common);
-  EXPECT_EQ(BitsOf(plan.mlx.common->code), 4);
-  EXPECT_FALSE(plan.mlx.lists_all);
+  ASSERT_TRUE(plan.common);
+  EXPECT_EQ(BitsOf(plan.common->code), 4);
+  EXPECT_FALSE(plan.lists_all);
   EXPECT_THAT(LineOf(MakePlan(kPhi4Mini, Options("4bit")), kEmbedding).reason,
               HasSubstr("tied: the output head too"));
 }
@@ -135,41 +137,42 @@ std::vector<int> FavouredLayers(const Plan& plan) {
 }
 
 TEST(MlxPlan, RecipesFavourTheLayersOfMlxLms) {
-  const Plan of_32 = MakePlan(kPhi35Mini, Options("mixed_4_6"));
+  const mlx::FolderPlan of_32 = MakePlan(kPhi35Mini, Options("mixed_4_6"));
   EXPECT_THAT(FavouredLayers(of_32),
               ElementsAre(0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31));
   EXPECT_EQ(NameOf(of_32, "lm_head.weight"), "affine6 g64");
   EXPECT_EQ(NameOf(of_32, kEmbedding), "affine4 g64");
-  EXPECT_TRUE(of_32.mlx.lists_all);
-  EXPECT_EQ(BitsOf(of_32.mlx.common->code), 4);
+  EXPECT_TRUE(of_32.lists_all);
+  EXPECT_EQ(BitsOf(of_32.common->code), 4);
   EXPECT_THAT(
       FavouredLayers(MakePlan(kPhi4, Options("mixed_4_6"))),
       ElementsAre(0, 1, 2, 3, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 35, 36, 37, 38, 39));
-  const Plan tied = MakePlan(kPhi4Mini, Options("mixed_2_6"));
+  const mlx::FolderPlan tied = MakePlan(kPhi4Mini, Options("mixed_2_6"));
   EXPECT_EQ(NameOf(tied, kEmbedding), "affine2 g64");
-  EXPECT_EQ(BitsOf(tied.mlx.common->code), 4) << "mlx-lm's own value, beside entries for all";
+  EXPECT_EQ(BitsOf(tied.common->code), 4) << "mlx-lm's own value, beside entries for all";
 }
 
 TEST(MlxPlan, RulesDecideSingleTensors) {
-  const Plan plan =
+  const mlx::FolderPlan plan =
       MakePlan(kPhi4Mini,
                Options("4bit", {{"down_proj", "6BIT"}, {"lm_head", "mxfp8"}, {"o_proj", "bf16"}}));
   EXPECT_EQ(NameOf(plan, "model.layers.5.mlp.down_proj.weight"), "affine6 g64");
   EXPECT_EQ(NameOf(plan, kEmbedding), "mxfp8");
   EXPECT_EQ(NameOf(plan, "model.layers.5.self_attn.o_proj.weight"), "BF16");
   EXPECT_EQ(NameOf(plan, "model.layers.5.self_attn.qkv_proj.weight"), "affine4 g64");
-  EXPECT_EQ(plan.mlx.common->offset, Offset::kBias);
+  EXPECT_EQ(plan.common->offset, Offset::kBias);
   EXPECT_THAT(LineOf(plan, kEmbedding).reason, HasSubstr("rule 'lm_head=mxfp8', tied"));
 }
 
 TEST(MlxPlan, RulesMayQuantizeAFolderOfFloats) {
-  const Plan plan = MakePlan(kPhi35Mini, WithGroup(Options("F16", {{"embed_tokens", "8bit"}}), 32));
+  const mlx::FolderPlan plan =
+      MakePlan(kPhi35Mini, WithGroup(Options("F16", {{"embed_tokens", "8bit"}}), 32));
   EXPECT_EQ(NameOf(plan, kEmbedding), "affine8 g32");
   EXPECT_EQ(NameOf(plan, "lm_head.weight"), "F16");
   EXPECT_EQ(NameOf(plan, "model.norm.weight"), "F16");
-  ASSERT_TRUE(plan.mlx.common);
-  EXPECT_EQ(BitsOf(plan.mlx.common->code), 8);
-  EXPECT_EQ(plan.mlx.common->group_size, 32U);
+  ASSERT_TRUE(plan.common);
+  EXPECT_EQ(BitsOf(plan.common->code), 8);
+  EXPECT_EQ(plan.common->group_size, 32U);
   EXPECT_EQ(std::get<GroupEncoding>(LineOf(plan, kEmbedding).encoding).scale, ScaleType::kF16);
 }
 
@@ -188,8 +191,8 @@ TEST(MlxPlan, CastsToWhatTheConfigurationNamesElseKeepsEachTensorsType) {
 
 TEST(MlxPlan, PassesTheRoundingOn) {
   PlanOptions options = Options("4bit");
-  options.mlx.rounding = MlxRounding::kMetal;
-  const Plan plan = MakePlan(kPhi35Mini, options);
+  options.knobs["mlx-rounding"] = "metal";
+  const mlx::FolderPlan plan = MakePlan(kPhi35Mini, options);
   EXPECT_EQ(plan.lines[0].method, &MlxMethod(MlxRounding::kMetal, FloatType::kBF16));
 }
 

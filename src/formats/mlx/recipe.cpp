@@ -1,5 +1,5 @@
 // The types as a table, and the rule of the recipes.
-#include "plan/mlx_recipe.h"
+#include "formats/mlx/recipe.h"
 
 #include <fmt/format.h>
 
@@ -13,14 +13,14 @@
 #include "plan/lines.h"
 #include "plan/names.h"
 
-namespace phiq {
+namespace phiq::mlx {
 namespace {
 
 using enum FloatType;
 
 // Bits per weight are Phi-3.5-mini's, with groups of 64.
 // clang-format off
-constexpr MlxType kTypes[] = {
+constexpr Type kTypes[] = {
     {"F32", "32.00 bits, exact", kF32, nullptr, 0, 0},
     {"F16", "16.00 bits, half floats", kF16, nullptr, 0, 0},
     {"BF16", "16.00 bits, exact for bfloat16 checkpoints", kBF16, nullptr, 0, 0},
@@ -42,14 +42,14 @@ constexpr MlxType kTypes[] = {
 
 }  // namespace
 
-std::span<const MlxType> MlxTypes() noexcept { return kTypes; }
+std::span<const Type> Types() noexcept { return kTypes; }
 
-const MlxType& FindMlxType(std::string_view name) {
-  if (const auto* found = FindByName(kTypes, name)) return *found;
+const Type& FindType(std::string_view name) {
+  if (const Type* found = FindByName(kTypes, name)) return *found;
   throw UnknownType(name, NamesOf(kTypes));
 }
 
-std::string_view MlxTypeOf(Precision precision) noexcept {
+std::string_view TypeFor(Precision precision) noexcept {
   switch (precision) {
     case Precision::kInt4:
       return "4bit";
@@ -65,7 +65,7 @@ std::string_view MlxTypeOf(Precision precision) noexcept {
   return "";
 }
 
-void CheckMlxModel(const ModelConfig& config) {
+void CheckModel(const ModelConfig& config) {
   const auto unsupported = [](std::string message) {
     return Error(ErrorCode::kUnsupported, std::move(message)).In("config.json");
   };
@@ -102,4 +102,4 @@ std::optional<std::string_view> FavouredBecause(TensorRole role, std::int32_t la
   return std::nullopt;
 }
 
-}  // namespace phiq
+}  // namespace phiq::mlx

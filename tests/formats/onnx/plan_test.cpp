@@ -1,4 +1,6 @@
 // Encodings, parts, tables and contradictions of ONNX plans. Sizes are worked out from the shapes.
+#include "formats/onnx/plan.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,12 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "phiq/plan.h"
 #include "plan/phi_model.h"
 
 namespace phiq {
 namespace {
 
+using onnx::ExecutionProvider;
+using onnx::GraphPlan;
+using onnx::OnnxRuntime;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
@@ -22,8 +26,10 @@ using testing::kPhi4Mini;
 using testing::LineOf;
 using testing::PhiModel;
 using testing::PhiShape;
+using testing::SetGroupSize;
+using testing::SetSymmetric;
 using testing::Thrown;
-using enum ExecutionProvider;
+using enum onnx::ExecutionProvider;
 
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 constexpr const char* kHead = "lm_head.weight";
@@ -46,9 +52,9 @@ PhiModel Model(const PhiShape& shape) {
 
 PlanOptions Options(std::string type, ExecutionProvider ep = kCpu) {
   PlanOptions options;
-  options.format = Format::kOnnx;
+  options.format = "onnx";
   options.type = std::move(type);
-  options.onnx.ep = ep;
+  options.knobs["ep"] = onnx::ExecutionProviderName(ep);
   return options;
 }
 
@@ -60,13 +66,13 @@ PlanOptions WithRules(std::string type, std::vector<TensorRule> rules) {
 
 PlanOptions Oldest(std::string type, OnnxRuntime version) {
   PlanOptions options = Options(std::move(type));
-  options.onnx.min_onnxruntime = version;
+  options.knobs["min-onnxruntime"] = onnx::OnnxRuntimeName(version);
   return options;
 }
 
-Plan MakePlan(const PhiShape& shape, const PlanOptions& options) {
+GraphPlan MakePlan(const PhiShape& shape, const PlanOptions& options) {
   PhiModel phi = Model(shape);
-  return phi.MakePlan(options);
+  return phi.MakePlan<GraphPlan>(options);
 }
 
 std::pair<ErrorCode, std::string> Refusal(const PlanOptions& options,
@@ -126,10 +132,10 @@ TEST(OnnxPlan, HasTheEncodingsOfEveryRecipe) {
       {"rtn_last", "F32", "int8 g32", "int4 g32", "int4 g32", "int4 g32", "F32"},
       {"int4", "F32", "int4 g32", "int4 g32", "int4 g32", "int4 g32", "F32"},
   };
-  EXPECT_EQ(std::size(kUntied), TypeNames(Format::kOnnx).size());
+  EXPECT_EQ(std::size(kUntied), TypeNames("onnx").size());
   for (const Encodings& want : kUntied) {
     SCOPED_TRACE(want.type);
-    const Plan plan = MakePlan(kPhi35Mini, Options(want.type));
+    const GraphPlan plan = MakePlan(kPhi35Mini, Options(want.type));
     EXPECT_EQ(plan.type, want.type);
     EXPECT_EQ(NameOf(plan, kEmbedding), want.embedding);
     EXPECT_EQ(NameOf(plan, kHead), want.head);
@@ -151,54 +157,54 @@ TEST(OnnxPlan, HasOneEncodingForATiedEmbeddingAndHead) {
                                                      {"k_quant_mixed", "int8 g32 asym"}};
   for (const auto& [type, encoding] : shared) {
     SCOPED_TRACE(type);
-    const Plan plan = MakePlan(kPhi4Mini, Options(type));
+    const GraphPlan plan = MakePlan(kPhi4Mini, Options(type));
     EXPECT_EQ(NameOf(plan, kEmbedding), encoding);
     EXPECT_FALSE(Has(plan, kHead));
     EXPECT_EQ(LineOf(plan, kEmbedding).reason, "tied: the output head too");
-    EXPECT_EQ(plan.onnx.min_onnxruntime,
+    EXPECT_EQ(plan.graph.min_onnxruntime,
               type.starts_with("fp") ? OnnxRuntime::k1_20 : OnnxRuntime::k1_24);
   }
 }
 
 // The builder's choice at 8 bits: floats to look up, codes to multiply.
 TEST(OnnxPlan, KeepsATiedEmbeddingInFloatsBesideAnInt8Head) {
-  const Plan plan = MakePlan(kPhi4Mini, Options("int8"));
+  const GraphPlan plan = MakePlan(kPhi4Mini, Options("int8"));
   EXPECT_EQ(NameOf(plan, kEmbedding), "F32");
   EXPECT_EQ(NameOf(plan, kHead), "int8 g32");
   EXPECT_EQ(LineOf(plan, kHead).role, TensorRole::kOutputHead);
   EXPECT_EQ(LineOf(plan, kEmbedding).reason,
             "embedding: kept, as the runtime's own builder does (--tensor-type embed_tokens=int8 "
             "shares the head's tensor)");
-  EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_22);
+  EXPECT_EQ(plan.graph.min_onnxruntime, OnnxRuntime::k1_22);
 }
 
 TEST(OnnxPlan, ChoosesTheMethodByNameOrOption) {
   const auto method_of = [](const PlanOptions& options) {
-    const Plan plan = MakePlan(kPhi35Mini, options);
-    return std::pair(LineOf(plan, Layer(0, "self_attn.o_proj")).method, plan.onnx.names);
+    const GraphPlan plan = MakePlan(kPhi35Mini, options);
+    return std::pair(LineOf(plan, Layer(0, "self_attn.o_proj")).method, plan.graph.names);
   };
   PlanOptions options = Options("int4");
-  EXPECT_EQ(method_of(options), std::pair(&kMlas, OnnxNames::kBlockwise));
+  EXPECT_EQ(method_of(options), std::pair(&kMlas, onnx::OnnxNames::kBlockwise));
   options.method = "rtn";
-  EXPECT_EQ(method_of(options), std::pair(&kRtn, OnnxNames::kWeightOnly));
+  EXPECT_EQ(method_of(options), std::pair(&kRtn, onnx::OnnxNames::kWeightOnly));
   options.method = "k_quant";
-  EXPECT_EQ(method_of(options), std::pair(&kKQuant, OnnxNames::kWeightOnly));
-  EXPECT_EQ(method_of(Options("rtn_last")), std::pair(&kRtn, OnnxNames::kWeightOnly));
-  EXPECT_EQ(method_of(Options("k_quant_last")), std::pair(&kKQuant, OnnxNames::kWeightOnly));
+  EXPECT_EQ(method_of(options), std::pair(&kKQuant, onnx::OnnxNames::kWeightOnly));
+  EXPECT_EQ(method_of(Options("rtn_last")), std::pair(&kRtn, onnx::OnnxNames::kWeightOnly));
+  EXPECT_EQ(method_of(Options("k_quant_last")), std::pair(&kKQuant, onnx::OnnxNames::kWeightOnly));
   options.type = "k_quant_mixed";  // says the same twice
-  EXPECT_EQ(method_of(options), std::pair(&kKQuant, OnnxNames::kWeightOnly));
+  EXPECT_EQ(method_of(options), std::pair(&kKQuant, onnx::OnnxNames::kWeightOnly));
 }
 
 TEST(OnnxPlan, TakesGroupsAndZeroPoints) {
   PlanOptions options = Options("int4");
-  options.group_size = 128;
-  options.symmetric = false;
-  const Plan plan = MakePlan(kPhi35Mini, options);
+  options.knobs["group-size"] = "128";
+  SetSymmetric(options, false);
+  const GraphPlan plan = MakePlan(kPhi35Mini, options);
   const PlanLine& down = LineOf(plan, Layer(7, "mlp.down_proj"));
   EXPECT_EQ(EncodingName(down.encoding), "int4 g128 asym");
   // 3072 rows of 8192: 64 groups, each 64 bytes of codes and a float32; 64 zero points in 32 bytes.
   EXPECT_EQ(down.size_bytes, 3072U * (64 * (64 + 4) + 32));
-  options.symmetric = true;
+  SetSymmetric(options, true);
   EXPECT_EQ(NameOf(MakePlan(kPhi35Mini, options), kHead), "int4 g128");
 }
 
@@ -207,37 +213,37 @@ TEST(OnnxPlan, StoresScalesInTheProvidersFloats) {
                                        {kCuda, FloatType::kF16},
                                        {kDml, FloatType::kF16},
                                        {kWebGpu, FloatType::kF16}}) {
-    const Plan plan = MakePlan(kPhi4, Options("int4", ep));
-    EXPECT_EQ(plan.onnx.ep, ep);
-    EXPECT_EQ(plan.onnx.float_type, float_type);
+    const GraphPlan plan = MakePlan(kPhi4, Options("int4", ep));
+    EXPECT_EQ(plan.graph.ep, ep);
+    EXPECT_EQ(plan.graph.float_type, float_type);
     EXPECT_EQ(GroupsOf(plan, kHead).scale, ScaleTypeOf(float_type));
     EXPECT_EQ(NameOf(plan, kEmbedding), float_type == FloatType::kF32 ? "F32" : "F16");
   }
-  EXPECT_EQ(MakePlan(kPhi4, Options("fp16")).onnx.float_type, FloatType::kF16);
-  EXPECT_EQ(MakePlan(kPhi4, Options("fp32", kWebGpu)).onnx.float_type, FloatType::kF32);
+  EXPECT_EQ(MakePlan(kPhi4, Options("fp16")).graph.float_type, FloatType::kF16);
+  EXPECT_EQ(MakePlan(kPhi4, Options("fp32", kWebGpu)).graph.float_type, FloatType::kF32);
 }
 
 TEST(OnnxPlan, ComputesOnInt8OnCpuAndWebGpu) {
-  EXPECT_EQ(MakePlan(kPhi4, Options("int4", kCpu)).onnx.accuracy_level, 4);
-  EXPECT_EQ(MakePlan(kPhi4, Options("int8", kWebGpu)).onnx.accuracy_level, 4);
-  EXPECT_EQ(MakePlan(kPhi4, Options("int4", kCuda)).onnx.accuracy_level, 0);
-  EXPECT_EQ(MakePlan(kPhi4, Options("int4", kDml)).onnx.accuracy_level, 0);
+  EXPECT_EQ(MakePlan(kPhi4, Options("int4", kCpu)).graph.accuracy_level, 4);
+  EXPECT_EQ(MakePlan(kPhi4, Options("int8", kWebGpu)).graph.accuracy_level, 4);
+  EXPECT_EQ(MakePlan(kPhi4, Options("int4", kCuda)).graph.accuracy_level, 0);
+  EXPECT_EQ(MakePlan(kPhi4, Options("int4", kDml)).graph.accuracy_level, 0);
   PlanOptions options = Options("int4");
-  options.onnx.accuracy_level = 1;
-  EXPECT_EQ(MakePlan(kPhi4, options).onnx.accuracy_level, 1);
+  options.knobs["accuracy-level"] = "1";
+  EXPECT_EQ(MakePlan(kPhi4, options).graph.accuracy_level, 1);
 }
 
 TEST(OnnxPlan, HasOneScaleForEachOutputWhenActivationsAreDynamic) {
   PlanOptions options = Options("int8");
-  options.onnx.activations = Activations::kDynamic;
+  options.knobs["activations"] = "dynamic";
   for (const PhiShape& shape : {kPhi35Mini, kPhi4Mini}) {
-    const Plan plan = MakePlan(shape, options);
+    const GraphPlan plan = MakePlan(shape, options);
     const PlanLine& head = LineOf(plan, kHead);
     EXPECT_EQ(EncodingName(head.encoding), "int8 row");
     EXPECT_EQ(std::get<GroupEncoding>(head.encoding).code, Code::kI8);
     EXPECT_EQ(head.size_bytes, std::uint64_t{shape.vocab} * (3072 + 4));
     EXPECT_EQ(NameOf(plan, kEmbedding), "F32");
-    EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_20);  // no MatMulNBits
+    EXPECT_EQ(plan.graph.min_onnxruntime, OnnxRuntime::k1_20);  // no MatMulNBits
     EXPECT_EQ(DecisionOf(plan, "accuracy_level"), "");
   }
 }
@@ -245,7 +251,7 @@ TEST(OnnxPlan, HasOneScaleForEachOutputWhenActivationsAreDynamic) {
 // --- parts -----------------------------------------------------------------------------------
 
 TEST(OnnxPlan, CutsGateAndUpApart) {
-  const Plan plan = MakePlan(kPhi4, Options("int4"));
+  const GraphPlan plan = MakePlan(kPhi4, Options("int4"));
   const std::vector<PlanLine> parts = Parts(plan, Layer(3, "mlp.gate_up_proj"));
   ASSERT_EQ(parts.size(), 2U);
   EXPECT_EQ(parts[0].display_name(), "model.layers.3.mlp.gate_up_proj.weight[gate]");
@@ -284,7 +290,7 @@ std::vector<int> LayersWithEightBits(std::uint32_t n_layers, std::string_view te
                                      ExecutionProvider ep = kCpu) {
   PhiShape shape = kPhi35Mini;
   shape.layers = n_layers;
-  const Plan plan = MakePlan(shape, Options("k_quant_mixed", ep));
+  const GraphPlan plan = MakePlan(shape, Options("k_quant_mixed", ep));
   std::vector<int> layers;
   for (const PlanLine& line : plan.lines) {
     if (line.layer < 0 || line.name != Layer(line.layer, tensor) || line.part != part) continue;
@@ -327,33 +333,34 @@ TEST(OnnxPlan, GivesTheValuesAloneEightBitsWhereTheyStandAlone) {
 // --- rules -----------------------------------------------------------------------------------
 
 TEST(OnnxPlan, FollowsRules) {
-  const Plan plan = MakePlan(kPhi35Mini, WithRules("k_quant_mixed", {{"layers.0.*down", "int4"},
-                                                                     {"layers.1.*qkv", "float"},
-                                                                     {"embed", "int8"},
-                                                                     {"lm_head", "fp32"}}));
+  const GraphPlan plan =
+      MakePlan(kPhi35Mini, WithRules("k_quant_mixed", {{"layers.0.*down", "int4"},
+                                                       {"layers.1.*qkv", "float"},
+                                                       {"embed", "int8"},
+                                                       {"lm_head", "fp32"}}));
   EXPECT_EQ(NameOf(plan, Layer(0, "mlp.down_proj")), "int4 g32 asym");
   EXPECT_EQ(LineOf(plan, Layer(0, "mlp.down_proj")).reason, "rule 'layers.0.*down=int4'");
   EXPECT_EQ(NameOf(plan, Layer(1, "self_attn.qkv_proj")), "F32");
   EXPECT_EQ(NameOf(plan, kEmbedding), "int8 g32 asym");
   EXPECT_EQ(LineOf(plan, kEmbedding).method, &kGather);
   EXPECT_EQ(NameOf(plan, kHead), "F32");
-  EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_24);
+  EXPECT_EQ(plan.graph.min_onnxruntime, OnnxRuntime::k1_24);
 }
 
 TEST(OnnxPlan, LooksUpFourBitsInSignedCodes) {
-  const Plan plan = MakePlan(kPhi35Mini, WithRules("int4", {{"embed", "int4"}}));
+  const GraphPlan plan = MakePlan(kPhi35Mini, WithRules("int4", {{"embed", "int4"}}));
   // INT4 has no zero points, and runs in onnxruntime 1.20.
   EXPECT_EQ(GroupsOf(plan, kEmbedding).code, Code::kI4);
   EXPECT_EQ(LineOf(plan, kEmbedding).method, &kGather);
-  EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_20);
+  EXPECT_EQ(plan.graph.min_onnxruntime, OnnxRuntime::k1_20);
   PlanOptions options = WithRules("int4", {{"embed", "int4"}});
-  options.symmetric = false;
+  SetSymmetric(options, false);
   EXPECT_EQ(GroupsOf(MakePlan(kPhi35Mini, options), kEmbedding).code, Code::kU4);
 }
 
 TEST(OnnxPlan, SharesATiedEmbeddingWhenRulesSayTheSame) {
   // At 8 bits int8 does not share by itself.
-  Plan plan = MakePlan(kPhi4Mini, WithRules("int8", {{"embed", "int8"}}));
+  GraphPlan plan = MakePlan(kPhi4Mini, WithRules("int8", {{"embed", "int8"}}));
   EXPECT_EQ(NameOf(plan, kEmbedding), "int8 g32");
   EXPECT_FALSE(Has(plan, kHead));
   EXPECT_EQ(LineOf(plan, kEmbedding).reason, "rule 'embed=int8', tied: the output head too");
@@ -365,7 +372,7 @@ TEST(OnnxPlan, SharesATiedEmbeddingWhenRulesSayTheSame) {
   plan = MakePlan(kPhi4Mini, WithRules("int4", {{"embed", "float"}}));
   EXPECT_EQ(NameOf(plan, kEmbedding), "F32");
   EXPECT_EQ(NameOf(plan, kHead), "int4 g32");
-  EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_20);
+  EXPECT_EQ(plan.graph.min_onnxruntime, OnnxRuntime::k1_20);
   // One float tensor for both.
   plan = MakePlan(kPhi4Mini, WithRules("int4", {{"lm_head", "float"}}));
   EXPECT_EQ(NameOf(plan, kEmbedding), "F32");
@@ -381,7 +388,7 @@ TEST(OnnxPlan, RefusesTypesThatARuleCannotGive) {
             "rule 'lm_head=fp16': this graph computes in float32 ('float' is what it has)");
   EXPECT_EQ(NameOf(MakePlan(kPhi4, WithRules("int4", {{"lm_head", "INT8"}})), kHead), "int8 g32");
   PlanOptions options = WithRules("int8", {{"lm_head", "int4"}});
-  options.onnx.activations = Activations::kDynamic;
+  options.knobs["activations"] = "dynamic";
   EXPECT_EQ(Refusal(options).second,
             "rule 'lm_head=int4': unknown tensor type, did you mean 'int8'? (the tensor types are "
             "float, int8)");
@@ -392,25 +399,26 @@ TEST(OnnxPlan, RefusesTypesThatARuleCannotGive) {
 // --- older runtimes --------------------------------------------------------------------------
 
 TEST(OnnxPlan, KeepsToWhatAnOldRuntimeRuns) {
-  Plan plan = MakePlan(kPhi4Mini, Oldest("int4", OnnxRuntime::k1_20));
+  GraphPlan plan = MakePlan(kPhi4Mini, Oldest("int4", OnnxRuntime::k1_20));
   EXPECT_EQ(NameOf(plan, kEmbedding), "int4 g32");
   EXPECT_EQ(NameOf(plan, kHead), "int4 g32");
   EXPECT_EQ(GroupsOf(plan, kEmbedding).code, Code::kI4);
   EXPECT_EQ(LineOf(plan, kEmbedding).reason,
             "of its own: one tensor for embedding and head needs onnxruntime 1.24, not 1.20");
-  EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_20);
+  EXPECT_EQ(plan.graph.min_onnxruntime, OnnxRuntime::k1_20);
   EXPECT_EQ(DecisionOf(plan, "onnxruntime"), "1.20 or newer (the oldest that runs opset 21)");
 
   plan = MakePlan(kPhi4Mini, Oldest("k_quant_mixed", OnnxRuntime::k1_22));
   EXPECT_EQ(NameOf(plan, kEmbedding), "F32");
   EXPECT_EQ(NameOf(plan, kHead), "int8 g32 asym");
   EXPECT_EQ(LineOf(plan, kEmbedding).reason, "an 8-bit embedding needs onnxruntime 1.24, not 1.22");
-  EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_22);
+  EXPECT_EQ(plan.graph.min_onnxruntime, OnnxRuntime::k1_22);
 
   for (const OnnxRuntime enough : {OnnxRuntime::k1_24, OnnxRuntime::kCurrent}) {
     plan = MakePlan(kPhi4Mini, Oldest("int4", enough));
     EXPECT_FALSE(Has(plan, kHead));
-    EXPECT_EQ(plan.onnx.min_onnxruntime, OnnxRuntime::k1_24);  // what it needs, not what is allowed
+    EXPECT_EQ(plan.graph.min_onnxruntime,
+              OnnxRuntime::k1_24);  // what it needs, not what is allowed
   }
   // Floats are shared in any version.
   EXPECT_FALSE(Has(MakePlan(kPhi4Mini, Oldest("fp32", OnnxRuntime::k1_20)), kHead));
@@ -423,7 +431,7 @@ TEST(OnnxPlan, RefusesWhatAnOldRuntimeCannotRun) {
                     "onnxruntime 1.22, --min-onnxruntime says 1.20 (choose other types, or a newer "
                     "--min-onnxruntime)"));
   PlanOptions options = WithRules("int8", {{"embed", "int8"}});
-  options.onnx.min_onnxruntime = OnnxRuntime::k1_22;
+  options.knobs["min-onnxruntime"] = onnx::OnnxRuntimeName(OnnxRuntime::k1_22);
   for (const PhiShape& shape : {kPhi35Mini, kPhi4Mini}) {
     EXPECT_EQ(
         Refusal(options, shape),
@@ -437,18 +445,18 @@ TEST(OnnxPlan, RefusesWhatAnOldRuntimeCannotRun) {
 // 1.22's CPU kernel fails as it runs such a model.
 TEST(OnnxPlan, NeedsANewerRuntimeForEightBitsAtAnotherLevel) {
   PlanOptions options = Options("int8");
-  options.onnx.accuracy_level = 1;
-  EXPECT_EQ(MakePlan(kPhi35Mini, options).onnx.min_onnxruntime, OnnxRuntime::k1_24);
-  options.onnx.min_onnxruntime = OnnxRuntime::k1_22;
+  options.knobs["accuracy-level"] = "1";
+  EXPECT_EQ(MakePlan(kPhi35Mini, options).graph.min_onnxruntime, OnnxRuntime::k1_24);
+  options.knobs["min-onnxruntime"] = onnx::OnnxRuntimeName(OnnxRuntime::k1_22);
   EXPECT_EQ(
       Refusal(options),
       Refused(ErrorCode::kUnsupported,
               "tensor 'model.layers.0.self_attn.qkv_proj.weight': 8-bit MatMulNBits at another "
               "accuracy_level than 4 needs onnxruntime 1.24, --min-onnxruntime says 1.22 (choose "
               "other types, or a newer --min-onnxruntime)"));
-  options.onnx.accuracy_level = 4;
-  EXPECT_EQ(MakePlan(kPhi35Mini, options).onnx.min_onnxruntime, OnnxRuntime::k1_22);
-  EXPECT_EQ(MakePlan(kPhi35Mini, Options("int8", kCuda)).onnx.min_onnxruntime, OnnxRuntime::k1_22);
+  options.knobs["accuracy-level"] = "4";
+  EXPECT_EQ(MakePlan(kPhi35Mini, options).graph.min_onnxruntime, OnnxRuntime::k1_22);
+  EXPECT_EQ(MakePlan(kPhi35Mini, Options("int8", kCuda)).graph.min_onnxruntime, OnnxRuntime::k1_22);
 }
 
 // --- tables ----------------------------------------------------------------------------------
@@ -523,7 +531,7 @@ TEST(OnnxPlan, HasTheBytesOfTheShapes) {
 }
 
 TEST(OnnxPlan, CountsWeightsAndBits) {
-  const Plan plan = MakePlan(kPhi35Mini, Options("int4"));
+  const GraphPlan plan = MakePlan(kPhi35Mini, Options("int4"));
   EXPECT_EQ(plan.n_weights(), 3'821'079'552U);  // tables are none
   // 2,721,288,192 bytes without the tables
   EXPECT_NEAR(plan.bits_per_weight(), 8 * 2'721'288'192.0 / 3'821'079'552.0, 1e-9);
@@ -535,7 +543,7 @@ TEST(OnnxPlan, RefusesSymmetricKQuant) {
   const Refused want(ErrorCode::kUsage, "--sym: k_quant always has zero points");
   PlanOptions options = Options("int4");
   options.method = "k_quant";
-  options.symmetric = true;
+  SetSymmetric(options, true);
   EXPECT_EQ(Refusal(options), want);
   options.method = "reference";
   options.type = "k_quant_mixed";
@@ -557,13 +565,13 @@ TEST(OnnxPlan, RefusesIntegerOptionsOfFloatTypes) {
   for (const std::string type : {"fp32", "fp16"}) {
     const std::string why = ": type " + type + " has no integer codes";
     PlanOptions options = Options(type);
-    options.group_size = 32;
+    options.knobs["group-size"] = "32";
     EXPECT_EQ(Refusal(options), Refused(ErrorCode::kUsage, "--group-size" + why));
     options = Options(type);
-    options.symmetric = true;
+    SetSymmetric(options, true);
     EXPECT_EQ(Refusal(options), Refused(ErrorCode::kUsage, "--sym, --asym" + why));
     options = Options(type);
-    options.onnx.accuracy_level = 4;
+    options.knobs["accuracy-level"] = "4";
     EXPECT_EQ(Refusal(options), Refused(ErrorCode::kUsage, "--accuracy-level" + why));
     options = Options(type);
     options.method = "rtn";
@@ -574,7 +582,7 @@ TEST(OnnxPlan, RefusesIntegerOptionsOfFloatTypes) {
 TEST(OnnxPlan, RefusesGroupsThatTheKernelLacks) {
   for (const std::uint32_t group : {1U, 8U, 48U, 512U}) {
     PlanOptions options = Options("int4");
-    options.group_size = group;
+    SetGroupSize(options, group);
     EXPECT_EQ(Refusal(options), Refused(ErrorCode::kUsage, "--group-size " + std::to_string(group) +
                                                                ": ONNX has 16, 32, 64, 128, 256"));
   }
@@ -583,29 +591,29 @@ TEST(OnnxPlan, RefusesGroupsThatTheKernelLacks) {
 TEST(OnnxPlan, RefusesWhatDynamicActivationsCannotBe) {
   const auto dynamic = [](std::string type) {
     PlanOptions options = Options(std::move(type));
-    options.onnx.activations = Activations::kDynamic;
+    options.knobs["activations"] = "dynamic";
     return options;
   };
   for (const char* type : {"int4", "fp32", "fp16", "k_quant_mixed"})
     EXPECT_EQ(Refusal(dynamic(type)),
               Refused(ErrorCode::kUsage, "--activations dynamic: needs int8"));
   PlanOptions options = dynamic("int8");
-  options.onnx.ep = kCuda;
+  options.knobs["ep"] = onnx::ExecutionProviderName(kCuda);
   EXPECT_EQ(Refusal(options), Refused(ErrorCode::kUsage, "--activations dynamic: is for --ep cpu"));
   const std::string why =
       ": with --activations dynamic there is one scale for each output, symmetric";
   options = dynamic("int8");
-  options.group_size = 32;
+  options.knobs["group-size"] = "32";
   EXPECT_EQ(Refusal(options), Refused(ErrorCode::kUsage, "--group-size" + why));
   options = dynamic("int8");
-  options.symmetric = false;
+  SetSymmetric(options, false);
   EXPECT_EQ(Refusal(options), Refused(ErrorCode::kUsage, "--asym" + why));
-  options.symmetric = true;
+  SetSymmetric(options, true);
   EXPECT_EQ(Refusal(options).first, ErrorCode::kNo);
   options.method = "rtn";
   EXPECT_EQ(Refusal(options), Refused(ErrorCode::kUsage, "--method" + why));
   options = dynamic("int8");
-  options.onnx.accuracy_level = 4;
+  options.knobs["accuracy-level"] = "4";
   EXPECT_EQ(Refusal(options), Refused(ErrorCode::kUsage, "--accuracy-level" + why));
 }
 
@@ -623,29 +631,29 @@ TEST(OnnxPlan, RefusesFloatsThatAProviderCannotCompute) {
   EXPECT_EQ(Refusal(Options("int5")).second,
             "unknown type 'int5', did you mean 'int8'? (`phiq profiles --types` lists the types)");
   EXPECT_EQ(
-      Thrown([] { TypeOfPrecision(Format::kOnnx, Precision::kBf16); }),
+      Thrown([] { TypeOfPrecision("onnx", Precision::kBf16); }),
       Refused(ErrorCode::kUsage, "onnx has no precision bf16 (it has int4, int8, fp16, fp32)"));
 }
 
 TEST(OnnxPlan, KeepsMaxLengthWithinTheContext) {
   PlanOptions options = Options("int4");
-  EXPECT_EQ(MakePlan(kPhi35Mini, options).onnx.max_length, 4096U);
-  options.onnx.max_length = 131072;
-  EXPECT_EQ(MakePlan(kPhi35Mini, options).onnx.max_length, 131072U);
-  options.onnx.max_length = 131073;
+  EXPECT_EQ(MakePlan(kPhi35Mini, options).graph.max_length, 4096U);
+  options.knobs["max-length"] = "131072";
+  EXPECT_EQ(MakePlan(kPhi35Mini, options).graph.max_length, 131072U);
+  options.knobs["max-length"] = "131073";
   EXPECT_EQ(Refusal(options),
             Refused(ErrorCode::kUsage, "--max-length 131073: the model's context is 131072"));
   PhiModel small = Model(kPhi4);
   small.model.config.max_position_embeddings = small.model.config.original_max_position_embeddings =
       2048;
-  EXPECT_EQ(small.MakePlan(Options("int4")).onnx.max_length, 2048U);
+  EXPECT_EQ(small.MakePlan<GraphPlan>(Options("int4")).graph.max_length, 2048U);
 }
 
 TEST(OnnxPlan, RefusesModelsThatTheAttentionOperatorCannotCompute) {
   const auto refusal = [](auto edit) {
     PhiModel phi = Model(kPhi35Mini);
     edit(phi.model.config);
-    return Thrown([&] { phi.MakePlan(Options("int4")); });
+    return Thrown([&] { phi.MakePlan<GraphPlan>(Options("int4")); });
   };
   EXPECT_EQ(refusal([](ModelConfig& config) { config.head_dim = 72; }),
             Refused(ErrorCode::kUnsupported,
@@ -667,7 +675,7 @@ constexpr PhiShape kOdd = {304, 96, 4, 19, 19, 512, 0, false};
 
 TEST(OnnxPlanFallback, PadsRowsOfProducts) {
   PhiModel phi = Model(kOdd);
-  const Plan plan = phi.MakePlan(Options("int4"));
+  const GraphPlan plan = phi.MakePlan<GraphPlan>(Options("int4"));
   EXPECT_EQ(NameOf(plan, kHead), "int4 g32");
   EXPECT_EQ(LineOf(plan, kHead).size_bytes, 512U * 10 * (16 + 4));  // the tenth group is half empty
   EXPECT_THAT(phi.warnings, IsEmpty());
@@ -677,7 +685,7 @@ TEST(OnnxPlanFallback, IsALineAndAWarning) {
   PhiShape tied = kOdd;
   tied.tied = true;
   PhiModel phi = Model(tied);
-  const Plan plan = phi.MakePlan(Options("int4"));
+  const GraphPlan plan = phi.MakePlan<GraphPlan>(Options("int4"));
   EXPECT_EQ(NameOf(plan, kEmbedding), "F32");
   EXPECT_TRUE(LineOf(plan, kEmbedding).is_fallback);
   EXPECT_EQ(LineOf(plan, kEmbedding).reason, "row of 304 is not a multiple of 32: int4 -> float");
@@ -685,12 +693,14 @@ TEST(OnnxPlanFallback, IsALineAndAWarning) {
   EXPECT_THAT(phi.warnings, ElementsAre("tensor 'model.embed_tokens.weight': row of 304 is not a "
                                         "multiple of 32: int4 -> float"));
   PlanOptions options = Options("int4");
-  options.group_size = 16;
-  EXPECT_FALSE(LineOf(phi.MakePlan(options), kEmbedding).is_fallback);  // 19 groups
-  options.symmetric = false;
-  EXPECT_FALSE(LineOf(phi.MakePlan(options), kEmbedding).is_fallback);  // each row's begin a byte
-  options.onnx.min_onnxruntime = OnnxRuntime::k1_22;  // a UINT4 tensor of its own: they run on
-  EXPECT_EQ(LineOf(phi.MakePlan(options), kEmbedding).reason,
+  options.knobs["group-size"] = "16";
+  EXPECT_FALSE(LineOf(phi.MakePlan<GraphPlan>(options), kEmbedding).is_fallback);  // 19 groups
+  SetSymmetric(options, false);
+  EXPECT_FALSE(
+      LineOf(phi.MakePlan<GraphPlan>(options), kEmbedding).is_fallback);  // each row's begin a byte
+  options.knobs["min-onnxruntime"] =
+      onnx::OnnxRuntimeName(OnnxRuntime::k1_22);  // a UINT4 tensor of its own: they run on
+  EXPECT_EQ(LineOf(phi.MakePlan<GraphPlan>(options), kEmbedding).reason,
             "row of 304 has an odd number of zero points: int4 -> float");
 }
 
@@ -699,12 +709,12 @@ TEST(OnnxPlanFallback, IsUnsupportedUnderStrictTypes) {
   PlanOptions options = WithRules("int4", {{"embed", "int8"}});
   options.strict_types = true;
   EXPECT_EQ(
-      Thrown([&] { phi.MakePlan(options); }),
+      Thrown([&] { phi.MakePlan<GraphPlan>(options); }),
       Refused(ErrorCode::kUnsupported,
               "tensor 'model.embed_tokens.weight': row of 304 is not a multiple of 32: int8 -> "
               "float (--strict-types forbids fallbacks)"));
   options.tensor_rules.clear();
-  EXPECT_EQ(Thrown([&] { phi.MakePlan(options); }).first, ErrorCode::kNo);
+  EXPECT_EQ(Thrown([&] { phi.MakePlan<GraphPlan>(options); }).first, ErrorCode::kNo);
 }
 
 // --- decisions -------------------------------------------------------------------------------
@@ -712,7 +722,7 @@ TEST(OnnxPlanFallback, IsUnsupportedUnderStrictTypes) {
 TEST(OnnxPlan, SaysWhatItDecided) {
   PhiModel phi = Model(kPhi4Mini);
   phi.model.config.sliding_window = 262144;
-  Plan plan = phi.MakePlan(Options("int4"));
+  GraphPlan plan = phi.MakePlan<GraphPlan>(Options("int4"));
   EXPECT_EQ(DecisionOf(plan, "execution provider"),
             "cpu (activations, caches and scales are float32)");
   EXPECT_EQ(DecisionOf(plan, "onnxruntime"),
@@ -727,8 +737,8 @@ TEST(OnnxPlan, SaysWhatItDecided) {
 
   phi.model.config.sliding_window = 2047;
   PlanOptions options = Options("int8", kCuda);
-  options.onnx.max_length = 100;
-  plan = phi.MakePlan(options);
+  options.knobs["max-length"] = "100";
+  plan = phi.MakePlan<GraphPlan>(options);
   EXPECT_EQ(DecisionOf(plan, "execution provider"),
             "cuda (activations, caches and scales are float16)");
   EXPECT_EQ(DecisionOf(plan, "onnxruntime"), "1.22 or newer (8-bit MatMulNBits needs it)");
@@ -737,13 +747,13 @@ TEST(OnnxPlan, SaysWhatItDecided) {
   EXPECT_EQ(DecisionOf(plan, "local_window_size"), "2047 (the model attends to so many tokens)");
 
   options = Options("int8");
-  options.onnx.activations = Activations::kDynamic;
-  EXPECT_EQ(DecisionOf(phi.MakePlan(options), "activations"),
+  options.knobs["activations"] = "dynamic";
+  EXPECT_EQ(DecisionOf(phi.MakePlan<GraphPlan>(options), "activations"),
             "uint8 (--activations dynamic: plain ONNX operators, quantized for each product)");
 }
 
 TEST(OnnxPlan, KeepsTheModelsOrderAndPutsTablesLast) {
-  const Plan plan = MakePlan(kPhi4, Options("int8"));
+  const GraphPlan plan = MakePlan(kPhi4, Options("int8"));
   ASSERT_EQ(plan.lines.size(), 243U + 40 + 2);  // gate and up are two lines
   EXPECT_EQ(plan.lines[0].name, kEmbedding);
   EXPECT_EQ(plan.lines[1].name, Layer(0, "input_layernorm"));

@@ -1,17 +1,20 @@
 // Plans an OpenVINO folder: the type of every matrix as NNCF's weight compression decides it.
+#include "formats/openvino/plan.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <numeric>
 #include <utility>
 
+#include "base/parse_number.h"
+#include "formats/openvino/recipe.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
-#include "plan/openvino_recipe.h"
-#include "plan/planners.h"
+#include "plan/names.h"
 
-namespace phiq {
+namespace phiq::openvino {
 namespace {
 
 // Those of the OpenVINO cookbook's command: --weight-format int4 --group-size 128 --ratio 0.6
@@ -23,19 +26,32 @@ constexpr std::string_view kBackup = "INT8_ASYM";  // NNCF's, for the symmetric 
 Error Usage(std::string message) { return {ErrorCode::kUsage, std::move(message)}; }
 
 struct Wanted {
-  const OpenVinoType* type = nullptr;
+  const WeightType* type = nullptr;
   std::string reason;
 };
+
+// The value of --ratio. NNCF takes 0 for 1, so 0 is refused.
+std::optional<double> FindRatio(const PlanOptions& options) {
+  const std::optional<std::string> text = FindKnob(options, "ratio");
+  if (!text) return std::nullopt;
+  const auto value = ParseNumber<double>(*text);
+  if (value && *value > 0 && *value <= 1) return value;
+  throw Usage(fmt::format("--ratio: '{}' is not a number above 0 and at most 1", Escape(*text)))
+      .Hint("--precision int8 is what 0 would be");
+}
 
 class Planner {
  public:
   Planner(const Model& model, const PlanOptions& options)
       : model_(model),
         options_(options),
-        type_(FindOpenVinoType(options.type)),
-        backup_(FindOpenVinoType(kBackup)),
-        ratio_(options.openvino.ratio.value_or(kDefaultRatio)),
-        group_size_(options.group_size.value_or(kDefaultGroup)) {
+        type_(FindWeightType(options.type)),
+        backup_(FindWeightType(kBackup)),
+        given_ratio_(FindRatio(options)),
+        given_group_size_(FindGroupSize(options)),
+        symmetric_(FindSymmetric(options)),
+        ratio_(given_ratio_.value_or(kDefaultRatio)),
+        group_size_(given_group_size_.value_or(kDefaultGroup)) {
     for (const TensorRule& rule : options.tensor_rules) rule_types_.push_back(&TypeOfRule(rule));
     CheckKnobs();
     DecideWanted();
@@ -46,8 +62,7 @@ class Planner {
     return ratio_ >= 1.0 ? std::vector<std::size_t>() : ratio_defining_;
   }
 
-  Plan Make(std::span<const float> int8_errors, const WarningFn& warn) {
-    plan_.format = Format::kOpenVino;
+  std::unique_ptr<GraphPlan> Make(std::span<const float> int8_errors, const WarningFn& warn) {
     plan_.type = type_.name;
     ApplyRatio(int8_errors);
     for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
@@ -55,44 +70,36 @@ class Planner {
       FitToShape(line, wanted_[i], warn);
       SetExactSize(line);
       if (const auto* groups = std::get_if<GroupEncoding>(&line.encoding))
-        if (BitsOf(groups->code) == 4) plan_.openvino.group_size = group_size_;
+        if (BitsOf(groups->code) == 4) plan_.group_size = group_size_;
       plan_.lines.push_back(std::move(line));
     }
-    return std::move(plan_);
+    return std::make_unique<GraphPlan>(std::move(plan_));
   }
 
  private:
-  static const OpenVinoType& TypeOfRule(const TensorRule& rule) {
-    const auto types = OpenVinoTypes();
-    const auto found = std::ranges::find_if(types, [&](const OpenVinoType& type) {
-      return LowerAscii(type.name) == LowerAscii(rule.type);
-    });
-    if (found != types.end()) return *found;
-    std::vector<std::string> known;
-    for (const OpenVinoType& type : types) known.emplace_back(type.name);
-    throw UnknownTensorType(rule, known);
+  static const WeightType& TypeOfRule(const TensorRule& rule) {
+    if (const WeightType* type = FindByName(WeightTypes(), rule.type)) return *type;
+    throw UnknownTensorType(rule, NamesOf(WeightTypes()));
   }
 
   void CheckKnobs() const {
     const bool has_four_bits =
         type_.bits == 4 ||
-        std::ranges::any_of(rule_types_, [](const OpenVinoType* type) { return type->bits == 4; });
-    if (options_.group_size && !has_four_bits)
+        std::ranges::any_of(rule_types_, [](const WeightType* type) { return type->bits == 4; });
+    if (given_group_size_ && !has_four_bits)
       throw Usage(fmt::format("--group-size: type {} has no groups", type_.name));
     // Two codes share a byte, and a group begins in a byte of its own. OpenVINO's CPU kernels
     // want 4.
     if (group_size_ != 0 && (group_size_ < 4 || group_size_ % 2 != 0))
       throw Usage(
           fmt::format("--group-size {}: OpenVINO has even numbers from 4, and 'row'", group_size_));
-    if (options_.openvino.ratio && type_.bits != 4)
+    if (given_ratio_ && type_.bits != 4)
       throw Usage(fmt::format("--ratio: type {} has no 4-bit layers", type_.name));
-    if (!(ratio_ > 0.0 && ratio_ <= 1.0))
-      throw Usage(fmt::format("--ratio {}: needs a number above 0 and at most 1", ratio_));
-    if (options_.symmetric && type_.bits == 0)
+    if (symmetric_ && type_.bits == 0)
       throw Usage(fmt::format("--sym, --asym: type {} has no integer codes", type_.name));
-    if (options_.symmetric && *options_.symmetric != type_.symmetric) {
-      throw Usage(fmt::format("{} contradicts type {}", *options_.symmetric ? "--sym" : "--asym",
-                              type_.name));
+    if (symmetric_ && *symmetric_ != type_.symmetric) {
+      throw Usage(
+          fmt::format("{} contradicts type {}", *symmetric_ ? "--sym" : "--asym", type_.name));
     }
   }
 
@@ -107,7 +114,7 @@ class Planner {
       const std::string_view shared = is_shared ? ", tied: the output head too" : "";
       Wanted& wanted = wanted_.emplace_back();
       if (IsNorm(role)) {
-        wanted = {&FindOpenVinoType("F32"), "norm"};
+        wanted = {&FindWeightType("F32"), "norm"};
       } else if (deciding[i]) {
         wanted = {rule_types_[*deciding[i]],
                   fmt::format("{}{}", RuleReason(options_.tensor_rules[*deciding[i]]), shared)};
@@ -126,7 +133,7 @@ class Planner {
   // those that 8 bits serve worst become 4-bit groups first.
   void ApplyRatio(std::span<const float> int8_errors) {
     if (type_.bits != 4 || ratio_ >= 1.0) return;
-    plan_.openvino.ratio = ratio_;
+    plan_.ratio = ratio_;
     if (int8_errors.size() != Ranked().size())
       throw Error(ErrorCode::kInternal, "a ratio without an error for each matrix");
     std::uint64_t n_all = 0;
@@ -178,7 +185,7 @@ class Planner {
                      FormatBytes(n_bytes))});
   }
 
-  static void SetType(PlanLine& line, const OpenVinoType& type, std::uint32_t group_size) {
+  static void SetType(PlanLine& line, const WeightType& type, std::uint32_t group_size) {
     line.encoding = EncodingOf(type, group_size);
     line.method = type.bits == 0 ? &kGgml : &kNncf;
   }
@@ -197,37 +204,47 @@ class Planner {
                  options_.strict_types, warn);
   }
 
-  // OpenVINO's 4-bit zero points go on from row to row in the middle of a byte.
   static void SetExactSize(PlanLine& line) {
-    SetSize(line);
-    const auto* groups = std::get_if<GroupEncoding>(&line.encoding);
-    if (groups == nullptr || BitsOf(groups->code) != 4 || !HasZeroPoints(*groups)) return;
-    const std::uint64_t n_groups = GroupCount(*groups, line.row_elements());
-    line.size_bytes -= line.n_rows() * ((n_groups + 1) / 2);
-    line.size_bytes += (line.n_rows() * n_groups + 1) / 2;
+    line.size_bytes = 0;
+    for (std::size_t a = 0; a < ArrayCount(line.encoding); ++a) {
+      line.size_bytes += SizeBytes({OrderOf(line.encoding, a, line.row_elements()), line.n_rows(),
+                                    ArrayRowBytes(line.encoding, a, line.row_elements())});
+    }
   }
 
   const Model& model_;
   const PlanOptions& options_;
-  const OpenVinoType& type_;
-  const OpenVinoType& backup_;
+  const WeightType& type_;
+  const WeightType& backup_;
+  const std::optional<double> given_ratio_;
+  const std::optional<std::uint32_t> given_group_size_;
+  const std::optional<bool> symmetric_;
   double ratio_;
   std::uint32_t group_size_;
-  std::vector<const OpenVinoType*> rule_types_;
+  std::vector<const WeightType*> rule_types_;
   std::vector<Wanted> wanted_;
   std::vector<std::size_t> ratio_defining_;  // indices into model_.tensors
-  Plan plan_;
+  GraphPlan plan_;
 };
 
 }  // namespace
 
-std::vector<std::size_t> OpenVinoTensorsToRank(const Model& model, const PlanOptions& options) {
-  return Planner(model, options).Ranked();
+std::vector<Question> QuestionsOf(const Model& model, const PlanOptions& options) {
+  std::vector<Question> questions;
+  for (const std::size_t tensor : Planner(model, options).Ranked()) questions.push_back({tensor});
+  return questions;
 }
 
-Plan MakeOpenVinoPlan(const Model& model, const PlanOptions& options, const WarningFn& warn,
-                      std::span<const float> int8_errors) {
+std::unique_ptr<GraphPlan> MakePlan(const Model& model, const PlanOptions& options,
+                                    const Answers& int8_errors, const WarningFn& warn) {
   return Planner(model, options).Make(int8_errors, warn);
 }
 
-}  // namespace phiq
+Order OrderOf(const Encoding& encoding, std::size_t array, std::uint64_t row_elements) {
+  const auto* groups = std::get_if<GroupEncoding>(&encoding);
+  if (groups == nullptr || BitsOf(groups->code) != 4 || array != 2) return {};
+  const std::size_t n_groups = GroupCount(*groups, row_elements);
+  return n_groups % 2 == 0 ? Order() : Order::FlatNibbles(n_groups);
+}
+
+}  // namespace phiq::openvino

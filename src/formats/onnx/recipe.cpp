@@ -1,5 +1,5 @@
 // The recipes as a table.
-#include "plan/onnx_recipe.h"
+#include "formats/onnx/recipe.h"
 
 #include <fmt/format.h>
 
@@ -13,11 +13,11 @@
 #include "plan/lines.h"
 #include "plan/names.h"
 
-namespace phiq {
+namespace phiq::onnx {
 namespace {
 
 // clang-format off
-constexpr OnnxRecipe kRecipes[] = {
+constexpr Recipe kRecipes[] = {
     {"fp32", "32.00 bits, exact", 0, 0, false, true, nullptr},
     {"fp16", "16.00 bits, half floats", 0, 0, false, true, nullptr},
     {"int8", "8 bits in blocks of 32, nearly lossless", 8, 8, false, false, nullptr},
@@ -30,10 +30,10 @@ constexpr OnnxRecipe kRecipes[] = {
 
 }  // namespace
 
-std::span<const OnnxRecipe> OnnxRecipes() noexcept { return kRecipes; }
+std::span<const Recipe> Recipes() noexcept { return kRecipes; }
 
-const OnnxRecipe& FindOnnxRecipe(std::string_view name) {
-  if (const auto* found = FindByName(kRecipes, name)) return *found;
+const Recipe& FindRecipe(std::string_view name) {
+  if (const Recipe* found = FindByName(kRecipes, name)) return *found;
   if (EqualsIgnoringCase(name, "bf16")) {
     throw Error(ErrorCode::kUnsupported,
                 "type bf16 is not written: onnxruntime's CPU provider does not run it");
@@ -41,7 +41,7 @@ const OnnxRecipe& FindOnnxRecipe(std::string_view name) {
   throw UnknownType(name, NamesOf(kRecipes));
 }
 
-std::string_view OnnxTypeOf(Precision precision) {
+std::string_view TypeFor(Precision precision) {
   if (precision != Precision::kBf16) return PrecisionName(precision);  // the same words
   throw Error(ErrorCode::kUsage, "onnx has no precision bf16")
       .Hint("it has int4, int8, fp16, fp32");
@@ -58,4 +58,4 @@ bool HasMoreBits(const ModelConfig& config, TensorRole role, TensorPart part, st
          (distance >= 0 && std::fmod(distance, 3.0) == 2.0);
 }
 
-}  // namespace phiq
+}  // namespace phiq::onnx

@@ -1,5 +1,8 @@
 // Types, ratios, fallbacks and contradictions of OpenVINO plans. Sizes are worked out from the
 // shapes; which matrices NNCF gives 4 bits is in tests/convert/openvino_test.cpp.
+#include "formats/openvino/plan.h"
+
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "phiq/plan.h"
+#include "formats/openvino/recipe.h"
 #include "plan/phi_model.h"
 
 namespace phiq {
@@ -23,6 +26,8 @@ using testing::kPhi4Mini;
 using testing::LineOf;
 using testing::PhiModel;
 using testing::PhiShape;
+using testing::SetGroupSize;
+using testing::SetSymmetric;
 using testing::Thrown;
 
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
@@ -33,9 +38,9 @@ constexpr PhiShape kTiedTenths = {256, 512, 1, 4, 4, 1000, 0, true};
 
 PlanOptions Options(std::string type, std::optional<double> ratio = std::nullopt) {
   PlanOptions options;
-  options.format = Format::kOpenVino;
+  options.format = "openvino";
   options.type = std::move(type);
-  options.openvino.ratio = ratio;
+  if (ratio) options.knobs["ratio"] = fmt::format("{}", *ratio);
   return options;
 }
 
@@ -45,28 +50,27 @@ PlanOptions WithRules(PlanOptions options, std::vector<TensorRule> rules) {
 }
 
 PlanOptions WithGroup(PlanOptions options, std::uint32_t group_size) {
-  options.group_size = group_size;
+  SetGroupSize(options, group_size);
   return options;
 }
 
-Plan MakePlan(PhiModel& phi, const PlanOptions& options, const std::vector<float>& errors) {
-  return phiq::MakePlan(
-      phi.model, options, [&phi](const Warning& warning) { phi.warnings.push_back(warning.text); },
-      errors);
+openvino::GraphPlan MakePlan(PhiModel& phi, const PlanOptions& options,
+                             const std::vector<float>& errors) {
+  return phi.MakePlan<openvino::GraphPlan>(options, errors);
 }
 
-Plan MakePlan(const PhiShape& shape, const PlanOptions& options,
-              const std::vector<float>& errors = {}) {
+openvino::GraphPlan MakePlan(const PhiShape& shape, const PlanOptions& options,
+                             const std::vector<float>& errors = {}) {
   PhiModel phi(shape);
-  Plan plan = MakePlan(phi, options, errors);
+  openvino::GraphPlan plan = MakePlan(phi, options, errors);
   EXPECT_THAT(phi.warnings, IsEmpty());
   return plan;
 }
 
 // A plan with as many equal errors as it needs.
-Plan MakePlanOfEqualErrors(const PhiShape& shape, const PlanOptions& options) {
+openvino::GraphPlan MakePlanOfEqualErrors(const PhiShape& shape, const PlanOptions& options) {
   const PhiModel phi(shape);
-  const std::size_t n = TensorsToRank(phi.model, options).size();
+  const std::size_t n = QuestionsOf(phi.model, options).size();
   return MakePlan(shape, options, std::vector<float>(n, 1e-6F));
 }
 
@@ -114,13 +118,13 @@ TEST(OpenVinoPlan, HasTheEncodingsOfEveryType) {
       {"INT4_ASYM", "int8 row asym", "int8 row asym", "int4 g128 asym", "F32"},
       {"INT4_SYM", "int8 row asym", "int8 row asym", "int4 g128", "F32"},
   };
-  EXPECT_EQ(std::size(kUntied), TypeNames(Format::kOpenVino).size());
+  EXPECT_EQ(std::size(kUntied), TypeNames("openvino").size());
   for (const Encodings& want : kUntied) {
     SCOPED_TRACE(want.type);
     PlanOptions options = Options(want.type);
-    if (options.type.starts_with("INT4")) options.openvino.ratio = 1.0;
-    const Plan plan = MakePlan(kPhi35Mini, options);
-    EXPECT_EQ(plan.format, Format::kOpenVino);
+    if (options.type.starts_with("INT4")) options.knobs["ratio"] = fmt::format("{}", 1.0);
+    const openvino::GraphPlan plan = MakePlan(kPhi35Mini, options);
+    EXPECT_EQ(plan.format, "openvino");
     EXPECT_EQ(plan.type, want.type);
     EXPECT_EQ(NameOf(plan, kEmbedding), want.embedding);
     EXPECT_EQ(NameOf(plan, kHead), want.head);
@@ -133,16 +137,16 @@ TEST(OpenVinoPlan, HasTheEncodingsOfEveryType) {
     EXPECT_EQ(NameOf(plan, Layer(31, "input_layernorm")), want.norm);
     EXPECT_EQ(plan.lines.size(), 3U + 32U * 6U);
     EXPECT_THAT(plan.decisions, IsEmpty());
-    EXPECT_EQ(plan.openvino.ratio, 1.0);
-    EXPECT_EQ(plan.openvino.group_size, options.type.starts_with("INT4") ? 128U : 0U);
+    EXPECT_EQ(plan.ratio, 1.0);
+    EXPECT_EQ(plan.group_size, options.type.starts_with("INT4") ? 128U : 0U);
   }
 }
 
 TEST(OpenVinoPlan, StoresCodesAsTheTypesOfOpenVinoDo) {
   for (const char* type : {"INT8_ASYM", "INT8_SYM", "INT4_ASYM", "INT4_SYM"}) {
     PlanOptions options = Options(type);
-    if (options.type.starts_with("INT4")) options.openvino.ratio = 1.0;
-    const Plan plan = MakePlan(kPhi4, options);
+    if (options.type.starts_with("INT4")) options.knobs["ratio"] = fmt::format("{}", 1.0);
+    const openvino::GraphPlan plan = MakePlan(kPhi4, options);
     const PlanLine& line = LineOf(plan, Layer(0, "mlp.down_proj"));
     const auto& groups = std::get<GroupEncoding>(line.encoding);
     EXPECT_EQ(IsSigned(groups.code), !HasZeroPoints(groups)) << type;
@@ -153,7 +157,7 @@ TEST(OpenVinoPlan, StoresCodesAsTheTypesOfOpenVinoDo) {
 
 TEST(OpenVinoPlan, HasOneLineForATiedEmbeddingAndHead) {
   for (const char* type : {"F16", "INT8_ASYM", "INT8_SYM", "INT4_SYM"}) {
-    const Plan plan = MakePlanOfEqualErrors(kPhi4Mini, Options(type));
+    const openvino::GraphPlan plan = MakePlanOfEqualErrors(kPhi4Mini, Options(type));
     EXPECT_EQ(std::ranges::count(plan.lines, std::string(kHead), &PlanLine::name), 0) << type;
     EXPECT_THAT(LineOf(plan, kEmbedding).reason,
                 ::testing::EndsWith(", tied: the output head too"));
@@ -190,7 +194,7 @@ TEST(OpenVinoPlan, HasExactSizes) {
 TEST(OpenVinoPlan, RoundsAnOddNumberOfHalfBytesUp) {
   PhiModel phi(kTenths);
   phi.model.tensors[2].shape = {769, 256};  // qkv
-  const Plan plan = MakePlan(phi, WithGroup(Options("INT4_ASYM", 1.0), 0), {});
+  const openvino::GraphPlan plan = MakePlan(phi, WithGroup(Options("INT4_ASYM", 1.0), 0), {});
   EXPECT_EQ(LineOf(plan, Layer(0, "self_attn.qkv_proj")).size_bytes, 769U * 128 + 769 * 2 + 385);
 }
 
@@ -200,8 +204,8 @@ TEST(OpenVinoRatio, RanksTheMatricesOfTheLayers) {
   const PhiModel phi(kTenths);
   const auto ranked = [&phi](const PlanOptions& options) {
     std::vector<std::string> names;
-    for (const std::size_t i : TensorsToRank(phi.model, options))
-      names.push_back(phi.model.tensors[i].name);
+    for (const Question& question : QuestionsOf(phi.model, options))
+      names.push_back(phi.model.tensors[question.tensor].name);
     return names;
   };
   EXPECT_THAT(ranked(Options("INT4_SYM")),
@@ -254,7 +258,7 @@ TEST(OpenVinoRatio, IsOfWhatRulesLeave) {
   // qkv, gate and up and down are 9 of 10; without rules o would be the first.
   const PlanOptions options =
       WithRules(Options("INT4_SYM", 0.5), {{"o_proj", "INT4_ASYM"}, {"lm_head", "F16"}});
-  const Plan plan = MakePlan(kTenths, options, {1e-6F, 4e-6F, 2e-6F});
+  const openvino::GraphPlan plan = MakePlan(kTenths, options, {1e-6F, 4e-6F, 2e-6F});
   EXPECT_EQ(NameOf(plan, Layer(0, "mlp.gate_up_proj")), "int4 g128");  // 4 of 9
   EXPECT_EQ(NameOf(plan, Layer(0, "mlp.down_proj")), "int8 row asym");
   EXPECT_EQ(NameOf(plan, Layer(0, "self_attn.o_proj")), "int4 g128 asym");
@@ -263,9 +267,10 @@ TEST(OpenVinoRatio, IsOfWhatRulesLeave) {
 }
 
 TEST(OpenVinoRatio, IsSixTenthsByDefaultAndSaysWhy) {
-  const Plan plan = MakePlan(kTenths, Options("INT4_SYM"), {1e-6F, 3e-6F, 4e-6F, 2e-6F});
+  const openvino::GraphPlan plan =
+      MakePlan(kTenths, Options("INT4_SYM"), {1e-6F, 3e-6F, 4e-6F, 2e-6F});
   EXPECT_EQ(FourBitMatrices(plan), (Names{"gate", "o"}));
-  EXPECT_EQ(plan.openvino.ratio, 0.6);
+  EXPECT_EQ(plan.ratio, 0.6);
   ASSERT_EQ(plan.decisions.size(), 1U);
   EXPECT_EQ(plan.decisions[0].subject, "ratio");
   EXPECT_EQ(plan.decisions[0].value, "0.6");
@@ -286,14 +291,14 @@ TEST(OpenVinoRatio, NeedsTheErrors) {
 // --- rules -----------------------------------------------------------------------------------
 
 TEST(OpenVinoPlan, TakesRules) {
-  const Plan plan = MakePlan(
+  const openvino::GraphPlan plan = MakePlan(
       kPhi4Mini, WithRules(Options("F16"), {{"down", "int4_asym"}, {"lm_head", "INT8_SYM"}}));
   EXPECT_EQ(NameOf(plan, Layer(3, "mlp.down_proj")), "int4 g128 asym");
   EXPECT_EQ(LineOf(plan, Layer(3, "mlp.down_proj")).reason, "rule 'down=int4_asym'");
   EXPECT_EQ(NameOf(plan, kEmbedding), "int8 row");
   EXPECT_EQ(LineOf(plan, kEmbedding).reason, "rule 'lm_head=INT8_SYM', tied: the output head too");
   EXPECT_EQ(NameOf(plan, Layer(3, "mlp.gate_up_proj")), "F16");
-  EXPECT_EQ(plan.openvino.group_size, 128U);
+  EXPECT_EQ(plan.group_size, 128U);
 }
 
 TEST(OpenVinoPlan, RefusesRulesOfOtherTypes) {
@@ -307,7 +312,7 @@ TEST(OpenVinoPlan, RefusesRulesOfOtherTypes) {
 
 TEST(OpenVinoPlan, KeepsEightBitsWhereGroupsDoNotFit) {
   PhiModel phi({320, 512, 1, 4, 4, 1000, 0, false});
-  const Plan plan = MakePlan(phi, Options("INT4_SYM", 1.0), {});
+  const openvino::GraphPlan plan = MakePlan(phi, Options("INT4_SYM", 1.0), {});
   const PlanLine& o = LineOf(plan, Layer(0, "self_attn.o_proj"));
   EXPECT_EQ(EncodingName(o.encoding), "int8 row asym");
   EXPECT_TRUE(o.is_fallback);
@@ -327,16 +332,16 @@ TEST(OpenVinoPlan, KeepsEightBitsWhereGroupsDoNotFit) {
 TEST(OpenVinoPlan, KeepsEightBitsInOddRows) {
   PhiModel phi(kTenths);
   phi.model.tensors[6].shape = {256, 511};  // down
-  const Plan plan = MakePlan(phi, WithGroup(Options("INT4_ASYM", 1.0), 0), {});
+  const openvino::GraphPlan plan = MakePlan(phi, WithGroup(Options("INT4_ASYM", 1.0), 0), {});
   EXPECT_EQ(NameOf(plan, Layer(0, "self_attn.o_proj")), "int4 row asym");
   EXPECT_EQ(LineOf(plan, Layer(0, "mlp.down_proj")).reason,
             "row of 511 is not a multiple of 2: INT4_ASYM -> INT8_ASYM");
 }
 
 TEST(OpenVinoPlan, TakesGroups) {
-  const Plan plan = MakePlan(kPhi4, WithGroup(Options("INT4_ASYM", 1.0), 64));
+  const openvino::GraphPlan plan = MakePlan(kPhi4, WithGroup(Options("INT4_ASYM", 1.0), 64));
   EXPECT_EQ(NameOf(plan, Layer(7, "mlp.down_proj")), "int4 g64 asym");
-  EXPECT_EQ(plan.openvino.group_size, 64U);
+  EXPECT_EQ(plan.group_size, 64U);
   EXPECT_EQ(
       NameOf(MakePlan(kPhi4, WithGroup(Options("INT4_SYM", 1.0), 0)), Layer(7, "mlp.down_proj")),
       "int4 row");
@@ -360,13 +365,16 @@ TEST(OpenVinoPlan, RefusesWhatContradictsTheType) {
   EXPECT_EQ(Refusal(Options("F32", 1.0)), Refused(kUsage, "--ratio: type F32 has no 4-bit layers"));
   for (const double ratio : {0.0, -0.5, 1.01, std::numeric_limits<double>::quiet_NaN()})
     EXPECT_EQ(Refusal(Options("INT4_SYM", ratio)).first, kUsage) << ratio;
-  EXPECT_EQ(Refusal(Options("INT4_SYM", 1.5)),
-            Refused(kUsage, "--ratio 1.5: needs a number above 0 and at most 1"));
+  EXPECT_EQ(
+      Refusal(Options("INT4_SYM", 1.5)),
+      Refused(kUsage,
+              "--ratio: '1.5' is not a number above 0 and at most 1 (--precision int8 is what 0 "
+              "would be)"));
   PlanOptions options = Options("INT8_ASYM");
-  options.symmetric = true;
+  SetSymmetric(options, true);
   EXPECT_EQ(Refusal(options), Refused(kUsage, "--sym contradicts type INT8_ASYM"));
   options.type = "INT4_SYM";
-  options.symmetric = false;
+  SetSymmetric(options, false);
   EXPECT_EQ(Refusal(options), Refused(kUsage, "--asym contradicts type INT4_SYM"));
   options.type = "BF16";
   EXPECT_EQ(Refusal(options), Refused(kUsage, "--sym, --asym: type BF16 has no integer codes"));
@@ -378,9 +386,10 @@ TEST(OpenVinoPlan, RefusesWhatContradictsTheType) {
 
 TEST(OpenVinoTypes, DescriptionsTellThePlansBitsLargestFirst) {
   double previous = 100;
-  for (const TypeName& type : TypeNames(Format::kOpenVino)) {
+  for (const TypeName& type : TypeNames("openvino")) {
     const double bits = std::stod(std::string(type.description));
-    const Plan plan = MakePlanOfEqualErrors(kPhi35Mini, Options(std::string(type.name)));
+    const openvino::GraphPlan plan =
+        MakePlanOfEqualErrors(kPhi35Mini, Options(std::string(type.name)));
     // Which matrices come first decides how near the ratio the last one ends: within one of the
     // largest, 1.4 % of the layers' weights, which have 4 bits more or less.
     const double tolerance = type.name.starts_with("INT4") ? 0.014 * 4 : 0.005;
@@ -391,7 +400,7 @@ TEST(OpenVinoTypes, DescriptionsTellThePlansBitsLargestFirst) {
 }
 
 TEST(OpenVinoTypes, TakeAnyCase) {
-  const auto parse = [](std::string_view name) { return ParseType(Format::kOpenVino, name); };
+  const auto parse = [](std::string_view name) { return ParseType("openvino", name); };
   EXPECT_EQ(parse("int4_sym"), "INT4_SYM");
   EXPECT_EQ(parse("bf16"), "BF16");
   const std::string hint = " (`phiq profiles --types` lists the types)";
@@ -408,19 +417,19 @@ TEST(OpenVinoTypes, TakeAnyCase) {
 }
 
 TEST(OpenVinoTypes, AreThereForEveryPrecision) {
-  EXPECT_EQ(TypeOfPrecision(Format::kOpenVino, Precision::kInt4), "INT4_SYM");
-  EXPECT_EQ(TypeOfPrecision(Format::kOpenVino, Precision::kInt8), "INT8_ASYM");
-  EXPECT_EQ(TypeOfPrecision(Format::kOpenVino, Precision::kFp16), "F16");
-  EXPECT_EQ(TypeOfPrecision(Format::kOpenVino, Precision::kBf16), "BF16");
-  EXPECT_EQ(TypeOfPrecision(Format::kOpenVino, Precision::kFp32), "F32");
+  EXPECT_EQ(TypeOfPrecision("openvino", Precision::kInt4), "INT4_SYM");
+  EXPECT_EQ(TypeOfPrecision("openvino", Precision::kInt8), "INT8_ASYM");
+  EXPECT_EQ(TypeOfPrecision("openvino", Precision::kFp16), "F16");
+  EXPECT_EQ(TypeOfPrecision("openvino", Precision::kBf16), "BF16");
+  EXPECT_EQ(TypeOfPrecision("openvino", Precision::kFp32), "F32");
 }
 
 TEST(OpenVinoTypes, HaveSiblings) {
-  EXPECT_EQ(OpenVinoTypeWith("INT4_SYM", false), "INT4_ASYM");
-  EXPECT_EQ(OpenVinoTypeWith("int4_asym", true), "INT4_SYM");
-  EXPECT_EQ(OpenVinoTypeWith("INT8_ASYM", true), "INT8_SYM");
-  EXPECT_EQ(OpenVinoTypeWith("INT8_ASYM", false), "INT8_ASYM");
-  EXPECT_EQ(Thrown([] { OpenVinoTypeWith("F16", true); }),
+  EXPECT_EQ(openvino::TypeWith("INT4_SYM", false), "INT4_ASYM");
+  EXPECT_EQ(openvino::TypeWith("int4_asym", true), "INT4_SYM");
+  EXPECT_EQ(openvino::TypeWith("INT8_ASYM", true), "INT8_SYM");
+  EXPECT_EQ(openvino::TypeWith("INT8_ASYM", false), "INT8_ASYM");
+  EXPECT_EQ(Thrown([] { openvino::TypeWith("F16", true); }),
             Refused(ErrorCode::kUsage, "type F16 has no integer codes"));
 }
 

@@ -1,5 +1,7 @@
 // Plans an ONNX folder: options that fit together, an encoding for every tensor, and the oldest
 // onnxruntime that runs the result.
+#include "formats/onnx/plan.h"
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -7,14 +9,14 @@
 #include <array>
 #include <utility>
 
+#include "formats/format.h"
+#include "formats/onnx/recipe.h"
 #include "model/weights.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
-#include "plan/onnx_recipe.h"
-#include "plan/planners.h"
 
-namespace phiq {
+namespace phiq::onnx {
 namespace {
 
 constexpr std::uint32_t kDefaultGroup = 32;  // the builder's
@@ -35,14 +37,17 @@ struct Wanted {
 class Planner {
  public:
   Planner(const Model& model, const PlanOptions& options, const WarningFn& warn)
-      : model_(model), options_(options), warn_(warn), recipe_(FindOnnxRecipe(options.type)) {
-    plan_.format = Format::kOnnx;
+      : model_(model),
+        options_(options),
+        knobs_(ReadOptions(options)),
+        warn_(warn),
+        recipe_(FindRecipe(options.type)) {
     plan_.type = recipe_.name;
     ChooseGraph();
     CheckModel();
   }
 
-  Plan Make() {
+  std::unique_ptr<GraphPlan> Make() {
     DecideWanted();
     for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
       const ModelTensor& tensor = model_.tensors[i];
@@ -63,7 +68,9 @@ class Planner {
     AddTables();
     for (PlanLine& line : plan_.lines) SetSize(line);
     AddDecisions();
-    return std::move(plan_);
+    plan_.needs =
+        fmt::format("onnxruntime {} or newer", OnnxRuntimeName(plan_.graph.min_onnxruntime));
+    return std::make_unique<GraphPlan>(std::move(plan_));
   }
 
  private:
@@ -74,14 +81,13 @@ class Planner {
            });
   }
 
-  bool IsDynamic() const { return options_.onnx.activations == Activations::kDynamic; }
+  bool IsDynamic() const { return knobs_.activations == Activations::kDynamic; }
 
   // Provider, float type, method and their contradictions.
   void ChooseGraph() {
-    const OnnxOptions& onnx = options_.onnx;
-    OnnxGraphPlan& graph = plan_.onnx;
-    graph.ep = onnx.ep;
-    graph.activations = onnx.activations;
+    GraphChoices& graph = plan_.graph;
+    graph.ep = knobs_.ep;
+    graph.activations = knobs_.activations;
     const bool on_cpu = graph.ep == ExecutionProvider::kCpu;
     const bool floats32 = recipe_.name == "fp32" || (recipe_.bits > 0 && on_cpu);
     graph.float_type = floats32 ? FloatType::kF32 : FloatType::kF16;
@@ -97,9 +103,9 @@ class Planner {
     };
     if (!HasCodes()) {
       const std::string why = fmt::format("type {} has no integer codes", recipe_.name);
-      refuse_knob(options_.group_size.has_value(), "--group-size", why);
-      refuse_knob(options_.symmetric.has_value(), "--sym, --asym", why);
-      refuse_knob(onnx.accuracy_level.has_value(), "--accuracy-level", why);
+      refuse_knob(knobs_.group_size.has_value(), "--group-size", why);
+      refuse_knob(knobs_.symmetric.has_value(), "--sym, --asym", why);
+      refuse_knob(knobs_.accuracy_level.has_value(), "--accuracy-level", why);
       refuse_knob(options_.method != "reference", "--method", why);
     }
     if (IsDynamic()) {
@@ -107,14 +113,14 @@ class Planner {
           "with --activations dynamic there is one scale for each output, symmetric";
       refuse_knob(recipe_.name != "int8", "--activations dynamic", "needs int8");
       refuse_knob(!on_cpu, "--activations dynamic", "is for --ep cpu");
-      refuse_knob(options_.group_size.has_value(), "--group-size", kWhy);
-      refuse_knob(options_.symmetric == false, "--asym", kWhy);
-      refuse_knob(onnx.accuracy_level.has_value(), "--accuracy-level", kWhy);
+      refuse_knob(knobs_.group_size.has_value(), "--group-size", kWhy);
+      refuse_knob(knobs_.symmetric == false, "--asym", kWhy);
+      refuse_knob(knobs_.accuracy_level.has_value(), "--accuracy-level", kWhy);
       refuse_knob(options_.method != "reference", "--method", kWhy);
     }
     const bool has_default_level = on_cpu || graph.ep == ExecutionProvider::kWebGpu;
-    graph.accuracy_level = onnx.accuracy_level.value_or(has_default_level ? 4 : 0);
-    graph.max_length = onnx.max_length.value_or(
+    graph.accuracy_level = knobs_.accuracy_level.value_or(has_default_level ? 4 : 0);
+    graph.max_length = knobs_.max_length.value_or(
         std::min(model_.config.max_position_embeddings, kDefaultMaxLength));
     if (graph.max_length > model_.config.max_position_embeddings) {
       throw Usage(fmt::format("--max-length {}: the model's context is {}", graph.max_length,
@@ -124,8 +130,8 @@ class Planner {
   }
 
   void ChooseSpec() {
-    groups_.scale = ScaleTypeOf(plan_.onnx.float_type);
-    groups_.group_size = options_.group_size.value_or(kDefaultGroup);
+    groups_.scale = ScaleTypeOf(plan_.graph.float_type);
+    groups_.group_size = knobs_.group_size.value_or(kDefaultGroup);
     if (std::ranges::find(kGroups, groups_.group_size) == kGroups.end()) {
       throw Usage(
           fmt::format("--group-size {}: ONNX has {}",
@@ -140,12 +146,12 @@ class Planner {
       }
       method_ = recipe_.method;
     }
-    const bool symmetric = options_.symmetric.value_or(method_ != &kKQuant);
+    const bool symmetric = knobs_.symmetric.value_or(method_ != &kKQuant);
     if (method_ == &kKQuant && symmetric) {
       throw Usage("--sym: k_quant always has zero points");
     }
     groups_.offset = symmetric ? Offset::kMiddle : Offset::kZeroPoint;
-    plan_.onnx.names = method_ == &kMlas ? OnnxNames::kBlockwise : OnnxNames::kWeightOnly;
+    plan_.graph.names = method_ == &kMlas ? OnnxNames::kBlockwise : OnnxNames::kWeightOnly;
   }
 
   // What GroupQueryAttention can compute.
@@ -171,7 +177,7 @@ class Planner {
   }
 
   int BitsOfRule(const TensorRule& rule) const {
-    const bool is_half = plan_.onnx.float_type == FloatType::kF16;
+    const bool is_half = plan_.graph.float_type == FloatType::kF16;
     const std::string type = LowerAscii(rule.type);
     if (type == "float" || type == (is_half ? "fp16" : "fp32")) return 0;
     if (type == "int8") return 8;
@@ -239,7 +245,7 @@ class Planner {
     }
     if (head.bits == 8 && !Runs(OnnxRuntime::k1_24)) {
       embedding.reason = fmt::format("an 8-bit embedding needs onnxruntime 1.24, not {}",
-                                     OnnxRuntimeName(*options_.onnx.min_onnxruntime));
+                                     OnnxRuntimeName(*knobs_.min_onnxruntime));
       return;
     }
     embedding = {head.bits, "tied: the output head too", false};
@@ -253,26 +259,25 @@ class Planner {
 
   // True when the output may need `version`.
   bool Runs(OnnxRuntime version) const {
-    return !options_.onnx.min_onnxruntime || *options_.onnx.min_onnxruntime >= version;
+    return !knobs_.min_onnxruntime || *knobs_.min_onnxruntime >= version;
   }
 
   void Need(OnnxRuntime version, std::string_view tensor, std::string_view why) {
     if (!Runs(version)) {
-      throw Error(
-          ErrorCode::kUnsupported,
-          fmt::format("{} onnxruntime {}, --min-onnxruntime says {}", why, OnnxRuntimeName(version),
-                      OnnxRuntimeName(*options_.onnx.min_onnxruntime)))
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("{} onnxruntime {}, --min-onnxruntime says {}", why,
+                              OnnxRuntimeName(version), OnnxRuntimeName(*knobs_.min_onnxruntime)))
           .Tensor(tensor)
           .Hint("choose other types, or a newer --min-onnxruntime");
     }
-    if (version > plan_.onnx.min_onnxruntime) {
-      plan_.onnx.min_onnxruntime = version;
+    if (version > plan_.graph.min_onnxruntime) {
+      plan_.graph.min_onnxruntime = version;
       needed_by_ = why;
     }
   }
 
   void AddFloats(PlanLine line, std::string reason) {
-    line.encoding = plan_.onnx.float_type == FloatType::kF16 ? GgmlType::kF16 : GgmlType::kF32;
+    line.encoding = plan_.graph.float_type == FloatType::kF16 ? GgmlType::kF16 : GgmlType::kF32;
     line.reason = std::move(reason);
     plan_.lines.push_back(std::move(line));
   }
@@ -282,7 +287,7 @@ class Planner {
     const ModelConfig& config = model_.config;
     std::vector<WeightPart> parts;
     if (line.role == TensorRole::kMlpGateUp ||
-        (line.role == TensorRole::kAttentionQkv && plan_.onnx.ep == ExecutionProvider::kDml))
+        (line.role == TensorRole::kAttentionQkv && plan_.graph.ep == ExecutionProvider::kDml))
       parts = InfoOf(config, {line.role, line.layer}).parts;
     if (parts.empty()) parts.push_back({TensorPart::kWhole, "", 0, line.n_rows()});
     for (const WeightPart& part : parts) {
@@ -312,7 +317,7 @@ class Planner {
   void NeedEightBits(std::string_view tensor) {
     // 1.22's CPU kernel loads such a model at any level, and fails when it runs it at another
     // than 4.
-    if (plan_.onnx.ep == ExecutionProvider::kCpu && plan_.onnx.accuracy_level != 4) {
+    if (plan_.graph.ep == ExecutionProvider::kCpu && plan_.graph.accuracy_level != 4) {
       Need(OnnxRuntime::k1_24, tensor, "8-bit MatMulNBits at another accuracy_level than 4 needs");
     } else {
       Need(OnnxRuntime::k1_22, tensor, "8-bit MatMulNBits needs");
@@ -387,7 +392,7 @@ class Planner {
                         : fmt::format(
                               "of its own: one tensor for embedding and head needs "
                               "onnxruntime 1.24, not {}",
-                              OnnxRuntimeName(*options_.onnx.min_onnxruntime));
+                              OnnxRuntimeName(*knobs_.min_onnxruntime));
     }
     plan_.lines.push_back(std::move(line));
   }
@@ -398,7 +403,7 @@ class Planner {
     const bool is_long = !config.long_factor.empty() &&
                          config.original_max_position_embeddings < config.max_position_embeddings;
     std::vector<ConfigTable> tables = {kCos, kSin};
-    if (is_long && plan_.onnx.ep == ExecutionProvider::kDml) {
+    if (is_long && plan_.graph.ep == ExecutionProvider::kDml) {
       tables = {kCosShortLong, kSinShortLong};
     } else if (is_long) {
       tables = {kCosLong, kSinLong, kCosShort, kSinShort};
@@ -412,7 +417,7 @@ class Planner {
     const int bits = wanted_[embedding_].bits;
     // A rule holds in older runtimes too, and some 8-bit products need 1.24 anyway.
     if (!shared_ || bits == 0 || wanted_[embedding_].by_rule) return "";
-    if (bits == 8 && plan_.onnx.accuracy_level != 4) return "";
+    if (bits == 8 && plan_.graph.accuracy_level != 4) return "";
     return bits == 4 ? " (--min-onnxruntime 1.20 gives the embedding an INT4 tensor of its own)"
                      : " (--min-onnxruntime 1.22 keeps the embedding in floats)";
   }
@@ -421,7 +426,7 @@ class Planner {
     const auto add = [&](std::string_view subject, std::string value, std::string reason) {
       plan_.decisions.push_back({std::string(subject), std::move(value), std::move(reason)});
     };
-    const OnnxGraphPlan& graph = plan_.onnx;
+    const GraphChoices& graph = plan_.graph;
     add("execution provider", std::string(ExecutionProviderName(graph.ep)),
         fmt::format("activations, caches and scales are {}",
                     graph.float_type == FloatType::kF16 ? "float16" : "float32"));
@@ -444,7 +449,7 @@ class Planner {
           "the model attends to so many tokens");
     }
     add("search.max_length", fmt::format("{}", graph.max_length),
-        options_.onnx.max_length
+        knobs_.max_length
             ? "--max-length"
             : fmt::format("the runtime reserves the cache for it at once; the context is {}",
                           config.max_position_embeddings));
@@ -452,9 +457,10 @@ class Planner {
 
   const Model& model_;
   const PlanOptions& options_;
+  const Options knobs_;
   const WarningFn& warn_;
-  const OnnxRecipe& recipe_;
-  Plan plan_;
+  const Recipe& recipe_;
+  GraphPlan plan_;
   GroupEncoding groups_;           // of the integer matrices, but for the code
   const Method* method_ = &kMlas;  // theirs
   std::vector<Wanted> wanted_;
@@ -466,8 +472,9 @@ class Planner {
 
 }  // namespace
 
-Plan MakeOnnxPlan(const Model& model, const PlanOptions& options, const WarningFn& warn) {
+std::unique_ptr<GraphPlan> MakePlan(const Model& model, const PlanOptions& options,
+                                    const WarningFn& warn) {
   return Planner(model, options, warn).Make();
 }
 
-}  // namespace phiq
+}  // namespace phiq::onnx

@@ -7,13 +7,13 @@
 #include <string_view>
 
 #include "phiq/encoding.h"
+#include "phiq/format.h"
 #include "phiq/model.h"
-#include "phiq/profile.h"
 
-namespace phiq {
+namespace phiq::mlx {
 
 // Floats, one encoding for all matrices, or two widths (a recipe).
-struct MlxType {
+struct Type {
   std::string_view name;
   std::string_view description;
   FloatType float_type;               // of floats
@@ -26,23 +26,26 @@ struct MlxType {
   bool is_affine() const noexcept { return has_codes() && small_floats == nullptr; }
 };
 
-inline constexpr std::uint32_t kMlxDefaultGroup = 64;  // of affine codes
+inline constexpr std::uint32_t kDefaultGroup = 64;  // of affine codes
+
+// --mlx-rounding: how ties are rounded.
+inline constexpr std::string_view kRoundings[] = {"cpu", "metal"};
 
 // Largest first.
-std::span<const MlxType> MlxTypes() noexcept;
+std::span<const Type> Types() noexcept;
 
 // By name, any case. Throws kUsage (with a suggestion).
-const MlxType& FindMlxType(std::string_view name);
+const Type& FindType(std::string_view name);
 
 // The type that a precision means.
-std::string_view MlxTypeOf(Precision precision) noexcept;
+std::string_view TypeFor(Precision precision) noexcept;
 
 // Throws kUnsupported: what mlx-lm's phi3 computes otherwise than the model, whatever the types.
-void CheckMlxModel(const ModelConfig& config);
+void CheckModel(const ModelConfig& config);
 
 // Whether a recipe gives a matrix its high width, and why; nullopt: the low one. The rule of
 // mlx-lm's --quant-predicate, whose search for "v_proj" finds the fused qkv_proj.
 std::optional<std::string_view> FavouredBecause(TensorRole role, std::int32_t layer,
                                                 std::uint32_t n_layers) noexcept;
 
-}  // namespace phiq
+}  // namespace phiq::mlx

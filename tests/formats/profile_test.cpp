@@ -19,23 +19,34 @@ using enum Precision;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
+// The only target.
+PlanOptions Resolve(const Profile* profile, std::optional<std::string> format,
+                    std::optional<Precision> precision, std::optional<std::string> type) {
+  TargetRequest request;
+  request.profile = profile;
+  if (format) request.formats = {*format};
+  request.precision = precision;
+  if (type) request.knobs = {{"type", *type, ""}};
+  return ResolveTargets(request).at(0);
+}
+
 std::string TypeFor(const Profile* profile, std::optional<Precision> precision) {
-  return ResolveTarget(profile, std::nullopt, precision, std::nullopt).type;
+  return Resolve(profile, std::nullopt, precision, std::nullopt).type;
 }
 
 TEST(Profiles, ListsTheBuiltinOnes) {
   ASSERT_EQ(BuiltinProfiles().size(), 6U);
   const Profile& iot = BuiltinProfiles()[1];
   EXPECT_EQ(iot.name, "iot");
-  EXPECT_EQ(iot.format, Format::kGguf);
+  EXPECT_EQ(iot.format, "gguf");
   EXPECT_EQ(iot.default_precision, kInt4);
   EXPECT_THAT(iot.allowed, ElementsAre(kInt4, kInt8));
   EXPECT_EQ(iot.type, std::nullopt);
   EXPECT_EQ(BuiltinProfiles()[3].name, "ai-pc-intel");
   EXPECT_EQ(BuiltinProfiles()[4].name, "ai-pc-nvidia");
-  EXPECT_EQ(BuiltinProfiles()[4].ep, ExecutionProvider::kCuda);
+  EXPECT_EQ(BuiltinProfiles()[4].knobs.at("ep"), "cuda");
   EXPECT_EQ(BuiltinProfiles()[5].name, "apple");
-  EXPECT_EQ(BuiltinProfiles()[5].format, Format::kMlx);
+  EXPECT_EQ(BuiltinProfiles()[5].format, "mlx");
 }
 
 TEST(Profiles, WalksTheTable) {
@@ -79,18 +90,14 @@ TEST(Profiles, SuggestsForMisspeltNames) {
 }
 
 TEST(Formats, AreFourWords) {
-  EXPECT_EQ(ParseFormat("gguf"), Format::kGguf);
-  EXPECT_THAT(std::vector<Format>(AllFormats().begin(), AllFormats().end()),
-              ElementsAre(Format::kGguf, Format::kOnnx, Format::kOpenVino, Format::kMlx));
-  EXPECT_EQ(ParseFormat("onnx"), Format::kOnnx);
-  EXPECT_EQ(ParseFormat("openvino"), Format::kOpenVino);
-  EXPECT_EQ(ParseFormat("mlx"), Format::kMlx);
-  EXPECT_EQ(Thrown([] { ParseFormat("guff"); }),
+  EXPECT_THAT(FormatNames(), ElementsAre("gguf", "onnx", "openvino", "mlx"));
+  EXPECT_NO_THROW(CheckFormatName("openvino"));
+  EXPECT_EQ(Thrown([] { CheckFormatName("guff"); }),
             std::pair(ErrorCode::kUsage,
                       std::string("unknown format 'guff' (formats: gguf, onnx, openvino, mlx)")));
-  EXPECT_EQ(Thrown([] { ParseFormat("ggu"); }).second,
+  EXPECT_EQ(Thrown([] { CheckFormatName("ggu"); }).second,
             "unknown format 'ggu', did you mean 'gguf'? (formats: gguf, onnx, openvino, mlx)");
-  EXPECT_EQ(FormatName(Format::kOpenVino), "openvino");
+  EXPECT_EQ(FormatTitle("openvino"), "OpenVINO");
 }
 
 TEST(Precisions, AreFiveWords) {
@@ -105,18 +112,18 @@ TEST(Precisions, AreFiveWords) {
 }
 
 TEST(Target, IsGgufInt4WhenNothingIsSaid) {
-  const Target target = ResolveTarget(nullptr, std::nullopt, std::nullopt, std::nullopt);
-  EXPECT_EQ(target.format, Format::kGguf);
+  const PlanOptions target = Resolve(nullptr, std::nullopt, std::nullopt, std::nullopt);
+  EXPECT_EQ(target.format, "gguf");
   EXPECT_EQ(target.type, "Q4_K_M");
 }
 
 TEST(Target, TakesPrecisionOrTypeWithoutAProfile) {
   EXPECT_EQ(TypeFor(nullptr, kBf16), "BF16");
-  EXPECT_EQ(ResolveTarget(nullptr, Format::kGguf, std::nullopt, "q5_k").type, "Q5_K_M");
+  EXPECT_EQ(Resolve(nullptr, "gguf", std::nullopt, "q5_k").type, "Q5_K_M");
 }
 
 TEST(Target, RefusesPrecisionWithType) {
-  EXPECT_EQ(Thrown([] { ResolveTarget(nullptr, std::nullopt, kInt4, "Q4_K_M"); }),
+  EXPECT_EQ(Thrown([] { Resolve(nullptr, std::nullopt, kInt4, "Q4_K_M"); }),
             std::pair(ErrorCode::kUsage,
                       std::string("--precision and --type contradict each other (a type says the "
                                   "precision: give one of the two)")));
@@ -124,16 +131,16 @@ TEST(Target, RefusesPrecisionWithType) {
 
 TEST(Target, RefusesAFormatThatIsNotTheProfiles) {
   const Profile iot = LoadProfile("iot");
-  EXPECT_EQ(ResolveTarget(&iot, Format::kGguf, std::nullopt, std::nullopt).type, "Q4_K_M");
-  EXPECT_EQ(Thrown([&] { ResolveTarget(&iot, Format::kMlx, std::nullopt, std::nullopt); }),
+  EXPECT_EQ(Resolve(&iot, "gguf", std::nullopt, std::nullopt).type, "Q4_K_M");
+  EXPECT_EQ(Thrown([&] { Resolve(&iot, "mlx", std::nullopt, std::nullopt); }),
             std::pair(ErrorCode::kUsage,
                       std::string("--format mlx contradicts profile 'iot', which is gguf")));
 }
 
 TEST(Target, LetsATypePassTheProfile) {
   const Profile iot = LoadProfile("iot");
-  EXPECT_EQ(ResolveTarget(&iot, std::nullopt, std::nullopt, "q6_k").type, "Q6_K");
-  EXPECT_EQ(Thrown([&] { ResolveTarget(&iot, std::nullopt, std::nullopt, "IQ2_XS"); }).first,
+  EXPECT_EQ(Resolve(&iot, std::nullopt, std::nullopt, "q6_k").type, "Q6_K");
+  EXPECT_EQ(Thrown([&] { Resolve(&iot, std::nullopt, std::nullopt, "IQ2_XS"); }).first,
             ErrorCode::kUnsupported);
 }
 
@@ -164,7 +171,7 @@ TEST_F(ProfileFile, SetsEveryKey) {
       "precision": "int8", "allow": ["int4", "int8", "fp16"], "type": "q6_k"})");
   EXPECT_EQ(profile.name, "kiosk");
   EXPECT_EQ(profile.description, "our board");
-  EXPECT_EQ(profile.format, Format::kGguf);
+  EXPECT_EQ(profile.format, "gguf");
   EXPECT_EQ(profile.default_precision, kInt8);
   EXPECT_THAT(profile.allowed, ElementsAre(kInt4, kInt8, kFp16));
   EXPECT_EQ(profile.type, "Q6_K");
@@ -186,7 +193,7 @@ TEST_F(ProfileFile, NeedsFormatAndPrecisionOnly) {
 TEST_F(ProfileFile, RefusesUnknownKeysNamingTheKnown) {
   EXPECT_EQ(Fault(R"({"format": "gguf", "precision": "int4", "presicion": "int8"})"),
             "unknown key 'presicion' (a profile has name, description, format, precision, allow, "
-            "type, ep)");
+            "type, and options of its format such as group-size)");
 }
 
 TEST_F(ProfileFile, RefusesWrongValues) {
@@ -216,13 +223,87 @@ TEST_F(ProfileFile, RefusesWhatIsNotWritten) {
       HasSubstr("importance matrix"));
 }
 
-TEST_F(ProfileFile, TakesAProviderForOnnxAlone) {
-  EXPECT_EQ(Load(R"({"format": "onnx", "precision": "int4", "ep": "webgpu"})").ep,
-            ExecutionProvider::kWebGpu);
+TEST_F(ProfileFile, TakesOptionsOfItsFormat) {
+  const Profile profile =
+      Load(R"({"format": "onnx", "precision": "int4", "ep": "webgpu", "group-size": 64})");
+  const PlanOptions target = Resolve(&profile, std::nullopt, std::nullopt, std::nullopt);
+  EXPECT_THAT(target.knobs, ElementsAre(std::pair("ep", "webgpu"), std::pair("group-size", "64")));
+  EXPECT_EQ(Load(ProfileToJson(profile)).knobs, profile.knobs);
   EXPECT_EQ(Fault(R"({"format": "gguf", "precision": "int4", "ep": "cpu"})"),
-            "'ep' is for the format onnx");
-  EXPECT_THAT(Fault(R"({"format": "onnx", "precision": "int4", "ep": "cude"})"),
-              HasSubstr("'ep': unknown execution provider 'cude', did you mean 'cuda'?"));
+            "'options': --ep: not an option of gguf; onnx has it");
+  EXPECT_EQ(Fault(R"({"format": "onnx", "precision": "int4", "ep": "cude"})"),
+            "'options': --ep: 'cude' is not one of cpu, cuda, dml, webgpu (did you mean 'cuda'?)");
+  EXPECT_EQ(Fault(R"({"format": "onnx", "precision": "int4", "ep": [1]})"),
+            "'ep' is [1], needs a string or a number");
+}
+
+// --- options of several formats ----------------------------------------------------------------
+
+std::vector<PlanOptions> ResolveFor(std::vector<std::string> formats,
+                                    std::vector<KnobValue> knobs) {
+  TargetRequest request;
+  request.formats = std::move(formats);
+  request.knobs = std::move(knobs);
+  return ResolveTargets(request);
+}
+
+TEST(Knobs, AreGivenToEveryFormat) {
+  const auto targets = ResolveFor({"onnx", "mlx"}, {{"group-size", "64", ""}});
+  ASSERT_EQ(targets.size(), 2U);
+  for (const PlanOptions& target : targets) EXPECT_EQ(target.knobs.at("group-size"), "64");
+}
+
+TEST(Knobs, AreGivenToOneFormat) {
+  const auto targets = ResolveFor(
+      {"gguf", "onnx", "mlx"},
+      {{"group-size", "32", "mlx"}, {"group-size", "64", "onnx"}, {"method", "rtn", "onnx"}});
+  EXPECT_TRUE(targets[0].knobs.empty());
+  EXPECT_EQ(targets[1].knobs.at("group-size"), "64");
+  EXPECT_EQ(targets[1].method, "rtn");
+  EXPECT_EQ(targets[2].knobs.at("group-size"), "32");
+  EXPECT_EQ(targets[2].method, "reference");
+}
+
+TEST(Knobs, OfOneFormatWinOverThoseOfAll) {
+  const auto targets =
+      ResolveFor({"onnx", "mlx"}, {{"group-size", "128", "mlx"}, {"group-size", "64", ""}});
+  EXPECT_EQ(targets[0].knobs.at("group-size"), "64");
+  EXPECT_EQ(targets[1].knobs.at("group-size"), "128");
+}
+
+TEST(Knobs, ThatAFormatLacksAreRefused) {
+  const auto refusal = [](std::vector<std::string> formats, std::vector<KnobValue> knobs) {
+    return Thrown([&] { ResolveFor(std::move(formats), std::move(knobs)); }).second;
+  };
+  EXPECT_EQ(refusal({"onnx", "gguf"}, {{"max-length", "64", ""}}),
+            "--max-length: not an option of gguf; onnx has it (with several formats --OPTION "
+            "FORMAT=VALUE gives an option to one of them)");
+  EXPECT_EQ(refusal({"gguf"}, {{"group-size", "64", ""}}),
+            "--group-size: not an option of gguf; onnx, openvino and mlx have it (in GGUF --type "
+            "decides it)");
+  EXPECT_EQ(refusal({"mlx"}, {{"method", "rtn", ""}}),
+            "--method rtn: not an option of mlx; onnx has it");
+  EXPECT_EQ(refusal({"mlx"}, {{"method", "best", ""}}),
+            "--method: 'best' is not one of reference, rtn, k_quant");
+  EXPECT_EQ(refusal({"mlx"}, {{"no-such", "1", ""}}),
+            "--no-such: not an option of mlx; no format has it");
+  EXPECT_EQ(refusal({"onnx", "mlx"}, {{"group-size", "64", "gguf"}}),
+            "--group-size gguf=...: gguf is none of the formats that are written");
+  EXPECT_EQ(refusal({"onnx"}, {{"group-size", "64", ""}, {"group-size", "32", ""}}),
+            "--group-size: given more than once");
+  EXPECT_EQ(refusal({"onnx"}, {{"sym", "", ""}, {"asym", "", ""}}), "--sym: contradicts --asym");
+}
+
+TEST(Knobs, TypesAreGivenToOneFormatEach) {
+  const auto targets =
+      ResolveFor({"gguf", "mlx", "onnx"}, {{"type", "q6_k", "gguf"}, {"type", "mxfp4", "mlx"}});
+  EXPECT_EQ(targets[0].type, "Q6_K");
+  EXPECT_EQ(targets[1].type, "mxfp4");
+  EXPECT_EQ(targets[2].type, "int4");
+  EXPECT_EQ(Thrown([] {
+              ResolveFor({"gguf", "mlx"}, {{"type", "F16", ""}});
+            }).second,
+            "--type: each format has types of its own (use --precision, or --type gguf=NAME)");
 }
 
 TEST_F(ProfileFile, IsMissing) {

@@ -1,5 +1,5 @@
 // The types as a table.
-#include "plan/openvino_recipe.h"
+#include "formats/openvino/recipe.h"
 
 #include <fmt/format.h>
 
@@ -13,13 +13,13 @@
 #include "plan/lines.h"
 #include "plan/names.h"
 
-namespace phiq {
+namespace phiq::openvino {
 namespace {
 
 using enum GgmlType;
 
 // clang-format off
-constexpr OpenVinoType kTypes[] = {
+constexpr WeightType kWeightTypes[] = {
     {"F32", "32.00 bits, exact", 0, true, kF32},
     {"F16", "16.00 bits, half floats", 0, true, kF16},
     {"BF16", "16.00 bits, exact for bfloat16 checkpoints", 0, true, kBF16},
@@ -37,10 +37,10 @@ constexpr std::string_view kNotWritten[] = {
 
 }  // namespace
 
-std::span<const OpenVinoType> OpenVinoTypes() noexcept { return kTypes; }
+std::span<const WeightType> WeightTypes() noexcept { return kWeightTypes; }
 
-const OpenVinoType& FindOpenVinoType(std::string_view name) {
-  if (const auto* found = FindByName(kTypes, name)) return *found;
+const WeightType& FindWeightType(std::string_view name) {
+  if (const WeightType* found = FindByName(kWeightTypes, name)) return *found;
   for (const std::string_view mode : kNotWritten) {
     if (!EqualsIgnoringCase(mode, name)) continue;
     throw Error(ErrorCode::kUnsupported,
@@ -49,10 +49,10 @@ const OpenVinoType& FindOpenVinoType(std::string_view name) {
                             mode))
         .Hint("`phiq profiles --types` lists the types");
   }
-  throw UnknownType(name, NamesOf(kTypes));
+  throw UnknownType(name, NamesOf(kWeightTypes));
 }
 
-std::string_view OpenVinoTypeOf(Precision precision) noexcept {
+std::string_view TypeFor(Precision precision) noexcept {
   switch (precision) {
     case Precision::kInt4:
       return "INT4_SYM";
@@ -68,7 +68,7 @@ std::string_view OpenVinoTypeOf(Precision precision) noexcept {
   return "";
 }
 
-Encoding EncodingOf(const OpenVinoType& type, std::uint32_t group_size) noexcept {
+Encoding EncodingOf(const WeightType& type, std::uint32_t group_size) noexcept {
   if (type.bits == 0) return type.float_type;
   const bool is_wide = type.bits == 8;
   GroupEncoding groups;
@@ -80,13 +80,13 @@ Encoding EncodingOf(const OpenVinoType& type, std::uint32_t group_size) noexcept
   return groups;
 }
 
-std::string OpenVinoTypeWith(std::string_view type, bool symmetric) {
-  const OpenVinoType& named = FindOpenVinoType(type);
-  for (const OpenVinoType& other : kTypes) {
+std::string TypeWith(std::string_view type, bool symmetric) {
+  const WeightType& named = FindWeightType(type);
+  for (const WeightType& other : kWeightTypes) {
     if (named.bits != 0 && other.bits == named.bits && other.symmetric == symmetric)
       return std::string(other.name);
   }
   throw Error(ErrorCode::kUsage, fmt::format("type {} has no integer codes", named.name));
 }
 
-}  // namespace phiq
+}  // namespace phiq::openvino

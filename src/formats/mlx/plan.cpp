@@ -1,17 +1,19 @@
 // Plans an MLX folder: the type of every tensor as mlx-lm's quantize_model decides it, then rules.
+#include "formats/mlx/plan.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "formats/format.h"
+#include "formats/mlx/recipe.h"
 #include "model/float_types.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
-#include "plan/mlx_recipe.h"
-#include "plan/planners.h"
 
-namespace phiq {
+namespace phiq::mlx {
 namespace {
 
 // What mlx-lm writes as the bits of a folder whose every tensor has an entry of its own.
@@ -34,16 +36,21 @@ std::optional<Decision> RotaryDecision(const ModelConfig& config) {
 class Planner {
  public:
   Planner(const Model& model, const PlanOptions& options)
-      : model_(model), options_(options), type_(FindMlxType(options.type)) {
-    CheckMlxModel(model.config);
+      : model_(model),
+        options_(options),
+        group_size_(FindGroupSize(options)),
+        rounding_(FindWord(options, "mlx-rounding", kRoundings) == 0 ? MlxRounding::kCpu
+                                                                     : MlxRounding::kMetal),
+        type_(FindType(options.type)) {
+    CheckModel(model.config);
     for (const TensorRule& rule : options.tensor_rules) rule_types_.push_back(&TypeOfRule(rule));
     CheckGroupSize();
   }
 
-  Plan Make(const WarningFn& warn) {
+  std::unique_ptr<FolderPlan> Make(const WarningFn& warn) {
     WarnOfIgnoredWindow(model_.config, "mlx-lm", warn);
-    Plan plan;
-    plan.format = Format::kMlx;
+    auto made = std::make_unique<FolderPlan>();
+    FolderPlan& plan = *made;
     plan.type = type_.name;
     if (std::optional<Decision> decision = RotaryDecision(model_.config))
       plan.decisions.push_back(*std::move(decision));
@@ -57,13 +64,13 @@ class Planner {
       plan.lines.push_back(std::move(line));
     }
     SetCommon(plan);
-    return plan;
+    return made;
   }
 
  private:
-  static const MlxType& TypeOfRule(const TensorRule& rule) {
+  static const Type& TypeOfRule(const TensorRule& rule) {
     std::vector<std::string> known;
-    for (const MlxType& type : MlxTypes()) {
+    for (const Type& type : Types()) {
       if (type.is_recipe()) continue;
       if (LowerAscii(type.name) == LowerAscii(rule.type)) return type;
       known.emplace_back(type.name);
@@ -72,13 +79,13 @@ class Planner {
   }
 
   void CheckGroupSize() const {
-    if (!options_.group_size) return;
-    if (const std::uint32_t n = *options_.group_size; n != 32 && n != 64 && n != 128)
+    if (!group_size_) return;
+    if (const std::uint32_t n = *group_size_; n != 32 && n != 64 && n != 128)
       throw Usage(fmt::format("--group-size {}: MLX has 32, 64 and 128",
                               n == 0 ? "row" : fmt::format("{}", n)));
     const bool has_groups =
         type_.is_affine() ||
-        std::ranges::any_of(rule_types_, [](const MlxType* type) { return type->is_affine(); });
+        std::ranges::any_of(rule_types_, [](const Type* type) { return type->is_affine(); });
     if (has_groups) return;
     throw Usage(type_.has_codes() ? fmt::format("--group-size: type {} has groups of {} only",
                                                 type_.name, type_.small_floats->group_size)
@@ -92,10 +99,10 @@ class Planner {
     return FloatTypeOf(model_.config.torch_dtype.value_or(tensor.dtype)).value();
   }
 
-  GroupEncoding EncodingOf(const MlxType& type, FloatType float_type, int bits) const {
+  GroupEncoding EncodingOf(const Type& type, FloatType float_type, int bits) const {
     if (!type.is_affine()) return *type.small_floats;
-    return {UnsignedCode(bits), options_.group_size.value_or(kMlxDefaultGroup),
-            ScaleTypeOf(float_type), Offset::kBias};
+    return {UnsignedCode(bits), group_size_.value_or(kDefaultGroup), ScaleTypeOf(float_type),
+            Offset::kBias};
   }
 
   // The wanted encoding, by recipe and rules.
@@ -108,7 +115,7 @@ class Planner {
     }
     const bool is_shared = line.role == TensorRole::kTokenEmbedding && IsTied(model_);
     const std::string_view shared = is_shared ? ", tied: the output head too" : "";
-    const MlxType& type = rule ? *rule_types_[*rule] : type_;
+    const Type& type = rule ? *rule_types_[*rule] : type_;
     if (rule) {
       line.reason = fmt::format("{}{}", RuleReason(options_.tensor_rules[*rule]), shared);
       if (!type.has_codes()) line.encoding = GgmlTypeOf(type.float_type);
@@ -124,7 +131,7 @@ class Planner {
       }
     }
     line.encoding = EncodingOf(type, float_type, bits);
-    line.method = &MlxMethod(options_.mlx.rounding, float_type);
+    line.method = &MlxMethod(rounding_, float_type);
   }
 
   // mlx-lm leaves rows as floats that groups do not fit.
@@ -142,28 +149,31 @@ class Planner {
 
   // The encoding that config.json gives to all: that of --type, or of the first rule that has
   // codes.
-  void SetCommon(Plan& plan) const {
+  void SetCommon(FolderPlan& plan) const {
     const auto has_codes = [](const PlanLine& line) {
       return std::holds_alternative<GroupEncoding>(line.encoding);
     };
     const auto first = std::ranges::find_if(plan.lines, has_codes);
     if (first == plan.lines.end()) return;
-    plan.mlx.lists_all = type_.is_recipe();
+    plan.lists_all = type_.is_recipe();
     const int bits = type_.is_recipe() ? kRecipeBits : type_.bits;
-    plan.mlx.common = type_.has_codes() ? EncodingOf(type_, first->method->weights, bits)
-                                        : std::get<GroupEncoding>(first->encoding);
+    plan.common = type_.has_codes() ? EncodingOf(type_, first->method->weights, bits)
+                                    : std::get<GroupEncoding>(first->encoding);
   }
 
   const Model& model_;
   const PlanOptions& options_;
-  const MlxType& type_;
-  std::vector<const MlxType*> rule_types_;
+  const std::optional<std::uint32_t> group_size_;
+  const MlxRounding rounding_;
+  const Type& type_;
+  std::vector<const Type*> rule_types_;
 };
 
 }  // namespace
 
-Plan MakeMlxPlan(const Model& model, const PlanOptions& options, const WarningFn& warn) {
+std::unique_ptr<FolderPlan> MakePlan(const Model& model, const PlanOptions& options,
+                                     const WarningFn& warn) {
   return Planner(model, options).Make(warn);
 }
 
-}  // namespace phiq
+}  // namespace phiq::mlx

@@ -5,13 +5,13 @@
 #include <span>
 #include <string_view>
 
+#include "phiq/format.h"
 #include "phiq/model.h"
 #include "phiq/plan.h"
-#include "phiq/profile.h"
 
-namespace phiq {
+namespace phiq::onnx {
 
-struct OnnxRecipe {
+struct Recipe {
   std::string_view name;
   std::string_view description;
   int bits;                       // of the matrices; 0: floats
@@ -22,16 +22,16 @@ struct OnnxRecipe {
 };
 
 // The precisions and the onnxruntime-genai builder's named mixtures; largest first.
-std::span<const OnnxRecipe> OnnxRecipes() noexcept;
+std::span<const Recipe> Recipes() noexcept;
 
 // By name, any case. Throws kUsage (with a suggestion); kUnsupported: one that phiq does not write.
-const OnnxRecipe& FindOnnxRecipe(std::string_view name);
+const Recipe& FindRecipe(std::string_view name);
 
 // The recipe that a precision means. Throws kUsage for bf16.
-std::string_view OnnxTypeOf(Precision precision);
+std::string_view TypeFor(Precision precision);
 
 // The layers whose qkv (or v alone) and down projections k_quant_mixed gives 8 bits: the outer
 // eighths and every third between.
 bool HasMoreBits(const ModelConfig& config, TensorRole role, TensorPart part, std::int32_t layer);
 
-}  // namespace phiq
+}  // namespace phiq::onnx

@@ -4,7 +4,6 @@
 
 #include <set>
 
-#include "phiq/plan.h"
 #include "plan/phi_model.h"
 
 namespace phiq {
@@ -12,11 +11,11 @@ namespace {
 
 using testing::Thrown;
 
-std::string Gguf(std::string_view name) { return ParseType(Format::kGguf, name); }
+std::string Gguf(std::string_view name) { return ParseType("gguf", name); }
 
 TEST(TypeName, ListsTheNineteen) {
   std::set<std::string_view> names;
-  for (const TypeName& type : TypeNames(Format::kGguf)) {
+  for (const TypeName& type : TypeNames("gguf")) {
     names.insert(type.name);
     EXPECT_EQ(Gguf(type.name), type.name);
     EXPECT_THAT(std::string(type.description), ::testing::HasSubstr(" bits, "));
@@ -30,7 +29,7 @@ TEST(TypeName, ListsTheNineteen) {
 TEST(TypeName, DescriptionsTellThePlansBitsLargestFirst) {
   testing::PhiModel phi(testing::kPhi35Mini);
   double previous = 100;
-  for (const TypeName& type : TypeNames(Format::kGguf)) {
+  for (const TypeName& type : TypeNames("gguf")) {
     const double bits = std::stod(std::string(type.description));
     EXPECT_NEAR(bits, phi.MakePlan(std::string(type.name)).bits_per_weight(), 0.005) << type.name;
     EXPECT_LE(bits, previous) << type.name;
@@ -83,11 +82,11 @@ TEST(TypeName, SuggestsForUnknownWords) {
 }
 
 TEST(TypeName, HasOneForEveryPrecision) {
-  EXPECT_EQ(TypeOfPrecision(Format::kGguf, Precision::kInt4), "Q4_K_M");
-  EXPECT_EQ(TypeOfPrecision(Format::kGguf, Precision::kInt8), "Q8_0");
-  EXPECT_EQ(TypeOfPrecision(Format::kGguf, Precision::kFp16), "F16");
-  EXPECT_EQ(TypeOfPrecision(Format::kGguf, Precision::kBf16), "BF16");
-  EXPECT_EQ(TypeOfPrecision(Format::kGguf, Precision::kFp32), "F32");
+  EXPECT_EQ(TypeOfPrecision("gguf", Precision::kInt4), "Q4_K_M");
+  EXPECT_EQ(TypeOfPrecision("gguf", Precision::kInt8), "Q8_0");
+  EXPECT_EQ(TypeOfPrecision("gguf", Precision::kFp16), "F16");
+  EXPECT_EQ(TypeOfPrecision("gguf", Precision::kBf16), "BF16");
+  EXPECT_EQ(TypeOfPrecision("gguf", Precision::kFp32), "F32");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // The recipes as a table, and the names that are refused with their reasons.
-#include "plan/gguf_recipe.h"
+#include "formats/gguf/recipe.h"
 
 #include <fmt/format.h>
 
@@ -11,7 +11,7 @@
 #include "plan/lines.h"
 #include "plan/names.h"
 
-namespace phiq {
+namespace phiq::gguf {
 namespace {
 
 using enum GgmlType;
@@ -19,14 +19,14 @@ using enum GgmlType;
 constexpr RoleType All(GgmlType type) { return {type, Layers::kAll, type}; }
 
 // One type for everything but the output head.
-constexpr GgufRecipe Uniform(std::string_view name, std::string_view description, GgmlType type,
-                             GgmlType output) {
+constexpr Recipe Uniform(std::string_view name, std::string_view description, GgmlType type,
+                         GgmlType output) {
   return {name, description, type, output, All(type), All(type), All(type)};
 }
 
 // The bits are those of a whole Phi-3.5-mini file: 8 * data bytes / weights.
 // clang-format off
-constexpr GgufRecipe kRecipes[] = {
+constexpr Recipe kRecipes[] = {
     Uniform("F32", "32.00 bits, exact", kF32, kF32),
     Uniform("F16", "16.00 bits, half floats", kF16, kF16),
     Uniform("BF16", "16.00 bits, exact for bfloat16 checkpoints", kBF16, kBF16),
@@ -131,9 +131,9 @@ std::string_view Describe(Layers layers) {
 
 }  // namespace
 
-std::span<const GgufRecipe> GgufRecipes() noexcept { return kRecipes; }
+std::span<const Recipe> Recipes() noexcept { return kRecipes; }
 
-const GgufRecipe& FindGgufRecipe(std::string_view name) {
+const Recipe& FindRecipe(std::string_view name) {
   const Alias* const alias = FindByName(kAliases, name);
   if (const auto* recipe = FindByName(kRecipes, alias != nullptr ? alias->means : name))
     return *recipe;
@@ -145,7 +145,7 @@ const GgufRecipe& FindGgufRecipe(std::string_view name) {
   throw UnknownType(name, NamesOf(kRecipes));
 }
 
-std::string_view GgufTypeOf(Precision precision) noexcept {
+std::string_view TypeFor(Precision precision) noexcept {
   switch (precision) {
     case Precision::kInt4:
       return "Q4_K_M";
@@ -161,7 +161,7 @@ std::string_view GgufTypeOf(Precision precision) noexcept {
   return "";
 }
 
-TypeChoice ChooseType(const GgufRecipe& recipe, const ModelConfig& config, TensorRole role,
+TypeChoice ChooseType(const Recipe& recipe, const ModelConfig& config, TensorRole role,
                       std::int32_t layer, bool tied) {
   if (role == TensorRole::kOutputHead) return {recipe.output, "output head"};
   if (role == TensorRole::kTokenEmbedding && tied) {
@@ -181,4 +181,4 @@ TypeChoice ChooseType(const GgufRecipe& recipe, const ModelConfig& config, Tenso
   return {type, fmt::format("{}: more bits for this role", recipe.name)};
 }
 
-}  // namespace phiq
+}  // namespace phiq::gguf

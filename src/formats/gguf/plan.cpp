@@ -1,23 +1,24 @@
 // Plans a GGUF file: recipe, then rules, then what the shapes allow.
+#include "formats/gguf/plan.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "formats/format.h"
+#include "formats/gguf/recipe.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
-#include "plan/gguf_recipe.h"
 #include "plan/lines.h"
-#include "plan/planners.h"
+#include "plan/names.h"
 
-namespace phiq {
+namespace phiq::gguf {
 namespace {
 
 GgmlType ParseTensorType(const TensorRule& rule) {
   if (const std::optional<GgmlType> type = FindGgmlType(rule.type)) return *type;
-  std::vector<std::string> names;
-  for (const GgmlTypeInfo& info : GgmlTypes()) names.emplace_back(info.name);
-  throw UnknownTensorType(rule, names);
+  throw UnknownTensorType(rule, NamesOf(GgmlTypes()));
 }
 
 // The type nearest in bits whose blocks are smaller; llama-quantize's choice.
@@ -39,6 +40,16 @@ GgmlType SmallerBlocks(GgmlType type) {
   }
 }
 
+std::optional<std::uint64_t> FindSplitSize(const PlanOptions& options) {
+  const std::optional<std::string> text = FindKnob(options, "split-max-size");
+  if (!text) return std::nullopt;
+  try {
+    return ParseSize(*text);
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("--split-max-size: {}", error.what()));
+  }
+}
+
 // The wanted type, or one whose blocks fit the row.
 void FitToShape(PlanLine& line, GgmlType wanted, bool strict, const WarningFn& warn) {
   const auto block_size = [](GgmlType type) { return GetGgmlTypeInfo(type).block_size; };
@@ -55,8 +66,9 @@ void FitToShape(PlanLine& line, GgmlType wanted, bool strict, const WarningFn& w
 
 }  // namespace
 
-Plan MakeGgufPlan(const Model& model, const PlanOptions& options, const WarningFn& warn) {
-  const GgufRecipe& recipe = FindGgufRecipe(options.type);
+std::unique_ptr<Plan> MakePlan(const Model& model, const PlanOptions& options,
+                               const WarningFn& warn) {
+  const Recipe& recipe = FindRecipe(options.type);
   std::vector<GgmlType> rule_types;
   for (const TensorRule& rule : options.tensor_rules) rule_types.push_back(ParseTensorType(rule));
 
@@ -65,9 +77,10 @@ Plan MakeGgufPlan(const Model& model, const PlanOptions& options, const WarningF
       MatchRules(options.tensor_rules, SubjectsOf(model));
 
   WarnOfIgnoredWindow(model.config, "llama.cpp", warn);
-  Plan plan;
-  plan.format = Format::kGguf;
+  auto made = std::make_unique<FilePlan>();
+  FilePlan& plan = *made;
   plan.type = recipe.name;
+  plan.split_max_bytes = FindSplitSize(options);
   for (std::size_t i = 0; i < model.tensors.size(); ++i) {
     const ModelTensor& tensor = model.tensors[i];
     PlanLine line = LineOf(tensor);
@@ -92,7 +105,7 @@ Plan MakeGgufPlan(const Model& model, const PlanOptions& options, const WarningF
       plan.lines.push_back(LineOf(model.config, table, "longrope factors of config.json"));
   }
   for (PlanLine& line : plan.lines) SetSize(line);
-  return plan;
+  return made;
 }
 
-}  // namespace phiq
+}  // namespace phiq::gguf

@@ -1,0 +1,134 @@
+// All that the house knows of a format. Each has a folder that defines one Format and a line in
+// list.cpp; nobody else names it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/layout.h"
+#include "phiq/error.h"
+#include "phiq/format.h"
+#include "phiq/model.h"
+#include "phiq/plan.h"
+#include "phiq/profile.h"
+#include "stored/stored_model.h"
+
+namespace phiq {
+
+// Something about a weight that a plan must know: it is measured before, and answered with a
+// number.
+struct Question {
+  enum class About : std::uint8_t {
+    kInt8RowError,  // the largest mean squared error of a row in INT8_ASYM with float32 scales
+  };
+  std::size_t tensor = 0;  // index into Model::tensors
+  About about = About::kInt8RowError;
+};
+using Answers = std::vector<float>;  // one a question
+
+struct Format {
+  std::string_view name;         // "onnx"
+  std::string_view title;        // "ONNX"
+  std::string_view file_ending;  // see FileEnding
+  std::string_view main_ending;  // of the file in a folder that people open it by, if it has one
+  std::span<const Knob> knobs;
+  std::span<const std::string_view> methods;   // besides "reference"
+  std::string_view instead_of_encoding_knobs;  // for those who look for one that is not there
+  // A tensor may be F32 where the others are F16 (--overflow f32).
+  bool may_widen = false;
+  bool may_stream = false;  // its only file can be written front to back
+  // The knob that makes several files of an output; "": none.
+  std::string_view parts_knob = "";
+
+  std::vector<TypeName> (*types)();
+  std::string (*parse_type)(std::string_view name);  // see ParseType
+  // See TypeOfPrecision. `options` has the knobs that bear on it.
+  std::string (*type_of)(Precision precision, const PlanOptions& options);
+  // What its runtimes are called, for those who name one of them as the format.
+  std::span<const std::string_view> runtimes;
+  // What the default name says behind the type: "-cuda". May be null.
+  std::string (*name_suffix)(const PlanOptions& options);
+
+  // What the plan must know. May be null: nothing. Throws as `plan`.
+  std::vector<Question> (*questions)(const Model& model, const PlanOptions& options);
+  // Decides the type of every tensor. CheckOptions has judged the words of the options.
+  //
+  // Throws   kUsage: unknown type (with a suggestion), options that contradict each other, a rule
+  //          that matches no tensor, a bad pattern. kUnsupported: a type of the format that phiq
+  //          does not write or the wanted runtime does not run, saying why; a shape fallback under
+  //          strict_types.
+  // Warns    a shape fallback.
+  std::unique_ptr<Plan> (*plan)(const Model& model, const PlanOptions& options,
+                                const Answers& answers, const WarningFn& warn);
+  // What the runtime's tokenizer does otherwise than the model's. May be null.
+  std::vector<Decision> (*tokenizer_decisions)(const Model& model);
+  // Every file, and the place of every array. Decisions about the small files are added to the
+  // plan, which is one of this format; its facts are recorded.
+  OutputLayout (*lay_out)(const Model& model, const SideFiles& source, Plan& plan,
+                          const WarningFn& warn);
+  // Of a folder: every name that phiq may write into it, from this source.
+  std::vector<std::string> (*owned_files)(const SideFiles& source);
+
+  // By a path's name and what kind of file it is. The first of the list takes whatever file no
+  // other knows, so that its reader says what is wrong with it.
+  bool (*recognizes)(const std::filesystem::path& path) noexcept;
+  // Headers only.
+  std::unique_ptr<StoredModel> (*open)(const std::string& path, const WarningFn& warn);
+};
+
+// In the order in which people see them; the first is the default.
+std::span<const Format* const> Formats() noexcept;
+// The built-in profiles name formats: they stand beside the list.
+std::span<const Profile> ListedProfiles();
+
+// "": the default.
+// Throws   kUsage: no such format (with a suggestion).
+const Format& FindFormat(std::string_view name);
+
+// The format whose file or folder stands there; nullptr: none, or a checkpoint.
+const Format* RecognizeFormat(const std::filesystem::path& path) noexcept;
+
+// Judges method and knobs: each is one that the format has, and its value one of its words.
+//
+// Throws   kUsage, naming the option and the formats that have it.
+void CheckOptions(const Format& format, const PlanOptions& options);
+
+// parse_type for a word that a user typed: one that is no type of the format is told whose it is.
+// `is_chosen`   the user asked for the format too.
+std::string ParseTypeWord(const Format& format, bool is_chosen, std::string_view word);
+
+// CheckOptions, then the plan.
+std::unique_ptr<Plan> PlanTarget(const Model& model, const PlanOptions& options,
+                                 const WarningFn& warn, const Answers& answers = {});
+std::vector<Question> QuestionsOf(const Model& model, const PlanOptions& options);
+
+// For Format::types.
+template <typename Table>
+std::vector<TypeName> TypeNamesOf(const Table& table) {
+  std::vector<TypeName> names;
+  for (const auto& entry : table) names.push_back({entry.name, entry.description});
+  return names;
+}
+
+// The value of a knob, nullopt where it is not given.
+std::optional<std::string> FindKnob(const PlanOptions& options, std::string_view name);
+// A whole number. Throws kUsage: "--max-length: 'x' is not a whole number from 1 to 9".
+std::optional<std::uint32_t> FindCount(const PlanOptions& options, std::string_view name,
+                                       std::uint32_t least, std::uint32_t most);
+// The place of the value among `words`; the first where it is not given. CheckOptions has judged
+// it.
+std::size_t FindWord(const PlanOptions& options, std::string_view name,
+                     std::span<const std::string_view> words);
+// --group-size: 0 stands for a whole row ("row", or -1 as NNCF's users have it).
+std::optional<std::uint32_t> FindGroupSize(const PlanOptions& options);
+// --sym, --asym. Throws kUsage: both.
+std::optional<bool> FindSymmetric(const PlanOptions& options);
+
+}  // namespace phiq

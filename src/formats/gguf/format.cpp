@@ -1,0 +1,67 @@
+// GGUF, the files of llama.cpp and all that is built on it.
+#include "formats/gguf/format.h"
+
+#include <system_error>
+
+#include "formats/gguf/layout.h"
+#include "formats/gguf/plan.h"
+#include "formats/gguf/recipe.h"
+#include "formats/gguf/stored_model.h"
+
+namespace phiq::gguf {
+namespace {
+
+constexpr std::string_view kPeerNames[] = {"ggml", "llama.cpp", "llamacpp"};
+
+constexpr Knob kKnobs[] = {
+    {"split-max-size", "SIZE", "Split a GGUF into files of at most SIZE (e.g. 2G)", "", {}},
+};
+
+OutputLayout LayOut(const Model& model, const SideFiles&, Plan& plan, const WarningFn& warn) {
+  for (Decision& decision : TokenizerDecisions(model))
+    plan.decisions.push_back(std::move(decision));
+  Metadata facts;
+  for (const auto& [key, value] : plan.facts) facts.emplace_back(key, value);
+  return MakeLayout(plan, BuildMetadata(model, plan, facts, warn),
+                    static_cast<const FilePlan&>(plan).split_max_bytes);
+}
+
+// Whatever file is there, but for those that are a checkpoint's.
+bool Recognizes(const std::filesystem::path& path) noexcept {
+  std::error_code ignored;
+  const std::string& name = path.native();
+  return std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored) &&
+         !name.ends_with(".safetensors") && !name.ends_with(".json");
+}
+
+}  // namespace
+
+const Format kFormat = {
+    .name = "gguf",
+    .title = "GGUF",
+    .file_ending = ".gguf",
+    .main_ending = "",
+    .knobs = kKnobs,
+    .methods = {},
+    .instead_of_encoding_knobs = "in GGUF --type decides it",
+    .may_widen = true,
+    .may_stream = true,
+    .parts_knob = "split-max-size",
+    .types = [] { return TypeNamesOf(Recipes()); },
+    .parse_type = [](std::string_view name) { return std::string(FindRecipe(name).name); },
+    .type_of = [](Precision precision,
+                  const PlanOptions&) { return std::string(TypeFor(precision)); },
+    .runtimes = kPeerNames,
+    .name_suffix = nullptr,
+    .questions = nullptr,
+    .plan = [](const Model& model, const PlanOptions& options, const Answers&,
+               const WarningFn& warn) { return MakePlan(model, options, warn); },
+    .tokenizer_decisions = TokenizerDecisions,
+    .lay_out = LayOut,
+    .owned_files = nullptr,
+    .recognizes = Recognizes,
+    .open = [](const std::string& path,
+               const WarningFn& warn) { return MakeStoredModel(File::Open(path, warn)); },
+};
+
+}  // namespace phiq::gguf

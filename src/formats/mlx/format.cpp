@@ -1,0 +1,52 @@
+// MLX, the folders of mlx-lm.
+#include "formats/mlx/format.h"
+
+#include "formats/mlx/layout.h"
+#include "formats/mlx/plan.h"
+#include "formats/mlx/recipe.h"
+#include "formats/mlx/stored_model.h"
+
+namespace phiq::mlx {
+namespace {
+
+constexpr std::string_view kPeerNames[] = {"mlx-lm", "mlx_lm"};
+
+constexpr Knob kKnobs[] = {
+    {"group-size", "N", "Weights per scale", "32, 64 (default), 128", {}, true},
+    {"mlx-rounding", "KIND", "Ties as MLX rounds them on the cpu (default) or on metal", "",
+     kRoundings},
+};
+
+}  // namespace
+
+const Format kFormat = {
+    .name = "mlx",
+    .title = "MLX",
+    .file_ending = "",
+    .main_ending = "",
+    .knobs = kKnobs,
+    .methods = {},
+    .instead_of_encoding_knobs = "",
+    .types = [] { return TypeNamesOf(Types()); },
+    .parse_type = [](std::string_view name) { return std::string(FindType(name).name); },
+    .type_of = [](Precision precision,
+                  const PlanOptions&) { return std::string(TypeFor(precision)); },
+    .runtimes = kPeerNames,
+    .name_suffix = nullptr,
+    .questions = nullptr,
+    .plan = [](const Model& model, const PlanOptions& options, const Answers&,
+               const WarningFn& warn) -> std::unique_ptr<Plan> {
+      return MakePlan(model, options, warn);
+    },
+    .tokenizer_decisions = nullptr,
+    .lay_out =
+        [](const Model& model, const SideFiles& source, Plan& plan, const WarningFn&) {
+          return MakeLayout(source, model, static_cast<FolderPlan&>(plan));
+        },
+    .owned_files = OwnedFiles,
+    .recognizes = LooksLikeMlx,
+    .open = [](const std::string& path,
+               const WarningFn& warn) { return MakeStoredModel(Folder::Open(path, warn), path); },
+};
+
+}  // namespace phiq::mlx

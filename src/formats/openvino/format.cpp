@@ -1,0 +1,75 @@
+// OpenVINO, the folders of openvino-genai.
+#include "formats/openvino/format.h"
+
+#include "formats/openvino/layout.h"
+#include "formats/openvino/plan.h"
+#include "formats/openvino/recipe.h"
+#include "formats/openvino/side_files.h"
+#include "formats/openvino/stored_model.h"
+
+namespace phiq::openvino {
+namespace {
+
+constexpr std::string_view kPeerNames[] = {"ov", "ir", "openvino-genai"};
+
+constexpr Knob kKnobs[] = {
+    {"group-size",
+     "N",
+     "Weights per scale",
+     "128 (default), any even number, row (of 4-bit types)",
+     {},
+     true},
+    {"sym", "", "Symmetric codes", "default, but for int8", {}, true},
+    {"asym", "", "Codes with a zero point", "", {}, true},
+    {"ratio",
+     "R",
+     "Share of the layers' weights in 4 bits, at most 1; default 0.6: those that 8 bits serve "
+     "best keep them",
+     "",
+     {},
+     true},
+};
+
+// --sym and --asym choose among the types of a precision; a type that the user names says itself
+// whether it is symmetric, and the planner compares.
+std::string TypeOf(Precision precision, const PlanOptions& options) {
+  std::string type(TypeFor(precision));
+  const std::optional<bool> symmetric = FindSymmetric(options);
+  if (!symmetric) return type;
+  try {
+    return TypeWith(type, *symmetric);
+  } catch (const Error& error) {
+    throw Error(error.code(), std::string(*symmetric ? "--sym: " : "--asym: ") + error.what());
+  }
+}
+
+}  // namespace
+
+const Format kFormat = {
+    .name = "openvino",
+    .title = "OpenVINO",
+    .file_ending = "",
+    .main_ending = ".xml",
+    .knobs = kKnobs,
+    .methods = {},
+    .instead_of_encoding_knobs = "",
+    .types = [] { return TypeNamesOf(WeightTypes()); },
+    .parse_type = [](std::string_view name) { return std::string(FindWeightType(name).name); },
+    .type_of = TypeOf,
+    .runtimes = kPeerNames,
+    .name_suffix = nullptr,
+    .questions = QuestionsOf,
+    .plan = [](const Model& model, const PlanOptions& options, const Answers& answers,
+               const WarningFn& warn) -> std::unique_ptr<Plan> {
+      return MakePlan(model, options, answers, warn);
+    },
+    .tokenizer_decisions = TokenizerDecisions,
+    .lay_out = [](const Model& model, const SideFiles& source, Plan& plan,
+                  const WarningFn&) { return MakeLayout(source, model, plan); },
+    .owned_files = [](const SideFiles&) { return OwnedFiles(); },
+    .recognizes = LooksLikeOpenVino,
+    .open = [](const std::string& path,
+               const WarningFn& warn) { return MakeStoredModel(Folder::Open(path), path, warn); },
+};
+
+}  // namespace phiq::openvino
