@@ -1,3 +1,4 @@
+// SHA-256 by OpenSSL: known algorithms are a library's work.
 #include "base/sha256.h"
 
 #include <fmt/format.h>

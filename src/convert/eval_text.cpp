@@ -1,3 +1,5 @@
+// Text becomes ids with the model's own tokenizer; a file of ids serves models without one, and
+// comparisons with programs that cut text otherwise.
 #include "convert/eval_text.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// The plan of memory is a sum of what is known to be held; the rest of the limit becomes threads
+// and chunks, so that a limit changes the time of a run and never its bytes.
 #include "convert/memory.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// Logits are made tile by tile and summed as they come: a whole row of them for each token would be
+// the largest array of an evaluation.
 #include "engine/scoring.h"
 
 #include <algorithm>

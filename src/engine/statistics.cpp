@@ -1,3 +1,4 @@
+// Standard errors take tokens as independent, as llama-perplexity does, so that figures compare.
 #include "engine/statistics.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// Buffers for the arrays of an encoding, and the decoder over them: what every reader needs and
+// none should spell out.
 #include "formats/encoded_rows.h"
 
 namespace phiq {

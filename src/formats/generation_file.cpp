@@ -1,3 +1,5 @@
+// Written by every folder format alike: runtimes stop where this file says, and a missing end id
+// lets them run on.
 #include "formats/generation_file.h"
 
 #include <fmt/format.h>

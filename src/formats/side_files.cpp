@@ -1,3 +1,4 @@
+// Small files are compared as bytes, and read only as far as they may be long.
 #include "formats/side_files.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// One list of names, for those who copy, compare and read.
 #include "formats/tokenizer_files.h"
 
 #include <fmt/format.h>

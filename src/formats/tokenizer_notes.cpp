@@ -1,3 +1,5 @@
+// A runtime's tokenizer that differs in silence gives worse answers and no error, so each known
+// difference is a line of the plan.
 #include "formats/tokenizer_notes.h"
 
 #include <fmt/format.h>

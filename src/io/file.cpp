@@ -1,3 +1,4 @@
+// A report is written whole or not at all, under the rules for outputs.
 #include "phiq/file.h"
 
 #include <unistd.h>

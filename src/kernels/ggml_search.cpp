@@ -1,3 +1,4 @@
+// These loops define the answer: `simd` has the same in lanes and is tested against them.
 #include "kernels/ggml_search.h"
 
 #include <algorithm>

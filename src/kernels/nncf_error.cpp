@@ -1,3 +1,4 @@
+// NNCF's order of additions is kept where it decides which matrices stay at 8 bits.
 #include "kernels/nncf_error.h"
 
 #include <algorithm>

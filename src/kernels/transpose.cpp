@@ -1,3 +1,4 @@
+// By tiles, so that neither side runs through memory in strides.
 #include "kernels/transpose.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// One automaton for all added tokens: a search for each would take their number times the text.
 #include "model/added_token_splitter.h"
 
 #include <algorithm>

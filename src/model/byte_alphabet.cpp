@@ -1,3 +1,4 @@
+// A rule, not a table: the characters are in the order of the bytes.
 #include "model/byte_alphabet.h"
 
 #include <array>

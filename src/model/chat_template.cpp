@@ -1,3 +1,5 @@
+// Templates stand in up to three files, of which loaders take the first; the one that is rendered
+// is the one that is written.
 #include "model/chat_template.h"
 
 #include <fmt/format.h>

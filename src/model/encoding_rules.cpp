@@ -1,3 +1,5 @@
+// tokenizer.json can say more than phiq does; what is not understood refuses encoding, never the
+// model.
 #include "model/encoding_rules.h"
 
 #include <fmt/format.h>

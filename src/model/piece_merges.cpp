@@ -1,3 +1,4 @@
+// Byte-pair encoders want merges; a SentencePiece vocabulary has scores, which order them.
 #include "model/piece_merges.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// A protobuf of three fields: a schema and its library would be more to keep than this loop.
 #include "model/sentencepiece.h"
 
 #include <fmt/format.h>

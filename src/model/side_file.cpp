@@ -1,3 +1,4 @@
+// Every message about a side file begins with its path, made here.
 #include "model/side_file.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// PCRE2 with limits: an expression from a file must neither loop nor take memory without end.
 #include "model/split_expression.h"
 
 #include <fmt/format.h>

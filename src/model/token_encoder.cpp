@@ -1,3 +1,5 @@
+// Byte-pair merging by a queue of neighbours, in n log n of a word; words are cached, since texts
+// repeat them.
 #include "model/token_encoder.h"
 
 #include <fmt/format.h>

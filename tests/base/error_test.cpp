@@ -1,3 +1,4 @@
+// Every message of the program is one line that is composed here.
 #include "phiq/error.h"
 
 #include <gtest/gtest.h>

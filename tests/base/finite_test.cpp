@@ -1,3 +1,4 @@
+// NaN and Inf are found at every place of a run, whatever the vector width.
 #include "base/finite.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// All 65,536 halves, and every midpoint between two of them.
 #include "base/half.h"
 
 #include <gtest/gtest.h>

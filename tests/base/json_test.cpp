@@ -1,3 +1,4 @@
+// JSON with limits, as side files and headers need it.
 #include "base/json.h"
 
 #include <fmt/format.h>

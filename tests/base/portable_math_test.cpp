@@ -1,3 +1,4 @@
+// Our own exp, log, pow, sin and cos against wider arithmetic.
 #include "base/portable_math.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// What users type and what messages show: words, sizes, suggestions, escapes.
 #include "phiq/text.h"
 
 #include <gtest/gtest.h>

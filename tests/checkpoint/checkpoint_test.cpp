@@ -1,3 +1,4 @@
+// Checkpoints of one file and of several, made by hand.
 #include "phiq/checkpoint.h"
 
 #include <fmt/format.h>

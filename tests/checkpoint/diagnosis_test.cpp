@@ -1,3 +1,4 @@
+// Folders that hold no checkpoint: what is said of them.
 #include "checkpoint/diagnosis.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// From what a user names to the folder that is meant.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

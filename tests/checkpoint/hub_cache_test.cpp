@@ -1,3 +1,4 @@
+// The local Hugging Face cache, by its variables, refs and snapshots.
 #include "checkpoint/hub_cache.h"
 
 #include <fmt/format.h>

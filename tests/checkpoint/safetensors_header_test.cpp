@@ -1,3 +1,4 @@
+// Headers as the format allows them, and every way to break one.
 #include "checkpoint/safetensors_header.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// model.safetensors.index.json: what is needed of it and what is refused.
 #include "checkpoint/shard_index.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// Conversions of the tiny checkpoints as a library call.
 #include "phiq/convert.h"
 
 #include <gtest/gtest.h>

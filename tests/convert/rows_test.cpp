@@ -1,3 +1,4 @@
+// Chunks of rows: every row once, in order.
 #include "convert/rows.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// The forward pass against plain loops, on every instruction set.
 #include "engine/forward.h"
 
 #include <gmock/gmock.h>

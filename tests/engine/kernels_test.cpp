@@ -1,3 +1,4 @@
+// Attention, norms, rotation and gates on every instruction set.
 #include "engine/kernels.h"
 
 #include <gtest/gtest.h>

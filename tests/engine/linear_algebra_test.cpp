@@ -1,3 +1,4 @@
+// Moments, factors and inverses, against their definition and against Eigen in double.
 #include "engine/linear_algebra.h"
 
 #include <gtest/gtest.h>

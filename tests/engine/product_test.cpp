@@ -1,3 +1,4 @@
+// The product bit for bit as its definition says, on every instruction set.
 #include "engine/product.h"
 
 #include <gtest/gtest.h>

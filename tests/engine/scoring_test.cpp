@@ -1,3 +1,4 @@
+// Tiled scoring against whole rows of logits.
 #include "engine/scoring.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// Means, errors and percentiles against hand-reckoned values.
 #include "engine/statistics.h"
 
 #include <gtest/gtest.h>

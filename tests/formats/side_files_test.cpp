@@ -1,3 +1,4 @@
+// Files beside a model, changed one at a time.
 #include "formats/side_files.h"
 
 #include <gmock/gmock.h>

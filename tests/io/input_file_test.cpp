@@ -1,3 +1,4 @@
+// Positioned reads, and files that are not what they were.
 #include "io/input_file.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// A file appears whole or not at all.
 #include "io/output_file.h"
 
 #include <fcntl.h>

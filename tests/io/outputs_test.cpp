@@ -1,3 +1,4 @@
+// Several outputs get their names together, at every place where a run may end.
 #include "io/outputs.h"
 
 #include <fcntl.h>

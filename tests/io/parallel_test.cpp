@@ -1,3 +1,4 @@
+// Items in order over threads, with stops and errors between them.
 #include "io/parallel.h"
 
 #include <fmt/format.h>

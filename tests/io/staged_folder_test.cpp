@@ -1,3 +1,4 @@
+// A folder appears whole or not at all.
 #include <gmock/gmock.h>
 
 #include "io/outputs.h"

@@ -1,3 +1,4 @@
+// What dead runs leave is found, what lives is left alone.
 #include "io/temporaries.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// Names, sizes and bounds of encodings.
 #include "phiq/encoding.h"
 
 #include <gmock/gmock.h>

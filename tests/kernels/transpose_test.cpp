@@ -1,3 +1,4 @@
+// Rows to columns, of every element size.
 #include "kernels/transpose.h"
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// config.json in every shape that Phi checkpoints have it.
 #include "model/fixture.h"
 #include "phiq/model.h"
 

@@ -1,3 +1,4 @@
+// Tensors get roles; those without one are named.
 #include <map>
 
 #include "model/fixture.h"

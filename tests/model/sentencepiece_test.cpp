@@ -1,3 +1,4 @@
+// tokenizer.model, whole and broken.
 #include "model/sentencepiece.h"
 
 #include <bit>

@@ -1,3 +1,4 @@
+// Tokenizers of published models, and what is refused in others.
 #include "phiq/tokenizer.h"
 
 #include "model/fixture.h"

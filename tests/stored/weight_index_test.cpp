@@ -1,3 +1,4 @@
+// Rows of a weight across the pieces that hold it.
 #include <gtest/gtest.h>
 
 #include <limits>

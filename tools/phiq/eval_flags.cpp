@@ -1,3 +1,4 @@
+// One set of options for every command that evaluates, so that a threshold means the same in each.
 #include "eval_flags.h"
 
 #include <array>

@@ -1,3 +1,4 @@
+// Figures as tables and JSON from one place, so that both say the same.
 #include "eval_output.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// Options are read as words first: CLI11's own conversions accept what nobody means, and do not
+// name the option.
 #include "option_values.h"
 
 namespace phiq::cli {

@@ -1,3 +1,5 @@
+// The keys are read back into what encoding needs, so that a file is evaluated with the tokenizer
+// that it carries and not with its source's.
 #include "formats/gguf/tokenizer.h"
 
 #include <fmt/format.h>

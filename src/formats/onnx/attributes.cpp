@@ -1,3 +1,4 @@
+// A graph comes from anywhere: an attribute of another type is an error that names its node.
 #include "formats/onnx/attributes.h"
 
 #include <fmt/format.h>

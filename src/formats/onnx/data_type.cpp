@@ -1,3 +1,4 @@
+// A table of our own, since installed schemas are older than the types of 4 and 2 bits.
 #include "formats/onnx/data_type.h"
 
 #include <fmt/format.h>

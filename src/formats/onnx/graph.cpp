@@ -1,3 +1,5 @@
+// Nodes are made in the order in which they run; a constant that is asked for twice is made once,
+// as the builder does.
 #include "formats/onnx/graph.h"
 
 #include <fmt/format.h>

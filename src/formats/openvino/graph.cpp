@@ -1,3 +1,5 @@
+// Shapes are worked out as the operators are added: the file has to say them, and a graph that does
+// not fit is a fault of ours that shows here.
 #include "formats/openvino/graph.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// The names of types and the text of the XML file, and no more: what a graph computes is elsewhere.
 #include "formats/openvino/ir.h"
 
 #include <fmt/format.h>

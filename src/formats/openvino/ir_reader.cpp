@@ -1,3 +1,5 @@
+// Ids, ports and offsets are checked against each other before anything is built of them: OpenVINO
+// itself ends by a signal on some.
 #include "formats/openvino/ir_reader.h"
 
 #include <fmt/format.h>

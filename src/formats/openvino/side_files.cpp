@@ -1,3 +1,4 @@
+// openvino-genai needs the configuration, and the tokenizer as a graph of its own.
 #include "formats/openvino/side_files.h"
 
 #include <fmt/format.h>

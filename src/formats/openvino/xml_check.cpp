@@ -1,3 +1,5 @@
+// The parser is a library's and takes memory by what a file claims; one pass with limits before it
+// makes hostile files cheap.
 #include "formats/openvino/xml_check.h"
 
 #include <fmt/format.h>
