@@ -12,6 +12,7 @@
 #include "convert/meter.h"
 #include "convert/open_model.h"
 #include "io/parallel.h"
+#include "kernels/simd/compare.h"
 #include "phiq/plan.h"
 #include "phiq/text.h"
 #include "stored/stored_model.h"
@@ -35,32 +36,7 @@ struct Segment {
   std::size_t piece_a = 0, piece_b = 0;
 };
 
-struct ErrorSum {
-  double squared_error = 0, squared_a = 0, squared_b = 0, product = 0, max_error = 0;
-
-  void Add(const ErrorSum& other) {
-    squared_error += other.squared_error;
-    squared_a += other.squared_a;
-    squared_b += other.squared_b;
-    product += other.product;
-    max_error = std::max(max_error, other.max_error);
-  }
-};
-
-ErrorSum CompareRow(std::span<const float> a, std::span<const float> b) {
-  ErrorSum sum;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double x = a[i];
-    const double y = b[i];
-    const double error = std::abs(x - y);
-    sum.squared_error += error * error;
-    sum.squared_a += x * x;
-    sum.squared_b += y * y;
-    sum.product += x * y;
-    sum.max_error = std::max(sum.max_error, error);
-  }
-  return sum;
-}
+using ErrorSum = simd::RowSums;
 
 // sqrt(error / of), where nothing of nothing is 0.
 double RelativeRmse(const ErrorSum& sum) {
@@ -209,8 +185,8 @@ std::vector<ErrorSum> Measure(const Side& a, const Side& b, std::span<const Segm
         a.index.ReadRows(segment.weight, chunk.first_row, chunk.n_rows, worker.codec, worker.a);
         b.index.ReadRows(segment.weight, chunk.first_row, chunk.n_rows, worker.codec, worker.b);
         for (std::size_t r = 0; r < chunk.n_rows; ++r)
-          of_chunk[item].Add(CompareRow(std::span(worker.a).subspan(r * n, n),
-                                        std::span(worker.b).subspan(r * n, n)));
+          of_chunk[item].Add(simd::CompareRows(std::span(worker.a).subspan(r * n, n),
+                                               std::span(worker.b).subspan(r * n, n)));
         meter.done += chunk.n_rows * n;
       },
       {[&] { meter.Tell(); }, hooks.stop_requested, {}});

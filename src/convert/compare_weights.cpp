@@ -7,15 +7,18 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/finite.h"
 #include "base/half.h"
 #include "convert/rows.h"
 #include "io/parallel.h"
+#include "kernels/simd/compare.h"
+#include "kernels/simd/floats.h"
 #include "phiq/text.h"
 
 namespace phiq {
 namespace {
 
-constexpr std::uint64_t kVerifyElements = 1ULL << 19;  // weights compared at once by a thread
+constexpr std::uint64_t kVerifyElements = 1ULL << 17;  // weights compared at once by a thread
 
 ErrorBound BoundOf(const PlanLine& line) {
   ErrorBound bound = BoundOf(line.encoding, line.row_elements());
@@ -26,44 +29,32 @@ ErrorBound BoundOf(const PlanLine& line) {
 }
 
 struct BoundSum {
-  double squared_error = 0, squared_weight = 0, max_error = 0;
+  simd::RowSums rows;  // of the source's weights and the output's
   double worst_block =
       0;  // largest error of a weight, less the slack / largest weight of its block
   std::uint64_t n_weights = 0;
   bool is_finite = true;
 
   void Add(const BoundSum& other) {
-    squared_error += other.squared_error;
-    squared_weight += other.squared_weight;
-    max_error = std::max(max_error, other.max_error);
+    rows.Add(other.rows);
     worst_block = std::max(worst_block, other.worst_block);
     n_weights += other.n_weights;
     is_finite = is_finite && other.is_finite;
   }
 };
 
-// One row, block by block.
+bool AreFinite(std::span<const float> x) {
+  return IsFinite(simd::LargestMagnitude(Weights(x.data()), x.size()));
+}
+
 BoundSum CompareRow(const ErrorBound& bound, std::span<const float> weights,
                     std::span<const float> decoded) {
   BoundSum total;
   total.n_weights = weights.size();
-  for (std::size_t first = 0; first < weights.size(); first += bound.block_size) {
-    const std::size_t end = std::min(first + bound.block_size, weights.size());
-    double amax = 0;
-    double worst = 0;
-    for (std::size_t i = first; i < end; ++i) {
-      const double error = std::abs(static_cast<double>(weights[i]) - decoded[i]);
-      if (!std::isfinite(error)) total.is_finite = false;
-      amax = std::max(amax, std::abs(static_cast<double>(weights[i])));
-      worst = std::max(worst, error);
-      total.squared_error += error * error;
-      total.squared_weight += static_cast<double>(weights[i]) * weights[i];
-    }
-    total.max_error = std::max(total.max_error, worst);
-    // An error in a block of zeros is infinitely large.
-    if (worst > bound.slack)
-      total.worst_block = std::max(total.worst_block, (worst - bound.slack) / amax);
-  }
+  total.is_finite = AreFinite(weights) && AreFinite(decoded);
+  total.rows = simd::CompareRows(weights, decoded);
+  // An error in a block of zeros is infinitely large.
+  total.worst_block = simd::WorstBlock(weights, decoded, bound.block_size, bound.slack);
   return total;
 }
 
@@ -73,15 +64,15 @@ VerifiedTensor Judge(const std::string& name, const PlanLine& line, const BoundS
   VerifiedTensor tensor;
   tensor.name = name;
   tensor.type = EncodingName(line.encoding);
-  tensor.max_error = error.max_error;
-  tensor.relative_rmse = error.squared_weight > 0
-                             ? std::sqrt(error.squared_error / error.squared_weight)
-                             : std::sqrt(error.squared_error);
+  tensor.max_error = error.rows.max_error;
+  tensor.relative_rmse = error.rows.squared_a > 0
+                             ? std::sqrt(error.rows.squared_error / error.rows.squared_a)
+                             : std::sqrt(error.rows.squared_error);
   tensor.bound = bound.relative_rmse;
   const auto n = static_cast<double>(error.n_weights);
   const double allowed_rms =
-      bound.relative_rmse * std::sqrt(error.squared_weight / n) + bound.slack;
-  tensor.ok = error.is_finite && std::sqrt(error.squared_error / n) <= allowed_rms &&
+      bound.relative_rmse * std::sqrt(error.rows.squared_a / n) + bound.slack;
+  tensor.ok = error.is_finite && std::sqrt(error.rows.squared_error / n) <= allowed_rms &&
               error.worst_block <= bound.block_error;
   if (!error.is_finite) {
     problems.push_back(
