@@ -106,6 +106,7 @@ class RowCodec {
 
  private:
   std::vector<std::uint8_t> codes_, zero_points_;
+  std::vector<float> scales_, biases_;
 };
 
 // Index, in the row, of the first weight of the first block or group whose scale or min (of floats:
@@ -115,8 +116,8 @@ std::optional<std::size_t> FindNonFinite(const Encoding& encoding,
                                          std::size_t n) noexcept;
 
 // What an encoding may cost, for verifying that codes and weights belong together. It holds for
-// every method that keeps the largest weights: a decoder cannot know which chose the codes. A search
-// (phiq/quantize.h) may clip them; its errors are at most the weight itself.
+// every method that keeps the largest weights: a decoder cannot know which chose the codes. A
+// search (phiq/quantize.h) may clip them; its errors are at most the weight itself.
 struct ErrorBound {
   double relative_rmse = 0;    // of a whole tensor; about twice what Gaussian weights give
   double block_error = 0;      // largest error of a weight as a share of its block's largest weight

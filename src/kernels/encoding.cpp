@@ -8,7 +8,7 @@
 
 #include "kernels/bits.h"
 #include "kernels/scale_type.h"
-#include "kernels/small_floats.h"
+#include "kernels/simd/decode.h"
 
 namespace phiq {
 namespace {
@@ -139,20 +139,6 @@ ErrorBound BoundOfSmallFloats(const GroupEncoding& groups) noexcept {
   return {0.24, 1.0 / 5.0 + 0x1p-8, 7.0 * 0x1p-25, groups.group_size};
 }
 
-// The value of a code in a group: scale * (value - zero).
-void DecodeGroup(Code code, float scale, int zero, std::span<const std::uint8_t> codes,
-                 std::span<float> x) noexcept {
-  const std::uint8_t* __restrict in = codes.data();
-  float* __restrict out = x.data();
-  if (code == Code::kE2M1) {
-    for (std::size_t c = 0; c < x.size(); ++c) out[c] = scale * kE2m1Values[in[c] & 15];
-  } else if (code == Code::kE4M3) {
-    for (std::size_t c = 0; c < x.size(); ++c) out[c] = scale * E4m3ToFloat(in[c]);
-  } else {
-    for (std::size_t c = 0; c < x.size(); ++c) out[c] = scale * static_cast<float>(in[c] - zero);
-  }
-}
-
 }  // namespace
 
 int BitsOf(Code code) noexcept {
@@ -241,19 +227,23 @@ void RowCodec::Decode(const Encoding& encoding, std::span<const std::span<const 
     FlipTopBits(bits, codes_);
     FlipTopBits(bits, zero_points_);
   }
-  const bool has_middle = groups.offset == Offset::kMiddle || IsSigned(groups.code);
-  const int middle = has_middle ? 1 << (bits - 1) : 0;
-  const std::size_t group_size = groups.group_size == 0 ? x.size() : groups.group_size;
-  for (std::size_t g = 0; g < n_groups; ++g) {
-    const std::size_t begin = g * group_size, size = std::min(group_size, x.size() - begin);
-    const std::span<float> out = x.subspan(begin, size);
-    DecodeGroup(groups.code, LoadScale(groups.scale, arrays[kScales], g),
-                HasZeroPoints(groups) ? zero_points_[g] : middle,
-                std::span<const std::uint8_t>(codes_).subspan(begin, size), out);
-    if (groups.offset != Offset::kBias) continue;
-    const float bias = LoadScale(groups.scale, arrays[kOffsets], g);
-    for (float& v : out) v += bias;
+  if (!HasZeroPoints(groups)) {
+    const bool has_middle = groups.offset == Offset::kMiddle || IsSigned(groups.code);
+    std::ranges::fill(zero_points_, static_cast<std::uint8_t>(has_middle ? 1 << (bits - 1) : 0));
   }
+  const auto load = [&](std::size_t array, std::vector<float>& values) {
+    values.resize(n_groups);
+    for (std::size_t g = 0; g < n_groups; ++g)
+      values[g] = LoadScale(groups.scale, arrays[array], g);
+    return values.data();
+  };
+  simd::CodedGroups coded;
+  coded.code = groups.code;
+  coded.size = groups.group_size == 0 ? x.size() : groups.group_size;
+  coded.scales = load(kScales, scales_);
+  coded.zero_points = zero_points_.data();
+  if (groups.offset == Offset::kBias) coded.biases = load(kOffsets, biases_);
+  simd::DecodeCodes(codes_.data(), x.size(), coded, x.data());
 }
 
 std::optional<std::size_t> FindNonFinite(const Encoding& encoding,

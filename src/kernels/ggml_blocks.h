@@ -183,26 +183,6 @@ void EncodeBlock(BlockWeights<BlockIQ4_NL> x, const Importance& importance,
 void EncodeBlock(BlockWeights<BlockIQ4_XS> x, const Importance& importance,
                  BlockIQ4_XS& block) noexcept;
 
-inline void DecodeBlock(const BlockF32& block, BlockOutput<BlockF32> x) noexcept { x[0] = block.x; }
-inline void DecodeBlock(const BlockF16& block, BlockOutput<BlockF16> x) noexcept {
-  x[0] = Fp16ToFloat(block.x);
-}
-inline void DecodeBlock(const BlockBF16& block, BlockOutput<BlockBF16> x) noexcept {
-  x[0] = Bf16ToFloat(block.x);
-}
-void DecodeBlock(const BlockQ8_0& block, BlockOutput<BlockQ8_0> x) noexcept;
-void DecodeBlock(const BlockQ4_0& block, BlockOutput<BlockQ4_0> x) noexcept;
-void DecodeBlock(const BlockQ4_1& block, BlockOutput<BlockQ4_1> x) noexcept;
-void DecodeBlock(const BlockQ5_0& block, BlockOutput<BlockQ5_0> x) noexcept;
-void DecodeBlock(const BlockQ5_1& block, BlockOutput<BlockQ5_1> x) noexcept;
-void DecodeBlock(const BlockQ2_K& block, BlockOutput<BlockQ2_K> x) noexcept;
-void DecodeBlock(const BlockQ3_K& block, BlockOutput<BlockQ3_K> x) noexcept;
-void DecodeBlock(const BlockQ4_K& block, BlockOutput<BlockQ4_K> x) noexcept;
-void DecodeBlock(const BlockQ5_K& block, BlockOutput<BlockQ5_K> x) noexcept;
-void DecodeBlock(const BlockQ6_K& block, BlockOutput<BlockQ6_K> x) noexcept;
-void DecodeBlock(const BlockIQ4_NL& block, BlockOutput<BlockIQ4_NL> x) noexcept;
-void DecodeBlock(const BlockIQ4_XS& block, BlockOutput<BlockIQ4_XS> x) noexcept;
-
 // The 12 bytes of Q4_K and Q5_K: eight 6-bit scales and eight 6-bit mins.
 struct ScaleAndMin {
   std::uint8_t scale;

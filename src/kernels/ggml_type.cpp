@@ -12,20 +12,12 @@
 #include "kernels/ggml_blocks.h"
 #include "kernels/ggml_plain.h"
 #include "kernels/ggml_rows.h"
+#include "kernels/simd/decode.h"
 #include "kernels/simd/floats.h"
 #include "kernels/simd/ggml.h"
 
 namespace phiq {
 namespace {
-
-template <typename Block>
-void DecodeRow(std::span<const std::byte> in, std::span<float> x) noexcept {
-  for (std::size_t b = 0; b < x.size() / Block::kSize; ++b) {
-    Block block;
-    std::memcpy(&block, in.data() + b * sizeof(Block), sizeof(Block));
-    DecodeBlock(block, x.subspan(b * Block::kSize).template first<Block::kSize>());
-  }
-}
 
 bool IsFiniteHalf(Half h) noexcept { return (h & 0x7C00U) != 0x7C00U; }
 
@@ -60,7 +52,6 @@ struct RowCodec {
   Encoder encode;
   void (*encode_with)(std::span<const float> importance, std::span<const float> x,
                       std::span<std::byte> out) noexcept;
-  void (*decode)(std::span<const std::byte> in, std::span<float> x);
   std::optional<std::size_t> (*find_non_finite)(std::span<const std::byte> blocks) noexcept;
 };
 
@@ -73,7 +64,7 @@ template <typename Block>
 constexpr Entry MakeEntry(GgmlType type, std::string_view name,
                           Encoder encode = EncodePlain<Block>) {
   return {{type, name, Block::kSize, sizeof(Block)},
-          {encode, EncodePlainWith<Block>, DecodeRow<Block>, FindNonFiniteBlock<Block>}};
+          {encode, EncodePlainWith<Block>, FindNonFiniteBlock<Block>}};
 }
 
 template <FloatType kType>
@@ -81,17 +72,10 @@ void EncodeFloats(const Weights& x, std::size_t n, std::byte* out) {
   simd::ConvertFloats(x, n, kType, out);
 }
 
-template <FloatType kType>
-void DecodeFloats(std::span<const std::byte> in, std::span<float> x) {
-  simd::ConvertFloats({kType, in.data()}, x.size(), FloatType::kF32,
-                      std::as_writable_bytes(x).data());
-}
-
 template <typename Block, FloatType kType>
 constexpr Entry MakeFloatEntry(GgmlType type, std::string_view name) {
   return {{type, name, 1, sizeof(Block)},
-          {EncodeFloats<kType>, EncodePlainWith<Block>, DecodeFloats<kType>,
-           FindNonFiniteBlock<Block>}};
+          {EncodeFloats<kType>, EncodePlainWith<Block>, FindNonFiniteBlock<Block>}};
 }
 
 constexpr std::array kEntries = {
@@ -165,7 +149,14 @@ void QuantizeGgmlRow(GgmlType type, std::span<const float> importance, std::span
 
 void DequantizeGgmlRow(GgmlType type, std::span<const std::byte> in, std::span<float> x) noexcept {
   assert(in.size() == GgmlRowBytes(type, x.size()));
-  FindEntry(type).codec.decode(in, x);
+  const auto floats = [&](FloatType float_type) {
+    simd::ConvertFloats({float_type, in.data()}, x.size(), FloatType::kF32,
+                        std::as_writable_bytes(x).data());
+  };
+  if (type == GgmlType::kF32) return floats(FloatType::kF32);
+  if (type == GgmlType::kF16) return floats(FloatType::kF16);
+  if (type == GgmlType::kBF16) return floats(FloatType::kBF16);
+  simd::DecodeBlocks(type, in.data(), x.size() / GetGgmlTypeInfo(type).block_size, x.data());
 }
 
 std::optional<std::size_t> FindNonFinite(GgmlType type,

@@ -1,8 +1,24 @@
-// Decoders of all blocks. A product of scales is rounded before it meets the code, as in llama.cpp.
+// Blocks and groups back to weights. These are the plain loops, which compilers make SIMD of: for
+// the least that a processor may have, and again for each instruction set. A product of scales is
+// rounded before it meets the code, as in llama.cpp.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/simd/decode.cpp"
+#include "kernels/simd/decode.h"
+
+#include <algorithm>
+#include <cstring>
+
 #include "base/half.h"
 #include "kernels/ggml_blocks.h"
+#include "kernels/ggml_pack.h"
+#include "kernels/simd/foreach_target.h"
+#include "kernels/small_floats.h"
+// Last.
+#include <hwy/highway.h>
 
+HWY_BEFORE_NAMESPACE();
 namespace phiq {
+namespace HWY_NAMESPACE {
 namespace {
 
 float ToFloat(int code) noexcept { return static_cast<float>(code); }
@@ -22,8 +38,6 @@ void UnpackHighBits(const std::uint8_t* qh, std::uint8_t* bits) noexcept {
   for (std::size_t e = 0; e < 32; ++e)
     bits[e] = static_cast<std::uint8_t>(((qh[e / 8] >> (e % 8)) & 1) << 4);
 }
-
-}  // namespace
 
 void DecodeBlock(const BlockQ8_0& block, BlockOutput<BlockQ8_0> x) noexcept {
   const float d = Fp16ToFloat(block.d);
@@ -162,4 +176,99 @@ void DecodeBlock(const BlockIQ4_XS& block, BlockOutput<BlockIQ4_XS> x) noexcept 
   }
 }
 
+template <typename Block>
+void DecodeAll(const std::byte* blocks, std::size_t n_blocks, float* x) {
+  for (std::size_t b = 0; b < n_blocks; ++b) {
+    Block block;
+    std::memcpy(&block, blocks + b * sizeof(Block), sizeof(Block));
+    DecodeBlock(block, BlockOutput<Block>(x + b * Block::kSize, Block::kSize));
+  }
+}
+
+void DecodeBlocks(GgmlType type, const std::byte* blocks, std::size_t n_blocks, float* x) {
+  switch (type) {
+    case GgmlType::kF32:
+    case GgmlType::kF16:
+    case GgmlType::kBF16:
+      break;  // ConvertFloats
+    case GgmlType::kQ4_0:
+      return DecodeAll<BlockQ4_0>(blocks, n_blocks, x);
+    case GgmlType::kQ4_1:
+      return DecodeAll<BlockQ4_1>(blocks, n_blocks, x);
+    case GgmlType::kQ5_0:
+      return DecodeAll<BlockQ5_0>(blocks, n_blocks, x);
+    case GgmlType::kQ5_1:
+      return DecodeAll<BlockQ5_1>(blocks, n_blocks, x);
+    case GgmlType::kQ8_0:
+      return DecodeAll<BlockQ8_0>(blocks, n_blocks, x);
+    case GgmlType::kQ2_K:
+      return DecodeAll<BlockQ2_K>(blocks, n_blocks, x);
+    case GgmlType::kQ3_K:
+      return DecodeAll<BlockQ3_K>(blocks, n_blocks, x);
+    case GgmlType::kQ4_K:
+      return DecodeAll<BlockQ4_K>(blocks, n_blocks, x);
+    case GgmlType::kQ5_K:
+      return DecodeAll<BlockQ5_K>(blocks, n_blocks, x);
+    case GgmlType::kQ6_K:
+      return DecodeAll<BlockQ6_K>(blocks, n_blocks, x);
+    case GgmlType::kIQ4_NL:
+      return DecodeAll<BlockIQ4_NL>(blocks, n_blocks, x);
+    case GgmlType::kIQ4_XS:
+      return DecodeAll<BlockIQ4_XS>(blocks, n_blocks, x);
+  }
+}
+
+// The value of a code in a group: scale * (value - zero), with the bias added.
+template <typename Value>
+void DecodeGroup(const std::uint8_t* __restrict codes, std::size_t n, Value value,
+                 const float* bias, float* __restrict x) {
+  for (std::size_t i = 0; i < n; ++i) x[i] = value(codes[i]);
+  if (bias == nullptr) return;
+  for (std::size_t i = 0; i < n; ++i) x[i] += *bias;
+}
+
+void DecodeCodes(const std::uint8_t* codes, std::size_t n, const simd::CodedGroups& groups,
+                 float* x) {
+  for (std::size_t g = 0, begin = 0; begin < n; ++g, begin += groups.size) {
+    const std::size_t size = std::min(groups.size, n - begin);
+    const float scale = groups.scales[g];
+    const float* const bias = groups.biases == nullptr ? nullptr : groups.biases + g;
+    if (groups.code == Code::kE2M1) {
+      const auto value = [scale](std::uint8_t q) { return scale * kE2m1Values[q & 15]; };
+      DecodeGroup(codes + begin, size, value, bias, x + begin);
+    } else if (groups.code == Code::kE4M3) {
+      const auto value = [scale](std::uint8_t q) { return scale * E4m3ToFloat(q); };
+      DecodeGroup(codes + begin, size, value, bias, x + begin);
+    } else {
+      const int zero = groups.zero_points[g];
+      const auto value = [scale, zero](std::uint8_t q) { return scale * ToFloat(q - zero); };
+      DecodeGroup(codes + begin, size, value, bias, x + begin);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
 }  // namespace phiq
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace phiq {
+namespace {
+HWY_EXPORT(DecodeBlocks);
+HWY_EXPORT(DecodeCodes);
+}  // namespace
+
+namespace simd {
+
+void DecodeBlocks(GgmlType type, const std::byte* blocks, std::size_t n_blocks, float* x) {
+  HWY_DYNAMIC_DISPATCH(DecodeBlocks)(type, blocks, n_blocks, x);
+}
+
+void DecodeCodes(const std::uint8_t* codes, std::size_t n, const CodedGroups& groups, float* x) {
+  HWY_DYNAMIC_DISPATCH(DecodeCodes)(codes, n, groups, x);
+}
+
+}  // namespace simd
+}  // namespace phiq
+#endif
