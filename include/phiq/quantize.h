@@ -1,6 +1,7 @@
 // Which codes stand for some weights. A method fills an encoding; it never asks for which format.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -9,6 +10,25 @@
 #include "phiq/encoding.h"
 
 namespace phiq {
+
+// Rows of weights, one behind the other: little-endian numbers of one type, as a checkpoint has
+// them.
+struct RawRows {
+  FloatType type = FloatType::kF32;
+  std::span<const std::byte> bytes;
+
+  RawRows() = default;
+  RawRows(FloatType type_of_bytes, std::span<const std::byte> rows) noexcept
+      : type(type_of_bytes), bytes(rows) {}
+  // Floats in memory are such rows.
+  template <std::convertible_to<std::span<const float>> Floats>
+  RawRows(const Floats& floats) noexcept  // NOLINT(google-explicit-constructor)
+      : bytes(std::as_bytes(std::span<const float>(floats))) {}
+
+  std::size_t size() const noexcept {
+    return bytes.size() / (type == FloatType::kF32 ? sizeof(float) : sizeof(std::uint16_t));
+  }
+};
 
 // What is known of the vectors that a weight is multiplied with.
 struct InputStats {
@@ -32,8 +52,8 @@ struct Method {
 
   // Quantizes rows, one behind the other.
   //
-  // Shapes    x: [n_rows, n]; arrays: ArrayCount spans of n_rows * ArrayRowBytes(encoding, i, n)
-  //           bytes.
+  // Shapes    x: [n_rows, n], floats of any type; arrays: ArrayCount spans of
+  //           n_rows * ArrayRowBytes(encoding, i, n) bytes.
   // Requires  fills(encoding); what it needs of stats, finite, not negative and below 1e30; every
   //           x finite; n a multiple of the block size for GGUF's blocks, and of the group size for
   //           MlxMethod's groups.
@@ -41,7 +61,7 @@ struct Method {
   //           cannot hold them: ask FindNonFinite afterwards.
   // Threads   pure; rows may run at once.
   // Error     BoundOf in phiq/encoding.h.
-  void (*quantize)(const Encoding& encoding, std::span<const float> x, std::size_t n,
+  void (*quantize)(const Encoding& encoding, const RawRows& x, std::size_t n,
                    const InputStats& stats, std::span<const std::span<std::byte>> arrays);
 };
 

@@ -25,7 +25,8 @@ constexpr std::uint64_t kProgramBytes = 24ULL << 20;
 // included; 10 MB of it are kept.
 constexpr std::uint64_t kTokenizerCopies = 4;
 constexpr std::uint64_t kThreadBytes = 1ULL << 20;  // stack and allocator
-constexpr std::uint64_t kChunkElements = 1ULL << 20;
+// What is read, and the codes, stay in the second cache.
+constexpr std::uint64_t kChunkElements = 1ULL << 18;
 // A matrix by columns is written in runs of as many weights as a chunk has rows: larger chunks make
 // fewer and longer runs. 2^22 weights of rows of 3072 are runs of 2.7 KB in float16.
 constexpr std::uint64_t kMostColumnElements = 1ULL << 24;
@@ -46,9 +47,9 @@ std::uint64_t TokenizerBytes(const SideFiles& files, const Tokenizer& tokenizer)
 MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& source,
                       std::uint64_t header_bytes, unsigned threads, std::uint64_t limit_bytes,
                       OverflowPolicy overflow) {
-  const std::uint64_t fixed =
-      kProgramBytes + TokenizerBytes(source.stored->side_files(), source.model.tokenizer) +
-      2 * header_bytes;
+  const std::uint64_t fixed = kProgramBytes +
+                              TokenizerBytes(source.stored->side_files(), source.model.tokenizer) +
+                              2 * header_bytes;
   const auto peak = [&](unsigned n_threads, std::uint64_t chunk_elements) {
     return fixed + n_threads * (kThreadBytes +
                                 StreamBytesPerThread(targets, source, chunk_elements, overflow));

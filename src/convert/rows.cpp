@@ -11,6 +11,8 @@
 #include "base/buffer.h"
 #include "base/endian.h"
 #include "base/finite.h"
+#include "kernels/simd/floats.h"
+#include "model/float_types.h"
 #include "phiq/text.h"
 
 namespace phiq {
@@ -74,6 +76,47 @@ std::span<float> LineReader::Read(const PlanLine& line, const RowChunk& chunk) {
         model.ReadRawRows(piece, row, n_rows, bytes_);
         DequantizeGgmlRow(type, bytes_, out);  // rows stand one behind the other
       });
+  return floats_;
+}
+
+std::optional<FloatType> LineReader::StoredType(const PlanLine& line, const RowChunk& chunk) const {
+  if (line.table) return std::nullopt;
+  const StoredModel& model = *source_->stored;
+  std::optional<FloatType> type;
+  bool is_one = true;
+  source_->weights.ForEachRun(
+      {line.role, line.layer}, line.first_row + chunk.first_row, chunk.n_rows,
+      [&](std::size_t piece, std::uint64_t, std::uint64_t, std::uint64_t) {
+        std::optional<FloatType> own;
+        if (model.HasRawRows(piece))
+          own = FloatTypeOf(std::get<GgmlType>(model.pieces()[piece].encoding));
+        is_one = is_one && own && (!type || type == own);
+        type = own;
+      });
+  return is_one ? type : std::nullopt;
+}
+
+RawRows LineReader::ReadRaw(const PlanLine& line, const RowChunk& chunk) {
+  const std::optional<FloatType> type = StoredType(line, chunk);
+  if (!type) return raw_ = Read(line, chunk);
+  const std::uint64_t first_row = line.first_row + chunk.first_row;
+  const std::size_t row_bytes = GgmlRowBytes(GgmlTypeOf(*type), line.row_elements());
+  Renew(bytes_, chunk.n_rows * row_bytes);
+  source_->weights.ForEachRun(
+      {line.role, line.layer}, first_row, chunk.n_rows,
+      [&](std::size_t piece, std::uint64_t row, std::uint64_t weight_row, std::uint64_t n_rows) {
+        source_->stored->ReadRawRows(
+            piece, row, n_rows,
+            std::span(bytes_).subspan((weight_row - first_row) * row_bytes, n_rows * row_bytes));
+      });
+  return raw_ = {*type, bytes_};
+}
+
+std::span<float> LineReader::RawAsFloats() {
+  if (raw_.bytes.data() != bytes_.data()) return floats_;
+  Renew(floats_, raw_.size());
+  simd::ConvertFloats({raw_.type, raw_.bytes.data()}, raw_.size(), FloatType::kF32,
+                      std::as_writable_bytes(std::span(floats_)).data());
   return floats_;
 }
 

@@ -4,12 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "model/rope.h"
 #include "phiq/plan.h"
+#include "phiq/quantize.h"
 #include "stored/stored_model.h"
 
 namespace phiq {
@@ -46,7 +48,7 @@ struct RowChunk {
 std::vector<RowChunk> CutIntoChunks(const Plan& plan, std::span<const std::size_t> line_order,
                                     std::uint64_t max_elements);
 
-// Reads rows of plan lines as floats. One reader a thread: it owns the buffers.
+// Reads rows of plan lines. One reader a thread: it owns the buffers.
 class LineReader {
  public:
   explicit LineReader(const SourceModel& source) : source_(&source) {}
@@ -54,12 +56,20 @@ class LineReader {
   // The rows of a chunk, [n_rows * row_elements], counted from the line's first row; valid until
   // the next call. NaN and Inf are passed on.
   std::span<float> Read(const PlanLine& line, const RowChunk& chunk);
+  // The same, as they are stored where they are floats of one type.
+  RawRows ReadRaw(const PlanLine& line, const RowChunk& chunk);
+  // What ReadRaw gave last, as floats that may be changed.
+  std::span<float> RawAsFloats();
 
  private:
+  // The type of the floats that the rows are stored as, if that is one.
+  std::optional<FloatType> StoredType(const PlanLine& line, const RowChunk& chunk) const;
+
   const SourceModel* source_;
   RowCodec codec_;
   std::vector<std::byte> bytes_;
   std::vector<float> floats_;
+  RawRows raw_;  // in one of these
 };
 
 // The error for a piece in which a NaN or Inf was met: reads all of it to name the first and the

@@ -19,6 +19,9 @@
 #include "convert/meter.h"
 #include "formats/format.h"
 #include "io/parallel.h"
+#include "kernels/simd/compare.h"
+#include "kernels/simd/floats.h"
+#include "model/float_types.h"
 #include "phiq/encoding.h"
 #include "phiq/quantize.h"
 #include "phiq/text.h"
@@ -38,6 +41,29 @@ std::string_view LargestScale(const Encoding& encoding) {
 // Whether weights of 65520 and above become Inf.
 bool HasHalfRange(const PlanLine& line) {
   return HasHalfRange(line.encoding) || line.method->weights == FloatType::kF16;
+}
+
+// Whether the rows' own bytes are what is stored of them.
+bool IsStoredAs(FloatType type, const PlanLine& line) {
+  return line.method == &kGgml && line.encoding == Encoding(GgmlTypeOf(type));
+}
+
+// Whether the encoding is floats that hold a weight of the largest magnitude, and so all of them.
+bool HoldsAll(const Encoding& encoding, float largest) {
+  const GgmlType* type = std::get_if<GgmlType>(&encoding);
+  if (type == nullptr) return false;
+  return *type == GgmlType::kF32 || (*type == GgmlType::kF16 && largest < kHalfOverflow) ||
+         (*type == GgmlType::kBF16 && IsFinite(Bf16ToFloat(FloatToBf16(largest))));
+}
+
+float LargestMagnitude(const RawRows& x) {
+  return simd::LargestMagnitude({x.type, x.bytes.data()}, x.size());
+}
+
+// As many as `floats` takes.
+void ToFloats(const RawRows& x, std::span<float> floats) {
+  simd::ConvertFloats({x.type, x.bytes.data()}, floats.size(), FloatType::kF32,
+                      std::as_writable_bytes(floats).data());
 }
 
 // A line of one target, with the places of its arrays.
@@ -139,17 +165,30 @@ class Worker {
     const PlanLine& any_line = *piece.job->sinks.front().line;
     PlanLine whole = any_line;  // rows are counted from the start of the source
     whole.first_row = 0;
-    const std::span<float> x = reader_.Read(whole, {0, piece.first_row, piece.n_rows});
-    n_nan_zeroed += ZeroNan(any_line, x);
+    RawRows x = reader_.ReadRaw(whole, {0, piece.first_row, piece.n_rows});
+    // The place of a NaN, or of what overflows a half, is looked for only when there is one.
+    float largest = LargestMagnitude(x);
+    if (!IsFinite(largest)) {
+      const std::span<float> floats = reader_.RawAsFloats();
+      n_nan_zeroed += ZeroNan(any_line, floats);
+      x = floats;
+      largest = LargestMagnitude(x);
+    }
     std::uint64_t n_bytes = 0;
     for (const Sink& sink : piece.job->sinks) {
       if (!piece.IsFor(sink)) continue;
       const RowChunk rows = piece.In(sink);
       Tally& tally = tallies[sink.target];
-      const std::span<const float> weights = WithinRange(*sink.line, rows, x, tally);
-      Encode(*sink.line, rows, weights);
-      if (!sink.line->table && !IsExact(sink.line->encoding))
-        Measure(*sink.line, rows, weights, tally);
+      const bool overflows = HasHalfRange(*sink.line) && largest >= kHalfOverflow;
+      const RawRows weights = overflows ? WithinRange(*sink.line, rows, x, tally) : x;
+      if (IsStoredAs(weights.type, *sink.line)) {
+        encoded_[0] = weights.bytes;
+        row_bytes_[0] = weights.bytes.size() / rows.n_rows;
+      } else {
+        Encode(*sink.line, rows, weights, overflows ? kHalfMax : largest);
+        if (!sink.line->table && !IsExact(sink.line->encoding))
+          Measure(*sink.line, rows, weights, tally);
+      }
       for (std::size_t a = 0; a < ArrayCount(sink.line->encoding); ++a)
         n_bytes += Write(sink, a, rows);
     }
@@ -171,37 +210,34 @@ class Worker {
     return n_zeroed;
   }
 
-  // The weights, or a copy in which those beyond a half's range are clamped.
-  std::span<const float> WithinRange(const PlanLine& line, const RowChunk& rows,
-                                     std::span<const float> x, Tally& tally) {
-    if (!HasHalfRange(line)) return x;
-    const auto overflows = [](float w) { return std::abs(w) >= kHalfOverflow; };
-    const auto first = std::ranges::find_if(x, overflows);
-    if (first == x.end()) return x;
-    if (options_.overflow != OverflowPolicy::kClamp) {
-      throw HalfOverflow(line, rows, static_cast<std::size_t>(first - x.begin()), *first);
-    }
-    clamped_.assign(x.begin(), x.end());
-    for (float& w : clamped_) {
-      if (!overflows(w)) continue;
+  // A copy of weights of which some are beyond a half's range, with those clamped.
+  RawRows WithinRange(const PlanLine& line, const RowChunk& rows, const RawRows& x, Tally& tally) {
+    Renew(clamped_, x.size());
+    ToFloats(x, clamped_);
+    for (std::size_t i = 0; i < clamped_.size(); ++i) {
+      float& w = clamped_[i];
+      if (std::abs(w) < kHalfOverflow) continue;
+      if (options_.overflow != OverflowPolicy::kClamp) throw HalfOverflow(line, rows, i, w);
       w = std::copysign(kHalfMax, w);
       ++tally.n_clamped;
     }
     return clamped_;
   }
 
-  // Fills encoded_.
-  void Encode(const PlanLine& line, const RowChunk& rows, std::span<const float> x) {
+  // Fills encoded_. `largest`: the largest magnitude.
+  void Encode(const PlanLine& line, const RowChunk& rows, const RawRows& x, float largest) {
     const std::size_t n = line.row_elements();
     const std::size_t n_arrays = ArrayCount(line.encoding);
     std::array<std::span<std::byte>, kMaxArrays> all_rows;
     for (std::size_t a = 0; a < n_arrays; ++a) {
       row_bytes_[a] = ArrayRowBytes(line.encoding, a, n);
-      Renew(encoded_[a], rows.n_rows * row_bytes_[a]);
-      all_rows[a] = encoded_[a];
+      Renew(buffers_[a], rows.n_rows * row_bytes_[a]);
+      all_rows[a] = buffers_[a];
+      encoded_[a] = buffers_[a];
     }
     assert(line.method->fills(line.encoding));
     line.method->quantize(line.encoding, x, n, {}, std::span(all_rows).first(n_arrays));
+    if (HoldsAll(line.encoding, largest)) return;
     for (std::size_t r = 0; r < rows.n_rows; ++r) {
       const auto arrays = EncodedRow(line, r);
       if (const auto bad = FindNonFinite(line.encoding, std::span(arrays).first(n_arrays), n))
@@ -213,23 +249,22 @@ class Worker {
                                                                 std::size_t r) const {
     std::array<std::span<const std::byte>, kMaxArrays> arrays;
     for (std::size_t a = 0; a < ArrayCount(line.encoding); ++a)
-      arrays[a] = std::span(encoded_[a]).subspan(r * row_bytes_[a], row_bytes_[a]);
+      arrays[a] = encoded_[a].subspan(r * row_bytes_[a], row_bytes_[a]);
     return arrays;
   }
 
-  void Measure(const PlanLine& line, const RowChunk& rows, std::span<const float> x, Tally& tally) {
+  void Measure(const PlanLine& line, const RowChunk& rows, const RawRows& x, Tally& tally) {
     const std::size_t n = line.row_elements();
+    row_.resize(n);
     decoded_.resize(n);
     for (std::size_t r = 0; r < rows.n_rows; ++r) {
       if ((rows.first_row + r) % kErrorSampleStride != 0) continue;
       const auto arrays = EncodedRow(line, r);
       codec_.Decode(line.encoding, std::span(arrays).first(ArrayCount(line.encoding)), decoded_);
-      for (std::size_t c = 0; c < n; ++c) {
-        const double weight = x[r * n + c];
-        const double error = weight - decoded_[c];
-        tally.squared_error += error * error;
-        tally.squared_weight += weight * weight;
-      }
+      ToFloats({x.type, x.bytes.subspan(r * (x.bytes.size() / rows.n_rows))}, row_);
+      const simd::RowSums sums = simd::CompareRows(row_, decoded_);
+      tally.squared_error += sums.squared_error;
+      tally.squared_weight += sums.squared_a;
     }
   }
 
@@ -284,11 +319,13 @@ class Worker {
   SharedBytes& shared_;
   LineReader reader_;
   RowCodec codec_;
-  // Of the line encoded last: bytes of its arrays, and of one row in each.
-  std::array<std::vector<std::byte>, kMaxArrays> encoded_;
+  // Of the line encoded last: bytes of its arrays (in buffers_, or as they were read), and of one
+  // row in each.
+  std::array<std::span<const std::byte>, kMaxArrays> encoded_;
+  std::array<std::vector<std::byte>, kMaxArrays> buffers_;
   std::array<std::size_t, kMaxArrays> row_bytes_{};
   std::vector<std::byte> rearranged_;
-  std::vector<float> clamped_, decoded_;
+  std::vector<float> clamped_, row_, decoded_;
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "kernels/bits.h"
 #include "kernels/scale_type.h"
 #include "kernels/simd/decode.h"
+#include "kernels/simd/floats.h"
 
 namespace phiq {
 namespace {
@@ -256,7 +257,14 @@ std::optional<std::size_t> FindNonFinite(const Encoding& encoding,
   }
   const GroupEncoding& groups = *std::get_if<GroupEncoding>(&encoding);
   const bool has_biases = groups.offset == Offset::kBias;
-  for (std::size_t g = 0; g < GroupCount(groups, n); ++g) {
+  const std::size_t n_groups = GroupCount(groups, n);
+  const auto are_finite = [&](std::size_t array) {
+    return std::isfinite(
+        simd::LargestMagnitude({AsFloatType(groups.scale), arrays[array].data()}, n_groups));
+  };
+  if (!IsByte(groups.scale) && are_finite(kScales) && (!has_biases || are_finite(kOffsets)))
+    return std::nullopt;
+  for (std::size_t g = 0; g < n_groups; ++g) {
     if (!std::isfinite(LoadScale(groups.scale, arrays[kScales], g)) ||
         (has_biases && !std::isfinite(LoadScale(groups.scale, arrays[kOffsets], g))))
       return g * groups.group_size;

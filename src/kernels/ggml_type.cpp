@@ -38,12 +38,31 @@ bool IsFiniteBlock(const Block& block) noexcept {
 
 template <typename Block>
 std::optional<std::size_t> FindNonFiniteBlock(std::span<const std::byte> blocks) noexcept {
-  for (std::size_t b = 0; b < blocks.size() / sizeof(Block); ++b) {
+  const auto is_finite = [&](std::size_t b) {
     Block block;
     std::memcpy(&block, blocks.data() + b * sizeof(Block), sizeof(Block));
-    if (!IsFiniteBlock(block)) return b;
+    return IsFiniteBlock(block);
+  };
+  // Many at once, without a branch for each.
+  constexpr std::size_t kAtOnce = 32;
+  const std::size_t n_blocks = blocks.size() / sizeof(Block);
+  std::size_t b = 0;
+  for (; b + kAtOnce <= n_blocks; b += kAtOnce) {
+    unsigned n_finite = 0;
+    for (std::size_t i = 0; i < kAtOnce; ++i) n_finite += is_finite(b + i) ? 1U : 0U;
+    if (n_finite < kAtOnce) break;
   }
+  for (; b < n_blocks; ++b)
+    if (!is_finite(b)) return b;
   return std::nullopt;
+}
+
+// Floats: the magnitudes of many are looked at at once.
+template <typename Block, FloatType kType>
+std::optional<std::size_t> FindNonFiniteFloat(std::span<const std::byte> floats) noexcept {
+  const float largest =
+      simd::LargestMagnitude({kType, floats.data()}, floats.size() / sizeof(Block));
+  return std::isfinite(largest) ? std::nullopt : FindNonFiniteBlock<Block>(floats);
 }
 
 using Encoder = void (*)(const Weights& x, std::size_t n_blocks, std::byte* out);
@@ -75,7 +94,7 @@ void EncodeFloats(const Weights& x, std::size_t n, std::byte* out) {
 template <typename Block, FloatType kType>
 constexpr Entry MakeFloatEntry(GgmlType type, std::string_view name) {
   return {{type, name, 1, sizeof(Block)},
-          {EncodeFloats<kType>, EncodePlainWith<Block>, FindNonFiniteBlock<Block>}};
+          {EncodeFloats<kType>, EncodePlainWith<Block>, FindNonFiniteFloat<Block, kType>}};
 }
 
 constexpr std::array kEntries = {
@@ -135,10 +154,11 @@ std::size_t GgmlRowBytes(GgmlType type, std::size_t n) noexcept {
   return n / info.block_size * info.block_bytes;
 }
 
-void QuantizeGgmlRow(GgmlType type, std::span<const float> x, std::span<std::byte> out) noexcept {
-  assert(out.size() == GgmlRowBytes(type, x.size()));
+void QuantizeGgmlRow(GgmlType type, const Weights& x, std::size_t n,
+                     std::span<std::byte> out) noexcept {
+  assert(out.size() == GgmlRowBytes(type, n));
   const Entry& entry = FindEntry(type);
-  entry.codec.encode(Weights(x.data()), x.size() / entry.info.block_size, out.data());
+  entry.codec.encode(x, n / entry.info.block_size, out.data());
 }
 
 void QuantizeGgmlRow(GgmlType type, std::span<const float> importance, std::span<const float> x,

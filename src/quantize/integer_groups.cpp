@@ -10,6 +10,7 @@
 #include "kernels/simd/floats.h"
 #include "kernels/simd/groups.h"
 #include "phiq/quantize.h"
+#include "quantize/float_rows.h"
 
 namespace phiq {
 namespace {
@@ -62,17 +63,17 @@ void FlipPacked(int bits, std::size_t padded, std::size_t n, std::span<std::byte
 
 // Rows of whole groups, which a kernel takes as one run of groups.
 template <const GroupMethod& kMethod>
-bool QuantizeByKernel(const GroupSpec& spec, std::size_t group_size, std::span<const float> x,
+bool QuantizeByKernel(const GroupSpec& spec, std::size_t group_size, const Weights& x,
                       std::span<std::byte> codes, std::span<float> scales,
                       std::span<std::uint8_t> zero_points) {
   if (kMethod.kernel == nullptr || group_size % 16 != 0 || group_size > kMethod.largest_group)
     return false;
-  return kMethod.kernel(spec, group_size, Weights(x.data()), scales.size(),
+  return kMethod.kernel(spec, group_size, x, scales.size(),
                         {codes.data(), scales.data(), zero_points.data()});
 }
 
 template <const GroupMethod& kMethod>
-void QuantizeRows(const Encoding& encoding, std::span<const float> x, std::size_t n,
+void QuantizeRows(const Encoding& encoding, const RawRows& x, std::size_t n,
                   const InputStats& /*stats*/, std::span<const std::span<std::byte>> arrays) {
   const GroupEncoding& groups = std::get<GroupEncoding>(encoding);
   const GroupSpec spec = {BitsOf(groups.code), !HasZeroPoints(groups), groups.scale};
@@ -88,19 +89,19 @@ void QuantizeRows(const Encoding& encoding, std::span<const float> x, std::size_
   };
 
   if (n % group_size != 0 ||
-      !QuantizeByKernel<kMethod>(spec, group_size, x, arrays[0], scales, zero_points)) {
+      !QuantizeByKernel<kMethod>(spec, group_size, StartOf(x), arrays[0], scales, zero_points)) {
     std::vector<std::uint8_t> codes(n_groups * group_size);  // zero bits fill a row's last group
     const std::span<std::uint8_t> q = std::span(codes).first(n);
-    for (std::size_t r = 0; r < n_rows; ++r) {
+    ForEachFloatRow(x, n, [&](std::size_t r, std::span<const float> weights) {
       for (std::size_t g = 0; g < n_groups; ++g) {
         const std::size_t begin = g * group_size, size = std::min(group_size, n - begin);
         const GroupScale group = QuantizeGroup<kMethod>(
-            spec, group_size, x.subspan(r * n + begin, size), q.subspan(begin, size));
+            spec, group_size, weights.subspan(begin, size), q.subspan(begin, size));
         scales[r * n_groups + g] = group.scale;
         zero_points[r * n_groups + g] = group.zero_point;
       }
       pack(codes, r, arrays[0]);
-    }
+    });
   }
   if (signed_codes) FlipPacked(spec.bits, n_groups * group_size, n, arrays[0]);
   // Exact: values of that type already.

@@ -11,6 +11,7 @@
 #include "kernels/simd/floats.h"
 #include "kernels/simd/groups.h"
 #include "phiq/quantize.h"
+#include "quantize/float_rows.h"
 
 namespace phiq {
 namespace {
@@ -44,9 +45,9 @@ bool IsMlxEncoding(const Encoding& encoding) noexcept {
          groups->scale == ScaleTypeOf(kWeights) && has_group_size;
 }
 
-// The plain loops over groups, which follow one another from row to row.
+// The plain loops over the groups of a row, whose first is `first_group` of the arrays.
 template <bool kAsMetal, FloatType kWeights>
-void QuantizeByLoops(const GroupEncoding& groups, std::span<const float> x,
+void QuantizeByLoops(const GroupEncoding& groups, std::span<const float> x, std::size_t first_group,
                      std::span<const std::span<std::byte>> arrays) {
   const std::size_t group_size = groups.group_size;
   const int bits = BitsOf(groups.code);
@@ -54,9 +55,10 @@ void QuantizeByLoops(const GroupEncoding& groups, std::span<const float> x,
   float rounded[kMaxMlxGroupSize];
   std::uint8_t group_codes[kMaxMlxGroupSize];
   const std::span<std::uint8_t> q(group_codes, group_size);
-  for (std::size_t g = 0; g < x.size() / group_size; ++g) {
+  for (std::size_t begin = 0; begin < x.size(); begin += group_size) {
+    const std::size_t g = first_group + begin / group_size;
     const std::span<const float> group =
-        RoundWeights(kWeights, x.subspan(g * group_size, group_size), rounded);
+        RoundWeights(kWeights, x.subspan(begin, group_size), rounded);
     if (groups.offset == Offset::kBias) {
       const MlxScale scale = QuantizeMlxAffine(bits, kAsMetal, group, q);
       StoreScale(groups.scale, scale.scale, arrays[1], g);
@@ -69,15 +71,14 @@ void QuantizeByLoops(const GroupEncoding& groups, std::span<const float> x,
 }
 
 template <bool kAsMetal, FloatType kWeights>
-void QuantizeRows(const Encoding& encoding, std::span<const float> x,
-                  [[maybe_unused]] std::size_t n, const InputStats& /*stats*/,
-                  std::span<const std::span<std::byte>> arrays) {
+void QuantizeRows(const Encoding& encoding, const RawRows& x, std::size_t n,
+                  const InputStats& /*stats*/, std::span<const std::span<std::byte>> arrays) {
   const GroupEncoding& groups = std::get<GroupEncoding>(encoding);
   assert(n % groups.group_size == 0);
   if (groups.offset == Offset::kBias) {
     std::vector<float> scales(x.size() / groups.group_size), biases(scales.size());
     if (simd::EncodeMlxAffine(BitsOf(groups.code), kAsMetal, kWeights, groups.group_size,
-                              Weights(x.data()), scales.size(),
+                              StartOf(x), scales.size(),
                               {arrays[0].data(), scales.data(), nullptr, biases.data()})) {
       // `fills` has seen that scales are of the weights' type.
       simd::ConvertFloats(Weights(scales.data()), scales.size(), kWeights, arrays[1].data());
@@ -85,7 +86,9 @@ void QuantizeRows(const Encoding& encoding, std::span<const float> x,
       return;
     }
   }
-  QuantizeByLoops<kAsMetal, kWeights>(groups, x, arrays);
+  ForEachFloatRow(x, n, [&](std::size_t r, std::span<const float> row) {
+    QuantizeByLoops<kAsMetal, kWeights>(groups, row, r * (n / groups.group_size), arrays);
+  });
 }
 
 template <bool kAsMetal, FloatType kWeights>

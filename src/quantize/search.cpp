@@ -6,28 +6,29 @@
 #include "kernels/ggml_rows.h"
 #include "kernels/grid.h"
 #include "phiq/quantize.h"
+#include "quantize/float_rows.h"
 
 namespace phiq {
 namespace {
 
-void QuantizeSearchedRows(const Encoding& encoding, std::span<const float> x, std::size_t n,
+void QuantizeSearchedRows(const Encoding& encoding, const RawRows& x, std::size_t n,
                           std::span<const float> importance,
                           std::span<const std::span<std::byte>> arrays) {
   const std::size_t block_size = BlockSize(encoding, n);
   std::vector<Grid> grids((n + block_size - 1) / block_size);
   std::vector<std::uint8_t> codes(n);
-  for (std::size_t r = 0; r < x.size() / n; ++r) {
+  ForEachFloatRow(x, n, [&](std::size_t r, std::span<const float> row) {
     for (std::size_t b = 0; b < grids.size(); ++b) {
       const std::size_t begin = b * block_size, size = std::min(block_size, n - begin);
-      const std::span<const float> block = x.subspan(r * n + begin, size);
+      const std::span<const float> block = row.subspan(begin, size);
       grids[b] = ChooseGrid(encoding, block, importance.subspan(begin, size));
       for (std::size_t c = 0; c < size; ++c) codes[begin + c] = Nearest(grids[b], c, block[c]).code;
     }
     PackRow(encoding, grids, codes, r, arrays);
-  }
+  });
 }
 
-void QuantizeSearched(const Encoding& encoding, std::span<const float> x, std::size_t n,
+void QuantizeSearched(const Encoding& encoding, const RawRows& x, std::size_t n,
                       const InputStats& /*stats*/, std::span<const std::span<std::byte>> arrays) {
   QuantizeSearchedRows(encoding, x, n, std::vector<float>(n, 1.0F), arrays);
 }
@@ -46,15 +47,15 @@ std::vector<float> ImportanceOf(std::span<const float> squares) {
   return importance;
 }
 
-void QuantizeByImportance(const Encoding& encoding, std::span<const float> x, std::size_t n,
+void QuantizeByImportance(const Encoding& encoding, const RawRows& x, std::size_t n,
                           const InputStats& stats, std::span<const std::span<std::byte>> arrays) {
   const GgmlType* type = std::get_if<GgmlType>(&encoding);
   if (type == nullptr)
     return QuantizeSearchedRows(encoding, x, n, ImportanceOf(stats.squares), arrays);
   const std::size_t row_bytes = GgmlRowBytes(*type, n);
-  for (std::size_t r = 0; r < x.size() / n; ++r)
-    QuantizeGgmlRow(*type, stats.squares, x.subspan(r * n, n),
-                    arrays[0].subspan(r * row_bytes, row_bytes));
+  ForEachFloatRow(x, n, [&](std::size_t r, std::span<const float> row) {
+    QuantizeGgmlRow(*type, stats.squares, row, arrays[0].subspan(r * row_bytes, row_bytes));
+  });
 }
 
 }  // namespace

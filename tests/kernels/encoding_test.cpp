@@ -279,19 +279,27 @@ TEST(RowCodec, ServesOneEncodingAfterAnother) {
   }
 }
 
-// Whole chunks of rows at once, over whatever the arrays held before.
+// Whole chunks of rows at once, over whatever the arrays held before; from halves as from the
+// floats that they are.
 TEST(Methods, QuantizeRowsAsTheyDoOneByOne) {
   constexpr std::size_t kRows = 3, kColumns = 512;
-  const std::vector<float> x = GaussianWeights(kRows * kColumns, 20);
+  std::vector<float> x = GaussianWeights(kRows * kColumns, 20);
+  Bytes halves(x.size() * FloatBytes(FloatType::kBF16));
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    StoreFloat(FloatType::kBF16, x[i], halves, i);
+    x[i] = LoadFloat(FloatType::kBF16, halves, i);
+  }
   std::vector<Recipe> recipes = IntegerRecipes();
   for (const Recipe& recipe : MlxRecipes()) recipes.push_back(recipe);
+  recipes.push_back({Integers(4, kAsymmetric, 32), &kSearch});
+  recipes.push_back({GgmlType::kQ4_K, &kSearch});
   for (const GgmlTypeInfo& info : GgmlTypes()) recipes.push_back({info.type});
   for (const Recipe& recipe : recipes) {
     const std::string name = EncodingName(recipe.encoding) + std::string(recipe.method->name);
     std::vector<Bytes> stored;
     for (std::size_t a = 0; a < ArrayCount(recipe.encoding); ++a)
       stored.emplace_back(kRows * ArrayRowBytes(recipe.encoding, a, kColumns), std::byte{0xEE});
-    recipe.method->quantize(recipe.encoding, x, kColumns, {},
+    recipe.method->quantize(recipe.encoding, {FloatType::kBF16, halves}, kColumns, {},
                             std::vector<std::span<std::byte>>(stored.begin(), stored.end()));
     for (std::size_t r = 0; r < kRows; ++r) {
       const EncodedRow alone(recipe, std::span(x).subspan(r * kColumns, kColumns));
