@@ -175,7 +175,7 @@ HWY_INLINE void MakeCodes(const std::byte* p, const Scales& scales, std::size_t 
   const I last = SetInt(last_code);
   const auto code = [&](F x) HWY_ATTR {
     const F v = hn::Add(hn::Mul(hn::Sub(x, origin), inv_scale), offset);
-    return hn::Min(hn::ConvertTo(Ints(), v), last);
+    return hn::Min(TruncateInRange(v), last);
   };
   IntPair q[kPairs];
   for (std::size_t i = 0; i < kPairs; ++i) q[i] = {code(run.v[i].even), code(run.v[i].odd)};

@@ -66,17 +66,12 @@ HWY_INLINE F CutBelow(F v) { return hn::IfThenElseZero(hn::Gt(v, Set(0.0F)), v);
 
 // RoundToCode and RoundToEvenCode.
 HWY_INLINE I AwayCode(F v, F top) {
-  return hn::ConvertTo(Ints(), hn::Add(hn::Min(CutBelow(v), top), Set(0.49999997F)));
+  return TruncateInRange(hn::Add(hn::Min(CutBelow(v), top), Set(0.49999997F)));
 }
-HWY_INLINE I EvenCode(F v, F top) {
-  const F shift = Set(12582912.0F);  // 1.5 * 2^23
-  return hn::ConvertTo(Ints(), hn::Sub(hn::Add(hn::Min(CutBelow(v), top), shift), shift));
-}
+HWY_INLINE I EvenCode(F v, F top) { return RoundHalfEven(hn::Min(CutBelow(v), top)); }
 // NearestInt of v cut to whole numbers; of NaN the first.
 HWY_INLINE I CutCode(F v, F first, F last) {
-  const F shift = Set(12582912.0F);
-  const F cut = hn::Min(hn::IfThenElse(hn::Gt(v, first), v, first), last);
-  return hn::ConvertTo(Ints(), hn::Sub(hn::Add(cut, shift), shift));
+  return RoundHalfEven(hn::Min(hn::IfThenElse(hn::Gt(v, first), v, first), last));
 }
 
 // What the codes of each group of a batch are made with.

@@ -130,10 +130,28 @@ HWY_INLINE V ReduceEach(D d, const V* v, Op op) {
   }
 }
 
+// Towards zero. Requires |v| < 2^31: ConvertTo mends what lies beyond, which takes more operations
+// than the conversion.
+HWY_INLINE I TruncateInRange(F v) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+  return I{_mm256_cvttps_epi32(v.raw)};
+#elif HWY_ARCH_X86
+  return I{_mm_cvttps_epi32(v.raw)};
+#else
+  return hn::ConvertTo(Ints(), v);
+#endif
+}
+
+// Nearest integer, ties to even. Requires |v| < 2^22: the sum has no fraction bits left.
+HWY_INLINE I RoundHalfEven(F v) {
+  const I bits = hn::BitCast(Ints(), hn::Add(v, Set(12582912.0F)));  // 1.5 * 2^23
+  return hn::Sub(bits, SetInt(0x4B400000));
+}
+
 // Nearest integer, ties away from zero. Requires |v| < 2^22.
 HWY_INLINE I RoundHalfAway(F v) {
   // The float below 0.5: with 0.5 itself 0.49999997 would become 1.
-  return hn::ConvertTo(Ints(), hn::Add(v, hn::CopySign(Set(0.49999997F), v)));
+  return TruncateInRange(hn::Add(v, hn::CopySign(Set(0.49999997F), v)));
 }
 
 HWY_INLINE Mask IsFiniteLane(F v) {
