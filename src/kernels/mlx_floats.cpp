@@ -26,22 +26,9 @@ std::uint8_t NextPowerOfTwo(float a, bool as_metal) noexcept {
   return static_cast<std::uint8_t>(std::clamp(exponent, -127, 127) + 127);
 }
 
-// The code of a magnitude is the number of borders below it. A magnitude on a border takes the code
-// nearer to 0 on the CPU and the even one on Metal, where every second border is moved to the next
-// lower float for that.
-struct Borders {
-  float at[7];
-};
-constexpr float JustBelow(float x) noexcept {
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) - 1);
-}
-constexpr Borders kCpuBorders = {{0.25F, 0.75F, 1.25F, 1.75F, 2.5F, 3.5F, 5.0F}};
-constexpr Borders kMetalBorders = {
-    {0.25F, JustBelow(0.75F), 1.25F, JustBelow(1.75F), 2.5F, JustBelow(3.5F), 5.0F}};
-
 // On the CPU -0 has no code of its own.
 void EncodeE2m1(bool as_metal, std::span<const float> x, std::span<std::uint8_t> codes) noexcept {
-  const Borders borders = as_metal ? kMetalBorders : kCpuBorders;
+  const MlxBorders borders = as_metal ? kMlxMetalBorders : kMlxCpuBorders;
   const int least_signed = as_metal ? 0 : 1;
   const float* __restrict in = x.data();
   std::uint8_t* __restrict out = codes.data();

@@ -85,6 +85,14 @@ void QuantizeRows(const Encoding& encoding, const RawRows& x, std::size_t n,
       simd::ConvertFloats(Weights(biases.data()), biases.size(), kWeights, arrays[2].data());
       return;
     }
+  } else {
+    std::vector<float> scales(x.size() / groups.group_size);
+    if (simd::EncodeMlxFloats(groups, kWeights, kAsMetal, StartOf(x), scales.size(),
+                              {arrays[0].data(), scales.data()})) {
+      for (std::size_t g = 0; g < scales.size(); ++g)
+        StoreScale(groups.scale, scales[g], arrays[1], g);
+      return;
+    }
   }
   ForEachFloatRow(x, n, [&](std::size_t r, std::span<const float> row) {
     QuantizeByLoops<kAsMetal, kWeights>(groups, row, r * (n / groups.group_size), arrays);

@@ -9,6 +9,7 @@
 #include "kernels/bits.h"
 #include "kernels/mlx_groups.h"
 #include "kernels/rounding.h"
+#include "kernels/scale_type.h"
 #include "kernels/simd/groups.h"
 #include "simd_testing.h"
 
@@ -140,6 +141,52 @@ TEST_P(GroupKernels, EncodeAsMlxAffine) {
               ASSERT_EQ(std::bit_cast<std::uint32_t>(biases[g]),
                         std::bit_cast<std::uint32_t>(scale.bias))
                   << where();
+              ASSERT_TRUE(std::equal(packed.begin(), packed.end(), codes.begin() + g * group_bytes))
+                  << where();
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(GroupKernels, EncodeAsMlxFloats) {
+  constexpr std::size_t kGroups = 13;
+  for (const bool as_metal : {false, true}) {
+    for (const GroupEncoding& groups : {kMxfp4, kMxfp8, kNvfp4}) {
+      for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
+        for (const FloatType rounded_to : {FloatType::kF32, FloatType::kF16, FloatType::kBF16}) {
+          for (int k = 0; k <= static_cast<int>(Kind::kLast); ++k) {
+            const std::size_t group_size = groups.group_size;
+            const std::vector<std::byte> stored = testing::Stored(
+                type, testing::WeightsOfKind(static_cast<Kind>(k), kGroups * group_size, 7));
+            std::vector<float> x = testing::Floats(type, stored);
+            for (float& v : x) v = RoundedTo(rounded_to, v);
+            const std::size_t group_bytes = PackedBytes(BitsOf(groups.code), group_size);
+            std::vector<std::byte> codes(kGroups * group_bytes);
+            std::vector<float> scales(kGroups);
+            ASSERT_EQ(
+                simd::EncodeMlxFloats(groups, rounded_to, as_metal, {type, stored.data()}, kGroups,
+                                      {codes.data(), scales.data(), nullptr, nullptr}),
+                GetParam() != HWY_SCALAR);
+            if (GetParam() == HWY_SCALAR) continue;
+            for (std::size_t g = 0; g < kGroups; ++g) {
+              std::vector<std::uint8_t> expected(group_size);
+              const std::uint8_t scale =
+                  QuantizeMlxFloats(groups, rounded_to, as_metal,
+                                    std::span(x).subspan(g * group_size, group_size), expected);
+              std::vector<std::byte> packed(group_bytes);
+              PackBits(BitsOf(groups.code), expected, packed);
+              const auto where = [&] {
+                return ::testing::Message()
+                       << "kind " << k << " of " << testing::NameOf(type) << " as "
+                       << testing::NameOf(rounded_to) << ", " << EncodingName(groups) << ", group "
+                       << g << (as_metal ? ", metal" : "");
+              };
+              std::byte byte{};
+              StoreScale(groups.scale, scales[g], {&byte, 1}, 0);
+              ASSERT_EQ(byte, std::byte{scale}) << where() << " " << scales[g];
               ASSERT_TRUE(std::equal(packed.begin(), packed.end(), codes.begin() + g * group_bytes))
                   << where();
             }

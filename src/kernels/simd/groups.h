@@ -44,4 +44,9 @@ bool EncodeKQuant(const GroupSpec& spec, std::size_t group_size, const Weights& 
 bool EncodeMlxAffine(int bits, bool as_metal, FloatType float_type, std::size_t group_size,
                      const Weights& x, std::size_t n_groups, const GroupArrays& out);
 
+// kMxfp4, kMxfp8 and kNvfp4. Scales are values of the encoding's type, or NaN; weights are rounded
+// to `type` first. out.zero_points and out.biases are null.
+bool EncodeMlxFloats(const GroupEncoding& groups, FloatType type, bool as_metal, const Weights& x,
+                     std::size_t n_groups, const GroupArrays& out);
+
 }  // namespace phiq::simd

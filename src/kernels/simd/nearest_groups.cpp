@@ -1,6 +1,6 @@
 // Groups that are rounded to nearest, straight from what a checkpoint holds: onnxruntime's MLAS and
 // embeddings, NNCF's and MLX's (kernels/mlas_blocks.cpp, gather_blocks.cpp, nncf_groups.cpp,
-// mlx_affine.cpp).
+// mlx_affine.cpp, mlx_floats.cpp).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/simd/nearest_groups.cpp"
 #include <algorithm>
@@ -13,6 +13,7 @@
 #include "kernels/simd/foreach_target.h"
 #include "kernels/simd/groups.h"
 #include "kernels/simd/pairs-inl.h"
+#include "kernels/small_floats.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace phiq {
@@ -35,6 +36,11 @@ bool EncodeGroups(const GroupSpec&, std::size_t, const Weights&, std::size_t,
 template <bool kMetal>
 bool EncodeMlxGroups(int, FloatType, std::size_t, const Weights&, std::size_t,
                      const simd::GroupArrays&) {
+  return false;
+}
+template <bool kMetal>
+bool EncodeMlxFloatGroups(const GroupEncoding&, FloatType, const Weights&, std::size_t,
+                          const simd::GroupArrays&) {
   return false;
 }
 
@@ -236,6 +242,89 @@ struct MlxGroups {
   }
 };
 
+// What mx.quantize stores in its small-float modes (kernels/mlx_floats.cpp). Codes are of weights
+// times a factor, or divided by it.
+enum class SmallFloats { kMxfp4, kMxfp8, kNvfp4 };
+
+// The number of borders below the magnitude, and the sign.
+template <bool kMetal>
+HWY_INLINE I CodeE2m1(F v) {
+  const F magnitude = hn::Abs(v);
+  I code = hn::Zero(Ints());
+  constexpr MlxBorders kBorders = kMetal ? kMlxMetalBorders : kMlxCpuBorders;
+  for (const float border : kBorders.at) {
+    // A lane of a mask is -1.
+    code = hn::Sub(code,
+                   hn::VecFromMask(Ints(), hn::RebindMask(Ints(), hn::Gt(magnitude, Set(border)))));
+  }
+  I sign = hn::BitCast(Ints(), hn::And(hn::ShiftRight<28>(Bits(v)), hn::Set(Words(), 8U)));
+  // On the CPU -0 has no code of its own.
+  if constexpr (!kMetal) sign = hn::IfThenElseZero(hn::Gt(code, hn::Zero(Ints())), sign);
+  return hn::Or(code, sign);
+}
+
+// FloatToE4m3.
+HWY_INLINE I CodeE4m3(F v) {
+  const I bits = hn::BitCast(Ints(), v);
+  const I magnitude = hn::And(bits, SetInt(0x7FFFFFFF));
+  const F shift = Set(0x1p14F);
+  const I subnormal = hn::Sub(hn::BitCast(Ints(), hn::Add(hn::BitCast(Floats(), magnitude), shift)),
+                              hn::BitCast(Ints(), shift));
+  const I odd = hn::And(hn::ShiftRight<20>(magnitude), SetInt(1));
+  const I rounded = hn::Add(hn::Add(magnitude, SetInt(0x7FFFF)), odd);
+  const I normal = hn::ShiftRight<20>(hn::Sub(rounded, SetInt(120 << 23)));
+  const I small = hn::IfThenElse(hn::Lt(magnitude, SetInt(121 << 23)), subnormal, normal);
+  const I largest = SetInt(kE4m3Largest);
+  const I cut = hn::IfThenElse(hn::Lt(magnitude, hn::BitCast(Ints(), Set(448.0F))), small, largest);
+  return hn::Or(cut, hn::And(hn::ShiftRight<24>(bits), SetInt(0x80)));
+}
+
+template <FloatType kType, bool kMetal, SmallFloats kCodes>
+struct MlxFloatGroups {
+  static constexpr FloatType kRoundsTo = kType;
+  F middle, last;
+
+  HWY_INLINE void Make(const Ranges& ranges, Scales& scales) const {
+    const F largest = hn::Max(hn::Abs(ranges.low), hn::Abs(ranges.high));
+    const F exact = hn::Div(largest, Set(kCodes == SmallFloats::kMxfp8 ? 448.0F : 6.0F));
+    const F a = kMetal ? exact : Rounded<kType>(exact);
+    const F one = Set(1.0F);
+    if constexpr (kCodes == SmallFloats::kNvfp4) {
+      alignas(32) std::int32_t bytes[kBatch];
+      alignas(32) float values[kBatch];
+      hn::Store(CodeE4m3(a), Ints(), bytes);
+      for (std::size_t b = 0; b < kBatch; ++b)
+        values[b] = E4m3ToFloat(static_cast<std::uint8_t>(bytes[b]));
+      const F scale = hn::Load(Floats(), values);
+      const Mask is_zero = hn::Eq(scale, Set(0.0F));
+      const F nan = Set(std::numeric_limits<float>::quiet_NaN());
+      // A scale of 0 makes zeros: as a factor, and as a divisor of Inf.
+      const F factor =
+          kMetal ? hn::IfThenZeroElse(is_zero, hn::Div(one, scale))
+                 : hn::IfThenElse(is_zero, Set(std::numeric_limits<float>::infinity()), scale);
+      StoreScales(hn::IfThenElse(hn::Le(a, Set(464.0F)), scale, nan), factor, Set(0.0F), scales);
+    } else {
+      // The exponent of the smallest power of two that is not below. One of 0 is 2^-127.
+      const I bits = hn::BitCast(Ints(), a);
+      I exponent = hn::ShiftRight<23>(hn::Add(bits, SetInt(0x7FFFFF)));
+      exponent = hn::IfThenElseZero(hn::Gt(bits, SetInt(0x400000)), exponent);
+      if constexpr (!kMetal)
+        exponent = hn::IfThenElse(hn::Eq(bits, hn::Zero(Ints())), SetInt(127), exponent);
+      const I power = hn::IfThenElse(hn::Eq(exponent, hn::Zero(Ints())), SetInt(0x400000),
+                                     hn::ShiftLeft<23>(exponent));
+      const F nan = Set(std::numeric_limits<float>::quiet_NaN());
+      const F scale = hn::IfThenElse(IsFiniteLane(a), hn::BitCast(Floats(), power), nan);
+      StoreScales(scale, hn::Div(one, scale), Set(0.0F), scales);
+    }
+  }
+  HWY_INLINE I Code(F x, F factor, F /*zero_point*/) const {
+    const bool divides = kCodes == SmallFloats::kNvfp4 && !kMetal;
+    const F v = divides ? hn::Div(x, factor) : hn::Mul(x, factor);
+    if constexpr (kCodes == SmallFloats::kMxfp8) return CodeE4m3(v);
+    return CodeE2m1<kMetal>(v);
+  }
+};
+
 // 2 * kLanes codes, the even one of a pair first.
 template <int kBits>
 HWY_INLINE void StoreCodes(I even, I odd, std::byte* to) {
@@ -295,7 +384,7 @@ void Encode(const Groups& groups, int bits, std::size_t group_size, const std::b
       out.scales[g + b] = scales.scale[b];
       if (out.biases != nullptr) {
         out.biases[g + b] = scales.zero_point[b];
-      } else {
+      } else if (out.zero_points != nullptr) {
         out.zero_points[g + b] = static_cast<std::uint8_t>(scales.zero_point[b]);
       }
       std::byte* const q = fits ? to : bytes;
@@ -384,6 +473,38 @@ bool EncodeMlxGroups(int bits, FloatType float_type, std::size_t group_size, con
   return false;
 }
 
+template <FloatType kType, bool kMetal>
+void EncodeMlxFloatsOf(const GroupEncoding& groups, const Weights& x, std::size_t n_groups,
+                       const simd::GroupArrays& out) {
+  const auto with = [&]<typename Groups>() {
+    EncodeWith<Groups>(BitsOf(groups.code), groups.group_size, x, n_groups, out);
+  };
+  if (groups.scale == ScaleType::kE4M3) {
+    with.template operator()<MlxFloatGroups<kType, kMetal, SmallFloats::kNvfp4> >();
+  } else if (groups.code == Code::kE4M3) {
+    with.template operator()<MlxFloatGroups<kType, kMetal, SmallFloats::kMxfp8> >();
+  } else {
+    with.template operator()<MlxFloatGroups<kType, kMetal, SmallFloats::kMxfp4> >();
+  }
+}
+
+template <bool kMetal>
+bool EncodeMlxFloatGroups(const GroupEncoding& groups, FloatType type, const Weights& x,
+                          std::size_t n_groups, const simd::GroupArrays& out) {
+  switch (type) {
+    case FloatType::kF32:
+      EncodeMlxFloatsOf<FloatType::kF32, kMetal>(groups, x, n_groups, out);
+      return true;
+    case FloatType::kF16:
+      EncodeMlxFloatsOf<FloatType::kF16, kMetal>(groups, x, n_groups, out);
+      return true;
+    case FloatType::kBF16:
+      EncodeMlxFloatsOf<FloatType::kBF16, kMetal>(groups, x, n_groups, out);
+      return true;
+  }
+  return false;
+}
+
 #endif
 
 }  // namespace
@@ -410,6 +531,12 @@ bool EncodeMlxAffine(int bits, bool as_metal, FloatType float_type, std::size_t 
                   : pairs::EncodeMlxGroups<false>(bits, float_type, group_size, x, n_groups, out);
 }
 
+bool EncodeMlxFloats(const GroupEncoding& groups, FloatType type, bool as_metal, const Weights& x,
+                     std::size_t n_groups, const simd::GroupArrays& out) {
+  return as_metal ? pairs::EncodeMlxFloatGroups<true>(groups, type, x, n_groups, out)
+                  : pairs::EncodeMlxFloatGroups<false>(groups, type, x, n_groups, out);
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace phiq
@@ -422,6 +549,7 @@ HWY_EXPORT(EncodeMlas);
 HWY_EXPORT(EncodeGather);
 HWY_EXPORT(EncodeNncf);
 HWY_EXPORT(EncodeMlxAffine);
+HWY_EXPORT(EncodeMlxFloats);
 }  // namespace
 
 namespace simd {
@@ -443,6 +571,11 @@ bool EncodeMlxAffine(int bits, bool as_metal, FloatType float_type, std::size_t 
                      const Weights& x, std::size_t n_groups, const GroupArrays& out) {
   return HWY_DYNAMIC_DISPATCH(EncodeMlxAffine)(bits, as_metal, float_type, group_size, x, n_groups,
                                                out);
+}
+
+bool EncodeMlxFloats(const GroupEncoding& groups, FloatType type, bool as_metal, const Weights& x,
+                     std::size_t n_groups, const GroupArrays& out) {
+  return HWY_DYNAMIC_DISPATCH(EncodeMlxFloats)(groups, type, as_metal, x, n_groups, out);
 }
 
 }  // namespace simd
