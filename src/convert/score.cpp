@@ -10,6 +10,7 @@
 #include "convert/rows.h"
 #include "io/parallel.h"
 #include "kernels/nncf_error.h"
+#include "kernels/simd/floats.h"
 #include "plan/lines.h"
 
 namespace phiq {
@@ -26,11 +27,13 @@ class Worker {
   // The largest error of the chunk's rows.
   float Run(const PlanLine& line, const RowChunk& chunk) {
     const std::span<float> x = reader_.Read(line, chunk);
-    if (nan_ == NanPolicy::kZero) {
-      std::ranges::replace_if(
-          x, [](float w) { return std::isnan(w); }, 0.0F);
+    if (!IsFinite(simd::LargestMagnitude(Weights(x.data()), x.size()))) {
+      if (nan_ == NanPolicy::kZero) {
+        std::ranges::replace_if(
+            x, [](float w) { return std::isnan(w); }, 0.0F);
+      }
+      if (FirstNonFinite(x) < x.size()) throw NonFiniteWeights(source_, line, kChunkElements);
     }
-    if (FirstNonFinite(x) < x.size()) throw NonFiniteWeights(source_, line, kChunkElements);
     const std::size_t n = line.row_elements();
     codes_.resize(n);
     float largest = 0;

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <numeric>
 #include <vector>
 
 #include "kernels/bits.h"
 #include "kernels/mlx_groups.h"
+#include "kernels/nncf_error.h"
 #include "kernels/rounding.h"
 #include "kernels/scale_type.h"
 #include "kernels/simd/groups.h"
@@ -194,6 +196,25 @@ TEST_P(GroupKernels, EncodeAsMlxFloats) {
         }
       }
     }
+  }
+}
+
+// What ranks rows for NNCF's ratio: as the plain loops and eight sums give it, of any length.
+TEST_P(GroupKernels, MeasureRowsInEightSums) {
+  constexpr GroupSpec kInt8 = {.bits = 8, .symmetric = false};
+  for (const std::size_t n : {1, 15, 16, 20, 64, 333, 3072}) {
+    const std::vector<float> x = testing::WeightsOfKind(Kind::kHeavyTails, n, 8);
+    std::vector<std::uint8_t> codes(n), expected_codes(n);
+    const GroupScale group = QuantizeNncf(kInt8, x, expected_codes);
+    double sums[8] = {};
+    for (std::size_t i = 0; i < n; ++i) {
+      const float error =
+          static_cast<float>(expected_codes[i] - group.zero_point) * group.scale - x[i];
+      sums[i < n / 8 * 8 ? i % 8 : 0] += static_cast<double>(error * error);
+    }
+    const double sum = std::accumulate(sums, sums + 8, 0.0);
+    EXPECT_EQ(Int8RowError(x, codes), static_cast<float>(sum / static_cast<double>(n))) << n;
+    EXPECT_EQ(codes, expected_codes) << n;
   }
 }
 

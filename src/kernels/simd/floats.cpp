@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <numeric>
 
 #include "kernels/simd/foreach_target.h"
 #include "kernels/simd/pairs-inl.h"
@@ -33,7 +34,33 @@ std::uint32_t LargestPlain(const Weights& x, std::size_t n) {
   return largest;
 }
 
+// Running sums of every eighth weight.
+constexpr std::size_t kSums = 8;
+
+double SquaredError(std::uint8_t code, int zero_point, float scale, float x) {
+  const float error = static_cast<float>(code - zero_point) * scale - x;
+  return static_cast<double>(error * error);
+}
+
+// `sums`: of the n_done first weights, a multiple of kSums.
+double TotalWithRest(double* sums, std::size_t n_done, std::span<const std::uint8_t> codes,
+                     int zero_point, float scale, const float* x) {
+  for (std::size_t i = n_done; i < codes.size(); ++i)
+    sums[0] += SquaredError(codes[i], zero_point, scale, x[i]);
+  return std::accumulate(sums, sums + kSums, 0.0);
+}
+
 #if HWY_TARGET == HWY_SCALAR
+
+double SumSquaredErrors(std::span<const std::uint8_t> codes, int zero_point, float scale,
+                        const float* x) {
+  double sums[kSums] = {};
+  std::size_t i = 0;
+  for (; i + kSums <= codes.size(); i += kSums)
+    for (std::size_t s = 0; s < kSums; ++s)
+      sums[s] += SquaredError(codes[i + s], zero_point, scale, x[i + s]);
+  return TotalWithRest(sums, i, codes, zero_point, scale, x);
+}
 
 void ConvertFloats(const Weights& x, std::size_t n, FloatType type, std::byte* out) {
   ConvertPlain(x, n, type, out);
@@ -160,6 +187,33 @@ std::uint32_t LargestMagnitudeBits(const Weights& x, std::size_t n) {
   return std::max(rest, std::bit_cast<std::uint32_t>(value));
 }
 
+double SumSquaredErrors(std::span<const std::uint8_t> codes, int zero_point, float scale,
+                        const float* x) {
+  const hn::CappedTag<double, 4> d;
+  const hn::Rebind<float, hn::CappedTag<double, 4> > df;
+  const hn::Rebind<std::int32_t, hn::CappedTag<double, 4> > di;
+  const hn::Rebind<std::uint8_t, hn::CappedTag<double, 4> > d8;
+  constexpr std::size_t kStep = hn::MaxLanes(d);
+  constexpr std::size_t kVectors = kSums / kStep;
+  const auto zero = hn::Set(di, zero_point);
+  const auto factor = hn::Set(df, scale);
+  hn::Vec<decltype(d)> vectors[kVectors];
+  for (auto& vector : vectors) vector = hn::Zero(d);
+  std::size_t i = 0;
+  for (; i + kSums <= codes.size(); i += kSums) {
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      const std::size_t first = i + v * kStep;
+      const auto code = hn::PromoteTo(di, hn::LoadU(d8, codes.data() + first));
+      const auto value = hn::Mul(hn::ConvertTo(df, hn::Sub(code, zero)), factor);
+      const auto error = hn::Sub(value, hn::LoadU(df, x + first));
+      vectors[v] = hn::Add(vectors[v], hn::PromoteTo(d, hn::Mul(error, error)));
+    }
+  }
+  alignas(32) double sums[kSums];
+  for (std::size_t v = 0; v < kVectors; ++v) hn::Store(vectors[v], d, sums + v * kStep);
+  return TotalWithRest(sums, i, codes, zero_point, scale, x);
+}
+
 #endif
 
 }  // namespace
@@ -168,6 +222,7 @@ std::uint32_t LargestMagnitudeBits(const Weights& x, std::size_t n) {
 namespace {
 using pairs::ConvertFloats;
 using pairs::LargestMagnitudeBits;
+using pairs::SumSquaredErrors;
 }  // namespace
 
 }  // namespace HWY_NAMESPACE
@@ -179,6 +234,7 @@ namespace phiq {
 namespace {
 HWY_EXPORT(ConvertFloats);
 HWY_EXPORT(LargestMagnitudeBits);
+HWY_EXPORT(SumSquaredErrors);
 }  // namespace
 
 namespace simd {
@@ -189,6 +245,11 @@ void ConvertFloats(const Weights& x, std::size_t n, FloatType type, std::byte* o
 
 float LargestMagnitude(const Weights& x, std::size_t n) {
   return std::bit_cast<float>(HWY_DYNAMIC_DISPATCH(LargestMagnitudeBits)(x, n));
+}
+
+double SumSquaredErrors(std::span<const std::uint8_t> codes, int zero_point, float scale,
+                        std::span<const float> x) {
+  return HWY_DYNAMIC_DISPATCH(SumSquaredErrors)(codes, zero_point, scale, x.data());
 }
 
 }  // namespace simd

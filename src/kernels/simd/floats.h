@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "kernels/simd/weights.h"
@@ -14,5 +15,11 @@ void ConvertFloats(const Weights& x, std::size_t n, FloatType type, std::byte* o
 
 // The largest magnitude; Inf or NaN when one is among them, NaN before Inf. 0 for none.
 float LargestMagnitude(const Weights& x, std::size_t n);
+
+// The sum of squares of (code - zero_point) * scale - x, each computed in float32, in eight running
+// sums; the weights behind the last eight are added to the first of them.
+// Shapes    x, codes: [n].
+double SumSquaredErrors(std::span<const std::uint8_t> codes, int zero_point, float scale,
+                        std::span<const float> x);
 
 }  // namespace phiq::simd
