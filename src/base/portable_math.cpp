@@ -11,22 +11,6 @@
 namespace phiq {
 namespace {
 
-// The first 33 bits of pi/2, the next 33, and what is left: n times the first two is exact for |n|
-// <= 2^20.
-constexpr double kHalfPi1 = 0x1.921fb544p0;
-constexpr double kHalfPi2 = 0x1.0b4611a6p-34;
-constexpr double kHalfPi3 = 0x1.3198a2e037073p-69;
-constexpr double kInverseHalfPi = 0x1.45f306dc9c883p-1;
-
-// (-1)^k / (2k + 1)! and (-1)^k / (2k)!, the last term first. For |r| <= 0.79 the rest is below
-// 1e-19 and 3e-18.
-constexpr double kSinSeries[] = {
-    1.0 / 355687428096000, -1.0 / 1307674368000, 1.0 / 6227020800, -1.0 / 39916800,
-    1.0 / 362880,          -1.0 / 5040,          1.0 / 120,        -1.0 / 6};
-constexpr double kCosSeries[] = {
-    1.0 / 20922789888000, -1.0 / 87178291200, 1.0 / 479001600, -1.0 / 3628800,
-    1.0 / 40320,          -1.0 / 720,         1.0 / 24,        -1.0 / 2};
-
 template <std::size_t n>
 double Series(const double (&coefficients)[n], double z) noexcept {
   double sum = coefficients[0];

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/portable_math.h"
+#include "kernels/simd/sines.h"
 #include "phiq/error.h"
 
 namespace phiq {
@@ -141,11 +142,11 @@ void ConfigTables::ReadRows(ConfigTable table, std::uint64_t first_row,
     const bool uses_long = is_long || (is_both && row >= n_original);
     const std::vector<float>& frequencies = uses_long ? long_frequencies_ : short_frequencies_;
     const auto position = static_cast<float>(is_both && uses_long ? row - n_original : row);
-    for (std::size_t i = 0; i < n_columns; ++i) {
-      const double angle = position * frequencies[i];  // rounded to float32 before it widens
-      const double value = is_cosine ? PortableCos(angle) : PortableSin(angle);
-      out[r * n_columns + i] = static_cast<float>(value) * attention_factor_;
-    }
+    const std::span<float> of_row = out.subspan(r * n_columns, n_columns);
+    for (std::size_t i = 0; i < n_columns; ++i) of_row[i] = position * frequencies[i];
+    const auto compute = is_cosine ? simd::CosinesOf : simd::SinesOf;
+    compute(of_row.data(), n_columns, of_row.data());
+    for (float& value : of_row) value *= attention_factor_;
   }
 }
 
