@@ -30,12 +30,21 @@ struct RawRows {
   }
 };
 
+// What the inputs of some columns have in common: of their second moments H, made well-behaved
+// (calibrate/factor.h), the upper triangular U with inverse(H) = transposed(U) * U.
+struct FactorBlock {
+  std::size_t first_column = 0, n = 0;
+  std::span<const float> u;  // [n, n], row by row; what is below the diagonal is not looked at
+};
 // What is known of the vectors that a weight is multiplied with.
 struct InputStats {
-  std::span<const float> squares;  // [n]: mean square of each column's input
+  std::span<const float> squares = {};  // [n]: mean square of each column's input
+  // Blocks one behind the other that cover all columns; correlations between them count as 0.
+  // Each but the first begins at a multiple of 256 columns. Empty: not known.
+  std::span<const FactorBlock> factor = {};
 };
-// What of it a method must be given; the rest it does not look at.
-enum class Needs : std::uint8_t { kNothing, kSquares };
+// What of it a method must be given; the rest it does not look at. kMoments: both.
+enum class Needs : std::uint8_t { kNothing, kSquares, kMoments };
 
 // A way to choose codes. Static objects; two methods are the same when their addresses are.
 struct Method {

@@ -24,7 +24,8 @@ BELOW = {
     "formats/openvino": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats": {"stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "engine": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
-    "convert": {"engine", "formats", "stored", "plan", "model", "quantize", "checkpoint", "io", "kernels", "base"},
+    "calibrate": {"engine", "stored", "quantize", "model", "checkpoint", "io", "kernels", "base"},
+    "convert": {"calibrate", "engine", "formats", "stored", "plan", "model", "quantize", "checkpoint", "io", "kernels", "base"},
 }
 
 ROOM_OF_PUBLIC_HEADER = {
