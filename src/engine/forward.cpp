@@ -93,16 +93,22 @@ void ForwardPass::Embed(const ForwardModel& model, std::span<const std::uint32_t
   });
 }
 
-void ForwardPass::RunLayer(const ForwardModel& model, std::int32_t layer, Matrix& hidden) {
+void ForwardPass::RunLayer(const ForwardModel& model, std::int32_t layer, Matrix& hidden,
+                           const Tap& tap) {
+  const auto show = [&](TensorRole role) {
+    if (tap) tap({role, layer}, input_);
+  };
   const DecoderLayer& spec = model.network().layers[static_cast<std::size_t>(layer)];
   Normalize(model, spec.attention_norm, {TensorRole::kAttentionNorm, layer}, hidden);
+  show(TensorRole::kAttentionQkv);
   Multiply(model, {TensorRole::kAttentionQkv, layer}, wide_);
   RotateQueriesAndKeys(model, spec.attention);
   Attend(model, spec.attention);
+  show(TensorRole::kAttentionOutput);
   AddProduct(model, {TensorRole::kAttentionOutput, layer}, input_, hidden);
 
   Normalize(model, spec.mlp_norm, {TensorRole::kMlpNorm, layer}, hidden);
-  std::visit([&](const auto& mlp) { AddMlp(model, mlp, layer, hidden); }, spec.mlp);
+  std::visit([&](const auto& mlp) { AddMlp(model, mlp, layer, hidden, tap); }, spec.mlp);
 
   runner_.ForEach(hidden.n_rows / model.n_ctx(), [&](std::size_t window, unsigned) {
     const std::span<const float> rows =
@@ -154,8 +160,10 @@ void ForwardPass::Multiply(const ForwardModel& model, WeightId id, Matrix& out) 
 }
 
 void ForwardPass::AddMlp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer,
-                         Matrix& hidden) {
+                         Matrix& hidden, const Tap& tap) {
+  if (tap) tap({TensorRole::kMlpGateUp, layer}, input_);
   MultiplyGateUp(model, mlp, layer);
+  if (tap) tap({TensorRole::kMlpDown, layer}, wide_);
   AddProduct(model, {TensorRole::kMlpDown, layer}, wide_, hidden);
 }
 

@@ -79,6 +79,10 @@ class ForwardModel {
   Matrix cosines_, sines_;
 };
 
+// Sees what a weight of a layer is about to be multiplied with.
+// Shapes    input: [tokens, row elements of the weight]
+using Tap = std::function<void(WeightId weight, const Matrix& input)>;
+
 // Runs models; owns the activations that they can share.
 class ForwardPass {
  public:
@@ -86,8 +90,10 @@ class ForwardPass {
 
   // hidden = the embedding's rows of the ids: windows of n_ctx tokens, one after the other.
   void Embed(const ForwardModel& model, std::span<const std::uint32_t> ids, Matrix& hidden);
+  // `tap` is called for every matrix of the layer, in the order of the products.
   // Throws   kNumeric: the hidden state is not finite behind this layer.
-  void RunLayer(const ForwardModel& model, std::int32_t layer, Matrix& hidden);
+  void RunLayer(const ForwardModel& model, std::int32_t layer, Matrix& hidden,
+                const Tap& tap = {});
   // out = the output norm of the hidden state's rows at `positions`: what the head multiplies.
   void NormalizeOutput(const ForwardModel& model, const Matrix& hidden,
                        std::span<const std::size_t> positions, Matrix& out) const;
@@ -100,7 +106,8 @@ class ForwardPass {
   void Normalize(const ForwardModel& model, const NormSpec& norm, WeightId id,
                  const Matrix& hidden);
   void Multiply(const ForwardModel& model, WeightId id, Matrix& out) const;
-  void AddMlp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer, Matrix& hidden);
+  void AddMlp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer, Matrix& hidden,
+              const Tap& tap);
   void MultiplyGateUp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer);
   void AddProduct(const ForwardModel& model, WeightId id, const Matrix& x, Matrix& hidden) const;
   void ForEachRow(std::size_t n_rows, const std::function<void(std::size_t row)>& use) const;
