@@ -12,14 +12,17 @@
 
 namespace phiq {
 
-// A parsed template. Statements: for, if, set. Expressions: literals, names, members and items,
-// slices, arithmetic, comparisons, `in`, `is`, `x if c else y`, and the filters, tests and methods
-// that render_chat.cpp lists. No template can reach anything but its variables.
+// A parsed template, as transformers sets Jinja up (trim_blocks and lstrip_blocks). It can reach
+// nothing but its variables, and whatever it says ends soon.
+//
+// Statements   for, if, elif, else, set, generation.
+// Expressions  literals, names, members, items and slices, + - % ~, comparisons, in, and, or, not,
+//              `x if c else y`; raise_exception(text); the tests, filters and methods that
+//              jinja.cpp lists.
 class ChatTemplate {
  public:
-  // `path`   where the template comes from, for messages.
-  // Throws   kUnsupported, naming line and construct: anything else. kBadData: no valid Jinja.
-  ChatTemplate(std::string_view text, std::string path);
+  // Throws   kUnsupported, naming line and construct: anything else. kBadData: no Jinja.
+  explicit ChatTemplate(std::string_view text);
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();
@@ -27,10 +30,9 @@ class ChatTemplate {
   // The text of these messages ([{"role": ..., "content": ...}, ...]), without a prompt for one
   // more answer, as transformers' apply_chat_template(tokenize=False) gives it.
   //
-  // `variables`   what else the template sees: "eos_token", ...; names that are missing are
-  // undefined. Limits   steps and length of the text grow with those of the messages at most.
-  // Throws   kBadData: what raise_exception says; an operand of a wrong type. kUnsupported: a
-  // limit.
+  // `variables`   what else the template sees: "eos_token", ...; other names are undefined.
+  // Throws   kBadData, naming the line: what raise_exception says, operands of wrong types.
+  //          kUnsupported: more than 2^24 steps and bytes.
   std::string Render(const Json& messages,
                      const std::vector<std::pair<std::string, std::string>>& variables) const;
 
@@ -39,7 +41,7 @@ class ChatTemplate {
   std::unique_ptr<const Body> body_;
 };
 
-// The special tokens that templates know by name: "bos_token", "eos_token", "unk_token", ...
+// The special tokens that templates know by name: "bos_token", "eos_token", ...
 std::vector<std::pair<std::string, std::string>> ChatVariables(const Tokenizer& tokenizer);
 
 }  // namespace phiq
