@@ -3,7 +3,8 @@
 
 Runs convert_hf_to_gguf.py (--outtype f32) on each checkpoint and writes every metadata record and
 every tensor of its file into OUT/gguf/NAME.json: the reference that tests/formats/gguf compares with.
-llama-tokenize's ids of the hostile strings, with the same file, go into OUT/tokenization/NAME.json.
+llama-tokenize's ids of the hostile strings, with the same file, go into OUT/tokenization/NAME.json, and
+llama-imatrix' files for phi35-tiny into OUT/imatrix.
 
 Needs a Python with torch, transformers, sentencepiece, numpy and gguf:
   python3 -m venv VENV
@@ -97,6 +98,14 @@ def tokenization_of(path, checkpoint):
             for case in reference["tokenization"]]
 
 
+def write_importance(model, text, folder):
+    """What llama-imatrix writes for four chunks of a text, in both forms."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for form in ("gguf", "dat"):
+        llama.run_in(text.parent, "imatrix", "-m", model, "-f", text.name, "-o", folder / f"phi35-tiny.{form}",
+                     "--output-format", form, *llama.window(128), "--chunks", 4, *llama.FLOAT_CACHES)
+
+
 def write_json(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=1, ensure_ascii=True) + "\n")
@@ -118,6 +127,10 @@ def main():
                        "data_bytes": path.stat().st_size - reader.data_offset}
             write_json(options.out / "gguf" / f"{name}.json", listing)
             write_json(options.out / "tokenization" / f"{name}.json", tokenization_of(path, options.data / name))
+            if name == "phi35-tiny":
+                text = pathlib.Path(scratch) / "text.txt"
+                text.write_bytes((options.data / "heldout.txt").read_bytes()[:12000])
+                write_importance(path, text, options.out.resolve() / "imatrix")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/importance.h"
 #include "formats/layout.h"
 #include "phiq/error.h"
 #include "phiq/format.h"
@@ -81,6 +82,8 @@ struct Format {
   bool (*recognizes)(const std::filesystem::path& path) noexcept;
   // Headers only.
   std::unique_ptr<StoredModel> (*open)(const std::string& path, const WarningFn& warn);
+  // Importance matrices, whose names of weights are one format's. Null: not this one's.
+  const ImportanceFiles* importance_files = nullptr;
 };
 
 // In the order in which people see them; the first is the default.

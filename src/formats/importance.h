@@ -58,4 +58,12 @@ std::vector<std::byte> EncodeImportance(ImportanceForm form, std::span<const Inp
                                         std::span<const std::string> datasets,
                                         std::uint32_t chunk_size);
 
+// What a format does for the two functions above.
+struct ImportanceFiles {
+  Importance (*read)(const std::string& path, const Model& model, const WarningFn& warn) = nullptr;
+  std::vector<std::byte> (*encode)(ImportanceForm form, std::span<const InputSquares> inputs,
+                                   std::span<const std::string> datasets,
+                                   std::uint32_t chunk_size) = nullptr;
+};
+
 }  // namespace phiq

@@ -3,6 +3,7 @@
 
 #include <system_error>
 
+#include "formats/gguf/imatrix.h"
 #include "formats/gguf/layout.h"
 #include "formats/gguf/plan.h"
 #include "formats/gguf/recipe.h"
@@ -34,6 +35,8 @@ bool Recognizes(const std::filesystem::path& path) noexcept {
          !name.ends_with(".safetensors") && !name.ends_with(".json");
 }
 
+constexpr ImportanceFiles kImportanceFiles = {ReadImatrix, EncodeImatrix};
+
 }  // namespace
 
 const Format kFormat = {
@@ -62,6 +65,7 @@ const Format kFormat = {
     .recognizes = Recognizes,
     .open = [](const std::string& path,
                const WarningFn& warn) { return MakeStoredModel(File::Open(path, warn)); },
+    .importance_files = &kImportanceFiles,
 };
 
 }  // namespace phiq::gguf

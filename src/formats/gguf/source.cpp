@@ -14,11 +14,20 @@ Error Source::BadData(std::string message) const {
   return Error(ErrorCode::kBadData, std::move(message)).In(file_.path().string()).At(offset_bytes_);
 }
 
-void Source::ReadBytes(std::span<std::byte> out, std::string_view what) {
-  if (out.size() > remaining_bytes()) {
-    throw BadData(fmt::format("truncated: {} needs {} bytes but {} are left", what, out.size(),
+void Source::CheckRemaining(std::uint64_t n_bytes, std::string_view what) const {
+  if (n_bytes > remaining_bytes()) {
+    throw BadData(fmt::format("truncated: {} needs {} bytes but {} are left", what, n_bytes,
                               remaining_bytes()));
   }
+}
+
+void Source::Skip(std::uint64_t n_bytes, std::string_view what) {
+  CheckRemaining(n_bytes, what);
+  offset_bytes_ += n_bytes;
+}
+
+void Source::ReadBytes(std::span<std::byte> out, std::string_view what) {
+  CheckRemaining(out.size(), what);
   while (!out.empty()) {
     const std::uint64_t skip = offset_bytes_ - buffer_offset_bytes_;
     if (skip >= buffered_bytes_) {

@@ -1,4 +1,4 @@
-// Sequential reading of one GGUF file's header.
+// Sequential reading of one file: GGUF's header, an importance matrix.
 #pragma once
 
 #include <cstddef>
@@ -32,11 +32,14 @@ class Source {
   // A u64 length and that many bytes.
   std::string ReadString(std::uint64_t max_bytes, std::string_view what);
   void ReadBytes(std::span<std::byte> out, std::string_view what);
+  void Skip(std::uint64_t n_bytes, std::string_view what);
 
   // kBadData at the current position.
   Error BadData(std::string message) const;
 
  private:
+  void CheckRemaining(std::uint64_t n_bytes, std::string_view what) const;
+
   const InputFile& file_;
   std::uint64_t offset_bytes_ = 0;
   std::vector<std::byte> buffer_;

@@ -23,11 +23,16 @@ def run(program, *arguments, stdin=None):
     return _run(program, arguments, stdin, subprocess.STDOUT).stdout.decode("utf-8", "backslashreplace")
 
 
-def _run(program, arguments, stdin, stderr):
+def run_in(folder, program, *arguments):
+    """The same in a folder: some programs write the names of their inputs into what they make."""
+    return _run(program, arguments, None, subprocess.STDOUT, folder).stdout.decode("utf-8", "backslashreplace")
+
+
+def _run(program, arguments, stdin, stderr, folder=None):
     command = [FOLDER / f"llama-{program}", *map(str, arguments)]
     environment = {**os.environ, "LD_PRELOAD": str(FOLDER / "linger.so")}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=stderr,
-                          input=b"" if stdin is None else stdin)
+                          input=b"" if stdin is None else stdin, cwd=folder)
     assert done.returncode == 0, f"{command}\n{(done.stderr or done.stdout)[-3000:].decode(errors='replace')}"
     return done
 
@@ -35,6 +40,10 @@ def _run(program, arguments, stdin, stderr):
 def window(n_context):
     """Windows of n_context tokens, each computed at once by one thread with the plain kernels."""
     return "-c", n_context, "-b", n_context, "-ub", n_context, "-t", 1, "-nr"
+
+
+# llama-imatrix' sums are those of float32 only with these.
+FLOAT_CACHES = ("-ctk", "f32", "-ctv", "f32", "-fa", "off")
 
 
 def perplexity(model, text, n_context, chunks=None):

@@ -1,0 +1,389 @@
+// Reads importance matrices of either form, trusting nothing in them, and writes both.
+#include "formats/gguf/imatrix.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <string_view>
+#include <unordered_set>
+#include <utility>
+
+#include "base/checked.h"
+#include "base/limits.h"
+#include "formats/gguf/header.h"
+#include "formats/gguf/header_reader.h"
+#include "formats/gguf/layout.h"
+#include "formats/gguf/reader.h"
+#include "formats/gguf/source.h"
+#include "formats/gguf/tensor_names.h"
+#include "io/input_file.h"
+#include "phiq/text.h"
+
+namespace phiq::gguf {
+namespace {
+
+constexpr std::string_view kTypeKey = "general.type";
+constexpr std::string_view kType = "imatrix";
+constexpr std::string_view kDatasetsKey = "imatrix.datasets";
+constexpr std::string_view kChunkCountKey = "imatrix.chunk_count";
+constexpr std::string_view kChunkSizeKey = "imatrix.chunk_size";
+constexpr std::string_view kSumsEnding = ".in_sum2";
+constexpr std::string_view kCountsEnding = ".counts";
+
+// Squares above this overflow in the searches that they weight.
+constexpr float kLargestSquare = 1e30F;
+
+// Collects what a file has of the weights of one model.
+class Collector {
+ public:
+  Collector(std::string path, const Model& model, const WarningFn& warn)
+      : path_(std::move(path)), warn_(warn) {
+    for (const ModelTensor& tensor : model.tensors) {
+      if (IsNorm(tensor.role)) continue;
+      const WeightId id{tensor.role, tensor.layer};
+      wanted_.emplace(TensorName(id), Weight{id, tensor.shape.back()});
+    }
+  }
+
+  Error BadData(std::string message) const {
+    return Error(ErrorCode::kBadData, std::move(message)).In(path_);
+  }
+
+  // Counts an entry. False: it is of no weight of the model, and what it says is not looked at.
+  bool Count(const std::string& name, std::uint64_t n_values) {
+    if (!seen_.insert(name).second) throw BadData("duplicate entry").Tensor(name);
+    ++result_.n_entries;
+    const auto found = wanted_.find(name);
+    if (found == wanted_.end()) {
+      if (n_unknown_++ == 0) first_unknown_ = name;
+      return false;
+    }
+    if (n_values != found->second.n_columns) {
+      throw BadData(fmt::format("has {} values, the model's weight has {} columns", n_values,
+                                found->second.n_columns))
+          .Tensor(name)
+          .Hint("an importance matrix serves the model that it was made from");
+    }
+    return true;
+  }
+
+  // Requires  Count gave true. `count` 0: nothing was summed.
+  void Add(const std::string& name, std::vector<float> sums, float count, float without_count) {
+    for (std::size_t k = 0; k < sums.size(); ++k) {
+      float& value = sums[k];
+      if (count > 0) value /= count;
+      if (count == 0 && without_count > 0) value = without_count;
+      if (!(value >= 0 && value < kLargestSquare)) {
+        throw BadData(fmt::format("column {} has the mean square {}, allowed are 0 to {:g}", k,
+                                  value, kLargestSquare))
+            .Tensor(name);
+      }
+    }
+    result_.squares.emplace(wanted_.at(name).id, std::move(sums));
+  }
+
+  Importance& result() noexcept { return result_; }
+
+  Importance Finish() && {
+    if (result_.squares.empty()) {
+      throw BadData(fmt::format("has none of the model's weights; its first entry is '{}'",
+                                Escape(first_unknown_)))
+          .Hint("an importance matrix serves the model that it was made from");
+    }
+    WarnOfMissing();
+    if (n_unknown_ > 0) {
+      Say(fmt::format("{} of its {} entries are of no weight of this model, the first is '{}'",
+                      n_unknown_, result_.n_entries, Escape(first_unknown_)));
+    }
+    return std::move(result_);
+  }
+
+ private:
+  struct Weight {
+    WeightId id;
+    std::uint64_t n_columns = 0;
+  };
+
+  // llama-imatrix leaves the embedding out, and the head too when it is not asked for it.
+  void WarnOfMissing() const {
+    std::size_t n = 0;
+    std::string first;
+    for (const auto& [name, weight] : wanted_) {
+      if (weight.id.layer < 0 || result_.squares.contains(weight.id)) continue;
+      if (n++ == 0) first = name;
+    }
+    if (n == 0) return;
+    Say(fmt::format(
+        "has nothing of {} of the weights, the first is '{}': their columns count alike", n,
+        first));
+  }
+
+  void Say(std::string_view what) const {
+    if (warn_) warn_({ErrorCode::kBadData, fmt::format("{}: {}", Escape(path_), what)});
+  }
+
+  std::string path_;
+  const WarningFn& warn_;
+  std::map<std::string, Weight> wanted_;  // by llama.cpp's names
+  std::unordered_set<std::string> seen_;
+  std::uint64_t n_unknown_ = 0;
+  std::string first_unknown_;
+  Importance result_;
+};
+
+// --- the GGUF form ---
+
+// A key that every such file has.
+template <typename T>
+const T& Required(const Metadata& metadata, std::string_view key, const Collector& collector) {
+  const Value* const value = Find(metadata, key);
+  if (value == nullptr) {
+    throw collector.BadData(fmt::format("no importance matrix: there is no key '{}'", key))
+        .Hint("llama-imatrix makes them");
+  }
+  const T* const content = std::get_if<T>(value);
+  if (content == nullptr) {
+    throw collector.BadData(
+        fmt::format("key '{}' has type {}{}", key, TypeName(TypeOf(*value)),
+                    TypeOf(*value) == ValueType::kArray ? " of another type" : ""));
+  }
+  return *content;
+}
+
+std::vector<float> ReadFloats(const InputFile& file, const Tensor& tensor) {
+  std::vector<float> values(static_cast<std::size_t>(tensor.size_bytes / sizeof(float)));
+  file.ReadAt(tensor.offset_bytes, std::as_writable_bytes(std::span(values)));
+  return values;
+}
+
+// The two tensors of a weight.
+struct Pair {
+  const Tensor* sums = nullptr;
+  const Tensor* counts = nullptr;
+};
+
+std::map<std::string, Pair> PairsOf(const std::vector<Tensor>& tensors) {
+  std::map<std::string, Pair> pairs;
+  for (const Tensor& tensor : tensors) {
+    const auto name_before = [&](std::string_view ending) {
+      return tensor.name.substr(0, tensor.name.size() - ending.size());
+    };
+    if (tensor.name.ends_with(kSumsEnding)) pairs[name_before(kSumsEnding)].sums = &tensor;
+    if (tensor.name.ends_with(kCountsEnding)) pairs[name_before(kCountsEnding)].counts = &tensor;
+  }
+  return pairs;
+}
+
+std::uint64_t NumberOf(const Tensor& tensor) { return tensor.size_bytes / sizeof(float); }
+
+void ReadPair(const InputFile& file, const std::string& name, const Pair& pair,
+              Collector& collector) {
+  if (pair.sums == nullptr || pair.counts == nullptr) {
+    throw collector
+        .BadData(fmt::format("has no '{}'", pair.sums == nullptr ? kSumsEnding : kCountsEnding))
+        .Tensor(name);
+  }
+  for (const Tensor* tensor : {pair.sums, pair.counts}) {
+    if (tensor->type == GgmlType::kF32) continue;
+    throw collector
+        .BadData(fmt::format("has type {}, allowed is F32", GetGgmlTypeInfo(tensor->type).name))
+        .Tensor(tensor->name);
+  }
+  if (!collector.Count(name, NumberOf(*pair.sums))) return;
+  if (NumberOf(*pair.counts) != 1) {
+    throw collector
+        .BadData(
+            fmt::format("has {} counts, the model's weight is one matrix", NumberOf(*pair.counts)))
+        .Tensor(name);
+  }
+  const float count = ReadFloats(file, *pair.counts).front();
+  if (!(count >= 0 && count < kLargestSquare))
+    throw collector.BadData(fmt::format("counts {} tokens", count)).Tensor(name);
+  // llama-quantize rounds the count, and takes 1 for what nothing was summed of.
+  collector.Add(name, ReadFloats(file, *pair.sums), std::round(count), 1);
+}
+
+void ReadTensorForm(const InputFile& file, const WarningFn& warn, Collector& collector) {
+  const Header header = ReadHeader(file, warn);
+  const auto& datasets =
+      Required<std::vector<std::string>>(header.metadata, kDatasetsKey, collector);
+  collector.result().datasets = datasets;
+  collector.result().n_chunks = Required<std::uint32_t>(header.metadata, kChunkCountKey, collector);
+  Required<std::uint32_t>(header.metadata, kChunkSizeKey, collector);
+  for (const auto& [name, pair] : PairsOf(header.tensors)) ReadPair(file, name, pair, collector);
+}
+
+// --- the form before it ---
+
+// Length of a name, count, number of values: what an entry has at least, with an empty name and
+// one value.
+constexpr std::uint64_t kLeastEntryBytes = 4 + 4 + 4 + 4;
+
+std::string ReadShortString(Source& source, std::string_view what) {
+  const auto length = source.Read<std::int32_t>(what);
+  if (length < 0 || static_cast<std::uint64_t>(length) > source.remaining_bytes()) {
+    throw source.BadData(
+        fmt::format("{} has {} bytes but {} are left", what, length, source.remaining_bytes()));
+  }
+  std::string text(static_cast<std::size_t>(length), '\0');
+  source.ReadBytes(std::as_writable_bytes(std::span(text)), what);
+  return text;
+}
+
+void ReadEntry(Source& source, std::int32_t number, Collector& collector) {
+  const std::string name = ReadShortString(source, fmt::format("the name of entry {}", number));
+  const std::string what = fmt::format("entry '{}'", Escape(name));
+  const auto n_calls = source.Read<std::int32_t>(what);
+  const auto n_values = source.Read<std::int32_t>(what);
+  if (n_values < 1 ||
+      static_cast<std::uint64_t>(n_values) > source.remaining_bytes() / sizeof(float)) {
+    throw source.BadData(fmt::format("{} has {} values but {} bytes are left", what, n_values,
+                                     source.remaining_bytes()));
+  }
+  if (n_calls < 0) throw source.BadData(fmt::format("{} counts {} chunks", what, n_calls));
+  const std::uint64_t n_bytes = static_cast<std::uint64_t>(n_values) * sizeof(float);
+  if (!collector.Count(name, static_cast<std::uint64_t>(n_values))) {
+    source.Skip(n_bytes, what);
+    return;
+  }
+  std::vector<float> sums(static_cast<std::size_t>(n_values));
+  source.ReadBytes(std::as_writable_bytes(std::span(sums)), what);
+  // Without chunks the values are means already.
+  collector.Add(name, std::move(sums), static_cast<float>(n_calls), 0);
+}
+
+void ReadDatForm(const InputFile& file, Collector& collector) {
+  Source source(file);
+  const Error no_matrix =
+      collector.BadData("no importance matrix").Hint("llama-imatrix makes them");
+  if (source.remaining_bytes() < sizeof(std::int32_t)) throw no_matrix;
+  const auto n_entries = source.Read<std::int32_t>("the number of entries");
+  if (n_entries < 1 ||
+      static_cast<std::uint64_t>(n_entries) > source.remaining_bytes() / kLeastEntryBytes)
+    throw no_matrix;
+  for (std::int32_t i = 0; i < n_entries; ++i) ReadEntry(source, i, collector);
+  // Older files end here.
+  if (source.remaining_bytes() == 0) return;
+  const auto n_chunks = source.Read<std::int32_t>("the number of chunks");
+  collector.result().n_chunks = n_chunks < 0 ? 0 : static_cast<std::uint64_t>(n_chunks);
+  if (source.remaining_bytes() == 0) return;
+  if (std::string dataset = ReadShortString(source, "the dataset's name"); !dataset.empty())
+    collector.result().datasets.push_back(std::move(dataset));
+}
+
+// --- writing ---
+
+template <typename T>
+void Put(std::vector<std::byte>& bytes, const T& value) {
+  static_assert(std::endian::native == std::endian::little);
+  const std::span<const std::byte> more = std::as_bytes(std::span(&value, 1));
+  bytes.insert(bytes.end(), more.begin(), more.end());
+}
+
+void PutText(std::vector<std::byte>& bytes, std::string_view text) {
+  Put(bytes, static_cast<std::int32_t>(text.size()));
+  const std::span<const std::byte> more = std::as_bytes(std::span(text));
+  bytes.insert(bytes.end(), more.begin(), more.end());
+}
+
+// By name, as llama-imatrix sorts them.
+using Sorted = std::map<std::string, const InputSquares*>;
+
+std::uint64_t ChunksOf(const Sorted& entries, std::uint32_t chunk_size) {
+  std::uint64_t most = 0;
+  for (const auto& [name, input] : entries) most = std::max(most, input->n_tokens);
+  return most / chunk_size;
+}
+
+std::vector<std::byte> EncodeTensorForm(const Sorted& entries,
+                                        std::span<const std::string> datasets,
+                                        std::uint32_t chunk_size) {
+  const Metadata metadata = {
+      {std::string(kTypeKey), std::string(kType)},
+      {std::string(kDatasetsKey), std::vector<std::string>(datasets.begin(), datasets.end())},
+      {std::string(kChunkCountKey), static_cast<std::uint32_t>(ChunksOf(entries, chunk_size))},
+      {std::string(kChunkSizeKey), chunk_size},
+  };
+  std::vector<TensorInfo> tensors;
+  std::uint64_t offset_bytes = 0;
+  const auto place = [&](std::string name, std::vector<std::uint64_t> shape) {
+    const std::uint64_t size_bytes = shape.back() * sizeof(float);
+    tensors.push_back({std::move(name), std::move(shape), GgmlType::kF32, offset_bytes});
+    offset_bytes = AlignUp(offset_bytes + size_bytes, kAlignment).value();
+  };
+  for (const auto& [name, input] : entries) {
+    place(name + std::string(kSumsEnding), {input->sums.size()});
+    place(name + std::string(kCountsEnding), {1});
+  }
+  std::vector<std::byte> bytes = EncodeHeader(metadata, tensors);
+  const auto pad = [&] { bytes.resize(AlignUp(bytes.size(), kAlignment).value()); };
+  for (const auto& [name, input] : entries) {
+    const std::span<const std::byte> sums = std::as_bytes(std::span(input->sums));
+    bytes.insert(bytes.end(), sums.begin(), sums.end());
+    pad();
+    Put(bytes, static_cast<float>(input->n_tokens));
+    pad();
+  }
+  return bytes;
+}
+
+std::vector<std::byte> EncodeDatForm(const Sorted& entries, std::span<const std::string> datasets,
+                                     std::uint32_t chunk_size) {
+  std::vector<std::byte> bytes;
+  Put(bytes, static_cast<std::int32_t>(entries.size()));
+  for (const auto& [name, input] : entries) {
+    PutText(bytes, name);
+    // At least 1: a reader that divides by it must find something.
+    const auto n_calls = static_cast<std::int32_t>((input->n_tokens + chunk_size - 1) / chunk_size);
+    Put(bytes, n_calls);
+    Put(bytes, static_cast<std::int32_t>(input->sums.size()));
+    for (const float sum : input->sums)
+      Put(bytes, sum / static_cast<float>(input->n_tokens) * static_cast<float>(n_calls));
+  }
+  Put(bytes, static_cast<std::int32_t>(ChunksOf(entries, chunk_size)));
+  PutText(bytes, datasets.empty() ? std::string_view() : std::string_view(datasets.back()));
+  return bytes;
+}
+
+}  // namespace
+
+Importance ReadImatrix(const std::string& path, const Model& model, const WarningFn& warn) {
+  const WarningFn say = WarnOrIgnore(warn);
+  const InputFile file(path);
+  Collector collector(path, model, say);
+  if (LooksLikeGguf(path)) {
+    ReadTensorForm(file, say, collector);
+  } else {
+    ReadDatForm(file, collector);
+  }
+  file.CheckUnchanged();
+  return std::move(collector).Finish();
+}
+
+std::vector<std::byte> EncodeImatrix(ImportanceForm form, std::span<const InputSquares> inputs,
+                                     std::span<const std::string> datasets,
+                                     std::uint32_t chunk_size) {
+  Sorted entries;
+  for (const InputSquares& input : inputs) {
+    const std::string name = TensorName(input.weight);
+    if (input.n_tokens == 0 || chunk_size == 0)
+      throw Error(ErrorCode::kInternal, "sums over no tokens").Tensor(name);
+    const auto bad = std::ranges::find_if_not(
+        input.sums, [](float sum) { return std::isfinite(sum) && sum >= 0; });
+    if (bad != input.sums.end()) {
+      throw Error(ErrorCode::kNumeric, fmt::format("the squares of input {} sum up to {}",
+                                                   bad - input.sums.begin(), *bad))
+          .Tensor(name);
+    }
+    entries.emplace(name, &input);
+  }
+  return form == ImportanceForm::kTensors ? EncodeTensorForm(entries, datasets, chunk_size)
+                                          : EncodeDatForm(entries, datasets, chunk_size);
+}
+
+}  // namespace phiq::gguf
