@@ -9,15 +9,43 @@
 #include "phiq/error.h"
 
 namespace phiq {
+namespace {
 
-std::string Sha256Hex(std::string_view bytes) {
-  std::array<unsigned char, 32> digest{};
-  if (EVP_Digest(bytes.data(), bytes.size(), digest.data(), nullptr, EVP_sha256(), nullptr) != 1) {
+void CheckSha256(int result) {
+  if (result != 1)
     throw Error(ErrorCode::kInternal, "SHA-256 is not available in the crypto library");
-  }
+}
+
+}  // namespace
+
+struct Sha256::State {
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context{EVP_MD_CTX_new(),
+                                                                  EVP_MD_CTX_free};
+};
+
+Sha256::Sha256() : state_(std::make_unique<State>()) {
+  CheckSha256(state_->context == nullptr
+                  ? 0
+                  : EVP_DigestInit_ex(state_->context.get(), EVP_sha256(), nullptr));
+}
+Sha256::~Sha256() = default;
+
+void Sha256::Add(std::span<const std::byte> bytes) {
+  CheckSha256(EVP_DigestUpdate(state_->context.get(), bytes.data(), bytes.size()));
+}
+
+std::string Sha256::Hex() {
+  std::array<unsigned char, 32> digest{};
+  CheckSha256(EVP_DigestFinal_ex(state_->context.get(), digest.data(), nullptr));
   std::string hex;
   for (const unsigned char byte : digest) hex += fmt::format("{:02x}", byte);
   return hex;
+}
+
+std::string Sha256Hex(std::string_view bytes) {
+  Sha256 hash;
+  hash.Add(std::as_bytes(std::span(bytes)));
+  return hash.Hex();
 }
 
 }  // namespace phiq

@@ -9,7 +9,6 @@
 #include <memory>
 #include <utility>
 
-#include "convert/eval_text.h"
 #include "convert/memory.h"
 #include "convert/meter.h"
 #include "convert/open_model.h"
@@ -18,6 +17,7 @@
 #include "engine/statistics.h"
 #include "io/input_file.h"
 #include "io/parallel.h"
+#include "model/text_file.h"
 #include "model/token_encoder.h"
 #include "phiq/text.h"
 
@@ -128,7 +128,7 @@ std::vector<std::uint32_t> Encode(const Candidate& model, const std::string& tex
 // The text as the first model's tokenizer reads it; a warning where another model's own does not.
 std::vector<std::uint32_t> Tokenize(std::span<const Candidate> models, const std::string& path,
                                     const WarningFn& warn) {
-  const std::string text = ReadText(path);
+  const std::string text = ReadTextFile(path);
   const std::vector<std::uint32_t> ids = Encode(models.front(), text, warn);
   for (const Candidate& model : models.subspan(1)) {
     const auto say = [&](const std::string& what) {
@@ -155,7 +155,7 @@ std::vector<std::uint32_t> ReadTokens(std::span<const Candidate> models, const E
                                       const WarningFn& warn) {
   const std::string& path = options.text.empty() ? options.ids : options.text;
   std::vector<std::uint32_t> ids =
-      options.text.empty() ? ReadIds(path) : Tokenize(models, path, warn);
+      options.text.empty() ? ReadIdsFile(path) : Tokenize(models, path, warn);
   const std::uint32_t vocab_size = models.front().stored->config().vocab_size;
   const auto bad = std::ranges::find_if(ids, [&](std::uint32_t id) { return id >= vocab_size; });
   if (bad != ids.end()) {

@@ -1,6 +1,6 @@
 // Text becomes ids with the model's own tokenizer; a file of ids serves models without one, and
 // comparisons with programs that cut text otherwise.
-#include "convert/eval_text.h"
+#include "model/text_file.h"
 
 #include <fmt/format.h>
 
@@ -25,7 +25,7 @@ bool IsBetweenIds(char c) {
 
 }  // namespace
 
-std::string ReadText(const std::filesystem::path& path) {
+std::string ReadTextFile(const std::filesystem::path& path) {
   std::string text = ReadWholeFile(path, limits::kEvalTextBytes);
   if (text.empty()) throw Error(ErrorCode::kBadData, "the text is empty").In(path.string());
   if (const std::optional<std::size_t> bad = FindInvalidUtf8(text)) {
@@ -38,7 +38,7 @@ std::string ReadText(const std::filesystem::path& path) {
   return text;
 }
 
-std::vector<std::uint32_t> ReadIds(const std::filesystem::path& path) {
+std::vector<std::uint32_t> ReadIdsFile(const std::filesystem::path& path) {
   const std::string text = ReadWholeFile(path, limits::kEvalTextBytes);
   std::vector<std::uint32_t> ids;
   const char* const end = text.data() + text.size();
