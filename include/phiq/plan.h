@@ -26,6 +26,9 @@ struct PlanOptions {
   std::string format;                // of FormatNames(); "": the first of them
   std::string type;                  // "Q4_K_M": the format's own type or recipe name
   std::string method = "reference";  // MethodsOf(format) has the others
+  // Codes are chosen by an importance matrix: some types are then others, where the format's own
+  // tool has it so. Set by who knows the method.
+  bool with_importance = false;
   // Options that the format has (KnobsOf), as words: {"group-size", "64"}; of switches "".
   std::map<std::string, std::string> knobs;
   std::vector<TensorRule> tensor_rules;  // the last match wins

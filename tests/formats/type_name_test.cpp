@@ -54,13 +54,13 @@ TEST(TypeName, RefusesTheOthersOfLlamaCppWithTheReason) {
   for (const char* name :
        {"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "Q2_K_S"}) {
     refused(name, std::string("type ") + name +
-                      " is not written: it needs an importance matrix, "
-                      "which this version does not take");
+                      " is not written: it is made with an importance "
+                      "matrix only, and this version has no method for it");
   }
   for (const char* name : {"IQ3_S", "IQ3_M"}) {
     refused(name, std::string("type ") + name +
                       " is not written: it is made for an importance "
-                      "matrix, which this version does not take");
+                      "matrix, and this version has no method for it");
   }
   for (const char* name : {"Q4_1_SOME_F16", "Q4_2", "Q4_3", "Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8"}) {
     refused(name, std::string("type ") + name +

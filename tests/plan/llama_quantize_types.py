@@ -1,5 +1,6 @@
 """Writes llama_quantize_types.json: which type `llama-quantize --dry-run` gives each matrix of
-phi3 models of many depths, head groups and widths, for each file type.
+phi3 models of many depths, head groups and widths, for each file type; and with an importance
+matrix, where that makes a difference.
 
 usage: llama_quantize_types.py PATH_OF_LLAMA_QUANTIZE > ../data/plan/llama_quantize_types.json
 needs: the Python package gguf
@@ -71,8 +72,24 @@ def write_model(path, shape):
     return matrices
 
 
-def types_of(quantize, path, file_type):
-    run = subprocess.run([quantize, "--dry-run", path, file_type], check=True, text=True,
+def write_importance_matrix(path):
+    """One that llama-quantize takes: what it is of does not matter to the types."""
+    writer = gguf.GGUFWriter(path, arch="")
+    writer.kv_data[0].clear()  # general.architecture
+    writer.add_type("imatrix")
+    writer.add_array("imatrix.datasets", ["text"])
+    writer.add_uint32("imatrix.chunk_count", 1)
+    writer.add_uint32("imatrix.chunk_size", 1)
+    writer.add_tensor("blk.0.attn_qkv.weight.in_sum2", np.ones((1, 256), np.float32))
+    writer.add_tensor("blk.0.attn_qkv.weight.counts", np.ones((1, 1), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def types_of(quantize, path, file_type, *options):
+    run = subprocess.run([quantize, "--dry-run", *options, path, file_type], check=True, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     found = {}
     for line in run.stdout.splitlines():
@@ -84,16 +101,21 @@ def types_of(quantize, path, file_type):
 
 def main():
     golden = {}
-    with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
+    with tempfile.NamedTemporaryFile(suffix=".gguf") as file, tempfile.NamedTemporaryFile() as matrix:
+        write_importance_matrix(matrix.name)
         for values in SHAPES:
             shape = dict(zip(KEYS, values))
             matrices = write_model(file.name, shape)
-            types = {}
+            types, with_matrix = {}, {}
             for file_type in FILE_TYPES:
                 found = types_of(sys.argv[1], file.name, file_type)
                 types[file_type] = " ".join(found[name] for name in matrices)
+                found = types_of(sys.argv[1], file.name, file_type, "--imatrix", matrix.name)
+                words = " ".join(found[name] for name in matrices)
+                if words != types[file_type]:
+                    with_matrix[file_type] = words
             golden[" ".join(f"{key}={value}" for key, value in shape.items())] = {
-                "shape": shape, "types": types}
+                "shape": shape, "types": types, "with_matrix": with_matrix}
     json.dump(golden, sys.stdout, indent=1)
     print()
 

@@ -93,7 +93,8 @@ std::unique_ptr<Plan> MakePlan(const Model& model, const PlanOptions& options,
       wanted = rule_types[*deciding[i]];
       line.reason = RuleReason(rule) + (is_shared ? ", tied: the output head too" : "");
     } else {
-      TypeChoice choice = ChooseType(recipe, model.config, tensor.role, tensor.layer, tied);
+      TypeChoice choice = ChooseType(recipe, model.config, tensor.role, tensor.layer, tied,
+                                     options.with_importance);
       wanted = choice.type;
       line.reason = std::move(choice.reason);
     }

@@ -36,7 +36,8 @@ constexpr Recipe kRecipes[] = {
     {"Q5_K_M", "5.77 bits, K type, sensitive layers in Q6_K", kQ5_K, kQ6_K,
      {kQ6_K, Layers::kSensitive, kQ5_K}, All(kQ5_K), {kQ6_K, Layers::kSensitive, kQ5_K}},
     Uniform("Q5_K_S", "5.53 bits, K type", kQ5_K, kQ6_K),
-    Uniform("Q5_0", "5.53 bits, older than the K types", kQ5_0, kQ6_K),
+    {"Q5_0", "5.53 bits, older than the K types", kQ5_0, kQ6_K,
+     All(kQ5_0), All(kQ5_0), All(kQ5_0), RoleType{kQ5_1, Layers::kFirstEighth, kQ5_0}},
     Uniform("Q4_1", "5.04 bits, older than the K types", kQ4_1, kQ6_K),
     {"Q4_K_M", "5.02 bits, K type, sensitive layers in Q6_K: the usual choice", kQ4_K, kQ6_K,
      {kQ6_K, Layers::kSensitive, kQ4_K}, All(kQ4_K), {kQ6_K, Layers::kSensitive, kQ4_K}},
@@ -45,10 +46,13 @@ constexpr Recipe kRecipes[] = {
     {"Q3_K_L", "4.61 bits, K type, attention and down projections in Q5_K", kQ3_K, kQ6_K,
      All(kQ5_K), All(kQ5_K), All(kQ5_K)},
     {"IQ4_NL", "4.58 bits, non-linear codes, blocks of 32", kIQ4_NL, kQ6_K,
-     {kQ5_K, Layers::kSharedKv, kIQ4_NL}, All(kIQ4_NL), {kQ5_K, Layers::kFirstEighth, kIQ4_NL}},
-    Uniform("Q4_0", "4.55 bits, older than the K types, fast on small CPUs", kQ4_0, kQ6_K),
+     {kQ5_K, Layers::kSharedKv, kIQ4_NL}, All(kIQ4_NL), {kQ5_K, Layers::kFirstEighth, kIQ4_NL},
+     All(kIQ4_NL)},
+    {"Q4_0", "4.55 bits, older than the K types, fast on small CPUs", kQ4_0, kQ6_K,
+     All(kQ4_0), All(kQ4_0), All(kQ4_0), RoleType{kQ4_1, Layers::kFirstEighth, kQ4_0}},
     {"IQ4_XS", "4.34 bits, non-linear codes, blocks of 256", kIQ4_XS, kQ6_K,
-     {kQ5_K, Layers::kSharedKv, kIQ4_XS}, All(kIQ4_XS), {kQ5_K, Layers::kFirstEighth, kIQ4_XS}},
+     {kQ5_K, Layers::kSharedKv, kIQ4_XS}, All(kIQ4_XS), {kQ5_K, Layers::kFirstEighth, kIQ4_XS},
+     All(kIQ4_XS)},
     {"Q3_K_M", "4.11 bits, K type, attention and down projections in Q4_K", kQ3_K, kQ6_K,
      {kQ5_K, Layers::kFirstTwo, kQ4_K}, All(kQ4_K), {kQ5_K, Layers::kFirstSixteenth, kQ4_K}},
     Uniform("Q3_K_S", "3.52 bits, K type, visible loss", kQ3_K, kQ6_K),
@@ -67,9 +71,9 @@ struct Refused {
   std::string_view name, why;
 };
 constexpr std::string_view kNeedsMatrix =
-    "it needs an importance matrix, which this version does not take";
+    "it is made with an importance matrix only, and this version has no method for it";
 constexpr std::string_view kWantsMatrix =
-    "it is made for an importance matrix, which this version does not take";
+    "it is made for an importance matrix, and this version has no method for it";
 constexpr std::string_view kTernary = "three values a weight ruin a Phi model";
 constexpr std::string_view kTooFewBits = "so few bits a weight ruin a Phi model";
 constexpr std::string_view kObsolete = "it is obsolete, llama.cpp has removed it";
@@ -162,7 +166,7 @@ std::string_view TypeFor(Precision precision) noexcept {
 }
 
 TypeChoice ChooseType(const Recipe& recipe, const ModelConfig& config, TensorRole role,
-                      std::int32_t layer, bool tied) {
+                      std::int32_t layer, bool tied, bool with_matrix) {
   if (role == TensorRole::kOutputHead) return {recipe.output, "output head"};
   if (role == TensorRole::kTokenEmbedding && tied) {
     return {recipe.output, "tied embedding: the output head too"};
@@ -170,7 +174,10 @@ TypeChoice ChooseType(const Recipe& recipe, const ModelConfig& config, TensorRol
   RoleType rule = All(recipe.base);
   if (role == TensorRole::kAttentionQkv) rule = recipe.attention_qkv;
   if (role == TensorRole::kAttentionOutput) rule = recipe.attention_output;
-  if (role == TensorRole::kMlpDown) rule = recipe.mlp_down;
+  if (role == TensorRole::kMlpDown) {
+    rule =
+        with_matrix && recipe.mlp_down_with_matrix ? *recipe.mlp_down_with_matrix : recipe.mlp_down;
+  }
 
   const bool is_among = IsAmong(rule.layers, config, layer);
   const GgmlType type = is_among ? rule.type : rule.otherwise;

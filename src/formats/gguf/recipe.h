@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,9 +36,10 @@ struct Recipe {
   GgmlType base;    // of everything that the following leave
   GgmlType output;  // of the output head, or of the embedding that is one with it
   RoleType attention_qkv, attention_output, mlp_down;
+  std::optional<RoleType> mlp_down_with_matrix = std::nullopt;  // where it is another one
 };
 
-// What llama-quantize does without an importance matrix; largest first.
+// What llama-quantize does, with an importance matrix and without; largest first.
 // Source   docs/profiles.md.
 std::span<const Recipe> Recipes() noexcept;
 
@@ -55,8 +57,9 @@ struct TypeChoice {
 };
 
 // The type of a matrix (norms are F32 in every recipe).
-// `tied`   the token embedding is the output head too.
+// `tied`          the token embedding is the output head too.
+// `with_matrix`   codes are chosen by an importance matrix.
 TypeChoice ChooseType(const Recipe& recipe, const ModelConfig& config, TensorRole role,
-                      std::int32_t layer, bool tied);
+                      std::int32_t layer, bool tied, bool with_matrix);
 
 }  // namespace phiq::gguf

@@ -100,6 +100,16 @@ TEST(Plan, CountsWeightsAndBits) {
   EXPECT_EQ(Plan{}.bits_per_weight(), 0);
 }
 
+// The types of all matrices in the order of a checkpoint.
+std::string TypesOf(const Plan& plan) {
+  std::string types;
+  for (const PlanLine& line : plan.lines) {
+    if (line.shape.size() < 2) continue;
+    types += std::string(types.empty() ? "" : " ") + std::string(EncodingName(line.encoding));
+  }
+  return types;
+}
+
 // Every layer's types for other depths, head groups and widths, as llama-quantize --dry-run said.
 TEST(Plan, EqualsLlamaQuantizeTensorByTensor) {
   std::ifstream file(PHIQ_TEST_DATA "/plan/llama_quantize_types.json");
@@ -111,13 +121,14 @@ TEST(Plan, EqualsLlamaQuantizeTensorByTensor) {
                   s["vocab"], 0, s["tied"]});
     ASSERT_EQ(model["types"].size(), 19U);
     for (const auto& [type, tensors] : model["types"].items()) {
-      const Plan plan = phi.MakePlan(type);
-      std::string types;
-      for (const PlanLine& line : plan.lines) {
-        if (line.shape.size() < 2) continue;
-        types += std::string(types.empty() ? "" : " ") + std::string(EncodingName(line.encoding));
-      }
-      EXPECT_EQ(types, tensors.get<std::string>()) << name << " " << type;
+      EXPECT_EQ(TypesOf(phi.MakePlan(type)), tensors.get<std::string>()) << name << " " << type;
+      // With an importance matrix, which makes a difference to some types only.
+      PlanOptions options;
+      options.type = type;
+      options.with_importance = true;
+      const auto& with_matrix = model["with_matrix"];
+      EXPECT_EQ(TypesOf(phi.MakePlan(options)), with_matrix.value(type, tensors.get<std::string>()))
+          << name << " " << type;
     }
   }
 }
