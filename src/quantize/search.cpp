@@ -1,5 +1,7 @@
 // kSearch and kImatrix: for each block a grid (kernels/grid.h), then the codes nearest to the
 // weights. In GGUF's blocks kImatrix is llama-quantize's own search instead, for its bytes.
+#include "quantize/search.h"
+
 #include <algorithm>
 #include <vector>
 
@@ -9,32 +11,7 @@
 #include "quantize/float_rows.h"
 
 namespace phiq {
-namespace {
 
-void QuantizeSearchedRows(const Encoding& encoding, const RawRows& x, std::size_t n,
-                          std::span<const float> importance,
-                          std::span<const std::span<std::byte>> arrays) {
-  const std::size_t block_size = BlockSize(encoding, n);
-  std::vector<Grid> grids((n + block_size - 1) / block_size);
-  std::vector<std::uint8_t> codes(n);
-  ForEachFloatRow(x, n, [&](std::size_t r, std::span<const float> row) {
-    for (std::size_t b = 0; b < grids.size(); ++b) {
-      const std::size_t begin = b * block_size, size = std::min(block_size, n - begin);
-      const std::span<const float> block = row.subspan(begin, size);
-      grids[b] = ChooseGrid(encoding, block, importance.subspan(begin, size));
-      for (std::size_t c = 0; c < size; ++c) codes[begin + c] = Nearest(grids[b], c, block[c]).code;
-    }
-    PackRow(encoding, grids, codes, r, arrays);
-  });
-}
-
-void QuantizeSearched(const Encoding& encoding, const RawRows& x, std::size_t n,
-                      const InputStats& /*stats*/, std::span<const std::span<std::byte>> arrays) {
-  QuantizeSearchedRows(encoding, x, n, std::vector<float>(n, 1.0F), arrays);
-}
-
-// The mean squares as the search wants them: of a mean of 1, and positive, so that weights whose
-// input was always 0 get nearest codes too.
 std::vector<float> ImportanceOf(std::span<const float> squares) {
   constexpr double kLeast = 1e-4;
   double sum = 0;
@@ -45,6 +22,51 @@ std::vector<float> ImportanceOf(std::span<const float> squares) {
   for (std::size_t c = 0; c < squares.size(); ++c)
     importance[c] = static_cast<float>(std::max(squares[c] / mean, kLeast));
   return importance;
+}
+
+void QuantizeSearchedRows(const Encoding& encoding, const RawRows& x, std::size_t n,
+                          std::span<const float> importance,
+                          std::span<const std::span<std::byte>> arrays) {
+  const std::size_t n_rows = x.size() / n;
+  const std::size_t block_size = std::min(BlockSize(encoding, n), n);
+  const std::size_t n_blocks = (n + block_size - 1) / block_size;
+  // Blocks are searched side by side: the same ones of a few rows.
+  const std::size_t n_together = std::min((kBlocksAtOnce + n_blocks - 1) / n_blocks, n_rows);
+  std::vector<WeighedBlock> blocks;
+  std::vector<Grid> grids(n_together * n_blocks);
+  std::vector<BlockScales> scales(n_blocks);
+  std::vector<std::uint8_t> codes(n);
+  std::vector<float> rows(n_together * n);
+  for (std::size_t first = 0; first < n_rows; first += n_together) {
+    const std::size_t n_now = std::min(n_together, n_rows - first);
+    simd::ConvertFloats(StartOf(x).From(first * n), n_now * n, FloatType::kF32,
+                        std::as_writable_bytes(std::span(rows)).data());
+    const auto row = [&](std::size_t r) { return std::span<const float>(rows).subspan(r * n, n); };
+    const auto choose = [&](std::size_t from, std::size_t to, std::size_t size) {
+      blocks.clear();
+      for (std::size_t b = from; b < to; ++b)
+        for (std::size_t r = 0; r < n_now; ++r)
+          blocks.push_back({&row(r)[b * block_size], &importance[b * block_size]});
+      ChooseGrids(encoding, size, blocks, std::span(grids).subspan(from * n_now, blocks.size()));
+    };
+    const std::size_t n_whole = n / block_size;
+    choose(0, n_whole, block_size);
+    choose(n_whole, n_blocks, n % block_size);
+    for (std::size_t r = 0; r < n_now; ++r) {
+      const auto grid = [&](std::size_t b) -> const Grid& { return grids[b * n_now + r]; };
+      for (std::size_t c = 0; c < n; ++c)
+        codes[c] = Nearest(grid(c / block_size), c % block_size, row(r)[c]).code;
+      for (std::size_t b = 0; b < n_blocks; ++b) scales[b] = grid(b);
+      PackRow(encoding, scales, codes, first + r, arrays);
+    }
+  }
+}
+
+namespace {
+
+void QuantizeSearched(const Encoding& encoding, const RawRows& x, std::size_t n,
+                      const InputStats& /*stats*/, std::span<const std::span<std::byte>> arrays) {
+  QuantizeSearchedRows(encoding, x, n, std::vector<float>(n, 1.0F), arrays);
 }
 
 void QuantizeByImportance(const Encoding& encoding, const RawRows& x, std::size_t n,

@@ -9,11 +9,13 @@
 #include <limits>
 
 #include "kernels/encoding_testing.h"
+#include "testing/every_target.h"
 
 namespace phiq {
 namespace {
 
-using testing::Each;
+using testing::ChosenTarget;
+using ::testing::Each;
 
 // Each encoding once, with the method that its peers' files have.
 std::vector<Recipe> Encodings() {
@@ -52,7 +54,14 @@ std::vector<float> UnevenSquares(std::size_t n, unsigned seed) {
   return squares;
 }
 
-class Grids : public testing::TestWithParam<Recipe> {
+Grid ChooseGrid(const Encoding& encoding, std::span<const float> x, std::span<const float> h) {
+  const WeighedBlock block = {x.data(), h.data()};
+  Grid grid;
+  ChooseGrids(encoding, x.size(), {&block, 1}, {&grid, 1});
+  return grid;
+}
+
+class Grids : public ::testing::TestWithParam<Recipe> {
  protected:
   const Encoding& encoding_ = GetParam().encoding;
   const Method& reference_ = *GetParam().method;
@@ -65,14 +74,15 @@ TEST_P(Grids, SayWhatCodesDecodeTo) {
   for (int row = 0; row < 20; ++row) {
     const std::vector<float> x = MixedRow(rng_, kN), h = UnevenSquares(kN, 3);
     const std::size_t block_size = BlockSize(encoding_, kN);
-    std::vector<Grid> grids;
+    std::vector<BlockScales> blocks;
     std::vector<std::uint8_t> codes;
     std::vector<float> values;
     for (std::size_t b = 0; b < kN; b += block_size) {
-      grids.push_back(ChooseGrid(encoding_, std::span(x).subspan(b, block_size),
-                                 std::span(h).subspan(b, block_size)));
+      const Grid grid = ChooseGrid(encoding_, std::span(x).subspan(b, block_size),
+                                   std::span(h).subspan(b, block_size));
+      blocks.push_back(grid);
       for (std::size_t c = 0; c < block_size; ++c) {
-        const Coded coded = Nearest(grids.back(), c, x[b + c]);
+        const Coded coded = Nearest(grid, c, x[b + c]);
         codes.push_back(coded.code);
         values.push_back(coded.value);
       }
@@ -80,7 +90,7 @@ TEST_P(Grids, SayWhatCodesDecodeTo) {
     std::vector<Bytes> arrays;
     for (std::size_t a = 0; a < ArrayCount(encoding_); ++a)
       arrays.emplace_back(ArrayRowBytes(encoding_, a, kN));
-    PackRow(encoding_, grids, codes, 0,
+    PackRow(encoding_, blocks, codes, 0,
             std::vector<std::span<std::byte>>(arrays.begin(), arrays.end()));
     std::vector<float> decoded(kN);
     RowCodec().Decode(
@@ -105,6 +115,36 @@ TEST_P(Grids, CodeNearest) {
     for (const float value : values) least = std::min(least, std::abs(double{value} - x[c]));
     // Where two are as near as floats can tell.
     EXPECT_LE(std::abs(double{Nearest(grid, c, x[c]).value} - x[c]), least * (1 + 1e-5) + 1e-9);
+  }
+}
+
+// Blocks beside it, and the instruction set, do not change a grid.
+TEST_P(Grids, AreChosenBlockByBlock) {
+  const std::size_t size = std::min<std::size_t>(BlockSize(encoding_, 512), 512);
+  constexpr std::size_t kBlocks = kBlocksAtOnce + 3;
+  std::vector<std::vector<float>> x, h;
+  std::vector<WeighedBlock> blocks;
+  for (unsigned b = 0; b < kBlocks; ++b) {
+    x.push_back(MixedRow(rng_, size));
+    h.push_back(UnevenSquares(size, b));
+    blocks.push_back({x.back().data(), h.back().data()});
+  }
+  const auto same = [&](const Grid& a, const Grid& b) {
+    return std::ranges::equal(a.scales, b.scales) && std::ranges::equal(a.offsets, b.offsets) &&
+           a.zero == b.zero && a.scale == b.scale && a.offset == b.offset &&
+           a.scale_integers == b.scale_integers && a.offset_integers == b.offset_integers;
+  };
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    std::vector<Grid> together(kBlocks);
+    {
+      const ChosenTarget chosen(target);
+      ChooseGrids(encoding_, size, blocks, together);
+    }
+    for (std::size_t b = 0; b < kBlocks; ++b) {
+      const Grid alone = ChooseGrid(encoding_, x[b], h[b]);
+      if (!std::isfinite(alone.scale) || !std::isfinite(alone.offset)) continue;
+      EXPECT_TRUE(same(together[b], alone)) << hwy::TargetName(target) << " " << b;
+    }
   }
 }
 
@@ -172,7 +212,7 @@ TEST_P(Grids, TakeWeightsOfAllMagnitudes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(, Grids, testing::ValuesIn(Encodings()), [](const auto& recipe) {
+INSTANTIATE_TEST_SUITE_P(, Grids, ::testing::ValuesIn(Encodings()), [](const auto& recipe) {
   if (const GgmlType* type = std::get_if<GgmlType>(&recipe.param.encoding))
     return std::string(GetGgmlTypeInfo(*type).name);
   const bool is_signed = IsSigned(std::get<GroupEncoding>(recipe.param.encoding).code);
