@@ -90,6 +90,18 @@ extern const Method kSearch;
 // them).
 extern const Method kImatrix;
 
+// Error feedback: columns are rounded one after the other, and what each loses is made up for by
+// those behind it, as far as their inputs go together. What becomes least is not the error of the
+// weights but that of the products with such inputs. Any encoding but floats; scales are those of
+// kSearch with the weights of kImatrix (in GGUF's blocks, too), chosen when it is a group's turn.
+//
+// Requires  besides: diagonals of the factor above 0, and finite.
+// Memory    rows are worked on up to kFeedbackRows at a time, best that many; each takes 8 bytes a
+//           column (groups of 16: 10) and 2 KiB.
+// Source    docs/quantization.md "Error feedback"; Frantar et al. 2022, arXiv 2210.17323.
+inline constexpr std::size_t kFeedbackRows = 128;
+extern const Method kFeedback;
+
 // The others choose codes with a scale (and a zero point) for each group. Formulas, and what they
 // have of whom: docs/quantization.md.
 //

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "phiq/encoding.h"
+#include "phiq/quantize.h"
 
 namespace phiq {
 
