@@ -72,6 +72,19 @@ ForwardModel::ForwardModel(const StoredModel& model, std::uint32_t n_ctx)
   model.ReadRotary(n_ctx, cosines_.values, sines_.values);
 }
 
+KeyValues::KeyValues(const ForwardModel& model, std::size_t n_texts) {
+  for (const DecoderLayer& layer : model.network().layers)
+    layers.emplace_back().Resize(n_texts * model.n_ctx(), 2 * layer.attention.key_columns());
+}
+
+std::uint64_t KeyValues::Bytes(const ModelConfig& config, std::size_t n_texts,
+                               std::uint32_t n_ctx) {
+  std::uint64_t columns = 0;
+  for (const DecoderLayer& layer : NetworkOf(config).layers)
+    columns += 2 * layer.attention.key_columns();
+  return columns * n_texts * n_ctx * sizeof(float);
+}
+
 std::size_t ForwardPass::ScratchFloats(const ModelConfig& config) {
   std::size_t input = config.hidden_size, wide = 0;
   for (const DecoderLayer& layer : NetworkOf(config).layers) {
@@ -95,6 +108,29 @@ void ForwardPass::Embed(const ForwardModel& model, std::span<const std::uint32_t
 
 void ForwardPass::RunLayer(const ForwardModel& model, std::int32_t layer, Matrix& hidden,
                            const Tap& tap) {
+  const AttentionSpec& spec = model.network().layers[static_cast<std::size_t>(layer)].attention;
+  const std::size_t n_ctx = model.n_ctx();
+  const auto attend = [&] {
+    RotateQueriesAndKeys(model, spec, [n_ctx](std::size_t t) { return t % n_ctx; });
+    Attend(model, spec);
+  };
+  RunLayerAround(model, layer, attend, hidden, tap);
+}
+
+void ForwardPass::RunLayer(const ForwardModel& model, std::int32_t layer, KeyValues& past,
+                           Matrix& hidden) {
+  const auto index = static_cast<std::size_t>(layer);
+  const AttentionSpec& spec = model.network().layers[index].attention;
+  const auto attend = [&] {
+    RotateQueriesAndKeys(model, spec, [&](std::size_t) { return past.position; });
+    AttendPast(model, spec, past, past.layers[index]);
+  };
+  RunLayerAround(model, layer, attend, hidden, {});
+}
+
+void ForwardPass::RunLayerAround(const ForwardModel& model, std::int32_t layer,
+                                 const std::function<void()>& attend, Matrix& hidden,
+                                 const Tap& tap) {
   const auto show = [&](TensorRole role) {
     if (tap) tap({role, layer}, input_);
   };
@@ -102,19 +138,15 @@ void ForwardPass::RunLayer(const ForwardModel& model, std::int32_t layer, Matrix
   Normalize(model, spec.attention_norm, {TensorRole::kAttentionNorm, layer}, hidden);
   show(TensorRole::kAttentionQkv);
   Multiply(model, {TensorRole::kAttentionQkv, layer}, wide_);
-  RotateQueriesAndKeys(model, spec.attention);
-  Attend(model, spec.attention);
+  attend();
   show(TensorRole::kAttentionOutput);
   AddProduct(model, {TensorRole::kAttentionOutput, layer}, input_, hidden);
 
   Normalize(model, spec.mlp_norm, {TensorRole::kMlpNorm, layer}, hidden);
   std::visit([&](const auto& mlp) { AddMlp(model, mlp, layer, hidden, tap); }, spec.mlp);
 
-  runner_.ForEach(hidden.n_rows / model.n_ctx(), [&](std::size_t window, unsigned) {
-    const std::span<const float> rows =
-        std::span(hidden.values)
-            .subspan(window * model.n_ctx() * hidden.n_columns, model.n_ctx() * hidden.n_columns);
-    if (AllFinite(rows.data(), rows.size())) return;
+  ForEachRow(hidden.n_rows, [&](std::size_t t) {
+    if (AllFinite(hidden.Row(t).data(), hidden.n_columns)) return;
     throw Error(ErrorCode::kNumeric,
                 fmt::format("the hidden state has a NaN or Inf behind layer {}", layer));
   });
@@ -217,10 +249,12 @@ void ForwardPass::AddProduct(const ForwardModel& model, WeightId id, const Matri
               });
 }
 
-void ForwardPass::RotateQueriesAndKeys(const ForwardModel& model, const AttentionSpec& spec) {
+void ForwardPass::RotateQueriesAndKeys(
+    const ForwardModel& model, const AttentionSpec& spec,
+    const std::function<std::size_t(std::size_t t)>& position_of) {
   const std::size_t n_rotated = std::size_t{spec.n_heads} + spec.n_kv_heads;  // K follows Q
   ForEachRow(wide_.n_rows, [&](std::size_t t) {
-    const std::size_t position = t % model.n_ctx();
+    const std::size_t position = position_of(t);
     for (std::size_t head = 0; head < n_rotated; ++head) {
       Rotate(wide_.Row(t).data() + head * spec.head_dim, model.cosines().Row(position).data(),
              model.sines().Row(position).data(), spec.rope_dim / 2);
@@ -248,6 +282,37 @@ void ForwardPass::Attend(const ForwardModel& model, const AttentionSpec& spec) {
                     .out_stride = input_.n_columns,
                     .n_positions = n_ctx,
                     .head_dim = spec.head_dim,
+                    .window = spec.sliding_window == 0 ? n_ctx : std::size_t{spec.sliding_window}},
+                   scores[worker].data());
+  });
+}
+
+// input_ = attention over the keys and values so far, of which wide_ has the last.
+void ForwardPass::AttendPast(const ForwardModel& model, const AttentionSpec& spec,
+                             const KeyValues& past, Matrix& keys_and_values) {
+  const std::size_t n_ctx = model.n_ctx();
+  const std::size_t n_texts = wide_.n_rows;
+  for (std::size_t text = 0; text < n_texts; ++text) {
+    std::ranges::copy(wide_.Row(text).subspan(spec.query_columns()),
+                      keys_and_values.Row(text * n_ctx + past.position).begin());
+  }
+  input_.Resize(n_texts, spec.query_columns());
+  std::vector<std::vector<float>> scores(runner_.threads);
+  runner_.ForEach(n_texts * spec.n_heads, [&](std::size_t item, unsigned worker) {
+    const std::size_t text = item / spec.n_heads;
+    const std::size_t head = item % spec.n_heads;
+    const std::size_t kv_head = head / (spec.n_heads / spec.n_kv_heads);
+    const float* const k = keys_and_values.Row(text * n_ctx).data() + kv_head * spec.head_dim;
+    scores[worker].resize(kQueryBlock * n_ctx);
+    engine::Attend({.q = wide_.Row(text).data() + head * spec.head_dim,
+                    .k = k,
+                    .v = k + spec.key_columns(),
+                    .stride = keys_and_values.n_columns,
+                    .out = input_.Row(text).data() + head * spec.head_dim,
+                    .out_stride = input_.n_columns,
+                    .n_positions = past.position + 1,
+                    .head_dim = spec.head_dim,
+                    .first_query = past.position,
                     .window = spec.sliding_window == 0 ? n_ctx : std::size_t{spec.sliding_window}},
                    scores[worker].data());
   });

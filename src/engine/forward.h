@@ -83,6 +83,16 @@ class ForwardModel {
 // Shapes    input: [tokens, row elements of the weight]
 using Tap = std::function<void(WeightId weight, const Matrix& input)>;
 
+// Keys and values of texts that are run position by position, all at the same one.
+struct KeyValues {
+  // Of each layer: rows of [n_texts * n_ctx, keys and values], text behind text.
+  std::vector<Matrix> layers;
+  std::size_t position = 0;  // that comes next
+
+  KeyValues(const ForwardModel& model, std::size_t n_texts);
+  static std::uint64_t Bytes(const ModelConfig& config, std::size_t n_texts, std::uint32_t n_ctx);
+};
+
 // Runs models; owns the activations that they can share.
 class ForwardPass {
  public:
@@ -92,8 +102,11 @@ class ForwardPass {
   void Embed(const ForwardModel& model, std::span<const std::uint32_t> ids, Matrix& hidden);
   // `tap` is called for every matrix of the layer, in the order of the products.
   // Throws   kNumeric: the hidden state is not finite behind this layer.
-  void RunLayer(const ForwardModel& model, std::int32_t layer, Matrix& hidden,
-                const Tap& tap = {});
+  void RunLayer(const ForwardModel& model, std::int32_t layer, Matrix& hidden, const Tap& tap = {});
+  // The same for one position of each text: hidden has a row for each, and `past` what stands
+  // before it. The bits are those of whole windows where the model attends to all of them. The
+  // caller moves past.position on behind the last layer.
+  void RunLayer(const ForwardModel& model, std::int32_t layer, KeyValues& past, Matrix& hidden);
   // out = the output norm of the hidden state's rows at `positions`: what the head multiplies.
   void NormalizeOutput(const ForwardModel& model, const Matrix& hidden,
                        std::span<const std::size_t> positions, Matrix& out) const;
@@ -111,8 +124,15 @@ class ForwardPass {
   void MultiplyGateUp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer);
   void AddProduct(const ForwardModel& model, WeightId id, const Matrix& x, Matrix& hidden) const;
   void ForEachRow(std::size_t n_rows, const std::function<void(std::size_t row)>& use) const;
-  void RotateQueriesAndKeys(const ForwardModel& model, const AttentionSpec& spec);
+  // attend() makes input_ of wide_: queries, keys and values.
+  void RunLayerAround(const ForwardModel& model, std::int32_t layer,
+                      const std::function<void()>& attend, Matrix& hidden, const Tap& tap);
+  // Row t of wide_ is of the position position_of(t).
+  void RotateQueriesAndKeys(const ForwardModel& model, const AttentionSpec& spec,
+                            const std::function<std::size_t(std::size_t t)>& position_of);
   void Attend(const ForwardModel& model, const AttentionSpec& spec);
+  void AttendPast(const ForwardModel& model, const AttentionSpec& spec, const KeyValues& past,
+                  Matrix& keys_and_values);
 
   Runner runner_;
   Matrix input_;  // of a product: normalized or attended

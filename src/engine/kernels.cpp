@@ -45,14 +45,15 @@ void Softmax(float* row, std::size_t n, float scale) {
 
 void Attend(const AttentionHead& head, float* scores) {
   const float scale = 1.0F / std::sqrt(static_cast<float>(head.head_dim));
-  for (std::size_t first = 0; first < head.n_positions; first += kQueryBlock) {
+  for (std::size_t first = head.first_query; first < head.n_positions; first += kQueryBlock) {
     const std::size_t end = std::min(first + kQueryBlock, head.n_positions);
     // Keys that any query of the block attends to.
     const std::size_t first_key = first + 1 > head.window ? first + 1 - head.window : 0;
     const std::size_t n_queries = end - first;
+    const std::size_t n_done = first - head.first_query;
     const std::size_t n_keys = end - first_key;
     const Factor keys = {head.k + first_key * head.stride, head.stride, true};
-    Multiply(head.q + first * head.stride, head.stride, keys, n_queries, n_keys, head.head_dim,
+    Multiply(head.q + n_done * head.stride, head.stride, keys, n_queries, n_keys, head.head_dim,
              Into::kReplace, scores, n_keys);
     for (std::size_t r = 0; r < n_queries; ++r) {
       const std::size_t query = first + r;
@@ -66,7 +67,7 @@ void Attend(const AttentionHead& head, float* scores) {
     }
     const Factor values = {head.v + first_key * head.stride, head.stride, false};
     Multiply(scores, n_keys, values, n_queries, head.head_dim, n_keys, Into::kReplace,
-             head.out + first * head.out_stride, head.out_stride);
+             head.out + n_done * head.out_stride, head.out_stride);
   }
 }
 

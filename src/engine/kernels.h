@@ -16,7 +16,8 @@ struct LogitSums {
   double sum_exp = 0;      // sum exp(logit - max_logit)
 };
 
-// What one query head of one text needs; rows of q, k, v and out are `stride` floats apart.
+// What one query head of one text needs; rows of q, k and v are `stride` floats apart. Queries are
+// those of the positions from `first_query` on: q and out begin with it, k and v with position 0.
 struct AttentionHead {
   const float* q = nullptr;
   const float* k = nullptr;
@@ -25,12 +26,14 @@ struct AttentionHead {
   float* out = nullptr;
   std::size_t out_stride = 0;
   std::size_t n_positions = 0, head_dim = 0;
+  std::size_t first_query = 0;
   std::size_t window = 0;  // how many tokens a token attends to, itself included
 };
 
 inline constexpr std::size_t kQueryBlock = 64;
 
-// Causal attention with scores / sqrt(head_dim).
+// Causal attention with scores / sqrt(head_dim). Where all positions are attended to, the bits do
+// not depend on how queries are shared out over calls.
 // Scratch   scores: [kQueryBlock * n_positions].
 void Attend(const AttentionHead& head, float* scores);
 // out = x / sqrt(mean(x^2) + epsilon) * weight, all [n].

@@ -70,6 +70,29 @@ TEST(ForwardPass, AgreesWithPlainLoops) {
   EXPECT_LT(LargestLogitDifference(MemoryModel(SmallConfig(), 1), {.threads = 2}), kTolerance);
 }
 
+// Two texts position by position, against both as windows.
+TEST(ForwardPass, GivesTheSameBitsPositionByPosition) {
+  constexpr std::uint32_t kContext = 90;  // more than a block of queries
+  const MemoryModel model(SmallConfig(), 3);
+  const ForwardModel forward(model, kContext);
+  const std::vector<std::uint32_t> ids = RandomIds(2 * kContext, model.config().vocab_size, 4);
+  const Matrix whole = HeadInput(model, ids, kContext, {});
+  ForwardPass pass({.threads = 2});
+  KeyValues past(forward, 2);
+  for (std::size_t p = 0; p < kContext; ++p) {
+    Matrix hidden;
+    pass.Embed(forward, std::vector{ids[p], ids[kContext + p]}, hidden);
+    for (std::int32_t layer = 0; layer < static_cast<std::int32_t>(model.config().n_layers);
+         ++layer)
+      pass.RunLayer(forward, layer, past, hidden);
+    ++past.position;
+    Matrix out;
+    pass.NormalizeOutput(forward, hidden, std::vector<std::size_t>{0, 1}, out);
+    EXPECT_TRUE(std::ranges::equal(out.Row(0), whole.Row(p))) << p;
+    EXPECT_TRUE(std::ranges::equal(out.Row(1), whole.Row(kContext + p))) << p;
+  }
+}
+
 TEST(ForwardPass, GivesTheSameBitsOnEveryTarget) {
   const MemoryModel model(SmallConfig(), 10);
   const std::vector<std::uint32_t> ids = RandomIds(128, model.config().vocab_size, 11);
