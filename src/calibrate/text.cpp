@@ -42,7 +42,7 @@ constexpr std::uint64_t kUsualBytes = 8;
 constexpr std::uint64_t kLeastRead = 4096;
 // A stretch begins behind a line's end, where there is one within so many bytes.
 constexpr std::uint64_t kLongestLine = 4096;
-constexpr std::uint64_t kJsonLineBytes = 64ULL << 20;
+constexpr std::uint64_t kJsonLineBytes = 16ULL << 20;
 // Distinct ids that a text of so many tokens (or a vocabulary of so many) has at least: 2 %.
 constexpr std::uint64_t kTokensForEachDistinct = 50;
 
@@ -111,37 +111,55 @@ std::size_t EndOfWholeCharacters(std::string_view piece) {
   return piece.size();
 }
 
-// Behind the first line end, else behind the first blank, else at the first whole character at or
-// behind `at`; not behind `end`.
-std::uint64_t BeginOfStretch(const InputFile& file, std::uint64_t at, std::uint64_t end) {
-  if (at == 0) return 0;
-  const std::string piece = ReadPiece(file, at, std::min(end, at + kLongestLine));
+// Where a stretch begins that would begin with this piece: behind the first line end, else behind
+// the first blank, else at the first whole character.
+std::size_t BeginOfStretch(std::string_view piece) {
+  piece = piece.substr(0, kLongestLine);
   for (const char separator : {'\n', ' '})
-    if (const std::size_t found = piece.find(separator); found != piece.npos) return at + found + 1;
+    if (const std::size_t found = piece.find(separator); found != piece.npos) return found + 1;
   std::size_t n = 0;
   while (n < piece.size() && (static_cast<unsigned char>(piece[n]) & 0xC0U) == 0x80U) ++n;
-  return at + n;
+  return n;
 }
 
-// The first `wanted` tokens of bytes [begin, end), or all of them.
-Ids EncodeText(const InputFile& file, const TokenEncoder& encoder, std::uint64_t begin,
-               std::uint64_t end, std::uint64_t wanted) {
+// A piece that ends inside a text, without what may be part of a longer word.
+std::string_view WithoutCutWord(std::string_view piece) {
+  const std::size_t blank = piece.find_last_of(" \n");
+  const bool is_one_word = blank == piece.npos || blank == 0;
+  return piece.substr(0, is_one_word ? EndOfWholeCharacters(piece) : blank);
+}
+
+// The first `wanted` tokens of a text of `size` bytes, or all of them: no more of it is tokenized
+// than that takes. read(n) gives its first n bytes, checked.
+template <typename Read>
+Ids EncodeBeginning(const TokenEncoder& encoder, std::uint64_t size, std::uint64_t wanted,
+                    const Read& read) {
   for (std::uint64_t n_bytes = std::max(kLeastRead, wanted * kUsualBytes);; n_bytes *= 2) {
-    const bool is_all = n_bytes >= end - begin;
-    std::string piece = ReadPiece(file, begin, is_all ? end : begin + n_bytes);
-    const bool may_be_cut = begin + piece.size() < file.size();
-    if (may_be_cut) {
-      const std::size_t blank = piece.find_last_of(" \n");
-      piece.resize(blank == piece.npos || blank == 0 ? EndOfWholeCharacters(piece) : blank);
-    }
-    CheckIsText(file, begin, piece);
-    Ids ids = encoder.Encode(piece);
+    Ids ids = encoder.Encode(read(std::min(n_bytes, size)));
     // The last token of a cut piece may be another one in the whole text.
-    if (ids.size() > wanted || is_all) {
+    if (ids.size() > wanted || n_bytes >= size) {
       ids.resize(std::min<std::size_t>(ids.size(), wanted));
       return ids;
     }
   }
+}
+
+// Of bytes [begin, end) of a file.
+Ids EncodeText(const InputFile& file, const TokenEncoder& encoder, std::uint64_t begin,
+               std::uint64_t end, std::uint64_t wanted) {
+  std::string piece;
+  return EncodeBeginning(encoder, end - begin, wanted, [&](std::uint64_t n) -> std::string_view {
+    piece = ReadPiece(file, begin, begin + n);
+    if (begin + n < file.size()) piece.resize(WithoutCutWord(piece).size());
+    CheckIsText(file, begin, piece);
+    return piece;
+  });
+}
+
+Ids EncodeText(std::string_view text, const TokenEncoder& encoder, std::uint64_t wanted) {
+  return EncodeBeginning(encoder, text.size(), wanted, [&](std::uint64_t n) {
+    return n == text.size() ? text : WithoutCutWord(text.substr(0, n));
+  });
 }
 
 // --- JSON lines ---
@@ -219,24 +237,24 @@ std::string ReadLine(const InputFile& file, std::uint64_t begin) {
 
 bool IsBlank(std::string_view line) { return line.find_first_not_of(" \t\r") == line.npos; }
 
-// The first `wanted` tokens of the lines that begin in [begin, end), or all of them.
-Ids EncodeLines(const InputFile& file, const TokenEncoder& encoder, LineReader& reader,
-                std::uint64_t begin, std::uint64_t end, std::uint64_t wanted) {
+// The text of a line that begins at `begin`; empty where the line is blank.
+std::string TextOfLine(const InputFile& file, std::uint64_t begin, std::string_view line,
+                       LineReader& reader) {
+  CheckIsText(file, begin, line);
+  if (IsBlank(line)) return "";
+  return reader.TextOf(line, fmt::format("{}, line at byte {}", file.path().string(), begin));
+}
+
+void Append(Ids& ids, const Ids& more) { ids.insert(ids.end(), more.begin(), more.end()); }
+
+// All tokens of all lines.
+Ids EncodeLines(const InputFile& file, const TokenEncoder& encoder, LineReader& reader) {
   Ids ids;
-  // A line that began before belongs to the stretch before.
-  if (begin > 0) begin += ReadLine(file, begin - 1).size();
-  while (begin < end && ids.size() < wanted) {
+  for (std::uint64_t begin = 0; begin < file.size();) {
     const std::string line = ReadLine(file, begin);
-    CheckIsText(file, begin, line);
-    if (!IsBlank(line)) {
-      const std::string text =
-          reader.TextOf(line, fmt::format("{}, line at byte {}", file.path().string(), begin));
-      const Ids more = encoder.Encode(text);
-      ids.insert(ids.end(), more.begin(), more.end());
-    }
+    Append(ids, encoder.Encode(TextOfLine(file, begin, line, reader)));
     begin += line.size() + 1;
   }
-  ids.resize(std::min<std::size_t>(ids.size(), wanted));
   return ids;
 }
 
@@ -299,11 +317,11 @@ class SourceReader {
       windows = SpreadWindows(ids, n, n_ctx_);
     } else {
       source.kind = IsJsonLines(file) ? Kind::kJsonLines : Kind::kText;
-      windows = file.size() <= n * n_ctx_ * kPlentyBytes
-                    ? SpreadWindows(Encode(file, source.kind, 0, file.size(),
-                                           std::numeric_limits<std::uint64_t>::max() / kUsualBytes),
-                                    n, n_ctx_)
-                    : ReadStretches(file, source.kind, n);
+      if (file.size() <= n * n_ctx_ * kPlentyBytes) {
+        windows = SpreadWindows(ReadWhole(file, source.kind), n, n_ctx_);
+      } else {
+        windows = source.kind == Kind::kText ? ReadStretches(file, n) : ReadLineStretches(file, n);
+      }
     }
     source.sha256 = Sha256Of(file);
     file.CheckUnchanged();
@@ -316,25 +334,68 @@ class SourceReader {
   }
 
  private:
-  Ids Encode(const InputFile& file, Kind kind, std::uint64_t begin, std::uint64_t end,
-             std::uint64_t wanted) {
+  const TokenEncoder& Encoder() {
     if (!encoder_) encoder_.emplace(tokenizer_, vocab_size_);
-    return kind == Kind::kText ? EncodeText(file, *encoder_, begin, end, wanted)
-                               : EncodeLines(file, *encoder_, lines_, begin, end, wanted);
+    return *encoder_;
   }
 
-  // A window at the beginning of each of n stretches of the file.
-  Ids ReadStretches(const InputFile& file, Kind kind, std::uint64_t n) {
+  Ids ReadWhole(const InputFile& file, Kind kind) {
+    if (kind == Kind::kJsonLines) return EncodeLines(file, Encoder(), lines_);
+    return EncodeText(file, Encoder(), 0, file.size(),
+                      std::numeric_limits<std::uint64_t>::max() / kUsualBytes);
+  }
+
+  // A window at the beginning of each of n stretches of a text.
+  Ids ReadStretches(const InputFile& file, std::uint64_t n) {
     Ids windows;
     for (std::uint64_t i = 0; i < n; ++i) {
       const std::uint64_t end = PartOf(file.size(), i + 1, n);
       std::uint64_t begin = PartOf(file.size(), i, n);
-      if (kind == Kind::kText) begin = BeginOfStretch(file, begin, end);
-      const Ids ids = Encode(file, kind, begin, end, n_ctx_);
-      // Long blanks, or few long lines of JSON: the warning of a share that is not filled.
-      if (ids.size() == n_ctx_) windows.insert(windows.end(), ids.begin(), ids.end());
+      if (i > 0)
+        begin += BeginOfStretch(ReadPiece(file, begin, std::min(end, begin + kLongestLine)));
+      const Ids ids = EncodeText(file, Encoder(), begin, end, n_ctx_);
+      // A stretch of long blanks has less: the share is not filled, and a warning says so.
+      if (ids.size() == n_ctx_) Append(windows, ids);
     }
     return windows;
+  }
+
+  // The same of JSON lines: a window begins with the first line that begins in its stretch, and
+  // goes on with the lines behind it; where one line is all of the stretch, inside that line's
+  // text.
+  Ids ReadLineStretches(const InputFile& file, std::uint64_t n) {
+    std::vector<Ids> windows(n);
+    std::vector<std::size_t> open;  // begun and not full
+    std::uint64_t next = 0;         // the first that has not begun
+    for (std::uint64_t begin = 0; begin < file.size() && (next < n || !open.empty());) {
+      const std::string line = ReadLine(file, begin);
+      const std::uint64_t end = begin + line.size() + 1;
+      std::vector<std::uint64_t> offsets(open.size(), 0);  // of the open windows, in the line
+      for (; next < n; ++next) {
+        const std::uint64_t place = PartOf(file.size(), next, n);
+        if (place > begin && PartOf(file.size(), next + 1, n) > end) break;
+        open.push_back(next);
+        offsets.push_back(place > begin ? place - begin : 0);
+      }
+      if (!open.empty()) {
+        const std::string text = TextOfLine(file, begin, line, lines_);
+        for (std::size_t i = 0; i < open.size(); ++i) {
+          std::string_view rest = text;
+          if (offsets[i] > 0) {
+            rest.remove_prefix(text.size() * offsets[i] / line.size());
+            rest.remove_prefix(BeginOfStretch(rest));
+          }
+          Ids& window = windows[open[i]];
+          Append(window, EncodeText(rest, Encoder(), n_ctx_ - window.size()));
+        }
+        std::erase_if(open, [&](std::size_t i) { return windows[i].size() == n_ctx_; });
+      }
+      begin = end;
+    }
+    Ids ids;
+    for (const Ids& window : windows)
+      if (window.size() == n_ctx_) Append(ids, window);
+    return ids;
   }
 
   // size * i / n; sizes of files leave room for it.

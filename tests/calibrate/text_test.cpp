@@ -260,6 +260,32 @@ TEST_F(CalibrationTextTest, ReadsLongJsonLinesAtTheWindowsOnly) {
   }
 }
 
+TEST_F(CalibrationTextTest, ReadsWindowsInsideLinesThatAreLongerThanTheirShare) {
+  // Three texts for eleven windows.
+  const std::string heldout = Heldout();
+  std::string lines;
+  std::vector<std::string> texts;
+  for (std::size_t i = 0; i < 3; ++i) {
+    texts.push_back(heldout.substr(i * 30'000, 30'000));
+    lines += "{\"text\": " + Quoted(texts.back()) + "}\n";
+  }
+  const CalibrationText text = Read({Write("a.jsonl", lines)}, 160);
+  EXPECT_EQ(text.n_windows(), 10U);
+  EXPECT_EQ(text.n_held_back(), 1U);
+  ASSERT_EQ(warnings_.size(), 1U);  // so few tokens, not too few windows
+  EXPECT_THAT(warnings_[0], HasSubstr("160 tokens to calibrate on"));
+  // Each is a stretch of the texts.
+  for (const Ids* ids : {&text.windows, &text.held_back}) {
+    for (const Ids& window : Windows(*ids)) {
+      EXPECT_TRUE(std::ranges::any_of(texts, [&](const std::string& whole) {
+        const Ids all = Encode(whole);
+        // The first token may be another one behind a line end than in the whole text.
+        return !std::ranges::search(all, std::span(window).subspan(1)).empty();
+      }));
+    }
+  }
+}
+
 TEST_F(CalibrationTextTest, NamesTheLineThatIsNoTextAndNoMessages) {
   const auto bad = [&](const std::string& line) {
     return Refusal(ErrorCode::kBadData, {Write("a.jsonl", "{\"text\": \"Hello\"}\n" + line)});
