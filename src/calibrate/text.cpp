@@ -277,6 +277,12 @@ bool IsJsonLines(const InputFile& file) {
 
 // --- windows ---
 
+std::string Sha256OfIds(const Ids& ids) {
+  Sha256 hash;
+  hash.Add(std::as_bytes(std::span(ids)));
+  return hash.Hex();
+}
+
 std::string Sha256Of(const InputFile& file) {
   constexpr std::uint64_t kPiece = 1ULL << 20;
   Sha256 hash;
@@ -419,6 +425,13 @@ class SourceReader {
   LineReader lines_;
 };
 
+Ids WriteOwn(const TextOptions& options, std::uint64_t n, TextSource& source) {
+  source.kind = Kind::kOwn;
+  Ids windows = options.write_own(n);
+  source.sha256 = Sha256OfIds(windows);
+  return windows;
+}
+
 // Shares the windows of a source out: `n_held_back` of them, spread evenly, are held back. A source
 // with fewer windows than wanted holds back one in ten of those, and its only one never.
 void Distribute(const Ids& windows, std::uint64_t n_held_back, CalibrationText& text,
@@ -490,7 +503,7 @@ void WarnOfSmallText(const CalibrationText& text, std::uint64_t n_wanted, const 
   }
 }
 
-std::string Sha256OfIds(const CalibrationText& text) {
+std::string Sha256OfAll(const CalibrationText& text) {
   Sha256 hash;
   hash.Add(std::as_bytes(std::span(&text.n_ctx, 1)));
   for (const Ids* ids : {&text.windows, &text.held_back}) hash.Add(std::as_bytes(std::span(*ids)));
@@ -513,10 +526,13 @@ CalibrationText ReadCalibrationText(const Tokenizer& tokenizer, const ModelConfi
   SourceReader reader(tokenizer, config, options.n_ctx);
   const std::size_t n_sources = text.sources.size();
   for (std::size_t i = 0; i < n_sources; ++i) {
+    TextSource& source = text.sources[i];
+    const bool is_ids = i >= options.texts.size();
     const std::uint64_t held_back = ShareOf(n_held_back, i, n_sources);
-    const Ids windows = reader.Read(text.sources[i], i >= options.texts.size(),
-                                    ShareOf(n_windows, i, n_sources) + held_back);
-    Distribute(windows, held_back, text, text.sources[i]);
+    const std::uint64_t n = ShareOf(n_windows, i, n_sources) + held_back;
+    const bool is_own = !is_ids && options.write_own && source.path == kOwnText;
+    const Ids windows = is_own ? WriteOwn(options, n, source) : reader.Read(source, is_ids, n);
+    Distribute(windows, held_back, text, source);
   }
   if (text.held_back.empty()) {
     throw Error(ErrorCode::kBadData,
@@ -525,7 +541,7 @@ CalibrationText ReadCalibrationText(const Tokenizer& tokenizer, const ModelConfi
         .In(text.sources.front().path)
         .Hint("a longer text, or a smaller --calibration-ctx");
   }
-  text.sha256 = Sha256OfIds(text);
+  text.sha256 = Sha256OfAll(text);
   const WarningFn say = WarnOrIgnore(warn);
   WarnOfSmallText(text, n_windows, say);
   WarnOfFewDistinct(text, config.vocab_size, say);

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "phiq/error.h"
@@ -19,17 +21,22 @@ struct TextOptions {
   std::vector<std::string> ids;   // token ids, as those of `phiq eval --ids`
   std::uint64_t n_tokens = 8192;  // at least as many, in whole windows; held-back ones come on top
   std::uint32_t n_ctx = 512;      // tokens of a window
+  // Writes so many windows of n_ctx ids: for a text that is called "self" (kOwnText). Empty: that
+  // is a file like others.
+  std::function<std::vector<std::uint32_t>(std::uint64_t n_windows)> write_own = {};
 };
+
+inline constexpr std::string_view kOwnText = "self";
 
 // Below this many tokens correlations are noise: nothing but mean squares should be taken.
 inline constexpr std::uint64_t kLeastTokensForCorrelations = 1024;
 
 // A file, and what was taken of it.
 struct TextSource {
-  enum class Kind : std::uint8_t { kText, kJsonLines, kIds };
+  enum class Kind : std::uint8_t { kText, kJsonLines, kIds, kOwn };
   std::string path;
   Kind kind = Kind::kText;
-  std::string sha256;  // of the whole file
+  std::string sha256;  // of the whole file; of what the model wrote: of the ids
   std::uint64_t n_windows = 0, n_held_back = 0;
 };
 

@@ -200,6 +200,31 @@ TEST_F(CalibrationTextTest, TurnsEndsOfTurnsInATextIntoTheirIds) {
   EXPECT_EQ(std::ranges::count(all, end), 1);
 }
 
+TEST_F(CalibrationTextTest, GivesTheModelsOwnTextItsShare) {
+  TextOptions options;
+  options.texts = {"self", Write("a.txt", Heldout().substr(0, 4000))};
+  options.n_tokens = 16 * 20;
+  options.n_ctx = 16;
+  std::uint64_t n_written = 0;
+  options.write_own = [&](std::uint64_t n_windows) {
+    n_written = n_windows;
+    Ids ids(n_windows * 16);
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::uint32_t>(i);
+    return ids;
+  };
+  const CalibrationText text =
+      ReadCalibrationText(TinyModel().tokenizer, TinyModel().config, options, IgnoreWarning);
+  ASSERT_EQ(text.sources.size(), 2U);
+  EXPECT_EQ(text.sources[0].kind, TextSource::Kind::kOwn);
+  EXPECT_EQ(text.sources[0].n_windows, 10U);
+  EXPECT_EQ(text.sources[1].n_windows, 10U);
+  EXPECT_EQ(n_written, 11U);
+  EXPECT_EQ(text.windows[1], 1U);
+  EXPECT_EQ(text.held_back[0], 16U * 5);
+  // Without it "self" is a name like others.
+  EXPECT_THAT(Refusal(ErrorCode::kInput, {"self"}), HasSubstr("self"));
+}
+
 // --- JSON lines ---
 
 std::string Quoted(const std::string& text) { return Json(text).dump(); }
