@@ -31,10 +31,12 @@ struct Importance {
 
 // Reads either form of such a file.
 //
-// Warns    weights of the layers that the file has not; entries that the model has not.
-// Throws   kInput. kBadData: neither form, a length that passes the end of the file, a value that
-//          is no mean square, another number of columns than the model's weight, not one of the
-//          model's weights. Memory never goes by what the file claims.
+// Warns    weights of the layers that the file has not; entries that the model has not; entries of
+//          zeros alone, which say nothing and are left out.
+// Throws   kInput. kNumeric: a value that is not finite. kBadData: neither form, a length that
+//          passes the end of the file, a value that is no mean square, another number of columns
+//          than the model's weight, not one of the model's weights. Memory never goes by what the
+//          file claims.
 Importance ReadImportance(const std::string& path, const Model& model, const WarningFn& warn);
 
 // The sums of one weight's inputs, to be written.

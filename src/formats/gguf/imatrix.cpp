@@ -79,10 +79,16 @@ class Collector {
       if (count > 0) value /= count;
       if (count == 0 && without_count > 0) value = without_count;
       if (!(value >= 0 && value < kLargestSquare)) {
-        throw BadData(fmt::format("column {} has the mean square {}, allowed are 0 to {:g}", k,
-                                  value, kLargestSquare))
+        const ErrorCode code = std::isfinite(value) ? ErrorCode::kBadData : ErrorCode::kNumeric;
+        throw Error(code, fmt::format("column {} has the mean square {}, allowed are 0 to {:g}", k,
+                                      value, kLargestSquare))
+            .In(path_)
             .Tensor(name);
       }
+    }
+    if (std::ranges::all_of(sums, [](float value) { return value == 0; })) {
+      if (n_zero_++ == 0) first_zero_ = name;
+      return;
     }
     result_.squares.emplace(wanted_.at(name).id, std::move(sums));
   }
@@ -90,12 +96,16 @@ class Collector {
   Importance& result() noexcept { return result_; }
 
   Importance Finish() && {
-    if (result_.squares.empty()) {
+    if (result_.squares.empty() && n_zero_ == 0) {
       throw BadData(fmt::format("has none of the model's weights; its first entry is '{}'",
                                 Escape(first_unknown_)))
           .Hint("an importance matrix serves the model that it was made from");
     }
     WarnOfMissing();
+    if (n_zero_ > 0) {
+      Say(fmt::format("{} of its entries are all zeros, the first is '{}': quantized as without it",
+                      n_zero_, Escape(first_zero_)));
+    }
     if (n_unknown_ > 0) {
       Say(fmt::format("{} of its {} entries are of no weight of this model, the first is '{}'",
                       n_unknown_, result_.n_entries, Escape(first_unknown_)));
@@ -114,13 +124,12 @@ class Collector {
     std::size_t n = 0;
     std::string first;
     for (const auto& [name, weight] : wanted_) {
-      if (weight.id.layer < 0 || result_.squares.contains(weight.id)) continue;
+      if (weight.id.layer < 0 || seen_.contains(name)) continue;
       if (n++ == 0) first = name;
     }
     if (n == 0) return;
-    Say(fmt::format(
-        "has nothing of {} of the weights, the first is '{}': their columns count alike", n,
-        first));
+    Say(fmt::format("has nothing of {} of the weights, the first is '{}': quantized as without it",
+                    n, first));
   }
 
   void Say(std::string_view what) const {
@@ -131,8 +140,8 @@ class Collector {
   const WarningFn& warn_;
   std::map<std::string, Weight> wanted_;  // by llama.cpp's names
   std::unordered_set<std::string> seen_;
-  std::uint64_t n_unknown_ = 0;
-  std::string first_unknown_;
+  std::uint64_t n_unknown_ = 0, n_zero_ = 0;
+  std::string first_unknown_, first_zero_;
   Importance result_;
 };
 

@@ -165,7 +165,7 @@ struct Answer {
   std::string error;  // without the path; empty: none
 };
 
-Answer Read(const std::string& content) {
+Answer Read(const std::string& content, ErrorCode wanted = ErrorCode::kBadData) {
   const Folder folder;
   const std::string path = folder.Write("x", content).string();
   const auto without_path = [&](std::string text) {
@@ -177,7 +177,7 @@ Answer Read(const std::string& content) {
       answer.warnings.push_back(without_path(warning.text));
     });
   } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kBadData) << error.what();
+    EXPECT_EQ(error.code(), wanted) << error.what();
     answer.error = without_path(error.what());
   }
   return answer;
@@ -223,10 +223,20 @@ TEST(ImatrixReader, WarnsOfWeightsThatAreMissingAndOfOthers) {
   EXPECT_EQ(answer.error, "");
   EXPECT_THAT(answer.warnings,
               ElementsAre("has nothing of 1 of the weights, the first is 'blk.0.attn_qkv.weight': "
-                          "their columns count alike",
+                          "quantized as without it",
                           "1 of its 2 entries are of no weight of this model, the first is "
                           "'blk.7.ffn_down.weight'"));
   EXPECT_EQ(answer.read.Find(kQkv), nullptr);
+}
+
+TEST(ImatrixReader, LeavesEntriesOfZerosOutWithAWarning) {
+  const Answer answer = Read(Dat(1, {0, 0, 0, 0}));
+  EXPECT_EQ(answer.error, "");
+  EXPECT_THAT(answer.warnings,
+              ElementsAre("1 of its entries are all zeros, the first is 'blk.0.attn_qkv.weight': "
+                          "quantized as without it"));
+  EXPECT_EQ(answer.read.Find(kQkv), nullptr);
+  EXPECT_EQ(answer.read.squares.size(), 1U);
 }
 
 TEST(ImatrixReader, SaysWhatIsWrongWithAFileOfTheOlderForm) {
@@ -251,7 +261,7 @@ TEST(ImatrixReader, SaysWhatIsWrongWithAFileOfTheOlderForm) {
   EXPECT_EQ(Read(Dat(1, {1, 2, 3})).error,
             "tensor 'blk.0.attn_qkv.weight': has 3 values, the model's weight has 4 columns (an "
             "importance matrix serves the model that it was made from)");
-  EXPECT_EQ(Read(Dat(1, {1, 2, 3, nan})).error,
+  EXPECT_EQ(Read(Dat(1, {1, 2, 3, nan}), ErrorCode::kNumeric).error,
             "tensor 'blk.0.attn_qkv.weight': column 3 has the mean square nan, allowed are 0 to "
             "1e+30");
   EXPECT_EQ(Read(Dat(1, {1, -2, 3, 4})).error,
