@@ -219,7 +219,7 @@ class LineReader {
 
 // The line that begins at `begin`, without its end.
 std::string ReadLine(const InputFile& file, std::uint64_t begin) {
-  for (std::uint64_t n_bytes = kLeastRead;; n_bytes *= 2) {
+  for (std::uint64_t n_bytes = kLeastRead;; n_bytes = std::min(2 * n_bytes, kJsonLineBytes + 1)) {
     const std::uint64_t end = std::min(file.size(), begin + n_bytes);
     std::string line = ReadPiece(file, begin, end);
     if (const std::size_t found = line.find('\n'); found != line.npos) {

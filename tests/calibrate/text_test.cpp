@@ -352,6 +352,15 @@ TEST_F(CalibrationTextTest, RefusesWhatIsNoText) {
   EXPECT_THAT(Refusal(ErrorCode::kInput, {"/nowhere/at/all"}), HasSubstr("/nowhere/at/all"));
 }
 
+TEST_F(CalibrationTextTest, RefusesALineOfMoreThanSixteenMebibytes) {
+  constexpr std::size_t kMost = 16U << 20;
+  const std::string begin = "{\"text\": \"";
+  const std::string content = begin + std::string(kMost - begin.size() - 2, ' ') + "\"}";
+  EXPECT_EQ(Refusal(ErrorCode::kBadData, {Write("a.jsonl", content + "\n")}), "");
+  EXPECT_EQ(Refusal(ErrorCode::kBadData, {Write("a.jsonl", " " + content + "\n")}),
+            "a.jsonl: a line has more than 16777216 bytes at byte 0");
+}
+
 TEST_F(CalibrationTextTest, RefusesOptionsThatAskForNothing) {
   const std::string a = Write("a.txt", Heldout().substr(0, 4000));
   EXPECT_EQ(Refusal(ErrorCode::kUsage, {}), "a calibration needs a text (--calibrate FILE)");
