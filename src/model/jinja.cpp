@@ -18,6 +18,8 @@ namespace {
 
 // Of expressions and statements in each other.
 constexpr int kDeepest = 100;
+// More than anybody may look at.
+constexpr std::uint64_t kHeaviest = 1ULL << 40;
 
 // Python's str.isspace.
 bool IsSpace(char32_t c) {
@@ -656,9 +658,14 @@ class Parser {
 
 Value MakeList(int line, List items) {
   int depth = 0;
-  for (const Value& item : items) depth = std::max(depth, item.depth);
+  std::uint64_t weight = 0;
+  for (const Value& item : items) {
+    depth = std::max(depth, item.depth);
+    // A list of itself twice, again and again, has more in it than a number can hold.
+    weight = std::min(weight + item.cost(), kHeaviest);
+  }
   if (depth >= kDeepest) throw Unsupported(line, "too many things in each other");
-  return {std::make_shared<const List>(std::move(items)), depth + 1};
+  return {std::make_shared<const List>(std::move(items)), depth + 1, weight};
 }
 
 const Value* FindMember(const Members& members, std::string_view key) {

@@ -25,6 +25,7 @@ struct Value {
                std::shared_ptr<const Members>>
       is;
   int depth = 0;  // of lists and objects in each other: comparing and destroying them is recursive
+  std::uint64_t weight = 0;  // of a list or object: of all that is in it, see cost
 
   template <typename T>
   const T* As() const noexcept {
@@ -43,6 +44,11 @@ struct Value {
     if (const auto* value = As<std::int64_t>()) return *value;
     if (const auto* value = As<bool>()) return *value ? 1 : 0;
     return std::nullopt;
+  }
+  // What looking at all of it takes: bytes of text, and values.
+  std::uint64_t cost() const noexcept {
+    const auto* text = As<std::string>();
+    return 1 + (text != nullptr ? text->size() : weight);
   }
   bool is_true() const noexcept {
     if (const auto n = number()) return *n != 0;

@@ -19,6 +19,7 @@ namespace {
 // Steps, and bytes of the strings that they make.
 constexpr std::uint64_t kBudget = 1ULL << 24;
 constexpr std::uint64_t kScopeCost = 16;
+constexpr std::uint64_t kCopiedForAStep = 8;  // bytes of a string that an expression has
 
 class Renderer {
  public:
@@ -118,7 +119,12 @@ class Renderer {
   }
 
   Value Evaluate(const Expression& e) {
-    Spend(e.line, 1);
+    Value value = Compute(e);
+    Spend(e.line, 1 + (value.As<std::string>() != nullptr ? value.cost() / kCopiedForAStep : 0));
+    return value;
+  }
+
+  Value Compute(const Expression& e) {
     switch (e.kind) {
       case Kind::kLiteral:
         return e.value;
@@ -313,6 +319,8 @@ class Renderer {
     if (e.text == "and") return a.is_true() ? Evaluate(e.children[1]) : a;
     if (e.text == "or") return a.is_true() ? a : Evaluate(e.children[1]);
     const Value b = Evaluate(e.children[1]);
+    if (e.text == "==" || e.text == "!=") Spend(e.line, std::min(a.cost(), b.cost()));
+    if (e.text == "in") Spend(e.line, b.cost());
     if (e.text == "==") return {AreEqual(a, b)};
     if (e.text == "!=") return {!AreEqual(a, b)};
     if (e.text == "in") return {IsIn(e, a, b)};
@@ -370,20 +378,22 @@ Value ValueOf(const Json& json) {
   }
   // JSON's reader has bounded the depth.
   int depth = 0;
+  std::uint64_t weight = 0;
   const auto inner = [&](const Json& item) {
     Value value = ValueOf(item);
     depth = std::max(depth, value.depth);
+    weight += value.cost();
     return value;
   };
   if (json.is_array()) {
     List items;
     for (const Json& item : json) items.push_back(inner(item));
-    return {std::make_shared<const List>(std::move(items)), depth + 1};
+    return {std::make_shared<const List>(std::move(items)), depth + 1, weight};
   }
   Members members;
   for (const JsonMember& member : json.members())
     members.emplace_back(member.key, inner(member.value));
-  return {std::make_shared<const Members>(std::move(members)), depth + 1};
+  return {std::make_shared<const Members>(std::move(members)), depth + 1, weight};
 }
 
 }  // namespace

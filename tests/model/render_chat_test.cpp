@@ -135,6 +135,19 @@ TEST(ChatTemplate, EndsSoonWhateverItSays) {
                           "{% set x = x.replace('x', messages[0].content) %}"
                           "{% set x = x.replace('x', messages[0].content) %}"),
               HasSubstr("more than 16777216 steps and bytes"));
+  // Long texts that are looked at and compared again and again.
+  for (const char* look : {"{{ messages[0].content is defined }}", "{{ messages == messages }}",
+                           "{{ 'y' in messages[0].content }}", "{{ messages[0] in messages }}"}) {
+    EXPECT_THAT(Refusal("{% for a in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9] %}"
+                        "{% for b in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9] %}" +
+                            std::string(look) + "{% endfor %}{% endfor %}",
+                        ErrorCode::kUnsupported, std::string(3 << 20, 'x')),
+                HasSubstr("more than 16777216 steps and bytes"));
+  }
+  std::string twice = "{% set x = 1 %}";
+  for (int i = 0; i < 90; ++i) twice += "{% set x = [x, x] %}";
+  EXPECT_THAT(unsupported(twice + "{{ x == x }}"), HasSubstr("more than 16777216 steps"));
+  EXPECT_EQ(unsupported(twice + "{{ x | length }}"), "");
   // Depth: brackets, a long sum, blocks in blocks.
   const std::string deep = "too many things in each other";
   EXPECT_THAT(
