@@ -21,6 +21,8 @@ struct StoredWeight {
 struct CompareWeightsOptions {
   bool nan_was_zeroed = false;  // NaN in the source is 0 in the output
   bool was_clamped = false;     // weights beyond a half's range are its largest value
+  // One of CommonMethods chose the codes: for the products' sake, not for that of each weight.
+  bool was_calibrated = false;
   unsigned threads = 1;
 };
 

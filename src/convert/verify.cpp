@@ -140,6 +140,7 @@ Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
   CompareWeightsOptions how;
   how.nan_was_zeroed = Has(output->facts(), "phiq.nan_policy");
   how.was_clamped = Has(output->facts(), "phiq.overflow_policy");
+  how.was_calibrated = Has(output->facts(), "phiq.method");
   how.threads = options.threads == 0 ? AvailableThreads() : options.threads;
   CompareWeights(source, *output, weights, how, hooks, result);
   return result;
