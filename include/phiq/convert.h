@@ -18,6 +18,21 @@ namespace phiq {
 enum class NanPolicy { kError, kZero };
 enum class OverflowPolicy { kError, kClamp, kF32 };
 
+// What methods learn of the inputs of weights from.
+struct CalibrationOptions {
+  std::vector<std::string> texts;  // plain text, JSON lines; equal shares of the tokens
+  std::vector<std::string> ids;    // token ids, as EvalOptions::ids
+  std::uint64_t n_tokens = 8192;
+  std::uint32_t n_ctx = 512;  // tokens of a window
+  float shrink = 0.2F;        // what share of each correlation is taken back
+  // Instead of a text: an importance matrix of llama.cpp's.
+  std::string imatrix;
+  // Where the text's is written; ".dat": in the older form.
+  std::string imatrix_out;
+
+  bool has_text() const noexcept { return !texts.empty() || !ids.empty(); }
+};
+
 struct ConvertOptions {
   std::string model;  // folder, file or "organisation/name"
   // One target: the file or folder; empty: named after the model and the type; "-": standard
@@ -31,6 +46,8 @@ struct ConvertOptions {
   OverflowPolicy overflow = OverflowPolicy::kError;
   unsigned threads = 0;                           // 0: all cores
   std::uint64_t memory_limit_bytes = 1ULL << 30;  // ceiling of resident memory
+  // For the methods "imatrix" and "feedback", which need it; of others the errors are measured.
+  std::optional<CalibrationOptions> calibration;
   bool force = false;
   bool skip_existing = false;  // leave outputs that stand already; write the others
   bool mkdir = false;
@@ -57,10 +74,40 @@ struct OutputPlan {
   std::uint64_t output_bytes = 0;  // sum of the files, exact
 };
 
+// What is taken of a calibration text or an importance matrix, and what that takes.
+struct CalibrationPlan {
+  std::string imatrix;             // the file, where it is one
+  std::vector<std::string> files;  // of text; of an importance matrix those that it names
+  std::string sha256;              // of a text's tokens and how they are cut
+  std::uint64_t n_inputs = 0;      // of weights, that something is known of
+  std::uint64_t n_windows = 0;
+  // Of a text:
+  std::uint64_t n_tokens = 0, n_held_back = 0;
+  std::uint32_t n_ctx = 0;
+  float shrink = 0;
+  // Inputs of more columns have moments in diagonal blocks of at most half as many.
+  std::uint64_t widest_block = 0;
+  std::vector<std::string> notes;  // what memory or the text made otherwise than asked for
+  double seconds = 0;              // estimated, from rates measured on this machine
+};
+
 struct ConversionPlan {
   std::vector<OutputPlan> outputs;  // one a target
+  std::optional<CalibrationPlan> calibration;
   std::uint64_t peak_memory_bytes = 0;
   unsigned threads = 0;
+};
+
+// What quantizing a tensor did to its products with inputs of text that no statistics have seen.
+struct OutputError {
+  std::string tensor;  // PlanLine::display_name
+  std::string role;
+  std::int32_t layer = -1;
+  std::string method;    // that chose the codes: another one than planned where that did not pay
+  double error = 0;      // mean square over tokens and outputs
+  double reference = 0;  // the same of the codes that --method reference gives
+  double seen = 0;       // that of the text that was calibrated on
+  bool is_fallback = false;
 };
 
 struct ConvertReport {
@@ -73,6 +120,8 @@ struct ConvertReport {
   std::uint64_t peak_memory_bytes = 0;  // measured (VmHWM)
   // Of each target: sqrt(sum (w - decoded)^2 / sum w^2) over the quantized tensors.
   std::vector<double> relative_rmse;
+  // Of each target, with a calibration text: its tensors that a method chose the codes of.
+  std::vector<std::vector<OutputError>> output_errors;
   std::optional<EvalReport> evaluation;
 };
 

@@ -40,7 +40,8 @@ void CheckFormatName(std::string_view name);
 std::string_view FormatTitle(std::string_view format);     // as people write it: "ONNX"
 std::vector<TypeName> TypeNames(std::string_view format);  // largest first
 std::span<const Knob> KnobsOf(std::string_view format);
-std::span<const std::string_view> MethodsOf(std::string_view format);  // besides "reference"
+// Besides "reference" and CommonMethods of phiq/plan.h.
+std::span<const std::string_view> MethodsOf(std::string_view format);
 // The file that an output is ends in this; "": it is a folder.
 std::string_view FileEnding(std::string_view format);
 

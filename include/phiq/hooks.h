@@ -13,7 +13,8 @@ struct Progress {
   std::uint64_t done = 0, total = 0;  // in `unit`s
   std::uint64_t bytes_written = 0;
   double elapsed_s = 0;
-  std::string_view unit = "weights";  // or "tokens": of evaluating
+  std::string_view unit = "weights";      // or "tokens": of evaluating
+  std::uint32_t layer = 0, n_layers = 0;  // of a job that goes layer by layer
 };
 
 // What a caller may hook into a long job. All optional; called from the calling thread.

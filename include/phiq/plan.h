@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,10 +23,13 @@ struct TensorRule {
 // "REGEX=TYPE". Throws kUsage.
 TensorRule ParseTensorRule(std::string_view text);
 
+// Methods that every format has: "search", "imatrix", "feedback".
+std::span<const std::string_view> CommonMethods() noexcept;
+
 struct PlanOptions {
   std::string format;                // of FormatNames(); "": the first of them
   std::string type;                  // "Q4_K_M": the format's own type or recipe name
-  std::string method = "reference";  // MethodsOf(format) has the others
+  std::string method = "reference";  // CommonMethods and MethodsOf(format) have the others
   // Codes are chosen by an importance matrix: some types are then others, where the format's own
   // tool has it so. Set by who knows the method.
   bool with_importance = false;
@@ -47,6 +51,8 @@ struct PlanLine {
   std::string source_type;               // "BF16"
   Encoding encoding = GgmlType::kF32;
   const Method* method = &kGgml;  // that chooses the codes, where the line is to be written
+  // Where that is one of CommonMethods: what the format's own tool does, to be held against.
+  const Method* reference = nullptr;
   std::uint64_t size_bytes = 0;   // of the encoded tensor, without padding
   std::string reason;             // why this encoding
   bool is_fallback = false;       // the wanted type does not fit the shape

@@ -52,6 +52,7 @@ class InputStatistics {
 
   WeightId weight() const noexcept { return weight_; }
   const std::vector<float>& squares() const noexcept { return squares_; }  // [n_columns]
+  std::vector<float> SquareSums() const { return {square_sums_.begin(), square_sums_.end()}; }
   // On and above the diagonal.
   struct Block {
     std::size_t first_column = 0;

@@ -512,12 +512,17 @@ std::string Sha256OfAll(const CalibrationText& text) {
 
 }  // namespace
 
+std::uint64_t HeldBackWindows(std::uint64_t n_tokens, std::uint32_t n_ctx) {
+  const std::uint64_t n_windows = (n_tokens + n_ctx - 1) / n_ctx;
+  return std::clamp<std::uint64_t>((n_windows + kHeldBackShare - 1) / kHeldBackShare, 1,
+                                   kMostHeldBack);
+}
+
 CalibrationText ReadCalibrationText(const Tokenizer& tokenizer, const ModelConfig& config,
                                     const TextOptions& options, const WarningFn& warn) {
   CheckTextOptions(options, config);
   const std::uint64_t n_windows = (options.n_tokens + options.n_ctx - 1) / options.n_ctx;
-  const std::uint64_t n_held_back = std::clamp<std::uint64_t>(
-      (n_windows + kHeldBackShare - 1) / kHeldBackShare, 1, kMostHeldBack);
+  const std::uint64_t n_held_back = HeldBackWindows(options.n_tokens, options.n_ctx);
 
   CalibrationText text;
   text.n_ctx = options.n_ctx;

@@ -52,6 +52,10 @@ struct CalibrationText {
   std::uint64_t n_held_back() const noexcept { return n_ctx == 0 ? 0 : held_back.size() / n_ctx; }
 };
 
+// Windows that are held back beside so many tokens: one in ten, at least 1, at most 8.
+// Requires  n_ctx > 0
+std::uint64_t HeldBackWindows(std::uint64_t n_tokens, std::uint32_t n_ctx);
+
 // Reads windows that are spread evenly over each file. Nothing is put before, between or around
 // texts, but what the chat template has around messages; added tokens in a text become their ids.
 //

@@ -14,7 +14,7 @@ namespace {
 using engine::Matrix;
 
 // Decoding a layer costs little beside its products with so many tokens.
-constexpr std::size_t kBatchTokens = 2048;
+constexpr std::size_t kBatchTokens = 1024;
 
 std::size_t TokensOfBatch(std::uint32_t n_ctx) {
   return std::max<std::size_t>(1, kBatchTokens / n_ctx) * n_ctx;

@@ -14,6 +14,9 @@
 #include <utility>
 
 #include "base/half.h"
+#include "base/limits.h"
+#include "base/sha256.h"
+#include "convert/calibration.h"
 #include "convert/evaluate.h"
 #include "convert/memory.h"
 #include "convert/open_model.h"
@@ -21,6 +24,7 @@
 #include "convert/score.h"
 #include "convert/stream.h"
 #include "formats/format.h"
+#include "io/input_file.h"
 #include "io/outputs.h"
 #include "io/parallel.h"
 #include "io/recovery.h"
@@ -172,6 +176,11 @@ void CheckOutputs(const ConvertOptions& options, Job& job, const WarningFn& warn
     CheckOutput(job.paths[i], job.targets[i], options, job.folder);
 }
 
+void CheckImportanceOutput(const ConvertOptions& options) {
+  if (!options.calibration || options.calibration->imatrix_out.empty()) return;
+  CheckOutputPath(options.calibration->imatrix_out, OutputOptionsOf(options));
+}
+
 // What an output records of how it treated odd weights, so that `phiq verify` can do the same.
 Facts PoliciesOf(const ConvertOptions& options) {
   Facts policies;
@@ -187,6 +196,7 @@ struct Prepared {
   std::vector<Output> targets;
   MemoryPlan memory;
   std::uint64_t scored_bytes = 0;  // of weights, read to plan
+  std::optional<Calibration> calibration;
 };
 
 // --overflow f32: tensors with a value that F16 cannot hold stay F32. Reads the weights of F16
@@ -223,6 +233,9 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, boo
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
   SourceModel source =
       OpenSourceModel(std::move(job.folder), {options.ignore_extra, options.adapters}, warn);
+  std::optional<Calibration> calibration;
+  if (options.calibration && reads_weights)
+    calibration = PrepareCalibration(options, source, job.targets, warn);
   std::vector<std::unique_ptr<Plan>> plans;
   std::uint64_t scored_bytes = 0;
   for (const PlanOptions& target : job.targets) {
@@ -232,6 +245,7 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, boo
     scored_bytes += measured.bytes_read;
     plans.push_back(PlanTarget(source.model, target, warn, measured.answers));
     plans.back()->facts = PoliciesOf(options);
+    if (calibration) Apply(*calibration, source, *plans.back());
     if (reads_weights && options.overflow == OverflowPolicy::kF32)
       WidenWhatOverflowsHalf(source, *plans.back(), threads);
   }
@@ -246,9 +260,17 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, boo
     head_bytes += target.head_bytes();
     streams.push_back({target.plan.get(), &target.layout, {}});
   }
-  const MemoryPlan memory = PlanMemory(streams, source, head_bytes, threads,
-                                       options.memory_limit_bytes, options.overflow);
-  return {std::move(source), std::move(targets), memory, scored_bytes};
+  MemoryPlan memory =
+      PlanMemory(streams, source, head_bytes, calibration ? calibration->held_bytes : 0, threads,
+                 options.memory_limit_bytes, options.overflow);
+  if (calibration) {
+    const std::uint64_t held = FixedBytes(source) + 2 * head_bytes + calibration->held_bytes;
+    const auto work = [&] { return WorkBytes(*calibration, source.model.config, memory.threads); };
+    while (memory.threads > 1 && held + work() > options.memory_limit_bytes) --memory.threads;
+    memory.peak_bytes = std::max(memory.peak_bytes, held + work());
+    calibration->planned.seconds = EstimateSeconds(*calibration, source, streams, memory.threads);
+  }
+  return {std::move(source), std::move(targets), memory, scored_bytes, std::move(calibration)};
 }
 
 ConversionPlan Describe(const Prepared& prepared) {
@@ -264,6 +286,7 @@ ConversionPlan Describe(const Prepared& prepared) {
     output.output_bytes = target.size_bytes();
     conversion.outputs.push_back(std::move(output));
   }
+  if (prepared.calibration) conversion.calibration = prepared.calibration->planned;
   conversion.peak_memory_bytes = prepared.memory.peak_bytes;
   conversion.threads = prepared.memory.threads;
   return conversion;
@@ -355,6 +378,74 @@ void CheckRequest(const ConvertOptions& options, const Job& job) {
   }
 }
 
+StreamResult Write(const Prepared& prepared, std::span<const StreamTarget> streams,
+                   const StreamOptions& options, const Hooks& hooks,
+                   std::vector<InputSquares>& inputs) {
+  if (prepared.calibration)
+    return WriteCalibrated(*prepared.calibration, prepared.source, streams, options, hooks, inputs);
+  Meter meter(hooks, WeightsOf(prepared.source, streams, {}));
+  return StreamTensors(prepared.source, streams, options, {}, meter);
+}
+
+// Figures of a text that the codes were chosen by are better than those of any other.
+void WarnOfSeenText(const ConvertOptions& options, const Calibration& calibration,
+                    const WarningFn& warn) {
+  const std::string& path =
+      options.evaluation->text.empty() ? options.evaluation->ids : options.evaluation->text;
+  const std::string sha256 = Sha256Hex(ReadWholeFile(path, limits::kEvalTextBytes));
+  if (std::ranges::find(calibration.text.sources, sha256, &calibrate::TextSource::sha256) !=
+      calibration.text.sources.end())
+    warn({ErrorCode::kBadData,
+          fmt::format("{}: is what the codes are chosen by, too: its figures are not those of "
+                      "unseen text",
+                      Escape(path))});
+}
+
+// The text's importance matrix, where one is wanted.
+void AddImportance(const ConvertOptions& options, const Prepared& prepared,
+                   std::span<const InputSquares> inputs, Outputs& outputs) {
+  if (!options.calibration || options.calibration->imatrix_out.empty()) return;
+  const fs::path path = options.calibration->imatrix_out;
+  std::vector<std::string> texts;
+  for (const calibrate::TextSource& source : prepared.calibration->text.sources)
+    texts.push_back(fs::path(source.path).filename().string());
+  const std::vector<std::byte> bytes =
+      EncodeImportance(path.extension() == ".dat" ? ImportanceForm::kDat : ImportanceForm::kTensors,
+                       inputs, texts, prepared.calibration->text.n_ctx);
+  outputs.AddFiles({{path, bytes.size()}}, 0).front()->WriteAt(0, bytes);
+}
+
+// The figures of each target, of its lines as they were written last.
+void Summarize(const Prepared& prepared, const StreamResult& streamed, ConvertReport& report) {
+  for (std::size_t t = 0; t < prepared.targets.size(); ++t) {
+    const Plan& plan = *prepared.targets[t].plan;
+    std::vector<OutputError> errors;
+    double squared_error = 0, squared_weight = 0;
+    for (const LineResult& result : streamed.lines) {
+      if (result.target != t) continue;
+      const PlanLine& line = plan.lines[result.line];
+      report.n_clamped += result.n_clamped;
+      squared_error += result.squared_error;
+      squared_weight += result.squared_weight;
+      if (!result.products) continue;
+      const auto mean = [&](double sum, std::uint64_t n_tokens) {
+        return sum /
+               static_cast<double>(std::min<std::uint64_t>(n_tokens, calibrate::Probe::kTokens) *
+                                   line.n_rows());
+      };
+      const CalibrationPlan& text = prepared.calibration->planned;
+      errors.push_back({line.display_name(), std::string(line.role_name()), line.layer,
+                        std::string(result.method->name),
+                        mean(result.products->held_back, text.n_held_back),
+                        mean(result.products->reference, text.n_held_back),
+                        mean(result.products->seen, text.n_tokens), result.method != line.method});
+    }
+    report.relative_rmse.push_back(squared_weight > 0 ? std::sqrt(squared_error / squared_weight)
+                                                      : 0);
+    report.output_errors.push_back(std::move(errors));
+  }
+}
+
 // The outputs where they wait for their final names, against the checkpoint.
 EvalReport EvaluateOutputs(const ConvertOptions& options, const std::deque<OutputWriter>& writers,
                            std::span<const Output> outputs, const Hooks& hooks) {
@@ -388,6 +479,7 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
     CheckRequest(options, job);
     throw;
   }
+  CheckImportanceOutput(options);
   report.skipped = job.skipped;
   if (job.targets.empty()) return report;
   const Prepared prepared = Prepare(options, std::move(job), hooks, /*reads_weights=*/true);
@@ -395,6 +487,8 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   if (options.evaluation)  // a text that cannot be used, before any work
     CheckEvaluation({options.model, options.model}, EvaluationOptions(options),
                     /*read_text=*/true);
+  if (options.evaluation && prepared.calibration)
+    WarnOfSeenText(options, *prepared.calibration, warn);
 
   CheckSpaceOfAll(options, prepared.targets);
 
@@ -409,19 +503,20 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   // From here on tensors may be written in any order.
   const StreamOptions stream_options{prepared.memory.threads, prepared.memory.chunk_elements,
                                      options.nan, options.overflow};
-  const StreamResult streamed = StreamTensors(prepared.source, streams, stream_options, hooks);
+  std::vector<InputSquares> inputs;
+  const StreamResult streamed = Write(prepared, streams, stream_options, hooks, inputs);
   report.source_bytes = prepared.scored_bytes + streamed.bytes_read;
   report.n_nan_zeroed = streamed.n_nan_zeroed;
-  for (const TargetResult& target : streamed.targets) {
-    report.n_clamped += target.n_clamped;
-    report.relative_rmse.push_back(target.relative_rmse);
-  }
+  Summarize(prepared, streamed, report);
   WarnOfReplacedWeights(report, warn);
   for (const Output& target : prepared.targets) WarnOfOtherParts(target, warn);
   if (options.evaluation)
     report.evaluation = EvaluateOutputs(options, writers, prepared.targets, hooks);
+  Outputs beside(OutputOptionsOf(options));
+  AddImportance(options, prepared, inputs, beside);
   outputs.Commit();
   common.Keep();
+  beside.Commit();
 
   report.elapsed_s =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

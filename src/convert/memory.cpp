@@ -45,11 +45,9 @@ std::uint64_t TokenizerBytes(const SideFiles& files, const Tokenizer& tokenizer)
 }  // namespace
 
 MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& source,
-                      std::uint64_t header_bytes, unsigned threads, std::uint64_t limit_bytes,
-                      OverflowPolicy overflow) {
-  const std::uint64_t fixed = kProgramBytes +
-                              TokenizerBytes(source.stored->side_files(), source.model.tokenizer) +
-                              2 * header_bytes;
+                      std::uint64_t header_bytes, std::uint64_t held_bytes, unsigned threads,
+                      std::uint64_t limit_bytes, OverflowPolicy overflow) {
+  const std::uint64_t fixed = FixedBytes(source) + 2 * header_bytes + held_bytes;
   const auto peak = [&](unsigned n_threads, std::uint64_t chunk_elements) {
     return fixed + n_threads * (kThreadBytes +
                                 StreamBytesPerThread(targets, source, chunk_elements, overflow));
@@ -77,6 +75,10 @@ MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& 
   throw Error(ErrorCode::kResources,
               fmt::format("--memory-limit {}: this model needs at least {}",
                           FormatBytes(limit_bytes), FormatBytes(peak(1, kLeastChunkElements))));
+}
+
+std::uint64_t FixedBytes(const SourceModel& source) {
+  return kProgramBytes + TokenizerBytes(source.stored->side_files(), source.model.tokenizer);
 }
 
 std::uint64_t PeakMemoryBytes() {

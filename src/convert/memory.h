@@ -18,11 +18,15 @@ struct MemoryPlan {
 // Chooses threads and chunk size so that the peak stays under the limit.
 //
 // `header_bytes`  headers of the outputs, held in memory.
+// `held_bytes`    what else is.
 // Throws   kResources: not even one thread with the smallest chunks fits (the least limit is
 // named).
 MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& source,
-                      std::uint64_t header_bytes, unsigned threads, std::uint64_t limit_bytes,
-                      OverflowPolicy overflow);
+                      std::uint64_t header_bytes, std::uint64_t held_bytes, unsigned threads,
+                      std::uint64_t limit_bytes, OverflowPolicy overflow);
+
+// Bytes of PlanMemory that no option changes: program, tokenizer.
+std::uint64_t FixedBytes(const SourceModel& source);
 
 // The highest resident memory of this process so far (VmHWM); 0 where the system does not tell.
 std::uint64_t PeakMemoryBytes();

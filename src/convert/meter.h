@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "io/parallel.h"
 #include "phiq/hooks.h"
 
 namespace phiq {
@@ -18,6 +19,9 @@ class Meter {
         std::uint64_t steps = 1)
       : hooks_(hooks), total_(total), unit_(unit), steps_(steps) {}
 
+  // Of a job that goes layer by layer; both 0: it does not. Set by the one that called it.
+  std::uint32_t layer = 0, n_layers = 0;
+
   std::atomic<std::uint64_t> done = 0;  // in steps
   std::atomic<std::uint64_t> bytes_written = 0;
 
@@ -27,7 +31,13 @@ class Meter {
                      .total = total_,
                      .bytes_written = bytes_written,
                      .elapsed_s = elapsed_s(),
-                     .unit = unit_});
+                     .unit = unit_,
+                     .layer = layer,
+                     .n_layers = n_layers});
+  }
+  // For work on many threads.
+  ParallelHooks parallel_hooks() const {
+    return {[this] { Tell(); }, hooks_.stop_requested, {}};
   }
   double elapsed_s() const {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();

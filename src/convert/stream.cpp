@@ -16,7 +16,7 @@
 #include "base/buffer.h"
 #include "base/finite.h"
 #include "base/half.h"
-#include "convert/meter.h"
+#include "engine/product.h"
 #include "formats/format.h"
 #include "io/parallel.h"
 #include "kernels/simd/compare.h"
@@ -69,6 +69,8 @@ void ToFloats(const RawRows& x, std::span<float> floats) {
 // A line of one target, with the places of its arrays.
 struct Sink {
   std::size_t target = 0;
+  std::size_t result = 0;  // of all sinks of a stage
+  std::size_t line_number = 0;
   const PlanLine* line = nullptr;
   std::array<const PlacedArray*, kMaxArrays> arrays{};
 };
@@ -94,8 +96,10 @@ struct Piece {
   }
 };
 
-std::vector<Job> CollectJobs(const WeightIndex& weights, std::span<const StreamTarget> targets) {
+std::vector<Job> CollectJobs(const WeightIndex& weights, std::span<const StreamTarget> targets,
+                             const StreamStage& stage) {
   std::vector<Job> jobs;
+  std::size_t n_sinks = 0;
   std::map<std::variant<WeightId, ConfigTable>, std::size_t> of_source;
   for (std::size_t t = 0; t < targets.size(); ++t) {
     const Plan& plan = *targets[t].plan;
@@ -103,8 +107,13 @@ std::vector<Job> CollectJobs(const WeightIndex& weights, std::span<const StreamT
     std::vector<std::size_t> order;
     for (const PlacedArray& array : targets[t].layout->arrays) {
       Sink& sink = sinks[array.line];
-      if (sink.line == nullptr) order.push_back(array.line);
+      if (stage.takes && !stage.takes(plan.lines[array.line])) continue;
+      if (sink.line == nullptr) {
+        order.push_back(array.line);
+        sink.result = n_sinks++;
+      }
       sink.target = t;
+      sink.line_number = array.line;
       sink.line = &plan.lines[array.line];
       sink.arrays[array.array] = &array;
     }
@@ -120,6 +129,13 @@ std::vector<Job> CollectJobs(const WeightIndex& weights, std::span<const StreamT
   return jobs;
 }
 
+bool NeedsMoments(const PlanLine& line) { return line.method->needs == Needs::kMoments; }
+
+std::uint64_t RowsAtOnce(std::uint64_t max_elements, std::uint64_t row_elements,
+                         bool needs_moments) {
+  return std::max<std::uint64_t>(needs_moments ? kFeedbackRows : 1, max_elements / row_elements);
+}
+
 std::vector<Piece> CutIntoPieces(std::span<const Job> jobs, std::uint64_t max_elements) {
   std::vector<Piece> pieces;
   for (const Job& job : jobs) {
@@ -130,8 +146,9 @@ std::vector<Piece> CutIntoPieces(std::span<const Job> jobs, std::uint64_t max_el
     }
     std::ranges::sort(borders);
     borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
-    const std::uint64_t rows_at_once =
-        std::max<std::uint64_t>(1, max_elements / job.sinks.front().line->row_elements());
+    const std::uint64_t rows_at_once = RowsAtOnce(
+        max_elements, job.sinks.front().line->row_elements(),
+        std::ranges::any_of(job.sinks, [](const Sink& sink) { return NeedsMoments(*sink.line); }));
     for (std::size_t b = 0; b + 1 < borders.size(); ++b) {
       for (std::uint64_t row = borders[b]; row < borders[b + 1]; row += rows_at_once) {
         const Piece piece{&job, row, std::min(rows_at_once, borders[b + 1] - row)};
@@ -143,12 +160,14 @@ std::vector<Piece> CutIntoPieces(std::span<const Job> jobs, std::uint64_t max_el
   return pieces;
 }
 
-// What a piece adds to one target's report. Kept by piece and summed in order, so that the figures
-// do not depend on the number of threads.
+// What a piece adds to the report of one sink. Kept by piece and summed in order, so that the
+// figures do not depend on the number of threads; what decides between codes is kept by row, since
+// pieces depend on the memory.
 struct Tally {
   std::uint64_t n_clamped = 0;
   double squared_error = 0;
   double squared_weight = 0;
+  std::vector<ProductErrors> products;  // of each row
 };
 
 // One thread's buffers.
@@ -156,10 +175,15 @@ class Worker {
  public:
   // `shared`: of all workers.
   Worker(const SourceModel& source, std::span<const StreamTarget> targets,
-         const StreamOptions& options, SharedBytes& shared)
-      : source_(source), targets_(targets), options_(options), shared_(shared), reader_(source) {}
+         const StreamOptions& options, const StreamStage& stage, SharedBytes& shared)
+      : source_(source),
+        targets_(targets),
+        options_(options),
+        stage_(stage),
+        shared_(shared),
+        reader_(source) {}
 
-  // Reads, encodes and writes a piece. `tallies`: one a target.
+  // Reads, encodes and writes a piece. `tallies`: one a sink of its job.
   // Returns the bytes written.
   std::uint64_t Run(const Piece& piece, std::uint64_t& n_nan_zeroed, std::span<Tally> tallies) {
     const PlanLine& any_line = *piece.job->sinks.front().line;
@@ -175,17 +199,31 @@ class Worker {
       largest = LargestMagnitude(x);
     }
     std::uint64_t n_bytes = 0;
-    for (const Sink& sink : piece.job->sinks) {
+    for (std::size_t s = 0; s < piece.job->sinks.size(); ++s) {
+      const Sink& sink = piece.job->sinks[s];
       if (!piece.IsFor(sink)) continue;
       const RowChunk rows = piece.In(sink);
-      Tally& tally = tallies[sink.target];
+      Tally& tally = tallies[s];
       const bool overflows = HasHalfRange(*sink.line) && largest >= kHalfOverflow;
       const RawRows weights = overflows ? WithinRange(*sink.line, rows, x, tally) : x;
       if (IsStoredAs(weights.type, *sink.line)) {
         encoded_[0] = weights.bytes;
         row_bytes_[0] = weights.bytes.size() / rows.n_rows;
       } else {
-        Encode(*sink.line, rows, weights, overflows ? kHalfMax : largest);
+        const float bound = overflows ? kHalfMax : largest;
+        const bool is_held_against = stage_.probe != nullptr && sink.line->reference != nullptr;
+        if (is_held_against) {
+          tally.products.resize(rows.n_rows);
+          Encode(*sink.line, *sink.line->reference, rows, weights, bound);
+          AddProducts(*sink.line, rows, weights, stage_.probe->held_back, &ProductErrors::reference,
+                      tally);
+        }
+        Encode(*sink.line, stage_.MethodOf(*sink.line), rows, weights, bound);
+        if (is_held_against) {
+          AddProducts(*sink.line, rows, weights, stage_.probe->held_back, &ProductErrors::held_back,
+                      tally);
+          AddProducts(*sink.line, rows, weights, stage_.probe->seen, &ProductErrors::seen, tally);
+        }
         if (!sink.line->table && !IsExact(sink.line->encoding))
           Measure(*sink.line, rows, weights, tally);
       }
@@ -225,7 +263,8 @@ class Worker {
   }
 
   // Fills encoded_. `largest`: the largest magnitude.
-  void Encode(const PlanLine& line, const RowChunk& rows, const RawRows& x, float largest) {
+  void Encode(const PlanLine& line, const Method& method, const RowChunk& rows, const RawRows& x,
+              float largest) {
     const std::size_t n = line.row_elements();
     const std::size_t n_arrays = ArrayCount(line.encoding);
     std::array<std::span<std::byte>, kMaxArrays> all_rows;
@@ -235,8 +274,8 @@ class Worker {
       all_rows[a] = buffers_[a];
       encoded_[a] = buffers_[a];
     }
-    assert(line.method->fills(line.encoding));
-    line.method->quantize(line.encoding, x, n, {}, std::span(all_rows).first(n_arrays));
+    assert(method.fills(line.encoding));
+    method.quantize(line.encoding, x, n, stage_.stats, std::span(all_rows).first(n_arrays));
     if (HoldsAll(line.encoding, largest)) return;
     for (std::size_t r = 0; r < rows.n_rows; ++r) {
       const auto arrays = EncodedRow(line, r);
@@ -251,6 +290,30 @@ class Worker {
     for (std::size_t a = 0; a < ArrayCount(line.encoding); ++a)
       arrays[a] = encoded_[a].subspan(r * row_bytes_[a], row_bytes_[a]);
     return arrays;
+  }
+
+  // Of what was encoded last: the squares of what its errors make of inputs, by row.
+  void AddProducts(const PlanLine& line, const RowChunk& rows, const RawRows& x,
+                   const engine::Matrix& inputs, double ProductErrors::*sum, Tally& tally) {
+    const std::size_t n = line.row_elements();
+    Renew(errors_, x.size());
+    ToFloats(x, errors_);
+    Renew(decoded_, n);
+    for (std::size_t r = 0; r < rows.n_rows; ++r) {
+      const auto arrays = EncodedRow(line, r);
+      codec_.Decode(line.encoding, std::span(arrays).first(ArrayCount(line.encoding)), decoded_);
+      for (std::size_t c = 0; c < n; ++c) errors_[r * n + c] -= decoded_[c];
+    }
+    Renew(products_, inputs.n_rows * rows.n_rows);
+    if (inputs.n_rows > 0)
+      engine::MultiplyByRows(inputs.values.data(), inputs.n_rows, n, errors_.data(), rows.n_rows,
+                             products_.data(), rows.n_rows);
+    for (std::size_t t = 0; t < inputs.n_rows; ++t) {
+      for (std::size_t r = 0; r < rows.n_rows; ++r) {
+        const double error = products_[t * rows.n_rows + r];
+        tally.products[r].*sum += error * error;
+      }
+    }
   }
 
   void Measure(const PlanLine& line, const RowChunk& rows, const RawRows& x, Tally& tally) {
@@ -316,6 +379,7 @@ class Worker {
   const SourceModel& source_;
   std::span<const StreamTarget> targets_;
   const StreamOptions& options_;
+  const StreamStage& stage_;
   SharedBytes& shared_;
   LineReader reader_;
   RowCodec codec_;
@@ -325,7 +389,7 @@ class Worker {
   std::array<std::vector<std::byte>, kMaxArrays> buffers_;
   std::array<std::size_t, kMaxArrays> row_bytes_{};
   std::vector<std::byte> rearranged_;
-  std::vector<float> clamped_, row_, decoded_;
+  std::vector<float> clamped_, row_, decoded_, errors_, products_;
 };
 
 }  // namespace
@@ -334,12 +398,13 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const 
                                    std::uint64_t chunk_elements, OverflowPolicy overflow) {
   // Buffers keep the size of the largest chunk so far.
   std::uint64_t most_read = 0, most_clamped = 0, most_encoded = 0, most_rearranged = 0;
+  std::uint64_t most_calibrated = 0;
   for (const StreamTarget& target : targets) {
     for (const PlacedArray& array : target.layout->arrays) {
       const PlanLine& line = target.plan->lines[array.line];
       const std::uint64_t row = line.row_elements();
       const std::uint64_t n_rows =
-          std::min(line.n_rows(), std::max<std::uint64_t>(1, chunk_elements / row));
+          std::min(line.n_rows(), RowsAtOnce(chunk_elements, row, NeedsMoments(line)));
       const std::uint64_t encoded = n_rows * EncodedRowBytes(line.encoding, row);
       most_read =
           std::max(most_read, source.StoredBytes(line, 0, n_rows) + source.WorkBytes(line, n_rows) +
@@ -349,59 +414,91 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const 
       most_encoded = std::max(most_encoded, encoded);
       if (array.order.kind != Order::Kind::kRows)
         most_rearranged = std::max(most_rearranged, encoded);
+      if (line.reference == nullptr) continue;
+      std::uint64_t calibrated = n_rows * (row + calibrate::Probe::kTokens) * sizeof(float);
+      if (NeedsMoments(line)) calibrated += kFeedbackRows * (10 * row + (2ULL << 10));
+      most_calibrated = std::max(most_calibrated, calibrated);
     }
   }
-  return most_read + most_clamped + most_encoded + most_rearranged;
+  return most_read + most_clamped + most_encoded + most_rearranged + most_calibrated;
+}
+
+void StreamResult::Add(StreamResult&& other) {
+  bytes_read += other.bytes_read;
+  n_nan_zeroed += other.n_nan_zeroed;
+  for (LineResult& line : other.lines) {
+    const auto same = std::ranges::find_if(lines, [&](const LineResult& one) {
+      return one.target == line.target && one.line == line.line;
+    });
+    if (same == lines.end()) {
+      lines.push_back(std::move(line));
+    } else {
+      *same = std::move(line);  // written once more
+    }
+  }
+}
+
+std::uint64_t WeightsOf(const SourceModel& source, std::span<const StreamTarget> targets,
+                        const StreamStage& stage) {
+  std::uint64_t n_weights = 0;
+  for (const Job& job : CollectJobs(source.weights, targets, stage))
+    n_weights += job.sinks.front().line->n_elements();
+  return n_weights;
 }
 
 StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarget> targets,
-                           const StreamOptions& options, const Hooks& hooks) {
-  const std::vector<Job> jobs = CollectJobs(source.weights, targets);
+                           const StreamOptions& options, const StreamStage& stage, Meter& meter) {
+  const std::vector<Job> jobs = CollectJobs(source.weights, targets, stage);
   const std::vector<Piece> pieces = CutIntoPieces(jobs, options.chunk_elements);
 
   SharedBytes shared;
   std::vector<Worker> workers;
   for (unsigned i = 0; i < options.threads; ++i)
-    workers.emplace_back(source, targets, options, shared);
-  std::vector<Tally> tallies(pieces.size() * targets.size());
+    workers.emplace_back(source, targets, options, stage, shared);
+  std::vector<std::vector<Tally>> tallies(pieces.size());
   std::vector<std::uint64_t> n_nan_zeroed(pieces.size());
-  std::uint64_t weights_total = 0;
-  for (const Piece& piece : pieces)
-    weights_total += piece.n_rows * piece.job->sinks.front().line->row_elements();
-
-  Meter meter(hooks, weights_total);
   const auto work = [&](std::size_t item, unsigned worker) {
     const Piece& piece = pieces[item];
-    meter.bytes_written +=
-        workers[worker].Run(piece, n_nan_zeroed[item],
-                            std::span(tallies).subspan(item * targets.size(), targets.size()));
+    tallies[item].resize(piece.job->sinks.size());
+    meter.bytes_written += workers[worker].Run(piece, n_nan_zeroed[item], tallies[item]);
     meter.done += piece.n_rows * piece.job->sinks.front().line->row_elements();
   };
-  const auto abandon = [&] {
+  ParallelHooks hooks = meter.parallel_hooks();
+  hooks.on_failure = [&] {
     for (const StreamTarget& target : targets)
       for (OutputFile* file : target.files) file->Abandon();
   };
-  ParallelChunks(options.threads, pieces.size(), work,
-                 {[&] { meter.Tell(); }, hooks.stop_requested, abandon});
+  ParallelChunks(options.threads, pieces.size(), work, hooks);
   meter.Tell();
   source.stored->CheckUnchanged();
 
   StreamResult result;
   for (const std::uint64_t n : n_nan_zeroed) result.n_nan_zeroed += n;
-  for (std::size_t t = 0; t < targets.size(); ++t) {
-    Tally sum;
-    for (std::size_t item = 0; item < pieces.size(); ++item) {
-      const Tally& tally = tallies[item * targets.size() + t];
-      sum.n_clamped += tally.n_clamped;
-      sum.squared_error += tally.squared_error;
-      sum.squared_weight += tally.squared_weight;
+  std::size_t n_sinks = 0;
+  for (const Job& job : jobs) n_sinks += job.sinks.size();
+  result.lines.resize(n_sinks);
+  for (const Job& job : jobs) {
+    for (const Sink& sink : job.sinks) {
+      result.lines[sink.result].target = sink.target;
+      result.lines[sink.result].line = sink.line_number;
+      result.lines[sink.result].method = &stage.MethodOf(*sink.line);
     }
-    result.targets.push_back({sum.n_clamped, sum.squared_weight > 0
-                                                 ? std::sqrt(sum.squared_error / sum.squared_weight)
-                                                 : 0});
   }
-  result.bytes_written = meter.bytes_written;
-  for (const Piece& piece : pieces) {
+  for (std::size_t item = 0; item < pieces.size(); ++item) {
+    const Piece& piece = pieces[item];
+    for (std::size_t s = 0; s < piece.job->sinks.size(); ++s) {
+      const Tally& tally = tallies[item][s];
+      LineResult& line = result.lines[piece.job->sinks[s].result];
+      line.n_clamped += tally.n_clamped;
+      line.squared_error += tally.squared_error;
+      line.squared_weight += tally.squared_weight;
+      for (const ProductErrors& row : tally.products) {
+        if (!line.products) line.products.emplace();
+        line.products->held_back += row.held_back;
+        line.products->reference += row.reference;
+        line.products->seen += row.seen;
+      }
+    }
     PlanLine whole = *piece.job->sinks.front().line;
     whole.first_row = 0;
     result.bytes_read += source.StoredBytes(whole, piece.first_row, piece.n_rows);

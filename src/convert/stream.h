@@ -4,9 +4,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "calibrate/input_statistics.h"
+#include "convert/meter.h"
 #include "convert/rows.h"
 #include "formats/layout.h"
 #include "io/output_file.h"
@@ -28,33 +31,62 @@ struct StreamOptions {
   OverflowPolicy overflow = OverflowPolicy::kError;
 };
 
-struct TargetResult {
+// Which lines are written, and what is known of the inputs that they are multiplied with.
+struct StreamStage {
+  std::function<bool(const PlanLine&)> takes = {};  // empty: all
+  const Method* instead = nullptr;                  // of the lines' own method
+  InputStats stats = {};
+  // Lines with a `reference` are held against it by their products with these inputs.
+  const calibrate::Probe* probe = nullptr;
+
+  const Method& MethodOf(const PlanLine& line) const noexcept {
+    return instead != nullptr ? *instead : *line.method;
+  }
+};
+
+// sum over tokens and rows of ((w - decoded) * input)^2.
+struct ProductErrors {
+  double held_back = 0, reference = 0;  // on text that no statistics have seen
+  double seen = 0;                      // on text that they have
+};
+
+// One line of one target, written.
+struct LineResult {
+  std::size_t target = 0, line = 0;
+  const Method* method = nullptr;  // that chose the codes
   std::uint64_t n_clamped = 0;
-  double relative_rmse = 0;  // over every kErrorSampleStride-th row of the quantized tensors
+  double squared_error = 0, squared_weight = 0;  // over every kErrorSampleStride-th row
+  std::optional<ProductErrors> products;
 };
 
 struct StreamResult {
   std::uint64_t bytes_read = 0;
-  std::uint64_t bytes_written = 0;
   std::uint64_t n_nan_zeroed = 0;
-  std::vector<TargetResult> targets;
+  std::vector<LineResult> lines;  // those that were written
+
+  void Add(StreamResult&& other);
 };
 
 // The error in the report comes from every eighth row: decoding all of them would cost more than
 // writing a round-to-nearest type does.
 inline constexpr std::uint64_t kErrorSampleStride = 8;
 
-// Bytes one worker holds: source bytes, floats, their clamped copy, encoded bytes, decoded sample.
+// Bytes one worker holds: source bytes, floats, their clamped copy, encoded bytes, decoded sample;
+// of lines with a reference what methods and products take besides.
 std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const SourceModel& source,
                                    std::uint64_t chunk_elements, OverflowPolicy overflow);
 
-// Writes every tensor. Sources are read in the order in which the first target's arrays stand in
-// its files (pipes need it).
+// Writes the tensors of a stage; in several stages every line is to be taken by one (and by a later
+// one again, to write it otherwise). Sources are read in the order in which the first target's
+// arrays stand in its files (pipes need it).
 //
 // Memory   threads * StreamBytesPerThread.
 // Throws   kNumeric: NaN, Inf, F16 or scale overflow, naming tensor and place. kOutput, kInput,
 //          kTryAgain, kInterrupted.
 StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarget> targets,
-                           const StreamOptions& options, const Hooks& hooks);
+                           const StreamOptions& options, const StreamStage& stage, Meter& meter);
+// Weights that a stage reads, for the meter.
+std::uint64_t WeightsOf(const SourceModel& source, std::span<const StreamTarget> targets,
+                        const StreamStage& stage);
 
 }  // namespace phiq

@@ -12,6 +12,7 @@
 #include "base/ascii.h"
 #include "base/parse_number.h"
 #include "phiq/text.h"
+#include "plan/methods.h"
 #include "plan/names.h"
 
 namespace phiq {
@@ -201,7 +202,7 @@ std::string TypeOfPrecision(std::string_view format, Precision precision) {
 }
 
 void CheckOptions(const Format& format, const PlanOptions& options) {
-  if (options.method != "reference" &&
+  if (options.method != "reference" && FindCommonMethod(options.method) == nullptr &&
       std::ranges::find(format.methods, options.method) == format.methods.end()) {
     const auto has = [&](const Format& other) {
       return std::ranges::find(other.methods, options.method) != other.methods.end();
@@ -209,6 +210,7 @@ void CheckOptions(const Format& format, const PlanOptions& options) {
     if (std::ranges::any_of(Formats(), [&](const Format* other) { return has(*other); }))
       throw NotAnOption(fmt::format("--method {}", options.method), format, true, has);
     std::vector<std::string_view> words = {"reference"};
+    words.insert(words.end(), CommonMethods().begin(), CommonMethods().end());
     for (const Format* other : Formats()) {
       for (const std::string_view method : other->methods)
         if (std::ranges::find(words, method) == words.end()) words.push_back(method);
@@ -237,8 +239,13 @@ std::unique_ptr<Plan> PlanTarget(const Model& model, const PlanOptions& options,
                                  const WarningFn& warn, const Answers& answers) {
   const Format& format = FindFormat(options.format);
   CheckOptions(format, options);
-  std::unique_ptr<Plan> plan = format.plan(model, options, answers, warn);
+  PlanOptions own = options;
+  const Method* const common = FindCommonMethod(options.method);
+  if (common != nullptr) own.method = "reference";
+  own.with_importance = common == &kImatrix;
+  std::unique_ptr<Plan> plan = format.plan(model, own, answers, warn);
   plan->format = format.name;
+  if (common != nullptr) UseMethod(*common, *plan);
   return plan;
 }
 
@@ -246,7 +253,9 @@ std::vector<Question> QuestionsOf(const Model& model, const PlanOptions& options
   const Format& format = FindFormat(options.format);
   if (format.questions == nullptr) return {};
   CheckOptions(format, options);
-  return format.questions(model, options);
+  PlanOptions own = options;
+  if (FindCommonMethod(options.method) != nullptr) own.method = "reference";
+  return format.questions(model, own);
 }
 
 std::optional<std::string> FindKnob(const PlanOptions& options, std::string_view name) {

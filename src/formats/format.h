@@ -40,7 +40,7 @@ struct Format {
   std::string_view file_ending;  // see FileEnding
   std::string_view main_ending;  // of the file in a folder that people open it by, if it has one
   std::span<const Knob> knobs;
-  std::span<const std::string_view> methods;   // besides "reference"
+  std::span<const std::string_view> methods;   // besides "reference" and CommonMethods
   std::string_view instead_of_encoding_knobs;  // for those who look for one that is not there
   // A tensor may be F32 where the others are F16 (--overflow f32).
   bool may_widen = false;
@@ -107,7 +107,8 @@ void CheckOptions(const Format& format, const PlanOptions& options);
 // `is_chosen`   the user asked for the format too.
 std::string ParseTypeWord(const Format& format, bool is_chosen, std::string_view word);
 
-// CheckOptions, then the plan.
+// CheckOptions, then the plan. One of CommonMethods takes the place of the format's own in every
+// line that it can fill; embeddings that are only looked up get kSearch.
 std::unique_ptr<Plan> PlanTarget(const Model& model, const PlanOptions& options,
                                  const WarningFn& warn, const Answers& answers = {});
 std::vector<Question> QuestionsOf(const Model& model, const PlanOptions& options);

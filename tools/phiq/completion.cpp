@@ -16,6 +16,7 @@
 #include "console.h"
 #include "phiq/error.h"
 #include "phiq/format.h"
+#include "phiq/plan.h"
 #include "phiq/profile.h"
 #include "phiq/text.h"
 
@@ -39,6 +40,7 @@ std::vector<ValueList> ValueLists() {
   Words types, precisions, profiles, formats;
   std::map<std::string, Words> knobs;
   Words methods = {"reference"};
+  methods.insert(methods.end(), CommonMethods().begin(), CommonMethods().end());
   for (const std::string_view format : FormatNames()) {
     formats.emplace_back(format);
     methods.insert(methods.end(), MethodsOf(format).begin(), MethodsOf(format).end());

@@ -70,6 +70,56 @@ std::vector<PlanOptions> ResolveTargetFlags(const ConvertFlags& flags) {
   return targets;
 }
 
+// Whether --method names one for this format.
+bool IsMethodGiven(const ConvertFlags& flags, std::string_view format) {
+  const auto found = flags.knobs.find("method");
+  return found != flags.knobs.end() &&
+         std::ranges::any_of(found->second, [&](const std::string& text) {
+           const std::string of = ParseKnob("method", text).format;
+           return of.empty() || of == format;
+         });
+}
+
+// The text or the importance matrix, and the method that takes most of it where none is named.
+std::optional<CalibrationOptions> ResolveCalibration(const ConvertFlags& flags,
+                                                     std::vector<PlanOptions>& targets) {
+  constexpr std::uint32_t kMost = 1U << 30;
+  CalibrationOptions calibration;
+  calibration.texts = flags.calibration_texts;
+  calibration.ids = flags.calibration_ids;
+  calibration.imatrix = ValueOf("--imatrix", flags.imatrix);
+  calibration.imatrix_out = ValueOf("--imatrix-out", flags.imatrix_out);
+  if (!calibration.has_text()) {
+    const std::pair<const char*, const std::optional<std::string>*> kOfText[] = {
+        {"--calibration-tokens", &flags.calibration_tokens},
+        {"--calibration-ctx", &flags.calibration_ctx},
+        {"--shrink", &flags.shrink},
+        {"--imatrix-out", &flags.imatrix_out}};
+    for (const auto& [option, text] : kOfText)
+      if (*text) throw Wrong(option, "needs a text").Hint("--calibrate FILE names it");
+  }
+  if (!calibration.has_text() && calibration.imatrix.empty()) {
+    for (const PlanOptions& target : targets) {
+      if (target.method == "feedback")
+        throw Wrong("--method", "feedback needs a text").Hint("--calibrate FILE names it");
+      if (target.method == "imatrix")
+        throw Wrong("--method", "imatrix needs a text or an importance matrix")
+            .Hint("--calibrate FILE or --imatrix FILE names it");
+    }
+    return std::nullopt;
+  }
+  if (flags.calibration_tokens)
+    calibration.n_tokens = ParseCount("--calibration-tokens", *flags.calibration_tokens, 1, kMost);
+  if (flags.calibration_ctx)
+    calibration.n_ctx = ParseCount("--calibration-ctx", *flags.calibration_ctx, 4, kMost);
+  if (flags.shrink)
+    calibration.shrink = static_cast<float>(ParseNumber("--shrink", *flags.shrink, 0, 1));
+  for (PlanOptions& target : targets)
+    if (target.method == "reference" && !IsMethodGiven(flags, target.format))
+      target.method = calibration.has_text() ? "feedback" : "imatrix";
+  return calibration;
+}
+
 // Lines of at most 63 characters, which stand beside the names of the options.
 std::string Wrap(std::string_view text) {
   constexpr std::size_t kWidth = 63;
@@ -138,7 +188,9 @@ std::vector<SharedKnob> CollectKnobs() {
 }
 
 std::string MethodsText() {
-  std::string text = "reference (default): the bytes that the runtime's own tool writes";
+  std::string text =
+      "reference (default without a text): the bytes that the runtime's own tool writes; feedback "
+      "(default with one), imatrix, search: see --calibrate";
   for (const std::string_view format : FormatNames()) {
     if (!MethodsOf(format).empty())
       text += fmt::format("; {}: {}", FormatTitle(format), fmt::join(MethodsOf(format), ", "));
@@ -173,6 +225,7 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   options.output = flags.output.value_or("");
   options.targets = ResolveTargetFlags(flags);
   ForOption("--output", [&] { CheckOutputName(options.output, options.targets); });
+  options.calibration = ResolveCalibration(flags, options.targets);
   options.ignore_extra = flags.ignore_extra;
   options.adapters = flags.adapters;
   options.nan = ParseChoice<NanPolicy, 2>(
@@ -249,6 +302,23 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
       list(option, flags.knobs[name], knob.value, knob.Description());
     }
   }
+
+  group = "Calibration: a text says which errors of weights matter";
+  list("--calibrate", flags.calibration_texts, "FILE",
+       "Text like what the model will see (.jsonl: \"text\" or \"messages\");\nrepeatable: equal "
+       "shares");
+  list("--calibration-ids", flags.calibration_ids, "FILE",
+       "The same as token ids, as eval's --ids; repeatable");
+  value("--calibration-tokens", flags.calibration_tokens, "N",
+        "Tokens that are run through the model; default 8192");
+  value("--calibration-ctx", flags.calibration_ctx, "N",
+        "Tokens of a window, which knows nothing of others; default 512");
+  value("--imatrix", flags.imatrix, "FILE",
+        "llama.cpp's importance matrix instead of a text, for any format");
+  value("--imatrix-out", flags.imatrix_out, "FILE",
+        "Write the text's importance matrix; .dat: in the older form");
+  value("--shrink", flags.shrink, "R",
+        "Share of each correlation that feedback leaves out; default 0.2");
 
   group = "Output";
   value("-o,--output", flags.output, "OUT",

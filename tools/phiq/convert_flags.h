@@ -21,6 +21,8 @@ struct ConvertFlags {
   std::map<std::string, std::vector<std::string>> knobs;
   std::map<std::string, std::optional<std::string>> switches;
   std::vector<std::string> tensor_types, ignore_extra, adapters;
+  std::vector<std::string> calibration_texts, calibration_ids;
+  std::optional<std::string> calibration_tokens, calibration_ctx, shrink, imatrix, imatrix_out;
   bool strict_types = false;
   bool force = false, skip_existing = false, mkdir = false;
   bool no_space_check = false, no_fsync = false, dry_run = false;

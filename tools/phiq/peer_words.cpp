@@ -18,7 +18,7 @@ struct PeerOption {
   std::string_view name, hint;
 };
 
-constexpr std::string_view kWeightsAlone = "phiq chooses codes from the weights alone";
+constexpr std::string_view kCalibrate = "here it is --calibrate FILE, a text of your own";
 constexpr std::string_view kNoCode = "not needed: no code of a model is run";
 
 // clang-format off
@@ -29,9 +29,8 @@ constexpr PeerOption kOfQuantize[] = {
     {"--leave-output-tensor", "here it is --tensor-type 'lm_head=F16'"},
     {"--keep-split", "here it is --split-max-size SIZE"},
     {"--allow-requantize", "not needed: phiq starts from the checkpoint"},
-    {"--imatrix", kWeightsAlone},
-    {"--include-weights", kWeightsAlone},
-    {"--exclude-weights", kWeightsAlone},
+    {"--include-weights", "--imatrix FILE serves every weight that the file has"},
+    {"--exclude-weights", "--imatrix FILE serves every weight that the file has"},
     // convert_hf_to_gguf.py
     {"--outfile", "here it is --output OUT"},
     {"--outtype", "here it is --type NAME"},
@@ -60,12 +59,12 @@ constexpr PeerOption kOfQuantize[] = {
     {"--task", "not needed: phiq writes text generation with a cache"},
     {"--library", "not needed: phiq reads the checkpoint itself"},
     {"--framework", "not needed: phiq reads the checkpoint itself"},
-    {"--dataset", kWeightsAlone},
-    {"--num-samples", kWeightsAlone},
-    {"--awq", kWeightsAlone},
-    {"--gptq", kWeightsAlone},
-    {"--scale-estimation", kWeightsAlone},
-    {"--lora-correction", kWeightsAlone},
+    {"--dataset", kCalibrate},
+    {"--num-samples", "here it is --calibration-tokens N"},
+    {"--awq", "not done; --calibrate FILE with --method feedback serves instead"},
+    {"--gptq", "here it is --calibrate FILE, whose --method is feedback"},
+    {"--scale-estimation", "here it is --calibrate FILE, or --method search"},
+    {"--lora-correction", "not done; --calibrate FILE changes no sizes"},
     {"--sensitivity-metric", "the layers are ranked by the error of their weights in 8 bits"},
     {"--all-layers", "here it is --ratio 1"},
     // onnxruntime-genai's model builder
@@ -82,9 +81,9 @@ constexpr PeerOption kOfQuantize[] = {
     {"--bits", "here it is --precision int4 or int8, or --type NAME"},
     {"--scheme", "here it is --precision NAME or --type NAME"},
     {"--output_dir", "here it is --output OUT"},
-    {"--iters", kWeightsAlone},
-    {"--nsamples", kWeightsAlone},
-    {"--seqlen", kWeightsAlone},
+    {"--iters", kCalibrate},
+    {"--nsamples", "here it is --calibration-tokens N"},
+    {"--seqlen", "here it is --calibration-ctx N"},
     {"--device", "phiq computes on the CPU"},
     // llama.cpp and mlx_lm.fuse, of adapters
     {"--lora", "here it is --adapter DIR"},

@@ -48,7 +48,9 @@ void CompareMetadata(const Metadata& expected, const File& file,
     }
   }
   for (const auto& [key, value] : file.metadata()) {
-    if (known.contains(key) || IsLabel(key) || key.starts_with("phiq.")) continue;
+    if (known.contains(key) || IsLabel(key) || key.starts_with("phiq.") ||
+        key.starts_with("quantize.imatrix."))
+      continue;
     problems.push_back(fmt::format("metadata '{}' has no counterpart in the source", Escape(key)));
   }
 }

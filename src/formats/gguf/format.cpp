@@ -1,7 +1,12 @@
 // GGUF, the files of llama.cpp and all that is built on it.
 #include "formats/gguf/format.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
 #include <system_error>
+#include <utility>
 
 #include "formats/gguf/imatrix.h"
 #include "formats/gguf/layout.h"
@@ -18,11 +23,29 @@ constexpr Knob kKnobs[] = {
     {"split-max-size", "SIZE", "Split a GGUF into files of at most SIZE (e.g. 2G)", "", {}},
 };
 
+// What llama-quantize says of the importance matrix, from what is known of the calibration.
+void AddImportanceKeys(const Facts& facts, Metadata& out) {
+  const auto find = [&](std::string_view name) -> const std::string* {
+    const auto found = std::ranges::find(facts, fmt::format("phiq.calibration_{}", name),
+                                         [](const auto& fact) { return fact.first; });
+    return found == facts.end() ? nullptr : &found->second;
+  };
+  if (const std::string* file = find("imatrix")) out.emplace_back("quantize.imatrix.file", *file);
+  if (const std::string* files = find("files"))
+    out.emplace_back("quantize.imatrix.dataset", *files);
+  for (const auto& [key, name] :
+       {std::pair("entries_count", "inputs"), {"chunks_count", "windows"}})
+    if (const std::string* count = find(name))
+      out.emplace_back(fmt::format("quantize.imatrix.{}", key),
+                       static_cast<std::uint32_t>(std::stoul(*count)));
+}
+
 OutputLayout LayOut(const Model& model, const SideFiles&, Plan& plan, const WarningFn& warn) {
   for (Decision& decision : TokenizerDecisions(model))
     plan.decisions.push_back(std::move(decision));
   Metadata facts;
   for (const auto& [key, value] : plan.facts) facts.emplace_back(key, value);
+  AddImportanceKeys(plan.facts, facts);
   return MakeLayout(plan, BuildMetadata(model, plan, facts, warn),
                     static_cast<const FilePlan&>(plan).split_max_bytes);
 }

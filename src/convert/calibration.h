@@ -1,0 +1,59 @@
+// Conversion with a calibration text, or with the importance matrix of one: what is planned of it,
+// and the stages in which tensors are written when the statistics of their inputs are there.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "calibrate/text.h"
+#include "convert/rows.h"
+#include "convert/stream.h"
+#include "formats/importance.h"
+#include "phiq/convert.h"
+
+namespace phiq {
+
+// What is known of a run's calibration before its first layer.
+struct Calibration {
+  calibrate::CalibrationText text;
+  std::optional<Importance> matrix;  // instead of the text
+  float shrink = 0;
+  std::size_t widest_block = 0;  // see InputStatistics::Wanted
+  std::uint64_t held_bytes = 0;  // while tensors are written: hidden states, one layer's statistics
+  CalibrationPlan planned;       // without the time
+};
+
+// Reads the text or the matrix: of a text as many tokens as the memory limit bears. Of targets
+// whose method wants more than the text gives, the method becomes kImatrix.
+//
+// Throws   kUsage: a method that needs a text without one, and the reverse. kResources. As
+//          ReadCalibrationText and ReadImportance.
+// Warns    as ReadCalibrationText; of fewer tokens than asked for, and of methods that change.
+Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel& source,
+                               std::vector<PlanOptions>& targets, const WarningFn& warn);
+
+// What running a layer takes besides what is held.
+std::uint64_t WorkBytes(const Calibration& calibration, const ModelConfig& config,
+                        unsigned threads);
+
+// What a target's file says of it, where one of CommonMethods chooses codes. What a matrix says
+// nothing of has the reference's codes.
+void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan);
+
+// Estimates the time of WriteCalibrated from rates that it measures (some 0.1 s).
+double EstimateSeconds(const Calibration& calibration, const SourceModel& source,
+                       std::span<const StreamTarget> targets, unsigned threads);
+
+// StreamTensors of all lines: layer by layer, each weight when the text's moments of its input are
+// known. Where error feedback does not pay on held-back text, kImatrix chooses the codes.
+//
+// `inputs`  gets the sums of every input, of a text.
+// Throws   as StreamTensors, and kNumeric: naming the layer or the input that is not finite.
+// Warns    of tensors that feedback did not serve; of too few tokens.
+StreamResult WriteCalibrated(const Calibration& calibration, const SourceModel& source,
+                             std::span<const StreamTarget> targets, const StreamOptions& options,
+                             const Hooks& hooks, std::vector<InputSquares>& inputs);
+
+}  // namespace phiq

@@ -1,0 +1,219 @@
+"""Codes chosen by a text: what that is worth on other text, the same bytes however they are computed,
+what is said of it, and what is refused. Figures are measured by `phiq eval`."""
+import json
+
+import numpy as np
+import pytest
+from harness import DATA, bf16, refused, run, tiny, warnings
+
+MODELS = ["phi35-tiny", "phi4mini-tiny"]
+HELDOUT = (DATA / "heldout.txt").read_bytes()
+# Bytes of heldout.txt: the first 36 windows of 256 tokens (32 are summed, 4 held back), and the windows 128 to 159.
+CALIBRATION = {"phi35-tiny": slice(0, 30551), "phi4mini-tiny": slice(0, 32788)}
+EVALUATION = {"phi35-tiny": slice(113430, 141620), "phi4mini-tiny": slice(119871, 150687)}
+WINDOWS = ["--calibration-ctx", "256"]
+
+
+def texts(work, model):
+    """The text to calibrate on, and one that it has nothing of."""
+    calibration, evaluation = work / "calibration.txt", work / "evaluation.txt"
+    calibration.write_bytes(HELDOUT[CALIBRATION[model]])
+    evaluation.write_bytes(HELDOUT[EVALUATION[model]])
+    return calibration, evaluation
+
+
+def quantize(work, name, model, *options, timeout=300):
+    out = work / name
+    return out, run(["quantize", DATA / model, "-o", out, *options], timeout=timeout).ok()
+
+
+def rules(type, bits8):
+    return ["--tensor-type", f".*={type}", "--tensor-type", f"lm_head={bits8}", "--tensor-type", f"embed_tokens={bits8}"]
+
+
+# Embedding and head have 8 bits where the format has a type for that; OpenVINO's have by themselves.
+FORMATS = {
+    "onnx": ["--format", "onnx", "--type", "int4", "--tensor-type", "lm_head=int8", "--tensor-type", "embed_tokens=int8"],
+    "openvino": ["--format", "openvino", "--type", "INT4_SYM", "--ratio", "1"],
+    "mlx": ["--format", "mlx", "--type", "4bit"],
+    "Q4_K": ["--type", "Q4_K_S", *rules("Q4_K", "Q8_0")],
+    "IQ4_XS": ["--type", "IQ4_XS", *rules("IQ4_XS", "Q8_0")],
+}
+# Mean KL x 1000 that a prototype in float32 reached, by model: reference, imatrix, feedback. MLX's embedding and head have
+# 4 bits here and 8 there, so that row has none.
+FIGURES = {
+    "onnx": {"phi35-tiny": (18.9, 16.9, 12.8), "phi4mini-tiny": (24.9, 21.7, 14.4)},
+    "openvino": {"phi35-tiny": (27.3, 23.7, 18.8), "phi4mini-tiny": (35.0, 30.7, 20.4)},
+    "Q4_K": {"phi35-tiny": (15.5, 12.5, 9.6), "phi4mini-tiny": (20.5, 16.2, 10.7)},
+    "IQ4_XS": {"phi35-tiny": (16.1, 14.0, 10.7), "phi4mini-tiny": (20.9, 18.3, 11.9)},
+}
+# Standard errors are 1.3 % of each figure: six of them.
+ROOM = 1.08
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("format", FORMATS)
+def test_each_method_serves_unseen_text_better_than_the_one_before(work, format, model):
+    calibration, evaluation = texts(work, model)
+    against = DATA / model
+    if format == "mlx":  # whose rotary factors are others than the checkpoint's
+        against, _ = quantize(work, "bf16", model, "--format", "mlx", "--type", "BF16")
+    methods = ["reference", "imatrix", "feedback"]
+    outs = []
+    for method in methods:
+        text = [] if method == "reference" else ["--calibrate", calibration, *WINDOWS]
+        out, _ = quantize(work, method + ("" if "--format" in FORMATS[format] else ".gguf"), model, *FORMATS[format],
+                          "--method", method, *text)
+        outs.append(out)
+        assert run(["verify", out, "--against", DATA / model], timeout=120).ok()
+    sizes = {sum(path.stat().st_size for path in out.rglob("*.data")) for out in outs if out.is_dir()}
+    assert len(sizes) <= 1
+    report = run(["eval", *outs, "--against", against, "--text", evaluation, "--ctx", "256", "--protocol", "all", "--json"],
+                 timeout=300).ok().json()
+    kl = [found["kl"] for found in report["models"]]
+    print(format, model, [round(1000 * one["mean"], 2) for one in kl])
+    for before, after in zip(kl, kl[1:]):
+        assert after["mean"] < before["mean"], methods
+    # A search without correlations may gain less than the error of measurement.
+    assert kl[2]["mean"] + 2 * kl[2]["standard_error"] < kl[1]["mean"]
+    for one, figure in zip(kl, FIGURES.get(format, {}).get(model, ())):
+        assert 1000 * one["mean"] < ROOM * figure
+
+
+def contents(out):
+    files = sorted(path for path in out.rglob("*") if path.is_file()) if out.is_dir() else [out]
+    return {path.name: path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_bytes_do_not_depend_on_the_number_of_threads(work, format):
+    calibration, _ = texts(work, "phi35-tiny")
+    files = []
+    for n in (1, 2, 7):
+        out, _ = quantize(work, f"t{n}", "phi35-tiny", *FORMATS[format], "--calibrate", calibration, *WINDOWS,
+                          "--calibration-tokens", "2048", "--threads", n)
+        files.append(contents(out))
+    assert files[0] == files[1] == files[2]
+
+
+TYPES = [*[("gguf", type) for type in ("Q2_K", "Q3_K_M", "Q5_K_M", "Q6_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")],
+         ("onnx", "int8"), ("onnx", "k_quant_mixed"), ("openvino", "INT4_ASYM"), ("openvino", "INT8_SYM"),
+         ("openvino", "INT8_ASYM"), *[("mlx", type) for type in ("2bit", "3bit", "6bit", "8bit", "mxfp4", "mxfp8", "nvfp4")]]
+
+
+@pytest.mark.parametrize("method", ["imatrix", "feedback"])
+@pytest.mark.parametrize("format, type", TYPES)
+def test_every_type_with_a_scale_takes_a_text_and_passes_verify(work, format, type, method):
+    calibration, _ = texts(work, "phi4mini-tiny")
+    out, result = quantize(work, "out.gguf" if format == "gguf" else "out", "phi4mini-tiny", "--format", format, "--type", type,
+                           "--calibrate", calibration, *WINDOWS, "--calibration-tokens", "2048", "--method", method, "--json")
+    report = result.json()
+    assert report["calibration"]["n_tokens"] == 2048
+    errors = report["output_errors"]
+    assert {error["role"] for error in errors} >= {"attention_qkv", "attention_output", "mlp_gate_up", "mlp_down"}
+    # What feedback did not serve has another method, so nothing of note is worse than without.
+    for error in errors:
+        assert error["method"] == (method if not error["fallback"] else "imatrix")
+        if method == "feedback" and not error["fallback"]:
+            assert error["error"] <= error["reference_error"]
+    run(["verify", out, "--against", DATA / "phi4mini-tiny"]).ok()
+
+
+def test_several_targets_share_one_text(work):
+    calibration, _ = texts(work, "phi35-tiny")
+    options = ["--calibrate", calibration, *WINDOWS, "--calibration-tokens", "2048"]
+    together = work / "together"
+    run(["quantize", DATA / "phi35-tiny", "--format", "gguf,onnx", "-o", together, *options], timeout=300).ok()
+    alone, _ = quantize(work, "alone", "phi35-tiny", "--format", "onnx", *options)
+    assert contents(together / "phi35-tiny-onnx-int4") == contents(alone)
+
+
+def test_a_matrix_that_was_written_gives_the_same_codes_as_its_text(work):
+    calibration, _ = texts(work, "phi35-tiny")
+    matrix = work / "matrix.gguf"
+    by_text, _ = quantize(work, "text.gguf", "phi35-tiny", "--calibrate", calibration, *WINDOWS, "--method", "imatrix",
+                          "--imatrix-out", matrix)
+    by_matrix, _ = quantize(work, "by-matrix.gguf", "phi35-tiny", "--imatrix", matrix)
+    rows = run(["compare", by_text, by_matrix, "--json"]).ok().json()["tensors"]
+    other = {row["name"] for row in rows if row["max_error"] > 0}
+    assert other <= {"model.embed_tokens.weight"}  # which the matrix says nothing of
+
+
+def test_few_tokens_say_nothing_of_correlations(work):
+    calibration, _ = texts(work, "phi35-tiny")
+    _, result = quantize(work, "out.gguf", "phi35-tiny", "--calibrate", calibration, *WINDOWS, "--calibration-tokens", "512",
+                         "--json")
+    assert "512 tokens are too few for correlations: imatrix instead of feedback" in result.json()["calibration"]["notes"]
+    assert any("too few for correlations" in line for line in warnings(result))
+
+
+def test_evaluating_on_the_calibration_text_is_warned_of(work):
+    calibration, evaluation = texts(work, "phi35-tiny")
+    options = ["--calibrate", calibration, *WINDOWS, "--calibration-tokens", "1024", "--ctx", "64", "--chunks", "2"]
+    _, same = quantize(work, "a.gguf", "phi35-tiny", *options, "--eval-text", calibration)
+    _, other = quantize(work, "b.gguf", "phi35-tiny", *options, "--eval-text", evaluation)
+    assert any("not those of unseen text" in line for line in warnings(same))
+    assert not any("unseen text" in line for line in warnings(other))
+
+
+@pytest.mark.parametrize("options, code, what", [
+    (["--method", "feedback"], 2, "--method: feedback needs a text"),
+    (["--method", "imatrix"], 2, "--method: imatrix needs a text or an importance matrix"),
+    (["--calibration-tokens", "100"], 2, "--calibration-tokens: needs a text"),
+    (["--imatrix-out", "m.gguf"], 2, "--imatrix-out: needs a text"),
+    (["--calibrate", "TEXT", "-o", "-"], 2, "-o -: with statistics of inputs"),
+    (["--calibrate", "TEXT", "--nan", "zero"], 2, "cannot run a model that has NaN"),
+    (["--calibrate", "TEXT", "--imatrix", "m.gguf"], 2, "--imatrix and --calibrate exclude each other"),
+    (["--calibrate", "TEXT", "--shrink", "2"], 2, "--shrink: '2' is not a number from 0 to 1"),
+    (["--calibrate", "TEXT", "--format", "onnx", "--method", "rtn"], 2, "--method rtn: takes nothing from a text"),
+    (["--calibrate", "TEXT", "--memory-limit", "32M"], 7, "calibrating this model needs at least"),
+    (["--calibrate", "missing.txt"], 4, "missing.txt"),
+])
+def test_what_cannot_be_is_refused_in_one_line(work, options, code, what):
+    calibration, _ = texts(work, "phi35-tiny")
+    options = [calibration if option == "TEXT" else option for option in options]
+    assert what in refused(run(["quantize", DATA / "phi35-tiny", *options], cwd=work), code)
+
+
+def norm_of_mlp(values):
+    return {"model.layers.0.post_attention_layernorm.weight": ("BF16", (256,), bf16(values))}
+
+
+def column(value, n=1):
+    """Norm weights of 1, of the first n columns another one."""
+    values = np.ones(256)
+    values[:n] = value
+    return values
+
+
+@pytest.mark.parametrize("format, type", [("gguf", "Q4_K_S"), ("gguf", "IQ4_XS"), ("onnx", "int4"), ("openvino", "INT4_SYM"),
+                                          ("mlx", "4bit")])
+@pytest.mark.parametrize("text, changed", [
+    (b"word " * 20000, {}),                          # nothing to learn
+    (None, norm_of_mlp(column(0.0))),                # a column without input
+    (None, norm_of_mlp(column(0.0, n=256))),         # no input at all
+    (None, norm_of_mlp(column(3000.0))),             # one that is everything
+])
+def test_odd_inputs_leave_a_file_that_is_no_worse(work, format, type, text, changed):
+    model = tiny(work / "model", tensors_update=changed)
+    calibration, _ = texts(work, "phi35-tiny")
+    if text is not None:
+        calibration.write_bytes(text)
+    out = work / ("out.gguf" if format == "gguf" else "out")
+    report = run(["quantize", model, "--format", format, "--type", type, "-o", out, "--calibrate", calibration, *WINDOWS,
+                  "--calibration-tokens", "2048", "--json"], timeout=120).ok().json()
+    for error in report["output_errors"]:
+        assert error["fallback"] or error["error"] <= error["reference_error"]
+    run(["verify", out, "--against", model]).ok()
+
+
+def test_activations_that_overflow_name_their_layer(work):
+    weights = {"model.layers.0.mlp.down_proj.weight": ("BF16", (256, 256), bf16(np.full((256, 256), 3e38)))}
+    model = tiny(work / "model", tensors_update=weights)
+    calibration, _ = texts(work, "phi35-tiny")
+    refused(run(["quantize", model, "--type", "F32", "--calibrate", calibration, *WINDOWS], cwd=work), 9, "behind layer 0",
+            seconds=20)
+    weights = norm_of_mlp(column(1e17))
+    model = tiny(work / "other", tensors_update=weights)
+    refused(run(["quantize", model, "--calibrate", calibration, *WINDOWS], cwd=work), 9,
+            "the input of layer 0's mlp_gate_up: column 0 has a mean square of", seconds=20)
