@@ -128,6 +128,24 @@ def test_several_targets_share_one_text(work):
     assert contents(together / "phi35-tiny-onnx-int4") == contents(alone)
 
 
+def test_the_plan_and_the_file_say_how_it_was_made(work):
+    calibration, _ = texts(work, "phi35-tiny")
+    options = ["--calibrate", calibration, *WINDOWS, "--calibration-tokens", "2048"]
+    plan = run(["plan", DATA / "phi35-tiny", *options, "--json"]).ok().json()
+    assert plan["calibration"]["files"] == ["calibration.txt"] and plan["calibration"]["n_tokens"] == 2048
+    assert plan["calibration"]["n_held_back"] == 256 and plan["calibration"]["estimated_s"] > 0
+    assert {"subject": "method", "value": "feedback",
+            "reason": "chooses the codes of 17 matrices; an embedding is looked up, not multiplied: search"} in plan["decisions"]
+    out, _ = quantize(work, "out.gguf", "phi35-tiny", *options)
+    text = run(["inspect", out, "--json"]).ok().text
+    for key in ("phiq.method", "phiq.calibration_sha256", "quantize.imatrix.dataset", "quantize.imatrix.chunks_count"):
+        assert key in text
+    assert plan["calibration"]["sha256"] in text
+    plain = run(["plan", DATA / "phi35-tiny", "--json"]).ok().json()
+    assert [t["bytes"] for t in plan["tensors"]] == [t["bytes"] for t in plain["tensors"]]
+    assert "calibration" not in plain
+
+
 def test_a_matrix_that_was_written_gives_the_same_codes_as_its_text(work):
     calibration, _ = texts(work, "phi35-tiny")
     matrix = work / "matrix.gguf"
@@ -217,3 +235,13 @@ def test_activations_that_overflow_name_their_layer(work):
     model = tiny(work / "other", tensors_update=weights)
     refused(run(["quantize", model, "--calibrate", calibration, *WINDOWS], cwd=work), 9,
             "the input of layer 0's mlp_gate_up: column 0 has a mean square of", seconds=20)
+
+
+def test_memory_takes_tokens_first(work):
+    calibration, _ = texts(work, "phi35-tiny")
+    options = ["--calibrate", calibration, *WINDOWS, "--calibration-tokens", "16384", "--threads", "1"]
+    plan = run(["plan", DATA / "phi35-tiny", *options, "--json"]).ok().json()
+    assert plan["calibration"]["notes"] == [] or "tokens instead" not in json.dumps(plan["calibration"]["notes"])
+    least = plan["peak_memory_bytes"] // (1 << 20)
+    small = run(["plan", DATA / "phi35-tiny", *options, "--memory-limit", f"{least + 20}M", "--json"]).ok().json()
+    assert any("tokens instead of 16384" in note for note in small["calibration"]["notes"])

@@ -77,6 +77,73 @@ Json Join(std::vector<Json> outputs, const Json& shared) {
   return json;
 }
 
+// What of the text is run through the model.
+std::string CalibrationText(const CalibrationPlan& calibration) {
+  std::string files;
+  for (const std::string& file : calibration.files)
+    files += (files.empty() ? "" : ", ") + Escape(file);
+  if (!calibration.imatrix.empty())
+    return fmt::format("importance matrix {} of {} inputs", Escape(calibration.imatrix),
+                       calibration.n_inputs);
+  return fmt::format("{} tokens of {} in windows of {}, {} more held back",
+                     FormatCount(calibration.n_tokens), files, calibration.n_ctx,
+                     FormatCount(calibration.n_held_back));
+}
+
+Json CalibrationToJson(const CalibrationPlan& calibration) {
+  if (!calibration.imatrix.empty())
+    return {{"imatrix", calibration.imatrix},
+            {"files", calibration.files},
+            {"n_inputs", calibration.n_inputs}};
+  return {{"files", calibration.files},
+          {"sha256", calibration.sha256},
+          {"n_tokens", calibration.n_tokens},
+          {"n_held_back", calibration.n_held_back},
+          {"n_ctx", calibration.n_ctx},
+          {"shrink", calibration.shrink},
+          {"widest_block", calibration.widest_block},
+          {"notes", calibration.notes},
+          {"estimated_s", calibration.seconds}};
+}
+
+// How much of the reference's error of products is left, tensor by tensor: geometric mean.
+double MeanRatio(const std::vector<OutputError>& errors) {
+  double sum = 0;
+  std::size_t n = 0;
+  for (const OutputError& error : errors) {
+    if (error.error <= 0 || error.reference <= 0) continue;
+    sum += std::log(error.error / error.reference);
+    ++n;
+  }
+  return n == 0 ? 1 : std::exp(sum / static_cast<double>(n));
+}
+
+std::string OutputErrorText(const std::vector<OutputError>& errors) {
+  const auto n_better = std::ranges::count_if(
+      errors, [](const OutputError& error) { return error.error < error.reference; });
+  std::string text = fmt::format(
+      "{:.3g} of the reference's mean squared error on held-back text; smaller in {} of "
+      "{} tensors",
+      MeanRatio(errors), n_better, errors.size());
+  const auto n_fallbacks = std::ranges::count_if(errors, &OutputError::is_fallback);
+  if (n_fallbacks > 0) text += fmt::format(", {} of them by another method", n_fallbacks);
+  return text;
+}
+
+Json OutputErrorsToJson(const std::vector<OutputError>& errors) {
+  Json json = Json::array();
+  for (const OutputError& error : errors)
+    json.push_back({{"tensor", error.tensor},
+                    {"role", error.role},
+                    {"layer", error.layer < 0 ? Json() : Json(error.layer)},
+                    {"method", error.method},
+                    {"error", error.error},
+                    {"reference_error", error.reference},
+                    {"seen_error", error.seen},
+                    {"fallback", error.is_fallback}});
+  return json;
+}
+
 std::string FormatOutput(const OutputPlan& output) {
   const Plan& plan = *output.plan;
   std::vector<std::vector<std::string>> rows = {
@@ -109,6 +176,14 @@ std::string FormatPlan(const ConversionPlan& conversion) {
     text += FormatOutput(output);
     if (conversion.outputs.size() > 1) text.push_back('\n');
   }
+  if (conversion.calibration) {
+    text += fmt::format("calibration: {}", CalibrationText(*conversion.calibration));
+    if (conversion.calibration->seconds > 0)
+      text += fmt::format("; about {}", FormatSeconds(conversion.calibration->seconds));
+    text += '\n';
+    for (const std::string& note : conversion.calibration->notes)
+      text += fmt::format("calibration: {}\n", Escape(note));
+  }
   return text + fmt::format("{} peak memory with {} thread{}\n",
                             FormatBytes(conversion.peak_memory_bytes), conversion.threads,
                             conversion.threads == 1 ? "" : "s");
@@ -130,8 +205,10 @@ Json PlanToJson(const ConversionPlan& conversion) {
                          {"reason", line.reason},
                          {"fallback", line.is_fallback}});
   }
-  return Join(std::move(outputs), {{"threads", conversion.threads},
-                                   {"peak_memory_bytes", conversion.peak_memory_bytes}});
+  Json shared = {{"threads", conversion.threads},
+                 {"peak_memory_bytes", conversion.peak_memory_bytes}};
+  if (conversion.calibration) shared["calibration"] = CalibrationToJson(*conversion.calibration);
+  return Join(std::move(outputs), shared);
 }
 
 std::string FormatReport(const ConvertReport& report) {
@@ -155,11 +232,14 @@ std::string FormatReport(const ConvertReport& report) {
     add("bits per weight", fmt::format("{:.2f}", output.plan->bits_per_weight()));
     add("weighted error",
         fmt::format("{:.3g} (relative RMSE of the quantized weights)", report.relative_rmse[i]));
+    if (!report.output_errors[i].empty())
+      add("output error", OutputErrorText(report.output_errors[i]));
     if (!output.plan->needs.empty()) add("needs", output.plan->needs);
     for (const Decision& decision : output.plan->decisions)
       add("note", fmt::format("{}: {} ({})", Escape(decision.subject), Escape(decision.value),
                               decision.reason));
   }
+  if (report.planned.calibration) add("calibration", CalibrationText(*report.planned.calibration));
   if (report.n_nan_zeroed > 0) add("NaN to zero", FormatCount(report.n_nan_zeroed));
   if (report.n_clamped > 0) add("clamped", FormatCount(report.n_clamped));
   add("time", fmt::format("{}, {}", FormatSeconds(report.elapsed_s), FormatRate(Rate(report))));
@@ -172,15 +252,17 @@ Json ReportToJson(const ConvertReport& report) {
   for (std::size_t i = 0; i < report.planned.outputs.size(); ++i) {
     Json& json = outputs.emplace_back(Summary(report.planned.outputs[i]));
     json["relative_rmse"] = report.relative_rmse[i];
+    if (!report.output_errors[i].empty())
+      json["output_errors"] = OutputErrorsToJson(report.output_errors[i]);
   }
-  return Join(std::move(outputs), {{"skipped", report.skipped},
-                                   {"threads", report.planned.threads},
-                                   {"source_bytes", report.source_bytes},
-                                   {"n_nan_zeroed", report.n_nan_zeroed},
-                                   {"n_clamped", report.n_clamped},
-                                   {"elapsed_s", report.elapsed_s},
-                                   {"weights_per_second", Rate(report)},
-                                   {"peak_memory_bytes", report.peak_memory_bytes}});
+  Json shared = {
+      {"skipped", report.skipped},           {"threads", report.planned.threads},
+      {"source_bytes", report.source_bytes}, {"n_nan_zeroed", report.n_nan_zeroed},
+      {"n_clamped", report.n_clamped},       {"elapsed_s", report.elapsed_s},
+      {"weights_per_second", Rate(report)},  {"peak_memory_bytes", report.peak_memory_bytes}};
+  if (report.planned.calibration)
+    shared["calibration"] = CalibrationToJson(*report.planned.calibration);
+  return Join(std::move(outputs), shared);
 }
 
 }  // namespace phiq::cli

@@ -40,7 +40,11 @@ void ProgressBar::Draw(const Progress& progress) {
   const double done = static_cast<double>(progress.done) / static_cast<double>(progress.total);
   const double rate =
       progress.elapsed_s > 0 ? static_cast<double>(progress.done) / progress.elapsed_s : 0;
-  std::string figures = fmt::format(" {:3.0f} %  {}", 100 * done, FormatRate(rate, progress.unit));
+  std::string figures = fmt::format(
+      " {:3.0f} %  {}", 100 * done,
+      progress.n_layers > 0
+          ? fmt::format("layer {} of {}", std::max(progress.layer, 1U), progress.n_layers)
+          : FormatRate(rate, progress.unit));
   if (done > 0)
     figures += fmt::format("  {} left", FormatSeconds(progress.elapsed_s * (1 / done - 1)));
 
