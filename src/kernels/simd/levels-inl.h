@@ -34,10 +34,15 @@ inline constexpr std::size_t kLanes = hn::MaxLanes(kFloats);
 
 HWY_INLINE F Set(float value) { return hn::Set(kFloats, value); }
 
-// v cut to [low, high]; low of NaN. (What Min and Max make of NaN depends on the instruction set.)
+// v cut to [low, high]; low of NaN.
 HWY_INLINE F Cut(F v, F low, F high) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  // Which are these comparisons in one instruction; elsewhere they do other things to NaN.
+  return hn::Min(hn::Max(v, low), high);
+#else
   const F above = hn::IfThenElse(hn::Gt(v, low), v, low);
   return hn::IfThenElse(hn::Lt(above, high), above, high);
+#endif
 }
 
 // Nearest integer, ties to even, of |v| < 2^22.
