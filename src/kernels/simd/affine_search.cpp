@@ -290,30 +290,17 @@ template <typename Block>
 void EncodeAffine(const Weights& x, std::size_t n_blocks, std::byte* out) {
   using S = Sort<Block>;
   constexpr std::size_t kRuns = 256 / S::kRun;
-  constexpr std::size_t kBlocks = kBatch / kRuns;
-  alignas(64) float rows[kBatch * S::kRun];
   Columns<S::kRun> columns;
   Found found;
-  for (std::size_t b = 0; b < n_blocks; b += kBlocks) {
-    const std::size_t n = std::min(kBlocks, n_blocks - b);
-    CopyAsFloats(x.From(256 * b), 256 * n, rows);
-    std::fill(rows + 256 * n, rows + 256 * kBlocks, 0.0F);
-    std::byte* const to = out + b * sizeof(Block);
-    Transpose<S::kRun>(rows, columns.x);
-    if (!Search<S>(columns, found)) {
-      EncodePlain<Block>({rows, 256 * n}, {to, n * sizeof(Block)});
-      continue;
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-      Block block;
-      std::array<StoredScale, kRuns> stored;
-      StoreAffineScales<Block, kRuns>(std::span<const float, kRuns>(found.scale + kRuns * i, kRuns),
-                                      std::span<const float, kRuns>(found.min + kRuns * i, kRuns),
-                                      block, stored);
-      Pack(Codes<S>(rows + 256 * i, stored, found, kRuns * i), block);
-      std::memcpy(to + i * sizeof(Block), &block, sizeof(Block));
-    }
-  }
+  const auto search = [&]() HWY_ATTR { return Search<S>(columns, found); };
+  const auto encode = [&](const float* rows, std::size_t lane, Block& block) HWY_ATTR {
+    std::array<StoredScale, kRuns> stored;
+    StoreAffineScales<Block, kRuns>(std::span<const float, kRuns>(found.scale + lane, kRuns),
+                                    std::span<const float, kRuns>(found.min + lane, kRuns), block,
+                                    stored);
+    Pack(Codes<S>(rows, stored, found, lane), block);
+  };
+  EncodeBatches<Block, S::kRun>(x, n_blocks, out, columns.x, search, encode);
 }
 
 #endif

@@ -237,28 +237,13 @@ HWY_INLINE void Encode(const Table& table, const float* x, const float* scales,
 
 template <typename Block>
 void EncodeIq4(const Weights& x, std::size_t n_blocks, std::byte* out) {
-  constexpr std::size_t kRuns = Block::kSize / kRun;
-  constexpr std::size_t kBlocks = kBatch / kRuns;
-  alignas(64) float rows[kSize];
   alignas(64) float scales[kBatch];
   Columns columns;
   const Table table;
-  for (std::size_t b = 0; b < n_blocks; b += kBlocks) {
-    const std::size_t n = std::min(kBlocks, n_blocks - b);
-    CopyAsFloats(x.From(Block::kSize * b), Block::kSize * n, rows);
-    std::fill(rows + Block::kSize * n, rows + kSize, 0.0F);
-    std::byte* const to = out + b * sizeof(Block);
-    Transpose<kRun>(rows, columns.x);
-    if (!Search(columns, table, scales)) {
-      EncodePlain<Block>({rows, Block::kSize * n}, {to, n * sizeof(Block)});
-      continue;
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-      Block block{};
-      Encode(table, rows + Block::kSize * i, scales + kRuns * i, block);
-      std::memcpy(to + i * sizeof(Block), &block, sizeof(Block));
-    }
-  }
+  const auto search = [&]() HWY_ATTR { return Search(columns, table, scales); };
+  const auto encode = [&](const float* rows, std::size_t lane, Block& block)
+                          HWY_ATTR { Encode(table, rows, scales + lane, block); };
+  EncodeBatches<Block, kRun>(x, n_blocks, out, columns.x, search, encode);
 }
 
 #endif

@@ -14,9 +14,12 @@
 #define PHIQ_KERNELS_SIMD_LANES_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
+#include "kernels/ggml_plain.h"
 #include "kernels/simd/weights.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -134,6 +137,36 @@ HWY_INLINE void Transpose(const float* HWY_RESTRICT rows, float* HWY_RESTRICT co
       Store(hn::BitCast(df, hn::InterleaveUpper(d64, low01, low23)), y + kBatch);
       Store(hn::BitCast(df, hn::InterleaveLower(d64, high01, high23)), y + 2 * kBatch);
       Store(hn::BitCast(df, hn::InterleaveUpper(d64, high01, high23)), y + 3 * kBatch);
+    }
+  }
+}
+
+// The loop that all searches share. Some blocks at a time become floats in the first cache and are
+// transposed, so that each of their sub-blocks is a lane. `search` reads the columns of all lanes;
+// blocks that it refuses are left to the plain loops. `encode` makes one block of its weights and
+// what was found for its lanes, from `first_lane` on. Both are lambdas with HWY_ATTR.
+//
+// Shapes    columns: [kRun, kBatch].
+template <typename Block, std::size_t kRun, typename Search, typename Encode>
+HWY_INLINE void EncodeBatches(const Weights& x, std::size_t n_blocks, std::byte* out,
+                              float* columns, const Search& search, const Encode& encode) {
+  constexpr std::size_t kRuns = Block::kSize / kRun;
+  constexpr std::size_t kBlocks = kBatch / kRuns;
+  alignas(64) float rows[kBatch * kRun];
+  for (std::size_t b = 0; b < n_blocks; b += kBlocks) {
+    const std::size_t n = std::min(kBlocks, n_blocks - b);
+    CopyAsFloats(x.From(Block::kSize * b), Block::kSize * n, rows);
+    std::fill(rows + Block::kSize * n, rows + Block::kSize * kBlocks, 0.0F);
+    std::byte* const to = out + b * sizeof(Block);
+    Transpose<kRun>(rows, columns);
+    if (!search()) {
+      EncodePlain<Block>({rows, Block::kSize * n}, {to, n * sizeof(Block)});
+      continue;
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      Block block{};
+      encode(rows + Block::kSize * i, kRuns * i, block);
+      std::memcpy(to + i * sizeof(Block), &block, sizeof(Block));
     }
   }
 }

@@ -282,30 +282,17 @@ HWY_INLINE void Pack(const BlockCodes& codes, BlockQ6_K& block) {
 
 template <typename Block>
 void EncodeSymmetric(const Weights& x, std::size_t n_blocks, std::byte* out) {
-  constexpr std::size_t kBlocks = kBatch / 16;
-  alignas(64) float rows[kSize];
   Columns columns;
   Found found;
-  for (std::size_t b = 0; b < n_blocks; b += kBlocks) {
-    const std::size_t n = std::min(kBlocks, n_blocks - b);
-    CopyAsFloats(x.From(256 * b), 256 * n, rows);
-    std::fill(rows + 256 * n, rows + kSize, 0.0F);
-    std::byte* const to = out + b * sizeof(Block);
-    Transpose<kRun>(rows, columns.x);
-    if (!Search<Block>(columns, found)) {
-      EncodePlain<Block>({rows, 256 * n}, {to, n * sizeof(Block)});
-      continue;
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-      Block block{};
-      BlockCodes codes{rows + 256 * i, columns, found, 16 * i};
-      const std::span<const float, 16> scales(found.scale + 16 * i, 16);
-      const bool is_zero =
-          !StoreSymmetricScales(scales, block, codes.stored) && std::is_same_v<Block, BlockQ6_K>;
-      if (!is_zero) Pack(codes, block);
-      std::memcpy(to + i * sizeof(Block), &block, sizeof(Block));
-    }
-  }
+  const auto search = [&]() HWY_ATTR { return Search<Block>(columns, found); };
+  const auto encode = [&](const float* rows, std::size_t lane, Block& block) HWY_ATTR {
+    BlockCodes codes{rows, columns, found, lane};
+    const std::span<const float, 16> scales(found.scale + lane, 16);
+    const bool is_zero =
+        !StoreSymmetricScales(scales, block, codes.stored) && std::is_same_v<Block, BlockQ6_K>;
+    if (!is_zero) Pack(codes, block);
+  };
+  EncodeBatches<Block, kRun>(x, n_blocks, out, columns.x, search, encode);
 }
 
 #endif
