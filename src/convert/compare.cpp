@@ -20,7 +20,7 @@
 namespace phiq {
 namespace {
 
-constexpr std::uint64_t kCompareElements = 1ULL << 20;  // weights compared at once by a thread
+constexpr std::uint64_t kCompareElements = 1ULL << 17;  // weights compared at once by a thread
 
 struct Side {
   explicit Side(std::unique_ptr<StoredModel> opened) : model(std::move(opened)), index(*model) {}

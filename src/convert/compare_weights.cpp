@@ -8,7 +8,6 @@
 #include <cmath>
 #include <limits>
 
-#include "base/finite.h"
 #include "base/half.h"
 #include "convert/rows.h"
 #include "io/parallel.h"
@@ -54,9 +53,7 @@ struct BoundSum {
   }
 };
 
-bool AreFinite(std::span<const float> x) {
-  return IsFinite(simd::LargestMagnitude(Weights(x.data()), x.size()));
-}
+bool AreFinite(std::span<const float> x) { return simd::FirstNonFinite(x) == x.size(); }
 
 BoundSum CompareRow(const ErrorBound& bound, std::span<const float> weights,
                     std::span<const float> decoded) {

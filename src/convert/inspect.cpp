@@ -7,15 +7,15 @@
 #include <atomic>
 #include <utility>
 
-#include "base/finite.h"
 #include "convert/open_model.h"
 #include "io/parallel.h"
+#include "kernels/simd/floats.h"
 #include "phiq/text.h"
 
 namespace phiq {
 namespace {
 
-constexpr std::uint64_t kCheckElements = 1ULL << 20;  // weights read at once by a thread
+constexpr std::uint64_t kCheckElements = 1ULL << 17;  // weights read at once by a thread
 
 struct Rows {
   std::size_t piece = 0;
@@ -45,7 +45,7 @@ void CheckRows(const StoredModel& model, unsigned threads, const Hooks& hooks,
                    Worker& worker = workers[i];
                    worker.floats.resize(rows.n * pieces[rows.piece].row_elements);
                    model.ReadRows(rows.piece, rows.first, rows.n, worker.codec, worker.floats);
-                   if (FirstNonFinite(worker.floats) < worker.floats.size())
+                   if (simd::FirstNonFinite(worker.floats) < worker.floats.size())
                      is_bad[rows.piece] = true;
                  },
                  {{}, hooks.stop_requested, {}});

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/finite.h"
 #include "convert/meter.h"
 #include "convert/rows.h"
 #include "io/parallel.h"
@@ -27,13 +26,11 @@ class Worker {
   // The largest error of the chunk's rows.
   float Run(const PlanLine& line, const RowChunk& chunk) {
     const std::span<float> x = reader_.Read(line, chunk);
-    if (!IsFinite(simd::LargestMagnitude(Weights(x.data()), x.size()))) {
-      if (nan_ == NanPolicy::kZero) {
-        std::ranges::replace_if(
-            x, [](float w) { return std::isnan(w); }, 0.0F);
-      }
-      if (FirstNonFinite(x) < x.size()) throw NonFiniteWeights(source_, line, kChunkElements);
+    if (nan_ == NanPolicy::kZero) {
+      std::ranges::replace_if(
+          x, [](float w) { return std::isnan(w); }, 0.0F);
     }
+    if (simd::FirstNonFinite(x) < x.size()) throw NonFiniteWeights(source_, line, kChunkElements);
     const std::size_t n = line.row_elements();
     codes_.resize(n);
     float largest = 0;

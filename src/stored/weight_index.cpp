@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "base/finite.h"
+#include "kernels/simd/floats.h"
 #include "phiq/text.h"
 #include "stored/stored_model.h"
 
@@ -126,7 +126,7 @@ void WeightIndex::ReadRows(WeightId id, std::uint64_t first_row, std::uint64_t n
       [&](std::size_t piece, std::uint64_t row, std::uint64_t weight_row, std::uint64_t n_here) {
         const std::span<float> rows = out.subspan((weight_row - first_row) * n, n_here * n);
         model_.ReadRows(piece, row, n_here, codec, rows);
-        if (const std::size_t bad = FirstNonFinite(rows); bad < rows.size())
+        if (const std::size_t bad = simd::FirstNonFinite(rows); bad < rows.size())
           throw NonFinite(model_, model_.pieces()[piece], row + bad / n, bad % n, rows[bad]);
         n_found += n_here;
       });

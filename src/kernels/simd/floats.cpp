@@ -8,6 +8,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "base/finite.h"
 #include "kernels/simd/foreach_target.h"
 #include "kernels/simd/pairs-inl.h"
 
@@ -245,6 +246,11 @@ void ConvertFloats(const Weights& x, std::size_t n, FloatType type, std::byte* o
 
 float LargestMagnitude(const Weights& x, std::size_t n) {
   return std::bit_cast<float>(HWY_DYNAMIC_DISPATCH(LargestMagnitudeBits)(x, n));
+}
+
+std::size_t FirstNonFinite(std::span<const float> x) {
+  const bool are_finite = IsFinite(LargestMagnitude(Weights(x.data()), x.size()));
+  return are_finite ? x.size() : phiq::FirstNonFinite(x);
 }
 
 double SumSquaredErrors(std::span<const std::uint8_t> codes, int zero_point, float scale,

@@ -16,6 +16,9 @@ void ConvertFloats(const Weights& x, std::size_t n, FloatType type, std::byte* o
 // The largest magnitude; Inf or NaN when one is among them, NaN before Inf. 0 for none.
 float LargestMagnitude(const Weights& x, std::size_t n);
 
+// Index of the first NaN or Inf, or x.size().
+std::size_t FirstNonFinite(std::span<const float> x);
+
 // The sum of squares of (code - zero_point) * scale - x, each computed in float32, in eight running
 // sums; the weights behind the last eight are added to the first of them.
 // Shapes    x, codes: [n].
