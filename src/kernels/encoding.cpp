@@ -262,8 +262,17 @@ std::optional<std::size_t> FindNonFinite(const Encoding& encoding,
     return std::isfinite(
         simd::LargestMagnitude({AsFloatType(groups.scale), arrays[array].data()}, n_groups));
   };
-  if (!IsByte(groups.scale) && are_finite(kScales) && (!has_biases || are_finite(kOffsets)))
-    return std::nullopt;
+  if (IsByte(groups.scale)) {  // NaN is their only value that is not finite
+    const std::span<const std::byte> scales = arrays[kScales].first(n_groups);
+    const auto is_nan = [&](std::byte scale) {
+      const auto magnitude = groups.scale == ScaleType::kE4M3 ? scale & std::byte{0x7F} : scale;
+      return magnitude == std::byte{groups.scale == ScaleType::kE4M3 ? kE4m3Nan : kE8m0Nan};
+    };
+    const auto nan = std::ranges::find_if(scales, is_nan);
+    if (nan == scales.end()) return std::nullopt;
+    return static_cast<std::size_t>(nan - scales.begin()) * groups.group_size;
+  }
+  if (are_finite(kScales) && (!has_biases || are_finite(kOffsets))) return std::nullopt;
   for (std::size_t g = 0; g < n_groups; ++g) {
     if (!std::isfinite(LoadScale(groups.scale, arrays[kScales], g)) ||
         (has_biases && !std::isfinite(LoadScale(groups.scale, arrays[kOffsets], g))))

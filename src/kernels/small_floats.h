@@ -2,7 +2,9 @@
 // scales.
 #pragma once
 
+#include <array>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 
@@ -33,13 +35,21 @@ inline std::uint8_t FloatToE4m3(float x) noexcept {
   return static_cast<std::uint8_t>(static_cast<std::uint32_t>(cut) | (bits >> 24 & 0x80U));
 }
 
-inline float E4m3ToFloat(std::uint8_t code) noexcept {
+constexpr float E4m3ToFloat(std::uint8_t code) noexcept {
   const std::int32_t magnitude = code & 0x7F;
   const float normal = std::bit_cast<float>((magnitude << 20) + (120 << 23));
   const float finite = magnitude < 8 ? static_cast<float>(magnitude) * 0x1p-9F : normal;
   const float value = magnitude == kE4m3Nan ? std::numeric_limits<float>::quiet_NaN() : finite;
   return code < 0x80 ? value : -value;
 }
+
+// The values of all codes, for whoever decodes many.
+inline constexpr auto kE4m3Values = [] {
+  std::array<float, 256> values{};
+  for (std::size_t code = 0; code < values.size(); ++code)
+    values[code] = E4m3ToFloat(static_cast<std::uint8_t>(code));
+  return values;
+}();
 
 // E8M0: 2^(code - 127); 255 is NaN.
 inline constexpr std::uint8_t kE8m0Nan = 0xFF;

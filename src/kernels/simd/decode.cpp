@@ -237,7 +237,7 @@ void DecodeCodes(const std::uint8_t* codes, std::size_t n, const simd::CodedGrou
       const auto value = [scale](std::uint8_t q) { return scale * kE2m1Values[q & 15]; };
       DecodeGroup(codes + begin, size, value, bias, x + begin);
     } else if (groups.code == Code::kE4M3) {
-      const auto value = [scale](std::uint8_t q) { return scale * E4m3ToFloat(q); };
+      const auto value = [scale](std::uint8_t q) { return scale * kE4m3Values[q]; };
       DecodeGroup(codes + begin, size, value, bias, x + begin);
     } else {
       const int zero = groups.zero_points[g];
