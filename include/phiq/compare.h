@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,8 @@ struct CompareOptions {
   std::string a, b;
   std::vector<std::string> ignore_extra;  // globs of a checkpoint's tensors that need no role
   unsigned threads = 0;
-  std::vector<std::string> adapters = {};  // merged into each checkpoint (not into outputs)
+  std::vector<std::string> adapters = {};       // merged into each checkpoint (not into outputs)
+  std::optional<std::uint32_t> pad_vocab = {};  // of each checkpoint, as of ConvertOptions
 };
 
 struct ComparedTensor {

@@ -42,6 +42,8 @@ struct ConvertOptions {
   std::vector<PlanOptions> targets;  // at least one; each weight is read once for all
   std::vector<std::string> ignore_extra;
   std::vector<std::string> adapters;  // LoRA adapters of PEFT, merged into the model in this order
+  // Rows of embedding and head up to a multiple of this that gives each token one.
+  std::optional<std::uint32_t> pad_vocab;
   NanPolicy nan = NanPolicy::kError;
   OverflowPolicy overflow = OverflowPolicy::kError;
   unsigned threads = 0;                           // 0: all cores

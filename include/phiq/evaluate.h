@@ -35,8 +35,9 @@ struct EvalOptions {
   std::optional<std::uint64_t> max_windows;  // the first ones only
   EvalProtocol protocol = EvalProtocol::kLlamaCpp;
   EvalThresholds thresholds;
-  std::vector<std::string> ignore_extra;  // globs of a checkpoint's tensors that need no role
-  std::vector<std::string> adapters;  // merged into each checkpoint (not into outputs)
+  std::vector<std::string> ignore_extra;   // globs of a checkpoint's tensors that need no role
+  std::vector<std::string> adapters;       // merged into each checkpoint (not into outputs)
+  std::optional<std::uint32_t> pad_vocab;  // of each checkpoint, as of ConvertOptions
   unsigned threads = 0;
 };
 

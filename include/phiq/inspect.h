@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -63,7 +64,8 @@ struct VerifyOptions {
   std::string model;
   std::vector<std::string> ignore_extra;
   unsigned threads = 0;
-  std::vector<std::string> adapters = {};  // that were merged into `model` on the way
+  std::vector<std::string> adapters = {};       // that were merged into `model` on the way
+  std::optional<std::uint32_t> pad_vocab = {};  // as of ConvertOptions
 };
 
 // Decodes every tensor of an output and compares it, its name, shape and the metadata with the

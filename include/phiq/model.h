@@ -65,8 +65,11 @@ enum class QuantizedWeights : std::uint8_t { kRefuse, kAllow };
 // Throws   kInput: no config.json. kBadData: key, value found and allowed.
 //          kUnsupported: another architecture, an unknown rope type, weights already quantized.
 // Warns    of keys left out that nearly always stand there.
+//
+// `n_tokens`: token ids below it are right too where it is more than vocab_size.
 ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& warn,
-                            QuantizedWeights quantized = QuantizedWeights::kRefuse);
+                            QuantizedWeights quantized = QuantizedWeights::kRefuse,
+                            std::uint32_t n_tokens = 0);
 
 // Values that come from config.json instead of the weights.
 enum class ConfigTable : std::uint8_t {

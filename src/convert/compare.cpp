@@ -200,8 +200,10 @@ std::vector<ErrorSum> Measure(const Side& a, const Side& b, std::span<const Segm
 }  // namespace
 
 Comparison Compare(const CompareOptions& options, const Hooks& hooks) {
-  const Side a(OpenStoredModel(options.a, hooks.warn, {options.ignore_extra, options.adapters}));
-  const Side b(OpenStoredModel(options.b, hooks.warn, {options.ignore_extra, options.adapters}));
+  const Side a(OpenStoredModel(options.a, hooks.warn,
+                               {options.ignore_extra, options.adapters, options.pad_vocab}));
+  const Side b(OpenStoredModel(options.b, hooks.warn,
+                               {options.ignore_extra, options.adapters, options.pad_vocab}));
   CheckSameModel(options, a.model->config(), b.model->config());
   // From here on every weight has the same shape on both sides.
   const std::vector<Segment> segments = FindSegments(a, b);

@@ -231,8 +231,8 @@ void WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan, unsigned thre
 Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, bool reads_weights) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
-  SourceModel source =
-      OpenSourceModel(std::move(job.folder), {options.ignore_extra, options.adapters}, warn);
+  SourceModel source = OpenSourceModel(
+      std::move(job.folder), {options.ignore_extra, options.adapters, options.pad_vocab}, warn);
   std::optional<Calibration> calibration;
   if (options.calibration && reads_weights)
     calibration = PrepareCalibration(options, source, job.targets, warn);
@@ -360,6 +360,7 @@ EvalOptions EvaluationOptions(const ConvertOptions& options) {
   EvalOptions evaluation = *options.evaluation;
   evaluation.ignore_extra = options.ignore_extra;
   evaluation.adapters = options.adapters;
+  evaluation.pad_vocab = options.pad_vocab;
   return evaluation;
 }
 

@@ -87,8 +87,8 @@ Candidate OpenCandidate(EvalInput input, const EvalOptions& options, const Warni
   Candidate candidate;
   candidate.input = std::move(input);
   candidate.Blame([&] {
-    candidate.stored =
-        OpenStoredModel(candidate.input.path, warn, {options.ignore_extra, options.adapters});
+    candidate.stored = OpenStoredModel(candidate.input.path, warn,
+                                       {options.ignore_extra, options.adapters, options.pad_vocab});
     const ModelConfig& config = candidate.stored->config();
     if (options.n_ctx > config.max_position_embeddings) {
       throw Usage(fmt::format("--ctx {}: the model's context has {} tokens", options.n_ctx,

@@ -120,8 +120,9 @@ class Matcher {
 Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const std::unique_ptr<StoredModel> output = OpenStoredModel(options.output, warn);
-  const SourceModel source = OpenSourceModel(LocateSource(options.model, warn),
-                                             {options.ignore_extra, options.adapters}, warn);
+  const SourceModel source =
+      OpenSourceModel(LocateSource(options.model, warn),
+                      {options.ignore_extra, options.adapters, options.pad_vocab}, warn);
   Verification result;
   result.problems = output->FindProblems();
   for (std::string& problem : output->FindDifferences(source.model, source.stored->side_files()))

@@ -357,6 +357,10 @@ std::optional<std::uint32_t> ReadSpecialId(const ConfigReader& reader, std::stri
                                            std::uint32_t vocab_size) {
   const Json* value = reader.Find(key);
   if (value == nullptr || value->is_array()) return std::nullopt;
+  if (value->is_number_unsigned() && value->get<std::uint64_t>() >= vocab_size) {
+    throw reader.Bad(key, *value, fmt::format("a token id below {}", vocab_size))
+        .Hint(kMoreRowsHint);
+  }
   return reader.ToCount(key, value, 0, vocab_size - 1);
 }
 
@@ -385,7 +389,7 @@ std::optional<DType> ReadTorchDType(const ConfigReader& reader) {
 }  // namespace
 
 ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& warn,
-                            QuantizedWeights quantized) {
+                            QuantizedWeights quantized, std::uint32_t n_tokens) {
   constexpr std::string_view kName = "config.json";
   const std::optional<Json> root = ReadJsonObject(folder, kName, limits::kConfigBytes);
   if (!root) {
@@ -402,9 +406,10 @@ ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& war
   config.class_name = model_class->name;
   ReadSizes(reader, *model_class, config, warn);
   ReadRope(reader, *model_class, config);
-  config.bos_token_id = ReadSpecialId(reader, "bos_token_id", config.vocab_size);
-  config.eos_token_id = ReadSpecialId(reader, "eos_token_id", config.vocab_size);
-  config.pad_token_id = ReadPadId(reader, config.vocab_size, SidePath(folder, kName), warn);
+  n_tokens = std::max(n_tokens, config.vocab_size);
+  config.bos_token_id = ReadSpecialId(reader, "bos_token_id", n_tokens);
+  config.eos_token_id = ReadSpecialId(reader, "eos_token_id", n_tokens);
+  config.pad_token_id = ReadPadId(reader, n_tokens, SidePath(folder, kName), warn);
   config.torch_dtype = ReadTorchDType(reader);
   return config;
 }

@@ -33,7 +33,8 @@ class IdReader {
       if (!item.is_number_unsigned() || item.get<std::uint64_t>() >= vocab_size_) {
         throw Error(ErrorCode::kBadData, fmt::format("'{}' is {}, allowed are token ids below {}",
                                                      key, Show(*value), vocab_size_))
-            .In(path_);
+            .In(path_)
+            .Hint(item.is_number_unsigned() ? kMoreRowsHint : "");
       }
       const auto id = item.get<std::uint32_t>();
       if (seen.insert(id).second) ids.push_back(id);

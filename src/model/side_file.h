@@ -12,6 +12,9 @@
 
 namespace phiq {
 
+// Where a token has no row in the embedding.
+inline constexpr std::string_view kMoreRowsHint = "--pad-vocab N adds rows, up to a multiple of N";
+
 // The path of a side file as messages show it.
 std::string SidePath(const SideFiles& files, std::string_view name);
 

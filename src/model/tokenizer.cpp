@@ -263,7 +263,8 @@ class TokenizerReader {
       throw Error(ErrorCode::kBadData,
                   fmt::format("holds {} pieces but the embedding has {} rows (vocab_size)",
                               out_.pieces.size(), vocab_size_))
-          .In(path);
+          .In(path)
+          .Hint(kMoreRowsHint);
     }
     for (std::size_t id = 0; id < out_.pieces.size(); ++id) {
       const SentencePiece& piece = out_.pieces[id];
@@ -372,7 +373,7 @@ class TokenizerReader {
     if (n_beyond > 0) {
       Warn(warn_, folder_.path().string(),
            fmt::format("added token '{}' has id {}{}, but the embedding has {} rows: the model "
-                       "cannot be given it",
+                       "cannot be given it (--pad-vocab N adds rows)",
                        Escape(beyond->content), beyond->id,
                        n_beyond == 1 ? "" : fmt::format(", and {} more beyond", n_beyond - 1),
                        vocab_size_));
@@ -404,7 +405,7 @@ class TokenizerReader {
            : fmt::format("'{}' is {}, which no tokenizer file has as a token", key, Show(*content));
     // No text needs the others.
     if (key == "bos_token" || key == "eos_token")
-      throw Error(ErrorCode::kBadData, problem).In(Path(file));
+      throw Error(ErrorCode::kBadData, problem).In(Path(file)).Hint(id ? kMoreRowsHint : "");
     Warn(warn_, Path(file), problem + "; it is left out");
     return std::nullopt;
   }

@@ -59,12 +59,14 @@ class VocabReader {
     if (n_tokens_ > vocab_size_) {
       throw Bad(path_, fmt::format(
                            "model.vocab holds {} tokens but the embedding has {} rows (vocab_size)",
-                           n_tokens_, vocab_size_));
+                           n_tokens_, vocab_size_))
+          .Hint(kMoreRowsHint);
     }
     if (!beyond_.empty()) {
       throw Bad(path_,
                 fmt::format("token '{}' has id {} but the embedding has {} rows (vocab_size)",
-                            Escape(beyond_), beyond_id_, vocab_size_));
+                            Escape(beyond_), beyond_id_, vocab_size_))
+          .Hint(kMoreRowsHint);
     }
     return std::move(vocab_);
   }

@@ -17,33 +17,12 @@
 #include "model/rope.h"
 #include "phiq/text.h"
 #include "stored/adapter.h"
+#include "stored/files_with_config.h"
+#include "stored/padded_vocab.h"
 #include "stored/tensor_floats.h"
 
 namespace phiq {
 namespace {
-
-// The folder's files, with config.json as outputs carry it.
-class OwnFiles final : public SideFiles {
- public:
-  OwnFiles(const CheckpointFolder& folder, const ModelConfig& config)
-      : folder_(folder), config_(OwnConfigText(folder, config)) {}
-
-  std::filesystem::path PathOf(std::string_view name) const override {
-    return folder_.PathOf(name);
-  }
-  std::optional<std::string> ReadFile(std::string_view name,
-                                      std::uint64_t max_bytes) const override {
-    return config_ && name == "config.json" ? config_ : folder_.ReadFile(name, max_bytes);
-  }
-  std::vector<std::string> Names() const override { return folder_.Names(); }
-  std::uint64_t SizeBytes(std::string_view name) const noexcept override {
-    return folder_.SizeBytes(name);
-  }
-
- private:
-  const CheckpointFolder& folder_;
-  const std::optional<std::string> config_;
-};
 
 class CheckpointModel final : public StoredModel {
  public:
@@ -53,7 +32,7 @@ class CheckpointModel final : public StoredModel {
         folder_(std::move(folder)),
         checkpoint_(std::move(checkpoint)),
         config_(std::move(config)),
-        files_(folder_, config_),
+        files_(folder_, OwnConfigText(folder_, config_)),
         tables_(config_),
         rows_(std::move(rows)) {
     for (const TensorRows& of : rows_) {
@@ -158,8 +137,8 @@ class CheckpointModel final : public StoredModel {
   const CheckpointFolder folder_;
   const Checkpoint checkpoint_;
   const ModelConfig config_;
-  const OwnFiles files_;       // refers to folder_
-  const ConfigTables tables_;  // refers to config_
+  const FilesWithConfig files_;  // refers to folder_, with config.json as outputs carry it
+  const ConfigTables tables_;    // refers to config_
   const std::vector<TensorRows> rows_;
   std::vector<StoredPiece> pieces_;  // beside rows_
 };
@@ -177,12 +156,15 @@ std::unique_ptr<StoredModel> OpenCheckpointModel(CheckpointFolder folder,
   if (!is_named) CheckForAdapter(folder, warn_or_not);
   RequireCheckpoint(folder);
   // Whether they are quantized is seen from the weights.
-  ModelConfig config = ReadModelConfig(folder, warn_or_not, QuantizedWeights::kAllow);
+  const std::uint32_t n_tokens = options.pad_vocab ? CountTokens(folder) : 0;
+  ModelConfig config = ReadModelConfig(folder, warn_or_not, QuantizedWeights::kAllow, n_tokens);
   Checkpoint checkpoint = OpenCheckpoint(folder, warn_or_not);
   std::vector<TensorRows> rows =
       FindWeights(folder, config, checkpoint, options.ignore_extra, warn_or_not);
   std::unique_ptr<StoredModel> model = std::make_unique<CheckpointModel>(
-      std::move(folder), std::move(checkpoint), std::move(config), std::move(rows));
+      folder, std::move(checkpoint), std::move(config), std::move(rows));
+  if (options.pad_vocab)
+    model = PadVocabulary(std::move(model), std::move(folder), n_tokens, *options.pad_vocab);
   for (const std::string& adapter : options.adapters)
     model = MergeAdapter(std::move(model), adapter, warn_or_not);
   return model;

@@ -1,7 +1,9 @@
 // A checkpoint as a model that some file stores.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,8 +14,9 @@
 namespace phiq {
 
 struct CheckpointOptions {
-  std::vector<std::string> ignore_extra;  // globs of tensors that need no role
-  std::vector<std::string> adapters;      // merged one after the other
+  std::vector<std::string> ignore_extra;        // globs of tensors that need no role
+  std::vector<std::string> adapters;            // merged one after the other
+  std::optional<std::uint32_t> pad_vocab = {};  // rows up to a multiple of it (PadVocabulary)
 };
 
 // Headers only; the tokenizer is read when somebody asks for it. The configuration is judged before

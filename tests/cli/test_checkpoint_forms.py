@@ -380,3 +380,69 @@ def test_a_quantization_config_over_plain_floats(work):
     texts = same_as_plain(work, model, plain, "openvino")
     assert texts == [f"{model}/config.json: quantization_config (bitsandbytes) is left out: the weights are "
                      "plain floats"]
+
+
+# --- more rows -------------------------------------------------------------------------------
+
+def resized(work, n_rows, tokens, base="phi35-tiny"):
+    """`tokens` without rows, and the same with rows that are the mean of the others."""
+    plain, tensors = make(work / "a", weights(base), base), weights(base)
+    size = tensors["model.embed_tokens.weight"][1][0]
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        if name not in tensors:
+            continue  # tied
+        _, (rows, columns), content = tensors[name]
+        values = (np.frombuffer(content, "<u2").astype("<u4") << 16).view("<f4").reshape(rows, columns)
+        mean = values.astype("<f8").sum(0) / rows
+        more = np.concatenate([values, np.repeat(mean.astype("<f4")[None], n_rows - rows, 0)])
+        tensors[name] = ("F32", [n_rows, columns], more.astype("<f4").tobytes())
+    wanted = make(work / "b", tensors, base, updates={"vocab_size": n_rows})
+    for folder in (plain, wanted):
+        path = folder / "tokenizer.json"
+        tokenizer = json.loads(path.read_text())
+        tokenizer["added_tokens"] += [
+            {"id": size + i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
+             "normalized": False, "special": True} for i, token in enumerate(tokens)]
+        path.write_text(json.dumps(tokenizer))
+    return plain, wanted
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+@pytest.mark.parametrize("base, n_rows", [("phi35-tiny", 2176), ("phi4mini-tiny", None)])
+def test_rows_for_all_tokens(work, kind, base, n_rows):
+    size = weights(base)["model.embed_tokens.weight"][1][0]
+    n_rows = n_rows or (size + 2 + 63) // 64 * 64
+    model, resaved = resized(work, n_rows, ["<pad>", "<tool>"], base)
+    _, wanted = write(resaved, work, kind)
+    result, found = write(model, work, kind, "--pad-vocab", "64")
+    assert found == wanted
+    run(["verify", work / f"out-{kind}", "--against", model, "--pad-vocab", "64"], cwd=work).ok()
+    assert run(["verify", work / f"out-{kind}", "--against", model], cwd=work).code == 1
+    assert not any("cannot be given it" in text for text in warnings(result))
+
+
+def test_rows_are_the_same_for_any_threads_and_limit(work):
+    model, _ = resized(work, 2176, ["<pad>"])
+    outputs = [write(model, work, "gguf", "--pad-vocab", "64", *options)[1]
+               for options in (["--threads", "1"], ["--threads", "7"], ["--memory-limit", "40M"])]
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_a_vocabulary_that_is_padded_already_stays(work):
+    plain = make(work / "a", weights())
+    assert write(plain, work, "mlx", "--pad-vocab", "64")[1] == write(plain, work, "mlx")[1]
+    assert write(plain, work, "mlx", "--pad-vocab", "1")[1] == write(plain, work, "mlx")[1]
+
+
+@pytest.mark.parametrize("value", ["0", "x", "-1", "2000000"])
+def test_rows_up_to_a_multiple_of_what(work, value):
+    result = run(["plan", make(work / "a", weights()), "--pad-vocab", value])
+    assert result.code == 2 and "--pad-vocab" in result.err
+
+
+def test_an_end_of_text_without_a_row(work):
+    model, _ = resized(work, 2176, ["<|eot|>"])
+    config = json.loads((model / "config.json").read_text()) | {"eos_token_id": 2112}
+    (model / "config.json").write_text(json.dumps(config))
+    refused_by_both(model, 3, "'eos_token_id' is 2112", "--pad-vocab N adds rows")
+    run(["plan", model, "--pad-vocab", "64"], cwd=work).ok()

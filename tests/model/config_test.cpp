@@ -156,7 +156,7 @@ TEST(ModelConfig, NamesKeyValueAndRangeOfABadNumber) {
       {"partial_rotary_factor", 1.5, "'partial_rotary_factor' is 1.5"},
       {"max_position_embeddings", 1, "'max_position_embeddings' is 1"},
       {"tie_word_embeddings", "yes", "'tie_word_embeddings' is \"yes\""},
-      {"eos_token_id", 2112, "'eos_token_id' is 2112, needs a whole number from 0 to 2111"},
+      {"eos_token_id", 2112, "'eos_token_id' is 2112, needs a token id below 2112"},
       {"rope_scaling", "longrope", "'rope_scaling' is \"longrope\", needs an object"},
   };
   for (const Case& c : cases) {

@@ -189,7 +189,8 @@ TEST_F(Generation, RefusesIdsOutsideOfTheVocabulary) {
   EditGeneration([](nlohmann::json& json) { json["eos_token_id"] = {2055, 2112}; });
   EXPECT_EQ(
       Refusal(),
-      "generation_config.json: 'eos_token_id' is [2055,2112], allowed are token ids below 2112");
+      "generation_config.json: 'eos_token_id' is [2055,2112], allowed are token ids below 2112 "
+      "(--pad-vocab N adds rows, up to a multiple of N)");
   EditGeneration([](nlohmann::json& json) { json["eos_token_id"] = {2055, 2111}; });
   EXPECT_THAT(Read().eos_token_ids, ElementsAre(2055, 2111, 2048));
 }

@@ -37,7 +37,7 @@ struct CompareFlags {
   std::string a, b;
   std::optional<std::string> threads, top;
   HtmlFile html;
-  std::vector<std::string> ignore_extra, adapters;
+  SourceFlags source;
   ReportFlags report;
 };
 
@@ -114,9 +114,10 @@ int ShowComparison(const CompareFlags& flags) {
   flags.html.Check(flags.report.json);
   const CompareOptions options = {.a = flags.a,
                                   .b = flags.b,
-                                  .ignore_extra = flags.ignore_extra,
+                                  .ignore_extra = flags.source.ignore_extra,
                                   .threads = ParseThreads(flags.threads),
-                                  .adapters = flags.adapters};
+                                  .adapters = flags.source.adapters,
+                                  .pad_vocab = ParsePadVocab(flags.source.pad_vocab)};
   const Comparison comparison = [&] {
     Reporter reporter(flags.report);
     return Compare(options, reporter.hooks());
@@ -150,8 +151,7 @@ void AddCompare(CLI::App& app, Command& chosen) {
   flags->html.AddTo(*command);
   command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")
       ->option_text("N");
-  AddIgnoreExtra(*command, flags->ignore_extra);
-  AddAdapters(*command, flags->adapters);
+  AddSourceFlags(*command, flags->source);
   AddReportFlags(*command, flags->report);
   command->footer(kExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowComparison(*flags); }; });

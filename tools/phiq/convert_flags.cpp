@@ -228,6 +228,7 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   options.calibration = ResolveCalibration(flags, options.targets);
   options.ignore_extra = flags.ignore_extra;
   options.adapters = flags.adapters;
+  options.pad_vocab = ParsePadVocab(flags.pad_vocab);
   options.nan = ParseChoice<NanPolicy, 2>(
       "--nan", flags.nan, {{{"error", NanPolicy::kError}, {"zero", NanPolicy::kZero}}});
   options.overflow = ParseChoice<OverflowPolicy, 3>("--overflow", flags.overflow,
@@ -339,6 +340,9 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
        "Tensors that the model may have besides; repeatable");
   list("--adapter", flags.adapters, "DIR",
        "LoRA adapter (PEFT) to merge in float32 first; repeatable, in this\norder");
+  value("--pad-vocab", flags.pad_vocab, "N",
+        "Rows of embedding and head for tokens that have none, up to a\nmultiple of N: the mean of "
+        "the others, as transformers resizes");
 
   group = "Resources";
   value("--threads", flags.threads, "N", "1 to 1024; default: all cores");

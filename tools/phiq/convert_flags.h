@@ -23,6 +23,7 @@ struct ConvertFlags {
   std::vector<std::string> tensor_types, ignore_extra, adapters;
   std::vector<std::string> calibration_texts, calibration_ids;
   std::optional<std::string> calibration_tokens, calibration_ctx, shrink, imatrix, imatrix_out;
+  std::optional<std::string> pad_vocab;
   bool strict_types = false;
   bool force = false, skip_existing = false, mkdir = false;
   bool no_space_check = false, no_fsync = false, dry_run = false;

@@ -33,7 +33,7 @@ struct Flags {
   std::vector<std::string> models;
   std::optional<std::string> text, ids, against, threads;
   HtmlFile html;
-  std::vector<std::string> ignore_extra, adapters;
+  SourceFlags source;
   EvalFlags eval;
   ReportFlags report;
 };
@@ -44,8 +44,9 @@ int ShowEvaluation(const Flags& flags) {
   options.reference = ValueOf("--against", flags.against);
   options.text = ValueOf("--text", flags.text);
   options.ids = ValueOf("--ids", flags.ids);
-  options.ignore_extra = flags.ignore_extra;
-  options.adapters = flags.adapters;
+  options.ignore_extra = flags.source.ignore_extra;
+  options.adapters = flags.source.adapters;
+  options.pad_vocab = ParsePadVocab(flags.source.pad_vocab);
   options.threads = ParseThreads(flags.threads);
   ResolveEvalFlags(flags.eval, options);
   flags.html.Check(flags.report.json);
@@ -85,8 +86,7 @@ void AddEval(CLI::App& app, Command& chosen) {
   AddEvalFlags(*command, "Windows", "Thresholds (exit 1 when one is not met)", flags->eval);
   flags->html.AddTo(*command);
   add("--threads", flags->threads, "N", "1 to 1024; default: all cores");
-  AddIgnoreExtra(*command, flags->ignore_extra);
-  AddAdapters(*command, flags->adapters);
+  AddSourceFlags(*command, flags->source);
   AddReportFlags(*command, flags->report);
   command->footer(kExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowEvaluation(*flags); }; });

@@ -3,6 +3,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "option_values.h"
 #include "phiq/error.h"
 #include "signals.h"
 
@@ -15,20 +16,28 @@ CLI::Option* AddSwitch(CLI::App& command, const std::string& name, bool& value,
       ->disable_flag_override();
 }
 
-void AddIgnoreExtra(CLI::App& command, std::vector<std::string>& globs) {
-  command.add_option("--ignore-extra", globs, "Tensors that need no counterpart (repeatable)")
-      ->option_text("GLOB")
-      ->allow_extra_args(false)
-      ->take_all();
+void AddSourceFlags(CLI::App& command, SourceFlags& flags) {
+  const auto list = [&](const char* name, std::vector<std::string>& values, const char* text,
+                        const char* description) {
+    command.add_option(name, values, description)
+        ->option_text(text)
+        ->allow_extra_args(false)
+        ->take_all();
+  };
+  list("--ignore-extra", flags.ignore_extra, "GLOB",
+       "Tensors that need no counterpart (repeatable)");
+  list("--adapter", flags.adapters, "DIR",
+       "LoRA adapter to merge into the checkpoint (repeatable, in this order)");
+  command
+      .add_option("--pad-vocab", flags.pad_vocab,
+                  "Rows of the checkpoint's embedding and head up to a multiple of N")
+      ->option_text("N");
 }
 
-void AddAdapters(CLI::App& command, std::vector<std::string>& adapters) {
-  command
-      .add_option("--adapter", adapters,
-                  "LoRA adapter to merge into the checkpoint (repeatable, in this order)")
-      ->option_text("DIR")
-      ->allow_extra_args(false)
-      ->take_all();
+std::optional<std::uint32_t> ParsePadVocab(const std::optional<std::string>& text) {
+  constexpr std::uint32_t kMost = 1U << 20;
+  if (!text) return std::nullopt;
+  return ParseCount("--pad-vocab", *text, 1, kMost);
 }
 
 void AddReportFlags(CLI::App& command, ReportFlags& flags) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,9 +25,14 @@ constexpr const char* kReportGroup = "What is said";  // its heading in the help
 // Adds --json, --quiet, --werror and --no-progress.
 void AddReportFlags(CLI::App& command, ReportFlags& flags);
 
-// --ignore-extra of the commands that read what was written.
-void AddIgnoreExtra(CLI::App& command, std::vector<std::string>& globs);
-void AddAdapters(CLI::App& command, std::vector<std::string>& adapters);
+// How the checkpoint is read that something is compared with.
+struct SourceFlags {
+  std::vector<std::string> ignore_extra, adapters;
+  std::optional<std::string> pad_vocab;
+};
+// Adds --ignore-extra, --adapter and --pad-vocab.
+void AddSourceFlags(CLI::App& command, SourceFlags& flags);
+std::optional<std::uint32_t> ParsePadVocab(const std::optional<std::string>& text);
 
 // An option without a value; given twice it is an error.
 CLI::Option* AddSwitch(CLI::App& command, const std::string& name, bool& value,

@@ -25,7 +25,7 @@ constexpr const char* kExamples = R"(Examples:
 
 struct VerifyFlags {
   std::string output, model;
-  std::vector<std::string> ignore_extra, adapters;
+  SourceFlags source;
   std::optional<std::string> threads;
   ReportFlags report;
 };
@@ -66,9 +66,10 @@ Json ToJson(const VerifyFlags& flags, const Verification& verification) {
 int ShowVerification(const VerifyFlags& flags) {
   const VerifyOptions options = {.output = flags.output,
                                  .model = flags.model,
-                                 .ignore_extra = flags.ignore_extra,
+                                 .ignore_extra = flags.source.ignore_extra,
                                  .threads = ParseThreads(flags.threads),
-                                 .adapters = flags.adapters};
+                                 .adapters = flags.source.adapters,
+                                 .pad_vocab = ParsePadVocab(flags.source.pad_vocab)};
   const Verification verification = [&] {
     Reporter reporter(flags.report);
     return Verify(options, reporter.hooks());
@@ -100,8 +101,7 @@ void AddVerify(CLI::App& app, Command& chosen) {
   command->add_option("--against", flags->model, "The checkpoint that it was made from")
       ->required()
       ->option_text("MODEL");
-  AddIgnoreExtra(*command, flags->ignore_extra);
-  AddAdapters(*command, flags->adapters);
+  AddSourceFlags(*command, flags->source);
   command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")
       ->option_text("N");
   AddReportFlags(*command, flags->report);
