@@ -33,6 +33,12 @@ class Differences {
       NotePreTokenizer();
       NoteTemplate();
     }
+    if (runtime_.plain_steps) {
+      NoteNormalizer();
+      NotePrefixSpace();
+      NoteSpecialTokens();
+    }
+    if (runtime_.one_template) NoteTemplates();
     if (tokenizer_.cleans_up_spaces && !runtime_.cleans_up_spaces) {
       Note(fmt::format("{}: clean_up_tokenization_spaces", kTokenizerConfig), "not followed",
            fmt::format(
@@ -73,11 +79,16 @@ class Differences {
                  fmt::format("lstrip, rstrip or others are not what {} says, which transformers "
                              "follows",
                              kTokenizerConfig));
+      if (runtime_.plain_steps) NoteFlags();
       return;
     }
-    std::vector<const AddedToken*> before, kept, taken;
+    NoteFlags();
+  }
+
+  void NoteFlags() {
+    std::vector<const AddedToken*> before, kept, taken, words;
     for (const AddedToken& token : tokenizer_.added_tokens) {
-      const bool strips = runtime_.strips_behind(token);
+      const bool strips = runtime_.strips_behind ? runtime_.strips_behind(token) : token.rstrip;
       if (token.lstrip) before.push_back(&token);
       if (token.rstrip && !strips) kept.push_back(&token);
       if (!token.rstrip && strips) taken.push_back(&token);
@@ -88,7 +99,6 @@ class Differences {
                fmt::format("{} keeps the white space behind it", runtime_.name));
     NoteTokens("rstrip", taken,
                fmt::format("{} takes the white space behind it away", runtime_.name));
-    std::vector<const AddedToken*> words;
     for (const AddedToken& token : tokenizer_.added_tokens)
       if (token.single_word) words.push_back(&token);
     NoteTokens("single_word not followed", words,
@@ -110,6 +120,34 @@ class Differences {
                              replace->pattern == " " && replace->content == kSpaceMark));
       if (!is_mark) NoteStep("normalizer", step);
     }
+  }
+
+  void NotePrefixSpace() {
+    for (const TokenizerStep& step : tokenizer_.pre_tokenization) {
+      const auto* const bytes = step.As<TokenizerStep::ByteLevel>();
+      if (bytes != nullptr && bytes->add_prefix_space) NoteStep("pre_tokenizer", step);
+    }
+  }
+
+  void NoteSpecialTokens() {
+    const bool begins = tokenizer_.add_bos.value_or(false);
+    const bool ends = tokenizer_.add_eos.value_or(false);
+    if (!begins && !ends) return;
+    Note(fmt::format("{}: post_processor", kTokenizerJson), "not followed",
+         fmt::format("{} around a text, which {} leaves to the chat template",
+                     begins && ends ? "BOS and EOS stand"
+                     : begins       ? "BOS stands"
+                                    : "EOS stands",
+                     runtime_.name));
+  }
+
+  void NoteTemplates() {
+    const auto& named = tokenizer_.named_chat_templates;
+    if (named.empty()) return;
+    Note("chat templates",
+         fmt::format("without '{}'{}", Escape(named.front().first),
+                     named.size() == 1 ? "" : fmt::format(" and {} more", named.size() - 1)),
+         fmt::format("{} has the default one alone", runtime_.name));
   }
 
   // SentencePiece's mark for a space of its own before a stretch of text.

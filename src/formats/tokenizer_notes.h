@@ -28,6 +28,10 @@ struct TokenizerRuntime {
   // With a SentencePiece vocabulary each stretch of text gets a space before it.
   bool always_prefixes_space = false;
   bool cleans_up_spaces = false;
+  // Of added tokens it follows rstrip alone, and of the steps the split expressions and
+  // SentencePiece's mark; nothing is put around a text.
+  bool plain_steps = false;
+  bool one_template = false;  // reads no other chat template than the default one
 };
 
 // One decision for each difference.

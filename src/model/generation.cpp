@@ -142,4 +142,25 @@ GenerationConfig ReadGenerationConfig(const SideFiles& files, const Model& model
   return config;
 }
 
+std::vector<std::uint32_t> ReadStopIds(const SideFiles& files, std::uint32_t vocab_size) {
+  std::vector<std::uint32_t> ids;
+  std::unordered_set<std::uint32_t> seen;
+  const auto add = [&](const Json& item) {
+    if (!item.is_number_unsigned() || item.get<std::uint64_t>() >= vocab_size) return;
+    const auto id = item.get<std::uint32_t>();
+    if (seen.insert(id).second) ids.push_back(id);
+  };
+  for (const std::string_view name : {"config.json", "generation_config.json"}) {
+    const std::optional<Json> json = ReadJsonObject(files, name, limits::kConfigBytes);
+    const Json* const value = json ? FindMember(*json, "eos_token_id") : nullptr;
+    if (value == nullptr) continue;
+    if (value->is_array()) {
+      for (const Json& item : *value) add(item);
+    } else {
+      add(*value);
+    }
+  }
+  return ids;
+}
+
 }  // namespace phiq

@@ -441,11 +441,20 @@ class TokenizerReader {
         if (is(around->single.back(), out_.eos_id)) out_.add_eos = true;
       }
     }
+    TakeFlag("add_bos_token", out_.add_bos);
+    TakeFlag("add_eos_token", out_.add_eos);
+  }
+  void TakeFlag(std::string_view key, std::optional<bool>& adds) const {
     const std::string path = Path(kConfigName);
-    if (const std::optional<bool> add = JsonBool(config_, "add_bos_token", path))
-      out_.add_bos = add;
-    if (const std::optional<bool> add = JsonBool(config_, "add_eos_token", path))
-      out_.add_eos = add;
+    const std::optional<bool> flag = JsonBool(config_, key, path);
+    if (!flag) return;
+    if (adds && *adds != *flag) {
+      Warn(warn_, path,
+           fmt::format("'{}' is {}, but the post_processor of {} {}: the flag is followed, as "
+                       "transformers 4 does; transformers 5 follows the other",
+                       key, *flag, kJsonName, *adds ? "adds it" : "adds none"));
+    }
+    adds = flag;
   }
 
   const CheckpointFolder& folder_;

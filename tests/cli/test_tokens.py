@@ -240,3 +240,81 @@ def test_out_of_memory_while_a_file_is_read_is_an_error(folder, mebibytes):
     assert result.code in (0, 7, 127), result.err  # 127: not even the libraries fit
     if result.code == 7:
         assert result.err.count("\n") == 1 and "memory" in result.err
+
+
+# --- what runtimes do otherwise --------------------------------------------------------------
+
+def said(folder, format):
+    return [(line["subject"], line["value"]) for line in decisions(folder, format)]
+
+
+BOS = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                                                {"Sequence": {"id": "A", "type_id": 0}}],
+       "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+       "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}}
+
+
+@pytest.mark.parametrize("change, subject, value", [
+    (lambda t: t["normalizer"]["normalizers"].insert(0, {"type": "NFC"}), "tokenizer.json: normalizer", "not followed"),
+    (lambda t: t["normalizer"]["normalizers"].insert(0, {"type": "Strip", "strip_left": True, "strip_right": False}),
+     "tokenizer.json: normalizer", "not followed"),
+    (lambda t: t.update(post_processor=BOS), "tokenizer.json: post_processor", "not followed"),
+    (lambda t: t["added_tokens"].append({"id": 2059, "content": "<x>", "single_word": True, "lstrip": True, "rstrip": False,
+                                         "normalized": False, "special": True}),
+     "tokenizer.json: added_tokens", "lstrip not followed"),
+    (lambda t: t["added_tokens"].append({"id": 2059, "content": "<x>", "single_word": True, "lstrip": False, "rstrip": False,
+                                         "normalized": False, "special": True}),
+     "tokenizer.json: added_tokens", "single_word not followed"),
+])
+def test_what_onnxruntime_genai_does_not_follow_is_in_the_plan(folder, change, subject, value):
+    """Seen by running onnxruntime-genai 0.18 on such folders: its ids were not the tokenizer's."""
+    tiny(folder)
+    edit(folder, "tokenizer_config.json", lambda c: [c.pop(key, None) for key in ("add_bos_token", "add_eos_token")])
+    assert (subject, value) not in said(folder, "onnx")
+    edit(folder, "tokenizer.json", change)
+    assert (subject, value) in said(folder, "onnx")
+
+
+def test_a_flag_that_tokenizer_json_does_not_follow_is_named(folder):
+    tiny(folder)
+    edit(folder, "tokenizer_config.json", lambda c: c.update(add_bos_token=True))
+    (text,) = [t for t in warnings(run(["plan", folder]).ok()) if "add_bos_token" in t]
+    assert "'add_bos_token' is true, but the post_processor of tokenizer.json adds none" in text
+
+
+def test_ends_of_text_that_llama_cpp_does_not_know_are_in_the_plan(folder):
+    tiny(folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2048, 2055]}))
+    edit(folder, "config.json", lambda c: c.update(eos_token_id=2048))
+    assert "eos_token_id" not in dict(said(folder, "gguf"))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2048, 2055, 2050, 2051]}))
+    assert ("eos_token_id", "without 2050 and 1 more") in said(folder, "gguf")
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_templates_that_are_left_out_are_in_the_plan(folder, format):
+    tiny(folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    edit(folder, "tokenizer_config.json", lambda c: c.update(
+        chat_template=[{"name": "default", "template": "a"}, {"name": "rag", "template": "b"}]))
+    assert ("chat templates", "without 'rag'") in said(folder, format)
+    assert "chat templates" not in dict(said(folder, "mlx"))  # which copies the list
+
+
+def test_a_folder_of_templates_is_not_copied_for_mlx_and_named(folder):
+    tiny(folder)
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_text("b")
+    assert ("chat templates", "without additional_chat_templates") in said(folder, "mlx")
+
+
+def test_special_tokens_as_objects_become_texts_for_openvino(folder):
+    """openvino-genai 2025 and 2026 end with a type error of their JSON library at an object."""
+    tiny(folder)
+    edit(folder, "tokenizer_config.json", lambda c: c.update(
+        eos_token={"__type": "AddedToken", "content": "<|endoftext|>", "lstrip": False, "normalized": False,
+                   "rstrip": False, "single_word": False}))
+    out = folder.parent / "out"
+    run(["quantize", folder, "--format", "openvino", "-o", out]).ok()
+    assert json.loads((out / "tokenizer_config.json").read_text())["eos_token"] == "<|endoftext|>"
+    run(["verify", out, "--against", folder]).ok()

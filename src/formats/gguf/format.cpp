@@ -40,8 +40,10 @@ void AddImportanceKeys(const Facts& facts, Metadata& out) {
                        static_cast<std::uint32_t>(std::stoul(*count)));
 }
 
-OutputLayout LayOut(const Model& model, const SideFiles&, Plan& plan, const WarningFn& warn) {
+OutputLayout LayOut(const Model& model, const SideFiles& files, Plan& plan, const WarningFn& warn) {
   for (Decision& decision : TokenizerDecisions(model))
+    plan.decisions.push_back(std::move(decision));
+  for (Decision& decision : StopDecisions(files, model))
     plan.decisions.push_back(std::move(decision));
   Metadata facts;
   for (const auto& [key, value] : plan.facts) facts.emplace_back(key, value);

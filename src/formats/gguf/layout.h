@@ -23,6 +23,9 @@ std::optional<std::string> FindFileType(std::uint32_t code);
 // gives other ids than the model's tokenizer does.
 std::vector<Decision> TokenizerDecisions(const Model& model);
 
+// The ends of text of config.json and generation_config.json at which llama.cpp does not stop.
+std::vector<Decision> StopDecisions(const SideFiles& files, const Model& model);
+
 // The metadata of the output (docs/formats/gguf.md): model, rope, tokenizer, chat template.
 // `extra`  records that the caller adds (e.g. "phiq.nan_policy").
 // Throws   kBadData: the tokenizer does not fit a GGUF vocabulary. Warns: pads, dropped tokens.

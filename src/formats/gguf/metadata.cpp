@@ -12,6 +12,7 @@
 #include "formats/gguf/model_name.h"
 #include "formats/gguf/vocabulary.h"
 #include "formats/tokenizer_notes.h"
+#include "model/generation.h"
 #include "model/rope.h"
 #include "phiq/text.h"
 
@@ -201,6 +202,30 @@ std::vector<Decision> TokenizerDecisions(const Model& model) {
   for (Decision& difference : TokenizerDifferences(model.tokenizer, llama_cpp))
     decisions.push_back(std::move(difference));
   return decisions;
+}
+
+std::vector<Decision> StopDecisions(const SideFiles& files, const Model& model) {
+  // What llama.cpp takes for an end besides the one that is said to be: llama-vocab.cpp.
+  constexpr auto kEnds = std::to_array<std::string_view>(
+      {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "</s>",
+       "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>"});
+  const Tokenizer& tokenizer = model.tokenizer;
+  const auto text_of = [&](std::uint32_t id) {
+    const auto added = std::ranges::lower_bound(tokenizer.added_tokens, id, {}, &AddedToken::id);
+    if (added != tokenizer.added_tokens.end() && added->id == id) return added->content;
+    if (id < tokenizer.vocab.size()) return tokenizer.vocab[id];
+    return id < tokenizer.pieces.size() ? tokenizer.pieces[id].text : std::string();
+  };
+  std::vector<std::uint32_t> missed = ReadStopIds(files, model.config.vocab_size);
+  std::erase_if(missed, [&](std::uint32_t id) {
+    return tokenizer.eos_id == id || std::ranges::find(kEnds, text_of(id)) != kEnds.end();
+  });
+  if (missed.empty()) return {};
+  return {{"eos_token_id",
+           fmt::format("without {}{}", missed.front(),
+                       missed.size() == 1 ? "" : fmt::format(" and {} more", missed.size() - 1)),
+           fmt::format("GGUF has one end of text: llama.cpp does not stop at '{}'",
+                       Escape(text_of(missed.front())))}};
 }
 
 Metadata BuildMetadata(const Model& model, const Plan& plan, const Metadata& extra,

@@ -7,12 +7,15 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/json.h"
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "formats/generation_file.h"
 #include "formats/mlx/config.h"
 #include "formats/tokenizer_files.h"
+#include "model/side_file.h"
 #include "phiq/error.h"
+#include "phiq/text.h"
 
 namespace phiq::mlx {
 namespace {
@@ -62,6 +65,23 @@ std::vector<std::string_view> SideFileNames() {
   return names;
 }
 
+namespace {
+
+// Named templates are found in tokenizer_config.json; a folder of them is not copied.
+void NoteTemplates(const SideFiles& source, const Tokenizer& tokenizer, FolderPlan& plan) {
+  if (tokenizer.named_chat_templates.empty()) return;
+  const std::optional<Json> config = ReadJsonObject(source, kTokenizerConfig, limits::kConfigBytes);
+  const Json* const chat = config ? FindMember(*config, "chat_template") : nullptr;
+  if (chat != nullptr && chat->is_array()) return;
+  plan.decisions.push_back(
+      {"chat templates", "without additional_chat_templates",
+       fmt::format("'{}'{} in files of their own are not copied",
+                   Escape(tokenizer.named_chat_templates.front().first),
+                   tokenizer.named_chat_templates.size() == 1 ? "" : " and others")});
+}
+
+}  // namespace
+
 std::vector<std::string> CodeFileNames(const SideFiles& source) {
   std::vector<std::string> names = source.Names();
   std::erase_if(names, [](const std::string& name) {
@@ -72,6 +92,7 @@ std::vector<std::string> CodeFileNames(const SideFiles& source) {
 
 std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, FolderPlan& plan) {
   std::vector<SideFile> files = ReadTokenizerFiles(source, {}, "mlx-lm");
+  NoteTemplates(source, model.tokenizer, plan);
   files.push_back(MakeGenerationConfig(source, model, plan));
   files.push_back(MakeConfig(source, model.config, files.back(), plan));
   files.push_back(MakeCard(source, model.repository_id));

@@ -161,7 +161,9 @@ std::vector<Decision> TokenizerDecisions(const Model& model) {
   return TokenizerDifferences(model.tokenizer,
                               {.name = "onnxruntime-genai",
                                .strips = TokenizerRuntime::Strips::kAsTokenizerJson,
-                               .always_prefixes_space = true});
+                               .always_prefixes_space = true,
+                               .plain_steps = true,
+                               .one_template = true});
 }
 
 std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, GraphPlan& plan) {

@@ -2,6 +2,7 @@
 #include "formats/openvino/side_files.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -84,6 +85,26 @@ SideFile CopyConfig(const SideFiles& source, Plan& plan) {
   return {std::string(kConfig), BytesOf(json.dump(2) + "\n")};
 }
 
+// openvino-genai takes special tokens of tokenizer_config.json as texts only; older versions of
+// transformers wrote objects.
+void WriteTokensAsTexts(const SideFiles& source, SideFile& file, Plan& plan) {
+  Json json = ParseJson(TextOf(file), SidePath(source, file.name));
+  std::vector<std::string> changed;
+  for (const char* const key : {"bos_token", "eos_token", "pad_token", "unk_token", "sep_token",
+                                "cls_token", "mask_token"}) {
+    const Json* const token = FindMember(json, key);
+    const Json* const content = token == nullptr ? nullptr : FindMember(*token, "content");
+    if (content == nullptr) continue;
+    json[key] = Json(*content);
+    changed.emplace_back(key);
+  }
+  if (changed.empty()) return;
+  file.content = BytesOf(json.dump(2) + "\n");
+  plan.decisions.push_back({std::string(kTokenizerConfig),
+                            fmt::format("{}", fmt::join(changed, ", ")),
+                            "as texts, which openvino-genai reads; they were objects"});
+}
+
 }  // namespace
 
 std::vector<std::string_view> SideFileNames() {
@@ -94,12 +115,14 @@ std::vector<std::string_view> SideFileNames() {
 }
 
 std::vector<Decision> TokenizerDecisions(const Model& model) {
-  return TokenizerDifferences(model.tokenizer, {.name = "the graph"});
+  return TokenizerDifferences(model.tokenizer, {.name = "the graph", .one_template = true});
 }
 
 std::vector<SideFile> MakeSideFiles(const SideFiles& source, const Model& model, Plan& plan) {
   std::vector<SideFile> files =
       ReadTokenizerFiles(source, std::array{kTokenizerJson}, "openvino-genai");
+  for (SideFile& file : files)
+    if (file.name == kTokenizerConfig) WriteTokensAsTexts(source, file, plan);
   files.push_back(CopyConfig(source, plan));
   files.push_back(MakeGenerationConfig(source, model, plan));
   AddTokenizerGraphs(model, plan, files);
