@@ -267,7 +267,10 @@ class TreeEvents : public JsonEvents {
 // What nlohmann's lexer would take for an end of input or skip.
 void RefuseHiddenBytes(std::string_view text, std::string_view path, std::uint64_t first_byte = 0) {
   if (text.starts_with("\xEF\xBB\xBF")) {
-    throw Error(ErrorCode::kBadData, "JSON begins with a byte order mark").In(path).At(first_byte);
+    throw Error(ErrorCode::kBadData, "JSON begins with a byte order mark")
+        .In(path)
+        .At(first_byte)
+        .Hint("save it as UTF-8 without one");
   }
   const std::size_t nul = text.find('\0');
   if (nul != std::string_view::npos) {

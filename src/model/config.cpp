@@ -24,25 +24,50 @@ class ConfigReader {
  public:
   ConfigReader(const Json& root, std::string path) : root_(root), path_(std::move(path)) {
     // The newer shape keeps all rope settings in rope_parameters, the classic one spreads them.
-    for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    // Where both are there transformers takes the classic one, whole.
+    for (const char* key : {"rope_scaling", "rope_parameters"}) {
       const Json* object = FindMember(root, key);
       if (object == nullptr) continue;
       if (!object->is_object()) throw Bad(key, *object, "an object or null");
-      rope_.push_back(object);
+      if (object->empty()) continue;
+      if (rope_ == nullptr) {
+        rope_ = object;
+        rope_key_ = key;
+      } else {
+        unused_rope_ = object;
+      }
     }
   }
 
   const Json* Find(std::string_view key) const { return FindMember(root_, key); }
-  // A rope setting: rope_parameters, then rope_scaling, then top level.
+  // A rope setting: of the rope object, then of the top level.
   const Json* FindRope(std::string_view key) const {
-    const Json* found = FindInRopeObjects(key);
+    const Json* found = FindInRopeObject(key);
     return found != nullptr ? found : Find(key);
   }
-  const Json* FindInRopeObjects(std::string_view key) const {
-    for (const Json* object : rope_) {
-      if (const Json* found = FindMember(*object, key)) return found;
-    }
-    return nullptr;
+  const Json* FindInRopeObject(std::string_view key) const {
+    return rope_ == nullptr ? nullptr : FindMember(*rope_, key);
+  }
+  // One that transformers 4 takes from the top level alone.
+  const Json* FindMovedRope(std::string_view key) const {
+    const Json* const inner = FindInRopeObject(key);
+    const Json* const outer = Find(key);
+    if (inner == nullptr || outer == nullptr || *inner == *outer) return inner ? inner : outer;
+    if (rope_key_ == "rope_parameters") return inner;  // which transformers 4 does not know
+    throw Unsupported(fmt::format("'{}' is {}, but {} in {}: versions of transformers differ in "
+                                  "which of them they take",
+                                  key, Show(*outer), Show(*inner), rope_key_))
+        .Hint("remove one of them");
+  }
+  std::string_view rope_key() const noexcept { return rope_key_; }
+  void WarnOfUnusedRope(const WarningFn& warn) const {
+    if (unused_rope_ == nullptr) return;
+    const bool says_the_same = std::ranges::all_of(unused_rope_->members(), [&](const auto& m) {
+      const Json* const used = FindRope(m.key);
+      return used != nullptr && *used == m.value;
+    });
+    if (!says_the_same)
+      WarnOf(warn, "rope_parameters is not used: rope_scaling goes before it, as in transformers");
   }
 
   // A whole number in [least, most].
@@ -87,7 +112,9 @@ class ConfigReader {
  private:
   const Json& root_;
   std::string path_;
-  std::vector<const Json*> rope_;
+  const Json* rope_ = nullptr;  // the object with rope settings
+  std::string_view rope_key_;   // what it is called
+  const Json* unused_rope_ = nullptr;
 };
 
 // A class of an architecture that phiq knows.
@@ -116,21 +143,47 @@ constexpr auto kOtherModels = std::to_array<std::pair<std::string_view, std::str
     {"Qwen2ForCausalLM", "Qwen2.5, which NextCoder is too, is no Phi"},
 });
 
+// What tools write in place of the class's name: wrappers that the model was trained in, and the
+// model without its head.
+bool StandsFor(const Json& entry, const ModelClass& model_class) {
+  if (!entry.is_string()) return false;
+  std::string_view name = entry.text();
+  constexpr std::string_view kWrapper = "FSDP", kWithHead = "ForCausalLM";
+  if (name == "PeftModelForCausalLM") return true;
+  if (name.starts_with(kWrapper)) name.remove_prefix(kWrapper.size());
+  if (name == model_class.name) return true;
+  std::string_view inner = model_class.name;
+  inner.remove_suffix(inner.ends_with(kWithHead) ? kWithHead.size() : 0);
+  return name == fmt::format("{}Model", inner);
+}
+
+// The class by `architectures`; by model_type, as transformers does it, where that is of the same
+// architecture or the names are no class's.
 KnownClass ReadClass(const ConfigReader& reader, const WarningFn& warn) {
   const Json* names = reader.Find("architectures");
   const Json* type = reader.Find("model_type");
-  if (names == nullptr && type != nullptr) {
-    if (const std::optional<KnownClass> found =
-            FindClass([&](const ModelClass& c) { return *type == c.model_type; })) {
-      reader.WarnOf(warn, fmt::format("'architectures' is missing: model_type {} stands for {}",
-                                      Show(*type), found->model_class->name));
-      return *found;
-    }
-  }
-  if (names != nullptr) {
-    if (const std::optional<KnownClass> found =
-            FindClass([&](const ModelClass& c) { return *names == Json::array({c.name}); }))
-      return *found;
+  const std::optional<KnownClass> by_type =
+      type == nullptr ? std::nullopt
+                      : FindClass([&](const ModelClass& c) { return *type == c.model_type; });
+  if (names != nullptr && names->is_array() && names->empty()) names = nullptr;
+  const std::optional<KnownClass> by_name =
+      names == nullptr ? std::nullopt : FindClass([&](const ModelClass& c) {
+        return *names == Json::array({c.name}) || *names == c.name;
+      });
+  if (by_name && (!by_type || by_type->architecture != by_name->architecture)) return *by_name;
+  if (by_type && by_name && by_type->model_class == by_name->model_class) return *by_name;
+  const bool is_told_by_type = [&] {
+    if (!by_type || names == nullptr || by_name) return by_type.has_value();
+    if (names->is_string()) return StandsFor(*names, *by_type->model_class);
+    return names->is_array() && std::ranges::all_of(*names, [&](const Json& entry) {
+             return StandsFor(entry, *by_type->model_class);
+           });
+  }();
+  if (is_told_by_type) {
+    reader.WarnOf(warn, fmt::format("'architectures' is {}: model_type {} stands for {}",
+                                    names == nullptr ? "missing" : Show(*names), Show(*type),
+                                    by_type->model_class->name));
+    return *by_type;
   }
   std::string why;
   for (const auto& [name, reason] : kOtherModels) {
@@ -258,8 +311,8 @@ std::optional<RopeScalingType> ParseRopeType(const ConfigReader& reader, std::st
 }
 
 RopeScalingType ReadRopeType(const ConfigReader& reader) {
-  const Json* newer = reader.FindInRopeObjects("rope_type");
-  const Json* older = reader.FindInRopeObjects("type");
+  const Json* newer = reader.FindInRopeObject("rope_type");
+  const Json* older = reader.FindInRopeObject("type");
   const std::optional<RopeScalingType> type = ParseRopeType(reader, "rope_type", newer);
   const std::optional<RopeScalingType> same = ParseRopeType(reader, "type", older);
   if (type && same && *type != *same)
@@ -291,13 +344,13 @@ bool IsNear(double a, double b) { return std::abs(a - b) <= 1e-6 * std::abs(b); 
 
 // By what cosines and sines are multiplied: the formula's factor, or one that is written out.
 void ReadAttentionFactor(const ConfigReader& reader, ModelConfig& config) {
-  if (const Json* value = reader.FindInRopeObjects("attention_factor")) {
+  if (const Json* value = reader.FindInRopeObject("attention_factor")) {
     const float factor = reader.ToPositive("attention_factor", *value);
     if (!IsNear(factor, RopeAttentionFactor(config))) config.attention_factor = factor;
     return;
   }
   // transformers 5 puts it into the formula, transformers 4 the ratio of the two lengths.
-  const Json* factor = reader.FindInRopeObjects("factor");
+  const Json* factor = reader.FindInRopeObject("factor");
   if (factor == nullptr) return;
   const double ratio =
       static_cast<double>(config.max_position_embeddings) / config.original_max_position_embeddings;
@@ -310,11 +363,41 @@ void ReadAttentionFactor(const ConfigReader& reader, ModelConfig& config) {
       .Hint("remove 'factor', or write 'attention_factor' out");
 }
 
-void ReadRope(const ConfigReader& reader, const ModelClass& model_class, ModelConfig& config) {
-  if (const Json* theta = reader.FindRope("rope_theta")) {
+// The length that the model was first trained for. The top level goes before the rope object, and
+// so does what a class of transformers takes where the top level lacks it.
+std::uint32_t ReadOriginalLength(const ConfigReader& reader, const ModelClass& model_class,
+                                 const ModelConfig& config, const WarningFn& warn) {
+  constexpr std::string_view kKey = "original_max_position_embeddings";
+  const auto to_count = [&](const Json& value) {
+    return reader.ToCount(kKey, &value, 2, limits::kPositions);
+  };
+  const Json* const outer = reader.Find(kKey);
+  const Json* const inner = reader.FindInRopeObject(kKey);
+  const std::uint32_t by_class = config.rope_scaling == RopeScalingType::kLongRope
+                                     ? model_class.defaults.original_max_position_embeddings
+                                     : 0;
+  std::uint32_t length = by_class;
+  if (outer != nullptr) {
+    length = to_count(*outer);
+  } else if (length == 0) {
+    return inner != nullptr ? to_count(*inner) : config.max_position_embeddings;
+  }
+  if (inner != nullptr && to_count(*inner) != length) {
+    reader.WarnOf(warn,
+                  fmt::format("'{}' is {} in {} and not used: {} {}, as in transformers", kKey,
+                              Show(*inner), reader.rope_key(),
+                              outer != nullptr ? "the top level has" : "the class takes", length));
+  }
+  return length;
+}
+
+void ReadRope(const ConfigReader& reader, const ModelClass& model_class, ModelConfig& config,
+              const WarningFn& warn) {
+  reader.WarnOfUnusedRope(warn);
+  if (const Json* theta = reader.FindMovedRope("rope_theta")) {
     config.rope_theta = reader.ToPositive("rope_theta", *theta);
   }
-  if (const Json* factor = reader.FindRope("partial_rotary_factor")) {
+  if (const Json* factor = reader.FindMovedRope("partial_rotary_factor")) {
     config.partial_rotary_factor = factor->is_number() ? factor->get<double>() : 0.0;
     if (!(config.partial_rotary_factor > 0 && config.partial_rotary_factor <= 1)) {
       throw reader.Bad("partial_rotary_factor", *factor, "a number above 0 and at most 1");
@@ -329,18 +412,7 @@ void ReadRope(const ConfigReader& reader, const ModelClass& model_class, ModelCo
         fmt::format("to give an even number of rotated dimensions, gives {}", config.rope_dim));
   }
   config.rope_scaling = ReadRopeType(reader);
-  const Json* original = reader.FindRope("original_max_position_embeddings");
-  if (original != nullptr) {
-    config.original_max_position_embeddings =
-        reader.ToCount("original_max_position_embeddings", original, 2, limits::kPositions);
-  } else {
-    config.original_max_position_embeddings =
-        config.rope_scaling == RopeScalingType::kLongRope
-            ? model_class.defaults.original_max_position_embeddings
-            : 0;
-    if (config.original_max_position_embeddings == 0)
-      config.original_max_position_embeddings = config.max_position_embeddings;
-  }
+  config.original_max_position_embeddings = ReadOriginalLength(reader, model_class, config, warn);
   if (!model_class.rotates_as_own &&
       (config.rope_dim != config.head_dim || config.rope_scaling == RopeScalingType::kYarn)) {
     throw reader.Unsupported(fmt::format(
@@ -356,7 +428,8 @@ void ReadRope(const ConfigReader& reader, const ModelClass& model_class, ModelCo
 std::optional<std::uint32_t> ReadSpecialId(const ConfigReader& reader, std::string_view key,
                                            std::uint32_t vocab_size) {
   const Json* value = reader.Find(key);
-  if (value == nullptr || value->is_array()) return std::nullopt;
+  // Some tools write -1 for none.
+  if (value == nullptr || value->is_array() || *value == -1) return std::nullopt;
   if (value->is_number_unsigned() && value->get<std::uint64_t>() >= vocab_size) {
     throw reader.Bad(key, *value, fmt::format("a token id below {}", vocab_size))
         .Hint(kMoreRowsHint);
@@ -405,7 +478,7 @@ ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& war
   config.architecture = architecture->class_name;
   config.class_name = model_class->name;
   ReadSizes(reader, *model_class, config, warn);
-  ReadRope(reader, *model_class, config);
+  ReadRope(reader, *model_class, config, warn);
   n_tokens = std::max(n_tokens, config.vocab_size);
   config.bos_token_id = ReadSpecialId(reader, "bos_token_id", n_tokens);
   config.eos_token_id = ReadSpecialId(reader, "eos_token_id", n_tokens);

@@ -42,7 +42,8 @@ std::optional<std::string> OwnConfigText(const CheckpointFolder& folder,
     json["model_type"] = own.model_type;
     add("num_key_value_heads", config.n_kv_heads);
     json["sliding_window"] = config.sliding_window == 0 ? Json() : Json(config.sliding_window);
-    json.erase("auto_map");  // code of the other class
+    json.erase("auto_map");                                   // code of the other class
+    if (!HasValue(json, "head_dim")) json.erase("head_dim");  // null is no number to ours
   }
   if (json == before) return std::nullopt;
   return json.dump(2) + (text->ends_with('\n') ? "\n" : "");

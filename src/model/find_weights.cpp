@@ -52,8 +52,14 @@ class TensorNames {
  public:
   TensorNames(const Checkpoint& checkpoint, const ModelConfig& config)
       : stem_(ArchitectureOf(config).stem), before_(stem_) {
+    // What stands before every name is told by `before_`.
+    const bool is_before_all = std::ranges::any_of(kWrappers, [&](std::string_view wrapper) {
+      return std::ranges::all_of(checkpoint.tensors(), [&](const SourceTensor& tensor) {
+        return tensor.name.starts_with(wrapper);
+      });
+    });
     for (const SourceTensor& tensor : checkpoint.tensors())
-      tensors_.emplace(Unwrapped(tensor.name), &tensor);
+      tensors_.emplace(Unwrapped(tensor.name, is_before_all), &tensor);
     // A weight of which every such model has one, and hardly anything beside the model.
     const std::string known = CheckpointName(config, {TensorRole::kAttentionNorm, 0});
     if (tensors_.contains(known)) return;
@@ -84,9 +90,7 @@ class TensorNames {
     std::vector<std::string> notes;
     if (!within_.empty()) {
       notes.push_back(
-          fmt::format("the names of the tensors have '{}' within: read as if they did "
-                      "not",
-                      within_));
+          fmt::format("names of tensors have '{}' within: read as if they did not", within_));
     }
     if (before_ == stem_) return notes;
     if (before_.empty()) {
@@ -104,12 +108,13 @@ class TensorNames {
   }
 
  private:
-  // The name without the wrappers that stand in the middle of it.
-  std::string Unwrapped(std::string_view name) {
+  // The name without the wrappers that stand in it, or only in the middle of it.
+  std::string Unwrapped(std::string_view name, bool in_the_middle) {
     std::string plain;
     while (!name.empty()) {
-      const auto wrapper = std::ranges::find_if(
-          kWrappers, [&](std::string_view w) { return !plain.empty() && name.starts_with(w); });
+      const auto wrapper = std::ranges::find_if(kWrappers, [&](std::string_view w) {
+        return (!in_the_middle || !plain.empty()) && name.starts_with(w);
+      });
       if (wrapper != kWrappers.end()) {
         within_ = *wrapper;
         name.remove_prefix(wrapper->size());
@@ -418,8 +423,8 @@ class Finder {
   }
 
   bool IsIgnored(const std::string& name) const {
-    // Older exports carry the rotary frequencies, which follow from the configuration.
-    if (name.ends_with(".rotary_emb.inv_freq")) return true;
+    // Older exports carry rotary frequencies or tables, which follow from the configuration.
+    if (name.find("rotary_emb.") != name.npos) return true;
     // What a runtime rounds its cache by.
     if (n_float8_ > 0 && (name.ends_with(".k_scale") || name.ends_with(".v_scale"))) return true;
     return std::ranges::any_of(ignore_extra_,
@@ -431,7 +436,8 @@ class Finder {
     std::map<std::string_view, std::size_t> left_out;
     for (std::size_t i = 0; i < is_used_.size(); ++i) {
       const std::string& name = checkpoint_.tensors()[i].name;
-      if (is_used_[i] != 0 || IsIgnored(name)) continue;
+      const bool is_empty = checkpoint_.tensors()[i].n_elements() == 0;
+      if (is_used_[i] != 0 || is_empty || IsIgnored(name)) continue;
       const std::span<const LeftOut> kinds = ClassLeavesOut();
       const auto kind = std::ranges::find_if(
           kinds, [&](const LeftOut& k) { return MatchesGlob(k.pattern, name); });

@@ -143,6 +143,7 @@ def renamed(change):
     (lambda name: "module.module." + name, "begin with 'module.module.'"),
     (lambda name: name.replace(".self_attn.", "._fsdp_wrapped_module.self_attn."), "have '_fsdp_wrapped_module.' within"),
     (lambda name: name.replace("model.layers.", "model._orig_mod.layers."), "have '_orig_mod.' within"),
+    (lambda name: "_orig_mod." + name if "layers.1." in name else name, "have '_orig_mod.' within"),
     (lambda name: name.replace("model.", "model.language_model.", 1), "begin with 'model.language_model.' instead of 'model.'"),
     (lambda name: name.removeprefix("model."), "lack 'model.'"),
     (lambda name: "_orig_mod." + name.removeprefix("model."), "begin with '_orig_mod.' instead of 'model.'"),
@@ -161,6 +162,37 @@ def test_architectures_absent(work, value):
              else make(work / "b", weights(), updates={"architectures": None}))
     texts = same_as_plain(work, model, plain, "mlx")
     assert len(texts) == 1 and "'architectures' is missing" in texts[0], texts
+
+
+@pytest.mark.parametrize("architectures", [[], ["FSDPPhi3ForCausalLM"], ["Phi3Model"], ["PeftModelForCausalLM"],
+                                           ["Phi3ForCausalLM", "PeftModelForCausalLM"], ["LlamaForCausalLM"]])
+def test_model_type_decides_where_architectures_do_not(work, architectures):
+    """AutoModelForCausalLM of transformers looks at model_type alone."""
+    plain = make(work / "a", weights())
+    model = make(work / "b", weights(), updates={"architectures": architectures})
+    texts = same_as_plain(work, model, plain, "mlx")
+    assert len(texts) == 1 and "model_type \"phi3\" stands for Phi3ForCausalLM" in texts[0], texts
+
+
+def test_architectures_as_a_word(work):
+    plain = make(work / "a", weights())
+    model = make(work / "b", weights(), updates={"architectures": "Phi3ForCausalLM"})
+    assert same_as_plain(work, model, plain, "openvino") == []
+
+
+@pytest.mark.parametrize("architectures", [["Phi3ForSequenceClassification"], ["Phi3SmallForCausalLM"], ["X"], [7], 7])
+def test_another_class_is_not_told_by_model_type(folder, architectures):
+    side_files(folder, "phi35-tiny", {"architectures": architectures})
+    write_safetensors(folder / "model.safetensors", weights())
+    refused_by_both(folder, 6, "architecture", "is not supported")
+
+
+def test_what_follows_from_the_configuration_is_passed_over(work):
+    plain = make(work / "a", weights())
+    beside = {f"model.{place}rotary_emb.{name}": ("F32", [32], bytes(128))
+              for place in ("", "layers.0.self_attn.") for name in ("inv_freq", "original_inv_freq", "cos_cached")}
+    model = make(work / "b", weights() | beside | {"empty": ("F32", [0], b"")})
+    assert same_as_plain(work, model, plain, "gguf") == []
 
 
 def test_neither_architectures_nor_model_type(folder):
@@ -234,6 +266,29 @@ def test_attention_factor_of_its_own(work):
     assert float(shown["phi3.rope.scaling.attn_factor"]) == 1.25
     result = run(["plan", model, "--format", "mlx"], cwd=work)
     assert result.code == 6 and "attention_factor 1.25" in result.err
+
+
+def test_rope_scaling_goes_before_rope_parameters(work):
+    """Whole, as in transformers 5: convert_rope_params_to_dict takes `rope_scaling or self.rope_parameters`."""
+    plain = make(work / "a", weights())
+    model = make(work / "b", weights(), updates={"rope_parameters": {"rope_type": "longrope", "rope_theta": 500.0}})
+    for kind in ("gguf", "onnx"):
+        texts = same_as_plain(work, model, plain, kind)
+        assert texts == [f"{model}/config.json: rope_parameters is not used: rope_scaling goes before it, as in transformers"]
+
+
+def test_the_original_length_of_the_top_level_counts(work):
+    scaling = json.loads((DATA / "phi35-tiny" / "config.json").read_text())["rope_scaling"]
+    plain = make(work / "a", weights())
+    model = make(work / "b", weights(), updates={"rope_scaling": scaling | {"original_max_position_embeddings": 256}})
+    texts = same_as_plain(work, model, plain, "gguf")
+    assert len(texts) == 1 and "is 256 in rope_scaling and not used: the top level has 512" in texts[0], texts
+
+
+def test_minus_one_is_no_token(work):
+    plain = make(work / "a", weights(), remove=("bos_token_id",))
+    model = make(work / "b", weights(), updates={"bos_token_id": -1})
+    assert same_as_plain(work, model, plain, "gguf") == []
 
 
 def test_a_factor_that_versions_read_differently(folder):

@@ -306,11 +306,11 @@ def newer(checkpoint):
     def change(config):
         scaling = config.pop("rope_scaling")
         old.update(rope_scaling=scaling, partial_rotary_factor=config.pop("partial_rotary_factor", 1.0))
-        old.update({key: config.pop(key) for key in ("rope_theta", "original_max_position_embeddings", "torch_dtype")})
+        old.update({key: config.pop(key) for key in ("rope_theta", "torch_dtype")})
         config["rope_parameters"] = {"rope_type": scaling["type"], "rope_theta": old["rope_theta"],
                                      "partial_rotary_factor": old["partial_rotary_factor"],
                                      "long_factor": scaling["long_factor"], "short_factor": scaling["short_factor"],
-                                     "original_max_position_embeddings": old["original_max_position_embeddings"]}
+                                     "original_max_position_embeddings": config["original_max_position_embeddings"]}
         config["dtype"] = old["torch_dtype"]
     change_config(checkpoint, change)
     return old
@@ -361,22 +361,15 @@ def test_a_rope_type_of_default_is_null_for_mlx(checkpoint, folder, place):
     verified(folder / "out", checkpoint)
 
 
-def test_the_newer_place_wins_where_both_are(checkpoint, folder):
-    """As it does in phiq's other formats, whose tables are made from the newer values."""
-    config = read_json(checkpoint / "config.json")
-    scaling = config["rope_scaling"]
-    rope = {"rope_type": "longrope", "rope_theta": 20000.0, "partial_rotary_factor": 1.0,
-            "original_max_position_embeddings": 1024, "long_factor": [2 * x for x in scaling["long_factor"]],
-            "short_factor": scaling["short_factor"]}
+def test_the_older_place_wins_where_both_are(checkpoint, folder):
+    """Whole, as in transformers and in phiq's other formats."""
+    quantize(checkpoint, folder / "plain").ok()
+    rope = {"rope_type": "longrope", "rope_theta": 20000.0, "original_max_position_embeddings": 1024}
     change_config(checkpoint, lambda config: config.update(rope_parameters=rope))
-    quantize(checkpoint, folder / "out").ok()
-    config = read_json(folder / "out" / "config.json")
-    assert (config["rope_theta"], config["original_max_position_embeddings"]) == (20000.0, 1024)
-    assert config["rope_scaling"] == {"type": "longrope", "short_factor": rope["short_factor"],
-                                      "long_factor": rope["long_factor"]}
-    assert config["rope_parameters"] == rope
-    shown = run(["inspect", folder / "out", "--json"]).ok().json()["metadata"]
-    assert (shown["rope_theta"], shown["original_max_position_embeddings"]) == ("20000", "1024")
+    result = quantize(checkpoint, folder / "out").ok()
+    assert any("rope_parameters is not used" in text for text in warnings(result))
+    found, wanted = (read_json(folder / name / "config.json") for name in ("out", "plain"))
+    assert found == {**wanted, "rope_parameters": rope}
 
 
 def test_what_mlx_lm_computes_otherwise_is_refused(checkpoint, folder):

@@ -31,15 +31,16 @@ def converted(tmp_path, *options, **changes):
 
 
 @pytest.mark.parametrize("changes, expected", [
-    # rope_parameters, then rope_scaling, win over the outermost object, as in `phiq eval`.
-    ({"rope_parameters": {"rope_theta": 250000.0}}, {"rope_theta": 250000.0}),
-    ({"rope_scaling": {**FACTORS, "rope_theta": 5.0}}, {"rope_theta": 5.0}),
-    ({"rope_parameters": {"original_max_position_embeddings": 1024}}, {"original_max_position_embeddings": 1024}),
-    ({"rope_parameters": {"partial_rotary_factor": 1.0}, "partial_rotary_factor": 0.5}, {"partial_rotary_factor": 1.0}),
-    ({"rope_parameters": {"rope_type": "longrope", "long_factor": OTHER, "short_factor": OTHER}},
-     {"rope_scaling": {**FACTORS, "long_factor": OTHER, "short_factor": OTHER}}),
+    # rope_scaling, or else rope_parameters, wins over the outermost object, as in `phiq eval`.
+    ({"rope_scaling": None, "rope_parameters": {"rope_theta": 250000.0}}, {"rope_theta": 250000.0}),
+    ({"rope_scaling": {**FACTORS, "rope_theta": 5.0}, "rope_theta": LEFT_OUT}, {"rope_theta": 5.0}),
+    ({"rope_scaling": None, "rope_parameters": {"partial_rotary_factor": 1.0}, "partial_rotary_factor": 0.5},
+     {"partial_rotary_factor": 1.0}),
+    ({"rope_scaling": None, "rope_parameters": {"rope_type": "longrope", "long_factor": OTHER, "short_factor": OTHER}},
+     {"rope_scaling": {"type": "longrope", "long_factor": OTHER, "short_factor": OTHER}}),
     ({"rope_scaling": {**FACTORS, "type": "SU"}}, {"rope_scaling": {**FACTORS, "type": "su"}}),
-    ({"rope_scaling": {"rope_type": "default", "rope_theta": 7.0}}, {"rope_scaling": None, "rope_theta": 7.0}),
+    ({"rope_scaling": {"rope_type": "default", "rope_theta": 7.0}, "rope_theta": LEFT_OUT},
+     {"rope_scaling": None, "rope_theta": 7.0}),
     ({"model_type": LEFT_OUT}, {"model_type": "phi3"}),
 ])
 def test_values_stand_where_mlx_lm_looks(tmp_path, changes, expected):
@@ -72,7 +73,7 @@ def test_a_folder_that_mlx_lm_reads_otherwise_is_warned_of(tmp_path):
     converted(tmp_path)
     assert warnings(run(["inspect", tmp_path / "out"]).ok()) == []
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    config["rope_parameters"] = {"rope_theta": config.pop("rope_theta")}
+    config["rope_scaling"]["rope_theta"] = config.pop("rope_theta")
     (tmp_path / "out" / "config.json").write_text(json.dumps(config))
     (warning,) = warnings(run(["inspect", tmp_path / "out"]).ok())
     assert "mlx-lm computes another model: it does not find rope_theta" in warning

@@ -61,13 +61,47 @@ TEST(ModelConfig, ReadsTheNewerShapeLikeTheClassicOne) {
   EXPECT_EQ(b.short_factor, a.short_factor);
 }
 
-TEST(ModelConfig, TakesRopeParametersBeforeRopeScalingBeforeTopLevel) {
-  nlohmann::json changes = {{"rope_theta", 5.0}};
+TEST(ModelConfig, TakesRopeScalingBeforeRopeParametersBeforeTopLevel) {
+  nlohmann::json changes = {{"rope_theta", 5.0}, {"rope_scaling", nullptr}};
   EXPECT_EQ(ReadEdited(changes).rope_theta, 5.0F);
-  changes["rope_scaling"] = {{"rope_theta", 6.0}};
-  EXPECT_EQ(ReadEdited(changes).rope_theta, 6.0F);
   changes["rope_parameters"] = {{"rope_theta", 7.0}};
   EXPECT_EQ(ReadEdited(changes).rope_theta, 7.0F);
+  changes["rope_scaling"] = {{"rope_type", "default"}};  // whole: its theta is the top level's
+  EXPECT_EQ(ReadEdited(changes).rope_theta, 5.0F);
+  changes["rope_theta"] = nullptr;
+  changes["rope_scaling"] = {{"rope_theta", 6.0}};
+  EXPECT_EQ(ReadEdited(changes).rope_theta, 6.0F);
+}
+
+TEST(ModelConfig, RefusesRopeSettingsThatVersionsOfTransformersReadDifferently) {
+  for (const char* key : {"rope_theta", "partial_rotary_factor"}) {
+    ExpectError(
+        ErrorCode::kUnsupported, std::string("'") + key + "' is 1.0, but 0.5 in rope_scaling", [&] {
+          ReadEdited({{key, 1.0}, {"rope_scaling", {{"rope_type", "default"}, {key, 0.5}}}});
+        });
+  }
+}
+
+TEST(ModelConfig, TakesTheOriginalLengthOfTheTopLevelOrOfTheClass) {
+  constexpr const char* kKey = "original_max_position_embeddings";
+  const auto length = [&](const nlohmann::json& outer, const nlohmann::json& inner,
+                          std::size_t n_warnings) {
+    const SideFiles files("phi35-tiny");
+    files.Edit("config.json", [&](nlohmann::json& config) {
+      config["rope_scaling"][kKey] = inner;
+      config[kKey] = outer;
+    });
+    WarningList warnings;
+    const std::uint32_t found =
+        ReadModelConfig(files.Folder(), warnings.fn()).original_max_position_embeddings;
+    EXPECT_EQ(warnings.texts().size(), n_warnings);
+    return found;
+  };
+  EXPECT_EQ(length(512, nullptr, 0), 512U);
+  EXPECT_EQ(length(512, 512, 0), 512U);
+  EXPECT_EQ(length(512, 256, 1), 512U);
+  EXPECT_EQ(length(nullptr, 256, 1), 4096U);  // Phi3Config's
+  EXPECT_EQ(length(nullptr, nullptr, 0), 4096U);
 }
 
 TEST(ModelConfig, KnowsEveryNameOfNoScaling) {
@@ -196,8 +230,6 @@ TEST(ModelConfig, RefusesWhatWouldBeAnotherModel) {
          {{"architectures", {"GemmaForCausalLM"}}});
   refuse("architecture [\"PhiMoEForCausalLM\"] is not supported: Phi-3.5-MoE, Phi-mini-MoE",
          {{"architectures", {"PhiMoEForCausalLM"}}});
-  refuse("model_type \"phi3\" is not supported with LlamaForCausalLM, only llama",
-         {{"architectures", {"LlamaForCausalLM"}}});
   refuse("architecture [\"Phi3ForCausalLM\",\"X\"]", {{"architectures", {"Phi3ForCausalLM", "X"}}});
   refuse("architecture (none given)", {{"architectures", nullptr}, {"model_type", nullptr}});
   refuse("already quantized", {{"quantization_config", {{"quant_method", "gptq"}}}});

@@ -26,7 +26,7 @@ constexpr std::string_view kRopeScaling = "rope_scaling";
 bool Has(const Json& object, std::string_view key) { return FindMember(object, key) != nullptr; }
 
 // What the checkpoint says in the keys that mlx-lm reads, the rotary embedding above all.
-// Configurations may keep all of it in rope_parameters or rope_scaling, which win over the
+// Configurations may keep all of it in rope_scaling or else rope_parameters, which win over the
 // outermost object as they do in ReadModelConfig. mlx-lm does not look there and would silently
 // take other values.
 class MlxKeys {
@@ -40,7 +40,11 @@ class MlxKeys {
       if (!Has(json_, key)) json_.erase(key);  // mlx-lm computes with a null
     }
     if (config_.rope_scaling == RopeScalingType::kLongRope) {
-      SetFromRope("original_max_position_embeddings");
+      constexpr std::string_view kOriginal = "original_max_position_embeddings";
+      constexpr std::uint32_t kOwnDefault = 4096;  // mlx-lm's
+      const std::uint32_t original = config_.original_max_position_embeddings;
+      if (!Has(json_, kOriginal) && (FindInRope(kOriginal) != nullptr || original != kOwnDefault))
+        Set(kOriginal, original);
       CompleteScaling();
     } else if (Has(json_, kRopeScaling) && !json_[kRopeScaling].empty()) {
       Set(kRopeScaling, nullptr);  // "default", which mlx-lm does not know
@@ -51,8 +55,9 @@ class MlxKeys {
 
  private:
   const Json* FindInRope(std::string_view key) const {
-    for (const std::string_view object : {std::string_view("rope_parameters"), kRopeScaling}) {
-      if (Has(json_, object) && Has(json_[object], key)) return &json_[object][key];
+    for (const std::string_view name : {kRopeScaling, std::string_view("rope_parameters")}) {
+      const Json* const object = FindMember(json_, name);
+      if (object != nullptr && !object->empty()) return FindMember(*object, key);
     }
     return nullptr;
   }
