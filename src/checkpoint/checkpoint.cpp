@@ -126,23 +126,23 @@ void CheckNamesDiffer(const Checkpoint::Impl& checkpoint) {
   }
 }
 
-// Every tensor of the shards is in the index. An index that was copied from another save of the
-// model may name another shard for it, or tensors that no shard has: whether one of those is needed
-// shows when the model is described.
+// An index that was copied from another save of the model, or edited, may lack a tensor of the
+// shards, name another shard for it, or tensors that no shard has: whether one of those is needed
+// shows when the model is described. Transformers reads what the shards hold.
 void CheckAgainstIndex(const Checkpoint::Impl& checkpoint, const ShardIndex& index,
                        const fs::path& index_path, const WarningFn& warn) {
-  const std::string index_name = Escape(index_path.filename().native());
   std::unordered_set<std::string_view> seen;
   const SourceTensor* elsewhere = nullptr;
-  std::size_t n_elsewhere = 0;
+  const SourceTensor* unlisted = nullptr;
+  std::size_t n_elsewhere = 0, n_unlisted = 0;
   std::uint64_t total_size = 0;
   for (const SourceTensor& tensor : checkpoint.tensors) {
-    const fs::path& shard = checkpoint.shards[tensor.shard];
     const auto listed = index.weight_map.find(tensor.name);
     if (listed == index.weight_map.end()) {
-      throw BadData(shard, fmt::format("is not in {}", index_name)).Tensor(tensor.name);
+      if (n_unlisted++ == 0) unlisted = &tensor;
+    } else if (listed->second != tensor.shard && n_elsewhere++ == 0) {
+      elsewhere = &tensor;
     }
-    if (listed->second != tensor.shard && n_elsewhere++ == 0) elsewhere = &tensor;
     seen.insert(tensor.name);
     total_size += tensor.size_bytes;  // at most the files' own sizes
   }
@@ -153,6 +153,12 @@ void CheckAgainstIndex(const Checkpoint::Impl& checkpoint, const ShardIndex& ind
     warn_of(fmt::format("{} tensor{} in another shard than it says: '{}' is in {}", n_elsewhere,
                         n_elsewhere == 1 ? " is" : "s are", Escape(elsewhere->name),
                         Escape(checkpoint.shards[elsewhere->shard].filename().native())));
+  }
+  if (unlisted != nullptr) {
+    warn_of(fmt::format("{} tensor{} of the shards {} not in it, '{}' of {} first", n_unlisted,
+                        n_unlisted == 1 ? "" : "s", n_unlisted == 1 ? "is" : "are",
+                        Escape(unlisted->name),
+                        Escape(checkpoint.shards[unlisted->shard].filename().native())));
   }
   // The first missing one by name, whatever the order of the hash map.
   const std::string* lacking = nullptr;

@@ -291,7 +291,12 @@ void RequireCheckpoint(const CheckpointFolder& folder) {
 Error NoCheckpoint(const CheckpointFolder& folder) {
   const fs::path& path = folder.path();
   const Names names = NamesInFolder(path);
-  const Names weights = WeightNames(names);
+  Names weights = WeightNames(names);
+  if (weights.empty()) {  // under the name that Mistral's own tools give them
+    weights = Matching(names, [](const std::string& name) {
+      return name.starts_with("consolidated") && EndsWith(name, ".safetensors");
+    });
+  }
   const std::string download =
       folder.repository_id().empty()
           ? "incomplete download? fetch the files again"

@@ -154,7 +154,9 @@ def test_row_036_shard_holds_what_the_index_lacks(two):
     weight_map = h.read_index(two)["weight_map"]
     del weight_map["model.norm.weight"]
     h.write_index(two, weight_map)
-    h.refused_by_both(two, 3, "tensor 'model.norm.weight'", SECOND, INDEX)
+    result = h.run(["plan", two]).ok()  # transformers reads what the shards hold
+    assert any("1 tensor of the shards is not in it, 'model.norm.weight' of " + SECOND in text
+               for text in h.warnings(result))
 
 
 def test_row_036_tensor_in_two_shards(two):
