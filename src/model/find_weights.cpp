@@ -249,6 +249,7 @@ class Finder {
   std::vector<TensorRows> Find(const WarningFn& warn) {
     for (const WeightInfo& weight : WeightsOf(config_)) FindWeight(weight);
     RefuseMissing();
+    RefuseUnscaled();
     RefuseExtra(warn);
     // From here on the weights are those that the configuration promises.
     for (const std::string& note : names_.Notes()) WarnOf(warn, note);
@@ -361,14 +362,18 @@ class Finder {
                                         std::uint64_t row_elements) {
     ++n_float8_;
     // What activations are rounded by is the business of a runtime that rounds them.
-    for (const std::string_view end : {".input_scale", ".activation_scale"}) {
+    for (const std::string_view end : {".input_scale", ".output_scale", ".activation_scale"}) {
       if (const SourceTensor* found = checkpoint_.Find(Beside(tensor.name, end)))
         is_used_[IndexOf(*found)] = 1;
     }
     const SourceTensor* const blocks = checkpoint_.Find(Beside(tensor.name, "_scale_inv"));
     const SourceTensor* const found =
         blocks != nullptr ? blocks : checkpoint_.Find(Beside(tensor.name, "_scale"));
-    if (found == nullptr) return std::nullopt;
+    if (found == nullptr) {
+      if (unscaled_ == nullptr) unscaled_ = &tensor;
+      return std::nullopt;
+    }
+    has_scales_ = true;
     is_used_[IndexOf(*found)] = 1;
     const std::vector<std::uint64_t>& shape = found->shape;
     const auto [block_rows, block_columns] = quantization_.block();
@@ -402,6 +407,17 @@ class Finder {
                     method.empty() ? "" : fmt::format(" (quant_method \"{}\")", Escape(method))))
         .In(quantization_.is_there() ? SidePath(folder_, kConfigFileName) : folder_.path().string())
         .Hint("convert the checkpoint they were made from, in bfloat16 or float16");
+  }
+
+  // Without any scales 8-bit floats are what they are; a scale that got lost makes another model.
+  void RefuseUnscaled() const {
+    if (unscaled_ == nullptr || !(has_scales_ || quantization_.is_there())) return;
+    throw Error(ErrorCode::kBadData,
+                fmt::format("8-bit floats without a scale, which {}",
+                            has_scales_ ? "other weights have" : "quantization_config wants"))
+        .In(checkpoint_.shards()[unscaled_->shard].string())
+        .Tensor(unscaled_->name)
+        .Hint("incomplete download? fetch the files again");
   }
 
   void RefuseMissing() const {
@@ -471,6 +487,8 @@ class Finder {
   std::vector<std::string> missing_;
   std::vector<TensorRows> rows_;
   std::size_t n_float8_ = 0;
+  const SourceTensor* unscaled_ = nullptr;  // the first of them that has no scale
+  bool has_scales_ = false;                 // others do
 };
 
 }  // namespace

@@ -388,6 +388,20 @@ def test_scales_of_a_shape_of_their_own(folder):
     refused_by_both(folder, 6, name, "scales of type F32, [3]")
 
 
+@pytest.mark.parametrize("quantization, n_left, needle", [
+    (None, 1, "which other weights have"),
+    ({"quant_method": "fp8"}, 0, "which quantization_config wants"),
+])
+def test_a_scale_that_got_lost(folder, quantization, n_left, needle):
+    coded, _ = as_float8(weights(), "F8_E4M3", rows, ".weight_scale")
+    scales = [name for name in coded if name.endswith("weight_scale")]
+    for name in scales[n_left:]:
+        del coded[name]
+    side_files(folder, "phi35-tiny", {"quantization_config": quantization} if quantization else None)
+    write_safetensors(folder / "model.safetensors", coded)
+    refused_by_both(folder, 3, "8-bit floats without a scale", needle)
+
+
 def test_doubles(work):
     """A bfloat16 is the same number as a double, and what lies between float32 numbers is rounded."""
     plain, model = weights(), weights()
