@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/finite.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "model/side_file.h"
@@ -26,6 +27,8 @@ namespace {
 
 constexpr std::string_view kAdapterConfig = "adapter_config.json";
 constexpr std::string_view kAdapterWeights = "adapter_model.safetensors";
+constexpr std::string_view kMergeHint =
+    "merge it with PEFT (merge_and_unload, save_pretrained) and convert the result";
 
 // What adapter_config.json says of every product.
 class AdapterConfig {
@@ -102,7 +105,7 @@ class AdapterConfig {
       throw Error(ErrorCode::kUnsupported,
                   fmt::format("the pattern '{}' is not the name of a module", Escape(pattern)))
           .In(path_)
-          .Hint("merge it with PEFT (merge_and_unload, save_pretrained) and convert the result");
+          .Hint(kMergeHint);
     }
     return module == name || (!is_whole && module.ends_with(fmt::format(".{}", name)));
   }
@@ -114,7 +117,7 @@ class AdapterConfig {
   Error Unsupported(const std::string& what) const {
     return Error(ErrorCode::kUnsupported, fmt::format("{}: such adapters are not merged", what))
         .In(path_)
-        .Hint("merge it with PEFT (merge_and_unload, save_pretrained) and convert the result");
+        .Hint(kMergeHint);
   }
 
   const std::string path_;
@@ -339,7 +342,7 @@ class AdapterModel final : public StoredModel {
                 fmt::format("changes '{}', but embedding and head are one tensor in this model",
                             product.module))
         .In(folder_.path().string())
-        .Hint("merge it with PEFT (merge_and_unload, save_pretrained) and convert the result");
+        .Hint(kMergeHint);
   }
 
   void Replace(const Product& product, const SourceTensor& tensor, std::size_t index) {
@@ -348,17 +351,19 @@ class AdapterModel final : public StoredModel {
     if (!IsNorm(product.weight.role)) shape.insert(shape.begin(), product.n_rows);
     if (tensor.shape != shape || product.first_row != 0) {
       throw BadTensor(tensor, fmt::format("shape [{}], the model has [{}]",
-                                          fmt::join(tensor.shape, ", "), fmt::join(shape, ", ")));
+                                          fmt::join(tensor.shape, ", "), fmt::join(shape, ", ")))
+          .Hint(kMergeHint);
     }
     CheckFloats(tensor);
     replaced_[product.weight] = index;
   }
 
   void CheckFloats(const SourceTensor& tensor) const {
-    if (tensor.dtype == DType::kF32 || tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16)
+    if (tensor.dtype == DType::kF32 || tensor.dtype == DType::kF16 ||
+        tensor.dtype == DType::kBF16 || tensor.dtype == DType::kF64)
       return;
     throw BadTensor(tensor,
-                    fmt::format("dtype {}, needs F32, F16 or BF16", DTypeName(tensor.dtype)));
+                    fmt::format("dtype {}, needs F32, F16, BF16 or F64", DTypeName(tensor.dtype)));
   }
 
   // Checks the pair of a module against the model and the configuration.
@@ -393,6 +398,14 @@ class AdapterModel final : public StoredModel {
     });
   }
 
+  // Else the model's weights would be blamed for it.
+  void RequireFinite(const SourceTensor& tensor, std::span<const float> numbers) const {
+    if (FirstNonFinite(numbers) == numbers.size()) return;
+    throw Error(ErrorCode::kNumeric, "has NaN or Inf: the adapter is damaged, or its training was")
+        .In(weights_.shards()[tensor.shard].string())
+        .Tensor(tensor.name);
+  }
+
   // rows += scale * left right, with rows of a weight from row `first` of the product on.
   void AddProduct(const Product& product, std::uint64_t first, std::span<float> rows) const {
     const std::size_t n = product.row_elements, rank = product.rank, n_rows = rows.size() / n;
@@ -412,6 +425,8 @@ class AdapterModel final : public StoredModel {
       ReadFloats(weights_, b, first * rank, left);
       ReadFloats(weights_, a, 0, right);
     }
+    RequireFinite(b, left);
+    RequireFinite(a, right);
     std::vector<float> sum(n);
     for (std::size_t r = 0; r < n_rows; ++r) {
       std::ranges::fill(sum, 0.0F);

@@ -139,6 +139,30 @@ def test_a_configuration_that_is_not_of_these_matrices(work, changes, needle):
     refused(run(["plan", MODEL, "--adapter", adapter]), 3, needle)
 
 
+def test_numbers_that_are_none_are_the_adapters_fault(work):
+    adapter = copy(ADAPTERS / "plain", work / "adapter")
+    tensors = read_safetensors(adapter / "adapter_model.safetensors")
+    name = next(iter(tensors))
+    dtype, shape, content = tensors[name]
+    assert dtype == "F32"
+    tensors[name] = (dtype, shape, np.float32(np.nan).tobytes() + content[4:])
+    write_safetensors(adapter / "adapter_model.safetensors", tensors)
+    for option in ([], ["--nan", "zero"]):
+        result = run(["quantize", MODEL, "--adapter", adapter, "-o", work / "out.gguf", *option])
+        refused(result, 9, "adapter_model.safetensors", name, "has NaN or Inf")
+
+
+def test_an_adapter_in_doubles(work):
+    adapter = copy(ADAPTERS / "plain", work / "adapter")
+    tensors = {name: ("F64", shape, floats((dtype, shape, content)).astype("<f8").tobytes())
+               for name, (dtype, shape, content) in
+               read_safetensors(adapter / "adapter_model.safetensors").items()}
+    write_safetensors(adapter / "adapter_model.safetensors", tensors)
+    for name, which in (("single", ADAPTERS / "plain"), ("double", adapter)):
+        run(["quantize", MODEL, "--adapter", which, "--type", "F32", "-o", work / name]).ok()
+    assert (work / "single").read_bytes() == (work / "double").read_bytes()
+
+
 def test_an_adapter_of_another_model(work):
     adapter = copy(ADAPTERS / "plain", work / "adapter")
     tensors = read_safetensors(adapter / "adapter_model.safetensors")
