@@ -284,7 +284,14 @@ std::optional<std::uint32_t> FindGroupSize(const PlanOptions& options) {
   constexpr std::string_view kName = "group-size";
   const std::optional<std::string> text = FindKnob(options, kName);
   if (text && (EqualsIgnoringCase(*text, "row") || *text == "-1")) return 0;
-  return FindCount(options, kName, 1, 1U << 20);
+  constexpr std::uint32_t kMost = 1U << 20;
+  const auto size = text ? ParseNumber<std::uint32_t>(*text) : std::nullopt;
+  if (text && !(size && *size >= 1 && *size <= kMost)) {
+    const std::span<const Knob> knobs = KnobsOf(options.format);
+    throw Usage(fmt::format("--{} {}: {} has {}", kName, Escape(*text), FormatTitle(options.format),
+                            std::ranges::find(knobs, kName, &Knob::name)->range));
+  }
+  return size;
 }
 
 std::optional<bool> FindSymmetric(const PlanOptions& options) {
