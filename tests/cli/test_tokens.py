@@ -240,6 +240,12 @@ def test_out_of_memory_while_a_file_is_read_is_an_error(folder, mebibytes):
     assert result.code in (0, 7, 127), result.err  # 127: not even the libraries fit
     if result.code == 7:
         assert result.err.count("\n") == 1 and "memory" in result.err
+    result = run(["plan", folder, "--json"], preexec=limit(resource.RLIMIT_AS, mebibytes * MIB))
+    assert result.code in (0, 7, 127), result.err
+    if result.code == 7:
+        error = result.json()["error"]
+        assert (error["code"], error["class"], set(error)) == (
+            7, "resources", {"code", "class", "path", "offset", "tensor", "message"})
 
 
 # --- what runtimes do otherwise --------------------------------------------------------------

@@ -38,6 +38,19 @@ int Report(const Error& error, bool json) {
   return static_cast<int>(error.code());
 }
 
+// Memory may still be short: nothing here allocates, as the JSON library does even to destroy.
+int ReportOutOfMemory(bool json) noexcept {
+  std::fputs("phiq: error: out of memory\n", stderr);
+  if (json) {
+    std::fputs(R"({"error":{"code":7,"class":"resources","path":null,"offset":null,"tensor":null,)"
+               R"("message":"out of memory"}})"
+               "\n",
+               stdout);
+    std::fflush(stdout);
+  }
+  return static_cast<int>(ErrorCode::kResources);
+}
+
 Error Internal(std::string_view what) {
   return Error(ErrorCode::kInternal, fmt::format("internal error: {}", Escape(what)))
       .Hint("phiq " PHIQ_VERSION "; please report this");
@@ -78,7 +91,7 @@ int ReportError(const std::exception_ptr& exception, bool json) {
   } catch (const Error& error) {
     return Report(error, json);
   } catch (const std::bad_alloc&) {
-    return Report(Error(ErrorCode::kResources, "out of memory"), json);
+    return ReportOutOfMemory(json);
   } catch (const std::exception& error) {
     return Report(Internal(error.what()), json);
   }
