@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 import genai
-from program import DATA, SOURCE, quantize
+from program import DATA, SOURCE, config_of, copy_checkpoint, quantize
 from rank_tokenizer import build_from_ranks
 
 # With byte fallback OpenVINO takes the text "<0x41>" for the byte that a token of that name stands for.
@@ -42,6 +42,44 @@ def test_special_tokens_can_be_left_out(tokenizer, reference):
 
 def test_the_chat_template_gives_hugging_faces_ids(tokenizer, reference):
     assert tokenizer.encode(reference["chat"]["rendered"]) == reference["chat"]["ids"]
+
+
+# By the tokenizers library, of the tiny tokenizer with this pre_tokenizer in place of its normalizer.
+METASPACE_TEXTS = ("Hello <|user|>\nhi  there", " lead", "<|end|> x\u2581y")
+METASPACE_IDS = {
+    "first": [[416, 580, 1995, 1990, 2058, 419, 1990, 386], [305, 932], [2055, 2040, 310]],
+    "always": [[416, 580, 1995, 1990, 2058, 265, 1998, 1990, 386], [305, 932], [2055, 1990, 2040, 310]],
+    "never": [[2029, 580, 1995, 1990, 2058, 419, 1990, 386], [305, 932], [2055, 2040, 310]],
+}
+
+
+def changed_folder(tmp_path, change, name):
+    """What phiq writes of a checkpoint with one file changed."""
+    checkpoint = copy_checkpoint("phi35-tiny", tmp_path / "in", config_of("phi35-tiny"))
+    content = json.loads((checkpoint / name).read_text())
+    change(content)
+    (checkpoint / name).write_text(json.dumps(content))
+    return quantize(checkpoint, tmp_path / "out", "--format", "openvino", "--precision", "fp32")
+
+
+@pytest.mark.parametrize("scheme", METASPACE_IDS)
+def test_metaspace_gives_the_tokenizers_librarys_ids(model, scheme, tmp_path):
+    if model != "phi35-tiny":
+        pytest.skip("of SentencePiece vocabularies")
+    step = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": False}
+    folder = changed_folder(tmp_path, lambda t: t.update(normalizer=None, pre_tokenizer=step), "tokenizer.json")
+    tokenizer = genai.Tokenizer(folder)
+    assert [tokenizer.encode(text) for text in METASPACE_TEXTS] == METASPACE_IDS[scheme]
+
+
+def test_special_tokens_that_were_objects_do_not_stop_the_runtime(model, tmp_path):
+    """Given as they are it ends with "type must be string, but is object"."""
+    if model != "phi35-tiny":
+        pytest.skip("the same for every model")
+    token = {"__type": "AddedToken", "content": "<|endoftext|>", "lstrip": False, "normalized": False,
+             "rstrip": False, "single_word": False}
+    folder = changed_folder(tmp_path, lambda c: c.update(eos_token=token), "tokenizer_config.json")
+    assert genai.Tokenizer(folder).encode(" lead") == [1990, 305, 932]
 
 
 REAL = {"phi35-tiny": ["phi-3-mini"], "phi4mini-tiny": ["phi-4", "phi-4-mini"]}
