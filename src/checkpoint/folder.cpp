@@ -73,15 +73,20 @@ CheckpointFolder LocateCheckpoint(const std::string& model, const WarningFn& war
   CheckpointFolder found;
   std::error_code failure;
   const fs::file_status status = fs::status(model, failure);
-  const bool is_there = fs::exists(fs::symlink_status(model, failure));
+  std::error_code ignored;
+  const bool is_there = fs::exists(fs::symlink_status(model, ignored));
   if (fs::is_directory(status)) {
     found.path_ = IsRepositoryFolder(model) ? SnapshotIn(model, {}, model, warn) : fs::path(model);
   } else if (is_there && IsWeightsName(model)) {
     const fs::path file = model;
     found.path_ = file.has_parent_path() ? file.parent_path() : ".";
     found.weights_file_ = file.filename().native();
-  } else if (is_there) {
+  } else if (is_there && fs::exists(status)) {
     throw NoCheckpointFile(model);
+  } else if (is_there) {  // a link that leads nowhere
+    throw Error(ErrorCode::kInput,
+                status.type() == fs::file_type::not_found ? "dangling link" : failure.message())
+        .In(model);
   } else if (const std::optional<RepositoryName> name = ParseRepositoryName(model)) {
     found.path_ = FindSnapshot(name->id, name->revision, warn);
   } else {

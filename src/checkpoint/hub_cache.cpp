@@ -180,6 +180,8 @@ std::optional<RepositoryName> ParseRepositoryName(std::string_view text) {
       if (text.starts_with(address)) text.remove_prefix(address.size());
     }
   }
+  constexpr std::string_view kHubScheme = "hf://";
+  if (text.starts_with(kHubScheme)) text.remove_prefix(kHubScheme.size());
   RepositoryName name;
   if (const std::size_t tree = text.find("/tree/"); tree != text.npos) {
     name.revision = text.substr(tree + 6);

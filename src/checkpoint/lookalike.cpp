@@ -21,6 +21,12 @@ constexpr Lookalike kLinkText = {
     "../", "the text of a link into a hub cache: the copy has lost its links",
     "copy the folder again with its links followed (`cp -rL`), or download this file again"};
 
+// What the hub answers in place of a file, and tools without a look at the status save under its
+// name.
+constexpr std::string_view kHubError = "the hub's error message in place of the file";
+constexpr std::string_view kHubErrorHint =
+    "is the file in the repository, and may you read it? then download it again";
+
 // Read as a header length, each of these prefixes is far above the limit, so that no sound file
 // begins with one.
 constexpr Lookalike kForWeights[] = {
@@ -41,6 +47,11 @@ constexpr Lookalike kForSideFiles[] = {
     {"<!doctype html", "an HTML page", kDownloadAgain},
     {"<html", "an HTML page", kDownloadAgain},
     {"<?xml", "an XML page", kDownloadAgain},
+    {"Entry not found", kHubError, kHubErrorHint},
+    {"Repository not found", kHubError, kHubErrorHint},
+    {"Invalid username or password", kHubError, kHubErrorHint},
+    {"Access to model ", kHubError, kHubErrorHint},
+    {R"({"error":)", kHubError, kHubErrorHint},
     {"\x1f\x8b", "a gzip archive", "unpack it, or download this file again"},
     {std::string_view("\0", 1), "filled with zeros: an interrupted download", kDownloadAgain},
 };

@@ -38,6 +38,7 @@ std::optional<std::string> OwnConfigText(const CheckpointFolder& folder,
   // As people write the float: 1e-05.
   add("rms_norm_eps", std::stod(fmt::format("{}", config.rms_norm_eps)));
   json.erase("quantization_config");
+  json.erase("quantization");  // MLX's
   if (config.class_name != own.name) {
     json["model_type"] = own.model_type;
     add("num_key_value_heads", config.n_kv_heads);

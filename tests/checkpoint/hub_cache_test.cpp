@@ -173,10 +173,11 @@ TEST_F(HubCache, TakesARepositoryAsPeopleWriteIt) {
   scratch_.Write("models--o--n/snapshots/1123456789abcdef0123456789abcdef01234567/config.json", "");
   const fs::path snapshots = fs::path(root()) / "models--o--n/snapshots";
   const std::string repository = root() + "/models--o--n";
-  for (const std::string& text : {std::string("o/n"), std::string("o/n/"), std::string("o/n@main"),
-                                  std::string("https://huggingface.co/o/n"),
-                                  std::string("https://huggingface.co/o/n/tree/main"),
-                                  std::string("hf.co/o/n/"), repository, repository + "/"}) {
+  for (const std::string& text :
+       {std::string("o/n"), std::string("o/n/"), std::string("o/n@main"),
+        std::string("https://huggingface.co/o/n"),
+        std::string("https://huggingface.co/o/n/tree/main"), std::string("hf.co/o/n/"),
+        std::string("hf://o/n"), repository, repository + "/"}) {
     const CheckpointFolder folder = LocateCheckpoint(text, warnings_.fn());
     EXPECT_EQ(folder.path().lexically_normal(), snapshots / kCommit) << text;
     EXPECT_EQ(folder.repository_id(), "o/n") << text;

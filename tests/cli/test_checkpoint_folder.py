@@ -218,6 +218,13 @@ def test_numbered_shards_without_an_index(two):
 
 
 @needs_strace
+def test_a_link_that_leads_nowhere_as_the_model(work):
+    (work / "loop").symlink_to("loop")
+    h.refused(h.run(["plan", work / "loop"]), 4, "loop", "Too many levels of symbolic links")
+    (work / "gone").symlink_to("nowhere")
+    h.refused(h.run(["plan", work / "gone"]), 4, "gone", "dangling link")
+
+
 def test_row_041_only_a_pickle(folder):
     h.side_files(folder, "phi35-tiny")
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x02}q\0.")

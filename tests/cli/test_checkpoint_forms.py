@@ -451,6 +451,15 @@ def test_a_quantization_config_over_plain_floats(work):
                      "plain floats"]
 
 
+@pytest.mark.parametrize("kind", ["mlx", "openvino"])
+def test_a_quantization_of_mlx_over_plain_floats(work, kind):
+    """mlx-lm would look for codes that are not there."""
+    plain = make(work / "a", weights())
+    model = make(work / "b", weights(), updates={"quantization": {"group_size": 64, "bits": 4}})
+    (text,) = same_as_plain(work, model, plain, kind)
+    assert "(MLX) is left out: the weights are plain floats" in text
+
+
 # --- more rows -------------------------------------------------------------------------------
 
 def resized(work, n_rows, tokens, base="phi35-tiny"):

@@ -181,7 +181,10 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\n
                                   "generation_config.json", "chat_template.jinja"])
 def test_a_side_file_that_was_not_downloaded_is_named(folder, name):
     tiny(folder)
-    for text, words in [(LFS, "Git LFS pointer"), ("<!DOCTYPE html><html></html>", "HTML page"), ("", "is empty")]:
+    for text, words in [(LFS, "Git LFS pointer"), ("Entry not found", "the hub's error message"),
+                        ("Access to model microsoft/phi-4 is restricted.", "the hub's error message"),
+                        ('{"error":"Invalid credentials"}', "the hub's error message"),
+                        ("<!DOCTYPE html><html></html>", "HTML page"), ("", "is empty")]:
         (folder / name).write_text(text)
         refused(run(["plan", folder, "--format", "openvino"]), 3, name, words)
 
