@@ -57,11 +57,28 @@ const std::vector<float> &Weights() {
 RawRows Halves() {
   static const std::vector<std::byte> halves = [] {
     std::vector<std::byte> bytes(kWeights * sizeof(std::uint16_t));
-    for (std::size_t i = 0; i < kWeights; ++i)
-      StoreFloat(FloatType::kBF16, Weights()[i], bytes, i);
+    for (std::size_t i = 0; i < kWeights; ++i) StoreFloat(FloatType::kBF16, Weights()[i], bytes, i);
     return bytes;
   }();
   return {FloatType::kBF16, halves};
+}
+
+// Statistics of inputs: uneven squares, and a factor of neighbours that go together.
+InputStats Stats() {
+  static const std::vector<float> squares = [] {
+    std::vector<float> values(kColumns);
+    for (std::size_t c = 0; c < kColumns; ++c) values[c] = 1.0F + static_cast<float>(c % 7);
+    return values;
+  }();
+  static const std::vector<float> factor = [] {
+    std::vector<float> u(kColumns * kColumns);
+    for (std::size_t r = 0; r < kColumns; ++r)
+      for (std::size_t c = r; c < kColumns; ++c)
+        u[r * kColumns + c] = 1.0F / static_cast<float>((1 + c - r) * (1 + c - r));
+    return u;
+  }();
+  static const FactorBlock block = {0, kColumns, factor};
+  return {squares, {&block, 1}};
 }
 
 struct Encoded {
@@ -107,6 +124,18 @@ std::vector<Case> Cases() {
   }
   for (const GroupEncoding &floats : {kMxfp4, kMxfp8, kNvfp4})
     add_groups("mlx " + EncodingName(floats), floats, mlx);
+  for (const Method *method : {&kSearch, &kFeedback}) {
+    const auto add = [&](const Encoding &encoding) {
+      cases.push_back({std::string(method->name) + " " + EncodingName(encoding), encoding, method});
+    };
+    for (const GgmlType type : {kQ8_0, kQ4_0, kQ4_1, kQ2_K, kQ3_K, kQ4_K, kQ6_K, kIQ4_XS})
+      add(type);
+    add(GroupEncoding{kU4, 32, ScaleType::kF32, Offset::kMiddle});
+    add(GroupEncoding{kU4, 32, ScaleType::kF32, Offset::kZeroPoint});
+    add(GroupEncoding{kI8, 0, ScaleType::kF16, Offset::kNone});
+    add(GroupEncoding{kU4, 64, ScaleType::kBF16, Offset::kBias});
+    add(kMxfp4);
+  }
   return cases;
 }
 
@@ -129,7 +158,7 @@ void Copy(benchmark::State &state) {
 
 void Encode(benchmark::State &state, const Case &what, std::int64_t target) {
   const auto encode = [&](Encoded &out) {
-    what.method->quantize(what.encoding, Halves(), kColumns, {}, out.spans);
+    what.method->quantize(what.encoding, Halves(), kColumns, Stats(), out.spans);
   };
   Encoded expected(what.encoding);
   Encoded out(what.encoding);
@@ -149,7 +178,7 @@ void Encode(benchmark::State &state, const Case &what, std::int64_t target) {
 
 void Decode(benchmark::State &state, const Case &what, std::int64_t target) {
   Encoded encoded(what.encoding);
-  what.method->quantize(what.encoding, Halves(), kColumns, {}, encoded.spans);
+  what.method->quantize(what.encoding, Halves(), kColumns, Stats(), encoded.spans);
   RowCodec codec;
   const auto decode = [&](std::vector<float> &out) {
     for (std::size_t r = 0; r < kRows; ++r) {
