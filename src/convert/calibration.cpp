@@ -18,6 +18,7 @@
 #include "calibrate/factor.h"
 #include "calibrate/text_stream.h"
 #include "convert/memory.h"
+#include "engine/linear_algebra.h"
 #include "engine/product.h"
 #include "io/output_file.h"
 #include "model/weights.h"
@@ -59,12 +60,16 @@ std::vector<std::uint64_t> LayerInputs(const ModelConfig& config) {
 
 std::uint64_t HeldBytes(const ModelConfig& config, Needs needs, std::size_t widest_block,
                         std::uint64_t n_tokens, std::uint64_t n_held_back) {
-  std::uint64_t floats = 0;
+  std::uint64_t floats = 0, largest = 0;
   for (const std::uint64_t n : LayerInputs(config)) {
     floats += 2 * calibrate::Probe::kTokens * n;
     if (needs != Needs::kMoments) continue;
-    for (const std::uint64_t size : calibrate::BlocksOf(n, widest_block)) floats += size * size;
+    for (const std::uint64_t size : calibrate::BlocksOf(n, widest_block)) {
+      floats += size * size;
+      largest = std::max<std::uint64_t>(largest, size);
+    }
   }
+  floats += 2 * engine::kPanelRows * largest;  // while a factor is inverted
   return TextStream::StateBytes(config, n_tokens + n_held_back) + floats * sizeof(float);
 }
 

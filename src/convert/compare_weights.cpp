@@ -22,8 +22,8 @@ namespace {
 constexpr std::uint64_t kVerifyElements = 1ULL << 17;  // weights compared at once by a thread
 
 // A weight of small inputs may be clipped to nothing, or make up for others: what a block's weights
-// are off by is not bounded. As a whole they stay near, or the products would not: twice the bound
-// (seen: at most 0.6 of that), where codes of other weights give 1.4 times the weights.
+// are off by is not bounded. As a whole they stay near, or the products would not: twice the bound,
+// of which a third was seen, where codes of other weights give 1.4 times the weights.
 constexpr double kCalibratedRoom = 2;
 
 ErrorBound BoundOf(const PlanLine& line, bool was_calibrated) {
