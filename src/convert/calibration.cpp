@@ -217,7 +217,9 @@ class CalibratedRun {
       }
     }
     InputStatistics head = text_.RunHead(wanted);
-    inputs_out.push_back({head.weight(), head.SquareSums(), text_.n_tokens()});
+    // Of a tied model it is the embedding that is asked for, and named.
+    inputs_out.push_back(
+        {source_.weights.StoredAs(head.weight()), head.SquareSums(), text_.n_tokens()});
     Write(head);
     WarnOfFewTokens();
     return std::move(result_);
