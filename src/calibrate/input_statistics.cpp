@@ -92,7 +92,8 @@ void InputStatistics::Finish() {
   constexpr float kMost = 1e30F;  // what the searches and the factor bear
   squares_.resize(n_columns_);
   for (std::size_t c = 0; c < n_columns_; ++c) {
-    squares_[c] = static_cast<float>(square_sums_[c] / static_cast<double>(n_added_));
+    // As an importance matrix has it: the sum as float32, and then the mean.
+    squares_[c] = static_cast<float>(square_sums_[c]) / static_cast<float>(n_added_);
     if (squares_[c] <= kMost) continue;
     throw Error(ErrorCode::kNumeric,
                 fmt::format("{}: column {} has a mean square of {:.3g} on the calibration text, "
