@@ -112,7 +112,7 @@ def test_the_manual_page_has_every_option(command):
     (["--split-max-size", "-1"], ["--split-max-size: '-1' is not a size"]),
     (["--nan", "ignore"], ["--nan: 'ignore' is not one of error, zero"]),
     (["--overflow", "clmp"], ["--overflow: 'clmp' is not one of error, clamp, f32", "did you mean 'clamp'?"]),
-    (["--method", "fancy"], ["--method: 'fancy'", "reference, rtn, k_quant"]),
+    (["--method", "fancy"], ["--method: 'fancy'", "reference, search, imatrix, feedback, rtn, k_quant"]),
     (["--precision", "int5"], ["--precision: unknown precision 'int5'", "int4, int8, fp16, bf16, fp32"]),
     (["--precision", "int8", "--type", "Q8_0"], ["--precision", "--type"]),
     (["--type", "Q4_K_N"], ["Q4_K_N", "did you mean 'Q4_K_M'?"]),

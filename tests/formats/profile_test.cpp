@@ -284,7 +284,7 @@ TEST(Knobs, ThatAFormatLacksAreRefused) {
   EXPECT_EQ(refusal({"mlx"}, {{"method", "rtn", ""}}),
             "--method rtn: not an option of mlx; onnx has it");
   EXPECT_EQ(refusal({"mlx"}, {{"method", "best", ""}}),
-            "--method: 'best' is not one of reference, rtn, k_quant");
+            "--method: 'best' is not one of reference, search, imatrix, feedback, rtn, k_quant");
   EXPECT_EQ(refusal({"mlx"}, {{"no-such", "1", ""}}),
             "--no-such: not an option of mlx; no format has it");
   EXPECT_EQ(refusal({"onnx", "mlx"}, {{"group-size", "64", "gguf"}}),
