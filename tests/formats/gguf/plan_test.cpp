@@ -125,7 +125,7 @@ TEST(Plan, EqualsLlamaQuantizeTensorByTensor) {
       // With an importance matrix, which makes a difference to some types only.
       PlanOptions options;
       options.type = type;
-      options.with_importance = true;
+      options.method = "imatrix";
       const auto& with_matrix = model["with_matrix"];
       EXPECT_EQ(TypesOf(phi.MakePlan(options)), with_matrix.value(type, tensors.get<std::string>()))
           << name << " " << type;
