@@ -20,8 +20,9 @@ enum class OverflowPolicy { kError, kClamp, kF32 };
 
 // What methods learn of the inputs of weights from.
 struct CalibrationOptions {
-  std::vector<std::string> texts;  // plain text, JSON lines; equal shares of the tokens
-  std::vector<std::string> ids;    // token ids, as EvalOptions::ids
+  // Plain text, JSON lines; "self": what the model writes itself. Equal shares of the tokens.
+  std::vector<std::string> texts;
+  std::vector<std::string> ids;  // token ids, as EvalOptions::ids
   std::uint64_t n_tokens = 8192;
   std::uint32_t n_ctx = 512;  // tokens of a window
   float shrink = 0.2F;        // what share of each correlation is taken back
@@ -29,6 +30,8 @@ struct CalibrationOptions {
   std::string imatrix;
   // Where the text's is written; ".dat": in the older form.
   std::string imatrix_out;
+  // Where the text's token ids are written, to be read again as `ids`.
+  std::string ids_out;
 
   bool has_text() const noexcept { return !texts.empty() || !ids.empty(); }
 };
@@ -89,6 +92,9 @@ struct CalibrationPlan {
   float shrink = 0;
   // Inputs of more columns have moments in diagonal blocks of at most half as many.
   std::uint64_t widest_block = 0;
+  // Of windows that the model writes itself: how many at once, and how often all its weights are
+  // read for that.
+  std::uint64_t n_own_windows = 0, n_own_at_once = 0, n_own_readings = 0;
   std::vector<std::string> notes;  // what memory or the text made otherwise than asked for
   double seconds = 0;              // estimated, from rates measured on this machine
 };

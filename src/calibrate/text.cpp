@@ -62,6 +62,8 @@ void CheckTextOptions(const TextOptions& options, const ModelConfig& config) {
     throw Usage(
         fmt::format("--calibration-tokens {}: allowed are 1 to {}", options.n_tokens, kMostTokens));
   }
+  if (options.write_own && std::ranges::count(options.texts, kOwnText) > 1)
+    throw Usage(fmt::format("--calibrate {} is given twice: it would be the same text", kOwnText));
   if (options.n_tokens <= std::uint64_t{options.n_ctx} * (n_files - 1)) {
     throw Usage(fmt::format("--calibration-tokens {}: {} texts have windows of {} tokens each",
                             options.n_tokens, n_files, options.n_ctx));
@@ -428,8 +430,15 @@ class SourceReader {
 Ids WriteOwn(const TextOptions& options, std::uint64_t n, TextSource& source) {
   source.kind = Kind::kOwn;
   Ids windows = options.write_own(n);
+  if (windows.empty()) return Ids(n * options.n_ctx, 0);
   source.sha256 = Sha256OfIds(windows);
   return windows;
+}
+
+// Whether window i of n is held back, when n_taken of n_held_back are.
+bool IsHeldBack(std::uint64_t i, std::uint64_t n, std::uint64_t n_taken,
+                std::uint64_t n_held_back) {
+  return n_taken < n_held_back && i == (2 * n_taken + 1) * n / (2 * n_held_back);
 }
 
 // Shares the windows of a source out: `n_held_back` of them, spread evenly, are held back. A source
@@ -443,7 +452,7 @@ void Distribute(const Ids& windows, std::uint64_t n_held_back, CalibrationText& 
   source.n_windows = n - n_held_back;
   std::uint64_t n_taken = 0;
   for (std::uint64_t i = 0; i < n; ++i) {
-    const bool is_held = n_taken < n_held_back && i == (2 * n_taken + 1) * n / (2 * n_held_back);
+    const bool is_held = IsHeldBack(i, n, n_taken, n_held_back);
     if (is_held) ++n_taken;
     Ids& to = is_held ? text.held_back : text.windows;
     const auto begin = windows.begin() + static_cast<std::ptrdiff_t>(i * text.n_ctx);
@@ -530,15 +539,20 @@ CalibrationText ReadCalibrationText(const Tokenizer& tokenizer, const ModelConfi
   for (const std::string& path : options.ids) text.sources.emplace_back().path = path;
   SourceReader reader(tokenizer, config, options.n_ctx);
   const std::size_t n_sources = text.sources.size();
-  for (std::size_t i = 0; i < n_sources; ++i) {
-    TextSource& source = text.sources[i];
-    const bool is_ids = i >= options.texts.size();
-    const std::uint64_t held_back = ShareOf(n_held_back, i, n_sources);
-    const std::uint64_t n = ShareOf(n_windows, i, n_sources) + held_back;
-    const bool is_own = !is_ids && options.write_own && source.path == kOwnText;
-    const Ids windows = is_own ? WriteOwn(options, n, source) : reader.Read(source, is_ids, n);
-    Distribute(windows, held_back, text, source);
+  std::vector<Ids> windows(n_sources);
+  // What is wrong with a file is told before the model writes for minutes.
+  for (const bool writes : {false, true}) {
+    for (std::size_t i = 0; i < n_sources; ++i) {
+      TextSource& source = text.sources[i];
+      const bool is_ids = i >= options.texts.size();
+      const bool is_own = !is_ids && options.write_own && source.path == kOwnText;
+      if (is_own != writes) continue;
+      const std::uint64_t n = ShareOf(n_windows, i, n_sources) + ShareOf(n_held_back, i, n_sources);
+      windows[i] = is_own ? WriteOwn(options, n, source) : reader.Read(source, is_ids, n);
+    }
   }
+  for (std::size_t i = 0; i < n_sources; ++i)
+    Distribute(windows[i], ShareOf(n_held_back, i, n_sources), text, text.sources[i]);
   if (text.held_back.empty()) {
     throw Error(ErrorCode::kBadData,
                 fmt::format("has less than {} tokens, two windows, of which one is held back",
@@ -546,12 +560,28 @@ CalibrationText ReadCalibrationText(const Tokenizer& tokenizer, const ModelConfi
         .In(text.sources.front().path)
         .Hint("a longer text, or a smaller --calibration-ctx");
   }
-  text.sha256 = Sha256OfAll(text);
   const WarningFn say = WarnOrIgnore(warn);
   WarnOfSmallText(text, n_windows, say);
+  const auto is_written = [](const TextSource& source) { return !source.sha256.empty(); };
+  if (!std::ranges::all_of(text.sources, is_written)) return text;
+  text.sha256 = Sha256OfAll(text);
   WarnOfFewDistinct(text, config.vocab_size, say);
   WarnOfRepetition(text, say);
   return text;
+}
+
+std::string FormatIds(const CalibrationText& text) {
+  const std::uint64_t n = text.n_windows() + text.n_held_back();
+  std::string ids;
+  std::uint64_t n_taken = 0;
+  for (std::uint64_t i = 0; i < n; ++i) {
+    const bool is_held = IsHeldBack(i, n, n_taken, text.n_held_back());
+    const std::uint64_t window = is_held ? n_taken : i - n_taken;
+    if (is_held) ++n_taken;
+    const std::span<const std::uint32_t> from = is_held ? text.held_back : text.windows;
+    ids += fmt::format("{}\n", fmt::join(from.subspan(window * text.n_ctx, text.n_ctx), " "));
+  }
+  return ids;
 }
 
 }  // namespace phiq::calibrate

@@ -22,7 +22,7 @@ struct TextOptions {
   std::uint64_t n_tokens = 8192;  // at least as many, in whole windows; held-back ones come on top
   std::uint32_t n_ctx = 512;      // tokens of a window
   // Writes so many windows of n_ctx ids: for a text that is called "self" (kOwnText). Empty: that
-  // is a file like others.
+  // is a file like others. Returns no ids: they are written later, zeros take their place.
   std::function<std::vector<std::uint32_t>(std::uint64_t n_windows)> write_own = {};
 };
 
@@ -46,7 +46,7 @@ struct CalibrationText {
   // are one in ten (at least 1, at most 8), spread over each file, and not among the others.
   std::vector<std::uint32_t> windows, held_back;
   std::vector<TextSource> sources;
-  std::string sha256;  // of n_ctx and all ids
+  std::string sha256;  // of n_ctx and all ids; empty: not all are written
 
   std::uint64_t n_windows() const noexcept { return n_ctx == 0 ? 0 : windows.size() / n_ctx; }
   std::uint64_t n_held_back() const noexcept { return n_ctx == 0 ? 0 : held_back.size() / n_ctx; }
@@ -70,5 +70,9 @@ std::uint64_t HeldBackWindows(std::uint64_t n_tokens, std::uint32_t n_ctx);
 //          changed meanwhile.
 CalibrationText ReadCalibrationText(const Tokenizer& tokenizer, const ModelConfig& config,
                                     const TextOptions& options, const WarningFn& warn);
+
+// The windows of all sources, a line each: as TextOptions::ids they give the same windows again,
+// summed and held back, where every source had its share.
+std::string FormatIds(const CalibrationText& text);
 
 }  // namespace phiq::calibrate

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "calibrate/factor.h"
+#include "calibrate/own_text.h"
 #include "calibrate/text_stream.h"
 #include "convert/memory.h"
 #include "engine/linear_algebra.h"
@@ -112,7 +113,8 @@ void CheckMethods(const ConvertOptions& options, std::span<const PlanOptions> ta
   if (!wanted.imatrix.empty() && wanted.has_text())
     throw Error(ErrorCode::kUsage, "--imatrix and --calibrate exclude each other");
   if (!wanted.imatrix_out.empty() && !wanted.has_text())
-    throw Error(ErrorCode::kUsage, "--imatrix-out needs a text").Hint("--calibrate FILE names it");
+    throw Error(ErrorCode::kUsage, "--imatrix-out needs a text")
+        .Hint("--calibrate self or --calibrate FILE");
   for (const PlanOptions& target : targets) {
     if (target.method == kFeedback.name && !wanted.has_text())
       throw Error(ErrorCode::kUsage,
@@ -361,6 +363,89 @@ double MeasureSearchRate(const PlanLine& line, unsigned threads) {
   return static_cast<double>(threads * x.size()) / seconds;
 }
 
+// The model as the writer of its own text, within the memory limit.
+class OwnText {
+ public:
+  // Throws   kResources: not even one window fits. kUnsupported: nothing to begin texts with.
+  OwnText(const ConvertOptions& options, const SourceModel& source, unsigned threads,
+          const WarningFn& warn)
+      : source_(source), threads_(threads) {
+    const ModelConfig& config = source.model.config;
+    text_.n_ctx = options.calibration->n_ctx;
+    const std::uint64_t of_window = calibrate::BytesOfWindow(config, text_.n_ctx);
+    const auto fixed = [&] {
+      return FixedBytes(source) + TextStream::WorkBytes(config, 1, threads_);
+    };
+    while (threads_ > 1 && fixed() + of_window > options.memory_limit_bytes) --threads_;
+    if (fixed() + of_window > options.memory_limit_bytes)
+      throw Error(ErrorCode::kResources,
+                  fmt::format("--memory-limit {}: this model needs at least {} to write its own "
+                              "text in windows of {} tokens",
+                              FormatBytes(options.memory_limit_bytes),
+                              FormatBytes(fixed() + of_window), text_.n_ctx))
+          .Hint("a smaller --calibration-ctx, or --calibrate FILE");
+    fixed_bytes_ = fixed();
+    text_.memory_bytes = options.memory_limit_bytes - fixed_bytes_;
+    openings_ = calibrate::Openings(source.model.tokenizer, config.vocab_size, warn);
+  }
+
+  // What it takes, for the plan.
+  void Plan(std::uint64_t n_windows, Calibration& calibration) {
+    text_.n_windows = n_windows;
+    const ModelConfig& config = source_.model.config;
+    CalibrationPlan& planned = calibration.planned;
+    planned.n_own_windows = n_windows;
+    planned.n_own_at_once = calibrate::WindowsAtOnce(config, text_);
+    planned.n_own_readings =
+        (n_windows + planned.n_own_at_once - 1) / planned.n_own_at_once * (text_.n_ctx - 1);
+    calibration.own_bytes =
+        fixed_bytes_ + planned.n_own_at_once * calibrate::BytesOfWindow(config, text_.n_ctx);
+  }
+
+  std::vector<std::uint32_t> Write(const Hooks& hooks) {
+    Meter meter(hooks, text_.n_windows * (text_.n_ctx - 1), "tokens");
+    text_.written = [&meter](std::uint64_t n_tokens) { meter.done += n_tokens; };
+    return calibrate::WriteOwnText(*source_.stored, openings_, text_,
+                                   {.threads = threads_, .hooks = meter.parallel_hooks()});
+  }
+
+ private:
+  const SourceModel& source_;
+  unsigned threads_;
+  std::uint64_t fixed_bytes_ = 0;
+  calibrate::OwnTextOptions text_;
+  std::vector<calibrate::Opening> openings_;
+};
+
+// Seconds of one reading of all matrices for a step of so many windows: from one matrix, timed.
+double MeasureReading(const SourceModel& source, std::uint64_t n_windows, unsigned threads) {
+  const ModelConfig& config = source.model.config;
+  std::uint64_t n_weights = 0;
+  WeightInfo largest;
+  for (const WeightInfo& weight : phiq::WeightsOf(config)) {
+    if (!IsMatrix(weight.id)) continue;
+    const std::uint64_t n = weight.shape.n_rows * weight.shape.row_elements;
+    n_weights += n;
+    if (weight.id.layer == 0 && n > largest.shape.n_rows * largest.shape.row_elements)
+      largest = weight;
+  }
+  const std::size_t n_columns = largest.shape.row_elements;
+  const std::vector<float> x(n_windows * n_columns, 0.5F);
+  std::vector<std::vector<float>> products(threads,
+                                           std::vector<float>(n_windows * engine::kTileRows));
+  const auto start = std::chrono::steady_clock::now();
+  engine::ForEachTile({.threads = threads}, source.weights, largest.id, largest.shape,
+                      [&](std::size_t, std::span<const float> rows, unsigned worker) {
+                        engine::MultiplyByRows(x.data(), n_windows, n_columns, rows.data(),
+                                               rows.size() / n_columns, products[worker].data(),
+                                               engine::kTileRows);
+                      });
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return seconds * static_cast<double>(n_weights) /
+         static_cast<double>(largest.shape.n_rows * n_columns);
+}
+
 std::string FileName(const std::string& path) {
   return std::filesystem::path(path).filename().string();
 }
@@ -379,17 +464,31 @@ Calibration PrepareMatrix(const std::string& path, const SourceModel& source,
 
 }  // namespace
 
+bool WritesOwnText(const ConvertOptions& options) {
+  return options.calibration &&
+         std::ranges::find(options.calibration->texts, calibrate::kOwnText) !=
+             options.calibration->texts.end();
+}
+
 Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel& source,
-                               std::vector<PlanOptions>& targets, const WarningFn& warn) {
+                               std::vector<PlanOptions>& targets, bool writes_own, unsigned threads,
+                               const Hooks& hooks) {
+  const WarningFn warn = WarnOrIgnore(hooks.warn);
   CheckMethods(options, targets);
   const CalibrationOptions& wanted = *options.calibration;
   if (!wanted.has_text()) return PrepareMatrix(wanted.imatrix, source, warn);
   Needs needs = NeedsOf(targets);
   const Size size = FitToMemory(options, source, needs);
   Calibration calibration;
-  calibration.text =
-      calibrate::ReadCalibrationText(source.model.tokenizer, source.model.config,
-                                     {wanted.texts, wanted.ids, size.n_tokens, wanted.n_ctx}, warn);
+  std::optional<OwnText> own;
+  if (WritesOwnText(options)) own.emplace(options, source, threads, warn);
+  const auto write_own = [&](std::uint64_t n_windows) {
+    own->Plan(n_windows, calibration);
+    return writes_own ? own->Write(hooks) : std::vector<std::uint32_t>();
+  };
+  calibration.text = calibrate::ReadCalibrationText(
+      source.model.tokenizer, source.model.config,
+      {wanted.texts, wanted.ids, size.n_tokens, wanted.n_ctx, write_own}, warn);
   const calibrate::CalibrationText& text = calibration.text;
   CalibrationPlan& planned = calibration.planned;
   const auto note = [&](std::string what) {
@@ -466,7 +565,8 @@ void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan
   add("calibration_windows", fmt::format("{}", planned.n_windows));
   if (calibration.matrix) return;
   add("calibration_ctx", fmt::format("{}", planned.n_ctx));
-  add("calibration_sha256", planned.sha256);
+  // Before the text is written something as long stands for it, so that the plan's sizes are right.
+  add("calibration_sha256", planned.sha256.empty() ? std::string(64, '0') : planned.sha256);
 }
 
 double EstimateSeconds(const Calibration& calibration, const SourceModel& source,
@@ -504,6 +604,9 @@ double EstimateSeconds(const Calibration& calibration, const SourceModel& source
     }
   }
   double seconds = operations / MeasureProductRate(threads);
+  if (calibration.planned.n_own_readings > 0)
+    seconds += static_cast<double>(calibration.planned.n_own_readings) *
+               MeasureReading(source, calibration.planned.n_own_at_once, threads);
   if (largest != nullptr) seconds += searched / MeasureSearchRate(*largest, threads);
   return seconds;
 }

@@ -22,17 +22,23 @@ struct Calibration {
   float shrink = 0;
   std::size_t widest_block = 0;  // see InputStatistics::Wanted
   std::uint64_t held_bytes = 0;  // while tensors are written: hidden states, one layer's statistics
+  std::uint64_t own_bytes = 0;   // while the model writes its own text
   CalibrationPlan planned;       // without the time
 };
 
 // Reads the text or the matrix: of a text as many tokens as the memory limit bears. Of targets
 // whose method wants more than the text gives, the method becomes kImatrix.
 //
+// `writes_own`  the model writes its own text, where that is wanted; else it is only planned.
 // Throws   kUsage: a method that needs a text without one, and the reverse. kResources. As
 //          ReadCalibrationText and ReadImportance.
 // Warns    as ReadCalibrationText; of fewer tokens than asked for, and of methods that change.
 Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel& source,
-                               std::vector<PlanOptions>& targets, const WarningFn& warn);
+                               std::vector<PlanOptions>& targets, bool writes_own, unsigned threads,
+                               const Hooks& hooks);
+
+// Whether the model is to write its own text.
+bool WritesOwnText(const ConvertOptions& options);
 
 // What running a layer takes besides what is held.
 std::uint64_t WorkBytes(const Calibration& calibration, const ModelConfig& config,

@@ -176,9 +176,16 @@ void CheckOutputs(const ConvertOptions& options, Job& job, const WarningFn& warn
     CheckOutput(job.paths[i], job.targets[i], options, job.folder);
 }
 
-void CheckImportanceOutput(const ConvertOptions& options) {
-  if (!options.calibration || options.calibration->imatrix_out.empty()) return;
-  CheckOutputPath(options.calibration->imatrix_out, OutputOptionsOf(options));
+// Of what is written besides: importance matrix, token ids.
+void CheckOutputsBeside(const ConvertOptions& options) {
+  if (!options.calibration) return;
+  const std::string& matrix = options.calibration->imatrix_out;
+  const std::string& ids = options.calibration->ids_out;
+  for (const std::string& path : {matrix, ids})
+    if (!path.empty()) CheckOutputPath(path, OutputOptionsOf(options));
+  if (!ids.empty() && ids == matrix)
+    throw Error(ErrorCode::kUsage, "--imatrix-out and --calibration-out name the same file")
+        .In(ids);
 }
 
 // What an output records of how it treated odd weights, so that `phiq verify` can do the same.
@@ -226,16 +233,25 @@ void WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan, unsigned thre
   }
 }
 
-// Without `reads_weights` a plan that depends on them is made as if they were all alike: enough to
-// see what is wrong with the options.
-Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, bool reads_weights) {
+// How far a run is prepared.
+enum class Depth : std::uint8_t {
+  // A plan that depends on weights is made as if they were all alike: enough to see what is wrong
+  // with the options.
+  kOptions,
+  kPlan,  // all but a text that the model has to write
+  kRun,
+};
+
+Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Depth depth) {
+  const bool reads_weights = depth != Depth::kOptions;
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
   SourceModel source = OpenSourceModel(
       std::move(job.folder), {options.ignore_extra, options.adapters, options.pad_vocab}, warn);
   std::optional<Calibration> calibration;
   if (options.calibration && reads_weights)
-    calibration = PrepareCalibration(options, source, job.targets, warn);
+    calibration =
+        PrepareCalibration(options, source, job.targets, depth == Depth::kRun, threads, hooks);
   std::vector<std::unique_ptr<Plan>> plans;
   std::uint64_t scored_bytes = 0;
   for (const PlanOptions& target : job.targets) {
@@ -267,7 +283,7 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, boo
     const std::uint64_t held = FixedBytes(source) + 2 * head_bytes + calibration->held_bytes;
     const auto work = [&] { return WorkBytes(*calibration, source.model.config, memory.threads); };
     while (memory.threads > 1 && held + work() > options.memory_limit_bytes) --memory.threads;
-    memory.peak_bytes = std::max(memory.peak_bytes, held + work());
+    memory.peak_bytes = std::max({memory.peak_bytes, held + work(), calibration->own_bytes});
     calibration->planned.seconds = EstimateSeconds(*calibration, source, streams, memory.threads);
   }
   return {std::move(source), std::move(targets), memory, scored_bytes, std::move(calibration)};
@@ -368,7 +384,7 @@ EvalOptions EvaluationOptions(const ConvertOptions& options) {
 // What is wrong with the input waits.
 void CheckRequest(const ConvertOptions& options, const Job& job) {
   try {
-    Prepare(options, job, {}, /*reads_weights=*/false);
+    Prepare(options, job, {}, Depth::kOptions);
     if (options.evaluation)
       CheckEvaluation({options.model, options.model}, EvaluationOptions(options),
                       /*read_text=*/false);
@@ -400,6 +416,15 @@ void WarnOfSeenText(const ConvertOptions& options, const Calibration& calibratio
           fmt::format("{}: is what the codes are chosen by, too: its figures are not those of "
                       "unseen text",
                       Escape(path))});
+}
+
+// The text's token ids, where they are wanted.
+void AddIds(const ConvertOptions& options, const Prepared& prepared, Outputs& outputs) {
+  if (!options.calibration || options.calibration->ids_out.empty()) return;
+  const std::string ids = calibrate::FormatIds(prepared.calibration->text);
+  outputs.AddFiles({{options.calibration->ids_out, ids.size()}}, 0)
+      .front()
+      ->WriteAt(0, std::as_bytes(std::span(ids)));
 }
 
 // The text's importance matrix, where one is wanted.
@@ -465,8 +490,7 @@ EvalReport EvaluateOutputs(const ConvertOptions& options, const std::deque<Outpu
 }  // namespace
 
 ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks) {
-  return Describe(Prepare(options, Locate(options, WarnOrIgnore(hooks.warn)), hooks,
-                          /*reads_weights=*/true));
+  return Describe(Prepare(options, Locate(options, WarnOrIgnore(hooks.warn)), hooks, Depth::kPlan));
 }
 
 ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
@@ -480,14 +504,22 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
     CheckRequest(options, job);
     throw;
   }
-  CheckImportanceOutput(options);
+  CheckOutputsBeside(options);
   report.skipped = job.skipped;
   if (job.targets.empty()) return report;
-  const Prepared prepared = Prepare(options, std::move(job), hooks, /*reads_weights=*/true);
+  const auto check_evaluation = [&options] {
+    if (options.evaluation)
+      CheckEvaluation({options.model, options.model}, EvaluationOptions(options),
+                      /*read_text=*/true);
+  };
+  // What is wrong with the options or the disk is told before the model writes for minutes.
+  if (WritesOwnText(options)) {
+    CheckSpaceOfAll(options, Prepare(options, job, {}, Depth::kOptions).targets);
+    check_evaluation();
+  }
+  const Prepared prepared = Prepare(options, std::move(job), hooks, Depth::kRun);
   report.planned = Describe(prepared);
-  if (options.evaluation)  // a text that cannot be used, before any work
-    CheckEvaluation({options.model, options.model}, EvaluationOptions(options),
-                    /*read_text=*/true);
+  check_evaluation();  // a text that cannot be used, before any work
   if (options.evaluation && prepared.calibration)
     WarnOfSeenText(options, *prepared.calibration, warn);
 
@@ -515,6 +547,7 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
     report.evaluation = EvaluateOutputs(options, writers, prepared.targets, hooks);
   Outputs beside(OutputOptionsOf(options));
   AddImportance(options, prepared, inputs, beside);
+  AddIds(options, prepared, beside);
   outputs.Commit();
   common.Keep();
   beside.Commit();

@@ -19,7 +19,7 @@ using phiq::testing::MemoryModel;
 using phiq::testing::PlainLogits;
 using phiq::testing::SmallConfig;
 
-constexpr std::uint32_t kFirst[] = {7, 11, 13};
+const std::vector<Opening> kFirst = {{7}, {11, 3, 5}, {13}};
 
 OwnTextOptions Options(std::uint64_t n_windows, std::uint32_t n_ctx, std::uint64_t memory_bytes) {
   return {.n_windows = n_windows, .n_ctx = n_ctx, .memory_bytes = memory_bytes};
@@ -45,7 +45,11 @@ TEST(OwnText, IsTheSameForAnyThreadsMemoryAndInstructionSet) {
   ASSERT_EQ(WindowsAtOnce(model.config(), options), 7U);
   const std::vector<std::uint32_t> text = WriteOwnText(model, kFirst, options, {});
   ASSERT_EQ(text.size(), 7U * 20U);
-  for (std::size_t w = 0; w < 7; ++w) EXPECT_EQ(text[w * 20], kFirst[w % 3]);
+  for (std::size_t w = 0; w < 7; ++w) EXPECT_EQ(text[w * 20], kFirst[w % 3][0]);
+  for (const std::size_t w : {1, 4}) {
+    EXPECT_EQ(text[w * 20 + 1], 3U);
+    EXPECT_EQ(text[w * 20 + 2], 5U);
+  }
   EXPECT_EQ(WriteOwnText(model, kFirst, options, {.threads = 3}), text);
   ASSERT_EQ(WindowsAtOnce(model.config(), Options(7, 20, 25'000)), 3U);
   EXPECT_EQ(WriteOwnText(model, kFirst, Options(7, 20, 25'000), {}), text);
@@ -68,8 +72,9 @@ TEST(OwnText, IsDrawnFromTheWholeDistribution) {
   // Otherwise one token has nearly all of the probability.
   for (float& w : model.Weights(TensorRole::kOutputHead, -1)) w *= 0.3F;
   constexpr std::uint32_t kContext = 30;
+  const std::vector<Opening> words = {{7}, {11}, {13}};
   const std::vector<std::uint32_t> text =
-      WriteOwnText(model, kFirst, Options(40, kContext, 1ULL << 30), {});
+      WriteOwnText(model, words, Options(40, kContext, 1ULL << 30), {});
   double deviation = 0, variance = 0, entropy_sum = 0;
   std::size_t n = 0;
   for (std::size_t w = 0; w < 40; ++w) {
@@ -114,6 +119,20 @@ TEST(OwnText, BeginsWithWordsThatBeginWithABlank) {
         << name;
     for (const std::uint32_t word : words)
       EXPECT_TRUE(model.tokenizer.vocab[word].starts_with(blank));
+    // One window in four begins as a chat.
+    const std::vector<Opening> openings =
+        Openings(model.tokenizer, model.config.vocab_size, ignore);
+    EXPECT_EQ(openings.size(), words.size() + words.size() / 3);
+    const auto user =
+        std::ranges::find(model.tokenizer.added_tokens, "<|user|>", &AddedToken::content);
+    ASSERT_NE(user, model.tokenizer.added_tokens.end());
+    for (std::size_t i = 0; i < openings.size(); ++i) {
+      if (i % 4 == 3) {
+        EXPECT_EQ(openings[i].front(), user->id);
+      } else {
+        EXPECT_EQ(openings[i], Opening{words[i - i / 4]});
+      }
+    }
   }
 }
 

@@ -1,5 +1,7 @@
 """Codes chosen by a text: what that is worth on other text, the same bytes however they are computed,
 what is said of it, and what is refused. Figures are measured by `phiq eval`."""
+import json
+
 import numpy as np
 import pytest
 from harness import DATA, bf16, refused, run, tiny, warnings
@@ -174,11 +176,22 @@ def test_evaluating_on_the_calibration_text_is_warned_of(work):
     assert not any("unseen text" in line for line in warnings(other))
 
 
+LONG = ["--calibrate", "self", "--calibration-tokens", "262144"]
+
+
 @pytest.mark.parametrize("options, code, what", [
     (["--method", "feedback"], 2, "--method: feedback needs a text"),
     (["--method", "imatrix"], 2, "--method: imatrix needs a text or an importance matrix"),
     (["--calibration-tokens", "100"], 2, "--calibration-tokens: needs a text"),
     (["--imatrix-out", "m.gguf"], 2, "--imatrix-out: needs a text"),
+    (["--calibration-out", "ids.txt"], 2, "--calibration-out: needs a text"),
+    (["--calibrate", "TEXT", "--calibration-out", "x", "--imatrix-out", "x"], 2, "name the same file"),
+    (["--calibrate", "self", "--calibrate", "self"], 2, "--calibrate self is given twice"),
+    # Told before the model writes, which would take minutes.
+    ([*LONG, "--tensor-type", "lm_head=Q9"], 2, "Q9"),
+    ([*LONG, "--calibrate", "missing.txt"], 4, "missing.txt"),
+    ([*LONG, "--eval-text", "missing.txt"], 4, "missing.txt"),
+    (["--calibrate", "./self"], 4, "./self"),
     (["--calibrate", "TEXT", "-o", "-"], 2, "-o -: with statistics of inputs"),
     (["--calibrate", "TEXT", "--nan", "zero"], 2, "cannot run a model that has NaN"),
     (["--calibrate", "TEXT", "--imatrix", "m.gguf"], 2, "--imatrix and --calibrate exclude each other"),
@@ -248,3 +261,110 @@ def test_memory_takes_tokens_first_whatever_the_number_of_threads(work):
     assert notes() == []
     small = notes("--memory-limit", "88M", "--threads", "1")
     assert len(small) == 1 and notes("--memory-limit", "88M", "--threads", "7") == small
+
+
+# --- text that the model writes itself ---
+
+# Mean KL x 1000 of ONNX int4 that a prototype reached with 8192 tokens of the model's own: imatrix, feedback.
+OWN_FIGURES = {"phi35-tiny": (16.6, 11.4), "phi4mini-tiny": (21.9, 13.0)}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_own_text_serves_unseen_text_better_than_the_text_of_the_book(work, model):
+    calibration, evaluation = texts(work, model)
+    variants = [["--calibrate", calibration, *WINDOWS], ["--calibrate", "self", "--method", "imatrix"], ["--calibrate", "self"]]
+    outs = [quantize(work, f"out{i}", model, *FORMATS["onnx"], *options)[0] for i, options in enumerate(variants)]
+    report = run(["eval", *outs, "--against", DATA / model, "--text", evaluation, "--ctx", "256", "--protocol", "all", "--json"],
+                 timeout=300).ok().json()
+    book, imatrix, feedback = (1000 * found["kl"]["mean"] for found in report["models"])
+    print(model, book, imatrix, feedback)
+    assert imatrix < ROOM * OWN_FIGURES[model][0]
+    assert feedback < ROOM * OWN_FIGURES[model][1]
+    assert feedback < book < imatrix
+
+
+def report_of(result):
+    return result.json()["calibration"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_own_text_is_the_same_for_any_threads_and_when_read_again(work, beside):
+    calibration, _ = texts(work, "phi35-tiny")
+    options = ["--calibration-tokens", "2048", "--json"]
+    own = ["--calibrate", "self", *(["--calibrate", calibration] if beside else [])]
+    files, ids, reports = [], [], []
+    for n in (1, 2, 7):
+        kept = work / f"kept{n}"
+        out, result = quantize(work, f"{n}.gguf", "phi35-tiny", *own, *options, "--threads", n,
+                               "--calibration-out", kept)
+        files.append(contents(out))
+        ids.append(kept.read_text())
+        reports.append(report_of(result))
+    assert files[0] == files[1] == files[2] and ids[0] == ids[1] == ids[2]
+    assert reports[0]["own_text"]["windows_at_once"] == reports[0]["own_text"]["n_windows"] == (4 if beside else 9)
+    windows = [[int(id) for id in line.split()] for line in ids[0].splitlines()]
+    assert [len(window) for window in windows] == 9 * [256]
+    # The names of texts are in the file, so the ids stand under the name that the text had.
+    again = work / "again" / ("self, calibration.txt" if beside else "self")
+    again.parent.mkdir()
+    again.write_text(ids[0])
+    out, result = quantize(work, "again.gguf", "phi35-tiny", "--calibration-ids", again, *WINDOWS, *options)
+    assert report_of(result)["sha256"] == reports[0]["sha256"]
+    rows = run(["compare", work / "1.gguf", out, "--json"]).ok().json()["tensors"]
+    assert max(row["max_error"] for row in rows) == 0
+    if not beside:
+        assert contents(out) == files[0]
+
+
+def test_the_plan_says_what_writing_takes_and_writes_nothing(work):
+    # A quarter of a million tokens would take minutes.
+    plan = run(["plan", DATA / "phi35-tiny", "--calibrate", "self", "--calibration-tokens", "262144", "--json"],
+               timeout=30).ok().json()["calibration"]
+    own = plan["own_text"]
+    assert plan["sha256"] is None and plan["files"] == ["self"] and plan["n_ctx"] == 256
+    assert own["n_windows"] * 256 == plan["n_tokens"] + plan["n_held_back"] and plan["n_tokens"] == 262144
+    rounds = -(-own["n_windows"] // own["windows_at_once"])
+    assert own["weight_readings"] == 255 * rounds
+    options = ["--calibrate", "self", "--calibration-tokens", "1024"]
+    plan = run(["plan", DATA / "phi35-tiny", *options, "--json"]).ok().json()
+    out, result = quantize(work, "out.gguf", "phi35-tiny", *options, "--json")
+    assert plan["output_bytes"] == out.stat().st_size
+    assert report_of(result)["sha256"] in run(["inspect", out, "--json"]).ok().text
+    text = run(["plan", DATA / "phi35-tiny", *options]).ok().text
+    assert "calibration: the model writes 5 windows of it, 5 at once: 255 readings of its weights" in text
+
+
+def edit_tokenizer(model, change):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        path = model / name
+        document = json.loads(path.read_text())
+        change(document)
+        path.write_text(json.dumps(document))
+
+
+def test_a_tokenizer_without_words_among_its_merges_is_refused(work):
+    model = tiny(work / "model", base="phi4mini-tiny")
+    edit_tokenizer(model, lambda document: document.get("model", {}).update(merges=[]))
+    (model / "merges.txt").unlink(missing_ok=True)
+    for command in ("plan", "quantize"):
+        refused(run([command, model, "--calibrate", "self"], cwd=work), 6, "no words among its first merges")
+
+
+def test_a_chat_template_that_cannot_be_rendered_is_left_out_with_a_warning(work):
+    model = tiny(work / "model")
+    result = run(["plan", model, "--calibrate", "self", "--calibration-tokens", "1024"]).ok()
+    assert not any("chats are left out" in line for line in warnings(result))
+    edit_tokenizer(model, lambda document: "chat_template" in document and document.update(
+        chat_template="{% macro m() %}{% endmacro %}"))
+    result = run(["plan", model, "--calibrate", "self", "--calibration-tokens", "1024"]).ok()
+    assert any("chats are left out" in line for line in warnings(result))
+
+
+def test_too_little_memory_to_write_one_window(work):
+    model = tiny(work / "model", layers=24)  # keys and values of a window of 4096 tokens: 201 MB
+    options = ["--calibrate", "self", "--calibration-tokens", "4096", "--memory-limit", "200M"]
+    refused(run(["plan", model, *options, "--calibration-ctx", "4096"], cwd=work), 7,
+            "to write its own text in windows of 4096 tokens")
+    plan = run(["plan", model, *options, "--calibration-ctx", "2048", "--json"]).ok().json()
+    assert plan["calibration"]["own_text"] == {"n_windows": 3, "windows_at_once": 1, "weight_readings": 3 * 2047}
+    assert plan["peak_memory_bytes"] <= 200 << 20

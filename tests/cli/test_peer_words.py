@@ -24,7 +24,7 @@ TYPES = "`phiq profiles --types` lists the types"
     ("--bits", "here it is --precision int4 or int8, or --type NAME"),
     ("--output_dir", "here it is --output OUT"),
     ("--lora", "here it is --adapter DIR"),
-    ("--dataset", "here it is --calibrate FILE, a text of your own"),
+    ("--dataset", "here it is --calibrate FILE, a text of your own, or --calibrate self"),
     ("--output-tensor-type", "here it is --tensor-type 'lm_head=TYPE'"),
 ])
 @pytest.mark.parametrize("value", ["x", None])

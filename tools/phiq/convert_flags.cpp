@@ -89,27 +89,34 @@ std::optional<CalibrationOptions> ResolveCalibration(const ConvertFlags& flags,
   calibration.ids = flags.calibration_ids;
   calibration.imatrix = ValueOf("--imatrix", flags.imatrix);
   calibration.imatrix_out = ValueOf("--imatrix-out", flags.imatrix_out);
+  calibration.ids_out = ValueOf("--calibration-out", flags.calibration_out);
   if (!calibration.has_text()) {
     const std::pair<const char*, const std::optional<std::string>*> kOfText[] = {
         {"--calibration-tokens", &flags.calibration_tokens},
         {"--calibration-ctx", &flags.calibration_ctx},
+        {"--calibration-out", &flags.calibration_out},
         {"--shrink", &flags.shrink},
         {"--imatrix-out", &flags.imatrix_out}};
     for (const auto& [option, text] : kOfText)
-      if (*text) throw Wrong(option, "needs a text").Hint("--calibrate FILE names it");
+      if (*text) throw Wrong(option, "needs a text").Hint("--calibrate self or --calibrate FILE");
   }
   if (!calibration.has_text() && calibration.imatrix.empty()) {
     for (const PlanOptions& target : targets) {
       if (target.method == "feedback")
-        throw Wrong("--method", "feedback needs a text").Hint("--calibrate FILE names it");
+        throw Wrong("--method", "feedback needs a text")
+            .Hint("--calibrate self or --calibrate FILE");
       if (target.method == "imatrix")
         throw Wrong("--method", "imatrix needs a text or an importance matrix")
-            .Hint("--calibrate FILE or --imatrix FILE names it");
+            .Hint("--calibrate self, --calibrate FILE or --imatrix FILE");
     }
     return std::nullopt;
   }
   if (flags.calibration_tokens)
     calibration.n_tokens = ParseCount("--calibration-tokens", *flags.calibration_tokens, 1, kMost);
+  // Its time and memory grow with the window's length, its worth hardly.
+  constexpr std::uint32_t kOwnContext = 256;
+  if (std::ranges::find(calibration.texts, "self") != calibration.texts.end())
+    calibration.n_ctx = kOwnContext;
   if (flags.calibration_ctx)
     calibration.n_ctx = ParseCount("--calibration-ctx", *flags.calibration_ctx, 4, kMost);
   if (flags.shrink)
@@ -305,15 +312,19 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   }
 
   group = "Calibration: a text says which errors of weights matter";
-  list("--calibrate", flags.calibration_texts, "FILE",
-       "Text like what the model will see (.jsonl: \"text\" or \"messages\");\nrepeatable: equal "
-       "shares");
+  list("--calibrate", flags.calibration_texts, "self|FILE",
+       "self: text that the model writes itself; a file: text like what\nthe model will see "
+       "(.jsonl: \"text\" or \"messages\"). Repeatable:\nequal shares");
   list("--calibration-ids", flags.calibration_ids, "FILE",
        "The same as token ids, as eval's --ids; repeatable");
   value("--calibration-tokens", flags.calibration_tokens, "N",
         "Tokens that are run through the model; default 8192");
   value("--calibration-ctx", flags.calibration_ctx, "N",
-        "Tokens of a window, which knows nothing of others; default 512");
+        "Tokens of a window, which knows nothing of others; default 512,\n256 with --calibrate "
+        "self");
+  value("--calibration-out", flags.calibration_out, "FILE",
+        "Write the text's token ids, to be read by --calibration-ids (with\nthe same "
+        "--calibration-ctx)");
   value("--imatrix", flags.imatrix, "FILE",
         "llama.cpp's importance matrix instead of a text, for any format");
   value("--imatrix-out", flags.imatrix_out, "FILE",

@@ -22,7 +22,8 @@ struct ConvertFlags {
   std::map<std::string, std::optional<std::string>> switches;
   std::vector<std::string> tensor_types, ignore_extra, adapters;
   std::vector<std::string> calibration_texts, calibration_ids;
-  std::optional<std::string> calibration_tokens, calibration_ctx, shrink, imatrix, imatrix_out;
+  std::optional<std::string> calibration_tokens, calibration_ctx, calibration_out, shrink, imatrix,
+      imatrix_out;
   std::optional<std::string> pad_vocab;
   bool strict_types = false;
   bool force = false, skip_existing = false, mkdir = false;

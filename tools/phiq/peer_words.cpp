@@ -18,7 +18,8 @@ struct PeerOption {
   std::string_view name, hint;
 };
 
-constexpr std::string_view kCalibrate = "here it is --calibrate FILE, a text of your own";
+constexpr std::string_view kCalibrate =
+    "here it is --calibrate FILE, a text of your own, or --calibrate self";
 constexpr std::string_view kNoCode = "not needed: no code of a model is run";
 
 // clang-format off

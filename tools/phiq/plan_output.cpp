@@ -95,15 +95,21 @@ Json CalibrationToJson(const CalibrationPlan& calibration) {
     return {{"imatrix", calibration.imatrix},
             {"files", calibration.files},
             {"n_inputs", calibration.n_inputs}};
-  return {{"files", calibration.files},
-          {"sha256", calibration.sha256},
-          {"n_tokens", calibration.n_tokens},
-          {"n_held_back", calibration.n_held_back},
-          {"n_ctx", calibration.n_ctx},
-          {"shrink", calibration.shrink},
-          {"widest_block", calibration.widest_block},
-          {"notes", calibration.notes},
-          {"estimated_s", calibration.seconds}};
+  Json json = {{"files", calibration.files},
+               {"sha256", calibration.sha256},
+               {"n_tokens", calibration.n_tokens},
+               {"n_held_back", calibration.n_held_back},
+               {"n_ctx", calibration.n_ctx},
+               {"shrink", calibration.shrink},
+               {"widest_block", calibration.widest_block},
+               {"notes", calibration.notes},
+               {"estimated_s", calibration.seconds}};
+  if (calibration.sha256.empty()) json["sha256"] = nullptr;  // a plan: the text is not written yet
+  if (calibration.n_own_windows > 0)
+    json["own_text"] = {{"n_windows", calibration.n_own_windows},
+                        {"windows_at_once", calibration.n_own_at_once},
+                        {"weight_readings", calibration.n_own_readings}};
+  return json;
 }
 
 // How much of the reference's error of products is left, tensor by tensor: geometric mean.
@@ -181,6 +187,13 @@ std::string FormatPlan(const ConversionPlan& conversion) {
     if (conversion.calibration->seconds > 0)
       text += fmt::format("; about {}", FormatSeconds(conversion.calibration->seconds));
     text += '\n';
+    if (conversion.calibration->n_own_windows > 0)
+      text += fmt::format(
+          "calibration: the model writes {} windows of it, {} at once: {} readings of its "
+          "weights\n",
+          FormatCount(conversion.calibration->n_own_windows),
+          FormatCount(conversion.calibration->n_own_at_once),
+          FormatCount(conversion.calibration->n_own_readings));
     for (const std::string& note : conversion.calibration->notes)
       text += fmt::format("calibration: {}\n", Escape(note));
   }

@@ -29,7 +29,7 @@ constexpr const char* kExamples = R"(Examples:
   phiq quantize Phi-3.5-mini-instruct --profile mobile -o phi-onnx
   phiq quantize phi-4 --format gguf,onnx --precision int8 -o out
   phiq quantize phi-4 --eval-text wiki.test.raw --chunks 40 --max-kl 0.05
-  phiq quantize phi-4 --calibrate chats.jsonl --calibrate manual.txt
+  phiq quantize phi-4 --calibrate self --calibrate chats.jsonl
 
 Without -o the output is named after the model and the type, in this folder:
 phi-3.5-mini-instruct-Q4_K_M.gguf, a file, or phi-3.5-mini-instruct-onnx-int4, a folder
