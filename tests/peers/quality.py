@@ -38,7 +38,10 @@ class Quality:
             yield windows, session.run(windows)[0][:, :-1]  # the last position predicts nothing known
 
     def measure(self, session, batch=8):
-        """{"kl", "same_top", "perplexity"}. A graph that quantizes activations by tensor wants batch=1."""
+        """{"kl", "kl_error", "same_top", "perplexity"}; kl_error is the standard error of kl.
+
+        A graph that quantizes activations by tensor wants batch=1.
+        """
         kl, same_top, loss = [], [], []
         base = self.base_log_probabilities
         for i, (windows, logits) in enumerate(self._batches(session, batch)):
@@ -46,5 +49,6 @@ class Quality:
             kl.append((np.exp(p) * (p - q)).sum(axis=-1))
             same_top.append(p.argmax(axis=-1) == q.argmax(axis=-1))
             loss.append(-np.take_along_axis(q, windows[:, 1:, None], axis=-1))
-        return {"kl": float(np.mean(kl)), "same_top": float(np.mean(same_top)),
+        kl = np.concatenate(kl)
+        return {"kl": float(kl.mean()), "kl_error": float(kl.std() / np.sqrt(kl.size)), "same_top": float(np.mean(same_top)),
                 "perplexity": float(np.exp(np.mean(loss)))}

@@ -25,17 +25,17 @@ class Outputs:
         return out
 
     @functools.cache
-    def divergence_base(self):
+    def divergence_base(self, text=HELDOUT):
         """The F32 file's log-probabilities, which every divergence is measured against."""
-        out = self.folder / f"{self.model}.kl"
-        llama.run("perplexity", "-m", self.of_phiq("F32"), "-f", HELDOUT, *llama.window(256),
+        out = self.folder / f"{self.model}-{text.stem}.kl"
+        llama.run("perplexity", "-m", self.of_phiq("F32"), "-f", text, *llama.window(256),
                   "--chunks", 64, "--kl-divergence-base", out)
         return out
 
-    def divergence(self, path):
+    def divergence(self, path, text=HELDOUT):
         """llama-perplexity's statistics of the file against the F32 file, as printed."""
-        text = llama.run("perplexity", "-m", path, *llama.window(256), "--chunks", 64,
-                         "--kl-divergence-base", self.divergence_base(), "--kl-divergence")
-        start = text.index("====== Perplexity statistics ======")
-        end = text.index("Same top p:")
-        return text[start:text.index("\n", end)]
+        printed = llama.run("perplexity", "-m", path, *llama.window(256), "--chunks", 64,
+                            "--kl-divergence-base", self.divergence_base(text), "--kl-divergence")
+        start = printed.index("====== Perplexity statistics ======")
+        end = printed.index("Same top p:")
+        return printed[start:printed.index("\n", end)]
