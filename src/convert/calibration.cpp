@@ -132,7 +132,8 @@ void CheckMethods(const ConvertOptions& options, std::span<const PlanOptions> ta
           .Hint("--method feedback, imatrix and search do");
   }
   if (wanted.has_text() && options.nan != NanPolicy::kError)
-    throw Error(ErrorCode::kUsage, "--calibrate cannot run a model that has NaN (--nan zero)");
+    throw Error(ErrorCode::kUsage, "--nan zero: a model that has NaN cannot be run on a text")
+        .Hint("repair the checkpoint, or --method search, which needs no text");
 }
 
 // The weight whose input a line's rows are multiplied with; nullopt: none.
@@ -261,20 +262,25 @@ class CalibratedRun {
     stage.takes = [&](const PlanLine& line) {
       return is_of_input(line) && (is_factored || !is_feedback(line));
     };
-    StreamResult written = StreamTensors(source_, targets_, options_, stage, meter_);
+    // Those that err more on held-back text than the reference's codes would.
     std::vector<const PlanLine*> unserved;
-    for (const LineResult& line : written.lines) {
-      const PlanLine& of = LineOf(line);
-      if (!line.products || !is_feedback(of) ||
-          line.products->held_back <= line.products->reference)
-        continue;
-      unserved.push_back(&of);
+    const auto write = [&] {
+      StreamResult written = StreamTensors(source_, targets_, options_, stage, meter_);
+      unserved.clear();
+      for (const LineResult& line : written.lines) {
+        if (line.products && is_feedback(LineOf(line)) &&
+            line.products->held_back > line.products->reference)
+          unserved.push_back(&LineOf(line));
+      }
+      result_.Add(std::move(written));
+    };
+    write();
+    for (const PlanLine* line : unserved) {
       warn_({ErrorCode::kNumeric,
-             fmt::format("tensor '{}': on held-back text its products err {:.3g} times as much "
-                         "with feedback as without, so it has imatrix",
-                         of.display_name(), line.products->held_back / line.products->reference)});
+             fmt::format("tensor '{}': on held-back text its products err more with feedback than "
+                         "without, so it has other codes",
+                         line->display_name())});
     }
-    result_.Add(std::move(written));
     if (!is_factored) {
       warn_({ErrorCode::kNumeric,
              fmt::format("{} has no usable factor of its moments: its weights have imatrix",
@@ -282,11 +288,17 @@ class CalibratedRun {
     }
     if (is_factored && unserved.empty()) return;
     stage.instead = &kImatrix;
+    std::vector<const PlanLine*> again = unserved;
     stage.takes = [&](const PlanLine& line) {
       return is_of_input(line) && is_feedback(line) &&
-             (!is_factored || std::ranges::find(unserved, &line) != unserved.end());
+             (!is_factored || std::ranges::find(again, &line) != again.end());
     };
-    result_.Add(StreamTensors(source_, targets_, options_, stage, meter_));
+    write();
+    if (unserved.empty()) return;
+    is_factored = true;
+    again = unserved;
+    stage.by_reference = true;
+    write();
   }
 
   const PlanLine& LineOf(const LineResult& line) const {
@@ -537,9 +549,19 @@ std::uint64_t WorkBytes(const Calibration& calibration, const ModelConfig& confi
   return calibration.matrix ? 0 : TextStream::WorkBytes(config, calibration.text.n_ctx, threads);
 }
 
-void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan) {
+void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan,
+           const WarningFn& warn) {
   const auto method = std::ranges::find(plan.decisions, "method", &Decision::subject);
-  if (method == plan.decisions.end()) return;
+  const bool is_used = std::ranges::any_of(
+      plan.lines, [](const PlanLine& line) { return line.reference != nullptr; });
+  if (method == plan.decisions.end() || !is_used) {
+    warn({ErrorCode::kUsage,
+          fmt::format("{} {}: {}, so the {} is not used", plan.format, plan.type,
+                      method == plan.decisions.end() ? "method reference takes nothing from inputs"
+                                                     : "no tensor has a scale",
+                      calibration.matrix ? "importance matrix" : "calibration text")});
+    return;
+  }
   const CalibrationPlan& planned = calibration.planned;
   if (calibration.matrix) {
     std::size_t n_left = 0;
@@ -558,7 +580,6 @@ void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan
   const auto add = [&](std::string_view name, const std::string& value) {
     if (!value.empty()) plan.facts.emplace_back(fmt::format("phiq.{}", name), value);
   };
-  add("method", method->value);
   add("calibration_imatrix", planned.imatrix);
   add("calibration_files", fmt::format("{}", fmt::join(planned.files, ", ")));
   add("calibration_inputs", fmt::format("{}", planned.n_inputs));

@@ -46,7 +46,10 @@ std::uint64_t WorkBytes(const Calibration& calibration, const ModelConfig& confi
 
 // What a target's file says of it, where one of CommonMethods chooses codes. What a matrix says
 // nothing of has the reference's codes.
-void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan);
+//
+// Warns    where none of them does.
+void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan,
+           const WarningFn& warn);
 
 // Estimates the time of WriteCalibrated from rates that it measures (some 0.1 s).
 double EstimateSeconds(const Calibration& calibration, const SourceModel& source,

@@ -94,8 +94,27 @@ void CheckTargets(const ConvertOptions& options) {
     throw usage("--eval-text cannot measure against a checkpoint that has NaN (--nan zero)");
 }
 
+// What a run reads besides the model: files, and folders of files.
+std::vector<fs::path> InputsBeside(const ConvertOptions& options) {
+  std::vector<fs::path> inputs(options.adapters.begin(), options.adapters.end());
+  const auto add = [&](const std::string& path) {
+    if (!path.empty()) inputs.emplace_back(path);
+  };
+  if (options.calibration) {
+    for (const std::string& path : options.calibration->texts) add(path);
+    for (const std::string& path : options.calibration->ids) add(path);
+    add(options.calibration->imatrix);
+  }
+  if (options.evaluation) {
+    add(options.evaluation->text);
+    add(options.evaluation->ids);
+  }
+  return inputs;
+}
+
 // An output must not be one of the files it is made from, not even with --force.
-void RefuseInputAsOutput(const fs::path& output, const CheckpointFolder& folder) {
+void RefuseInputAsOutput(const fs::path& output, const ConvertOptions& options,
+                         const CheckpointFolder& folder) {
   std::error_code ignored;
   if (!fs::exists(output, ignored)) return;
   const auto refuse = [&](const fs::path& input) {
@@ -103,12 +122,14 @@ void RefuseInputAsOutput(const fs::path& output, const CheckpointFolder& folder)
                                                fs::is_directory(input, ignored) ? "folder" : "file",
                                                Escape(input.string())))
         .In(output.string())
-        .Hint("choose another -o");
+        .Hint("choose another name for the output");
   };
-  if (fs::equivalent(output, folder.path(), ignored) && fs::is_directory(output, ignored))
-    refuse(folder.path());
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder.path(), ignored)) {
-    if (fs::equivalent(output, entry.path(), ignored)) refuse(entry.path());
+  std::vector<fs::path> inputs = InputsBeside(options);
+  inputs.push_back(folder.path());
+  for (const fs::path& input : inputs) {
+    if (fs::equivalent(output, input, ignored)) refuse(input);
+    for (const fs::directory_entry& entry : fs::directory_iterator(input, ignored))
+      if (fs::equivalent(output, entry.path(), ignored)) refuse(entry.path());
   }
 }
 
@@ -116,7 +137,7 @@ void RefuseInputAsOutput(const fs::path& output, const CheckpointFolder& folder)
 void CheckOutput(const fs::path& output, const PlanOptions& target, const ConvertOptions& options,
                  const CheckpointFolder& folder) {
   if (output == kStandardOutput) return;
-  RefuseInputAsOutput(output, folder);
+  RefuseInputAsOutput(output, options, folder);
   if (HasParts(FindFormat(target.format), target)) return;  // the parts' names are not known yet
   if (options.targets.size() > 1 && !options.force && OutputStands(output, target)) {
     throw Error(ErrorCode::kOutput, "exists")
@@ -177,12 +198,22 @@ void CheckOutputs(const ConvertOptions& options, Job& job, const WarningFn& warn
 }
 
 // Of what is written besides: importance matrix, token ids.
-void CheckOutputsBeside(const ConvertOptions& options) {
+void CheckOutputsBeside(const ConvertOptions& options, const Job& job) {
   if (!options.calibration) return;
   const std::string& matrix = options.calibration->imatrix_out;
   const std::string& ids = options.calibration->ids_out;
-  for (const std::string& path : {matrix, ids})
-    if (!path.empty()) CheckOutputPath(path, OutputOptionsOf(options));
+  for (const std::string& path : {matrix, ids}) {
+    if (path.empty()) continue;
+    RefuseInputAsOutput(path, options, job.folder);
+    const auto whole = [](const fs::path& name) {
+      std::error_code ignored;
+      return fs::weakly_canonical(fs::absolute(name, ignored), ignored);
+    };
+    for (const fs::path& output : job.paths)
+      if (whole(path) == whole(output))
+        throw Error(ErrorCode::kUsage, "two outputs have this name").In(path);
+    CheckOutputPath(path, OutputOptionsOf(options));
+  }
   if (!ids.empty() && ids == matrix)
     throw Error(ErrorCode::kUsage, "--imatrix-out and --calibration-out name the same file")
         .In(ids);
@@ -260,8 +291,8 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
     if (reads_weights) measured = Answer(source, questions, options, threads, hooks);
     scored_bytes += measured.bytes_read;
     plans.push_back(PlanTarget(source.model, target, warn, measured.answers));
-    plans.back()->facts = PoliciesOf(options);
-    if (calibration) Apply(*calibration, source, *plans.back());
+    for (auto& policy : PoliciesOf(options)) plans.back()->facts.push_back(policy);
+    if (calibration) Apply(*calibration, source, *plans.back(), warn);
     if (reads_weights && options.overflow == OverflowPolicy::kF32)
       WidenWhatOverflowsHalf(source, *plans.back(), threads);
   }
@@ -504,7 +535,7 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
     CheckRequest(options, job);
     throw;
   }
-  CheckOutputsBeside(options);
+  CheckOutputsBeside(options, job);
   report.skipped = job.skipped;
   if (job.targets.empty()) return report;
   const auto check_evaluation = [&options] {

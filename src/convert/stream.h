@@ -35,11 +35,13 @@ struct StreamOptions {
 struct StreamStage {
   std::function<bool(const PlanLine&)> takes = {};  // empty: all
   const Method* instead = nullptr;                  // of the lines' own method
+  bool by_reference = false;  // the lines' `reference` is, where they have one
   InputStats stats = {};
   // Lines with a `reference` are held against it by their products with these inputs.
   const calibrate::Probe* probe = nullptr;
 
   const Method& MethodOf(const PlanLine& line) const noexcept {
+    if (by_reference && line.reference != nullptr) return *line.reference;
     return instead != nullptr ? *instead : *line.method;
   }
 };

@@ -50,6 +50,8 @@ void UseMethod(const Method& method, Plan& plan) {
   if (n_searched > 0) reason += "; an embedding is looked up, not multiplied: search";
   if (n_left > 0) reason += fmt::format("; {} are floats, which have no scale to choose", n_left);
   plan.decisions.push_back({"method", std::string(method.name), std::move(reason)});
+  // Verify holds such codes to other bounds.
+  if (n_used + n_searched > 0) plan.facts.emplace_back("phiq.method", method.name);
 }
 
 }  // namespace phiq

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from harness import DATA, bf16, refused, run, tiny, warnings
+from harness import DATA, bf16, refused, run, snapshot, tiny, warnings
 
 MODELS = ["phi35-tiny", "phi4mini-tiny"]
 HELDOUT = (DATA / "heldout.txt").read_bytes()
@@ -113,8 +113,8 @@ def test_every_type_with_a_scale_takes_a_text_and_passes_verify(work, format, ty
     assert {error["role"] for error in errors} >= {"attention_qkv", "attention_output", "mlp_gate_up", "mlp_down"}
     # What feedback did not serve has another method, so nothing of note is worse than without.
     for error in errors:
-        assert error["method"] == (method if not error["fallback"] else "imatrix")
-        if method == "feedback" and not error["fallback"]:
+        assert error["fallback"] or error["method"] == method
+        if method == "feedback":
             assert error["error"] <= error["reference_error"]
     run(["verify", out, "--against", DATA / "phi4mini-tiny"]).ok()
 
@@ -193,7 +193,7 @@ LONG = ["--calibrate", "self", "--calibration-tokens", "262144"]
     ([*LONG, "--eval-text", "missing.txt"], 4, "missing.txt"),
     (["--calibrate", "./self"], 4, "./self"),
     (["--calibrate", "TEXT", "-o", "-"], 2, "-o -: with statistics of inputs"),
-    (["--calibrate", "TEXT", "--nan", "zero"], 2, "cannot run a model that has NaN"),
+    (["--calibrate", "TEXT", "--nan", "zero"], 2, "--nan zero: a model that has NaN cannot be run"),
     (["--calibrate", "TEXT", "--imatrix", "m.gguf"], 2, "--imatrix and --calibrate exclude each other"),
     (["--calibrate", "TEXT", "--shrink", "2"], 2, "--shrink: '2' is not a number from 0 to 1"),
     (["--calibrate", "TEXT", "--format", "onnx", "--method", "rtn"], 2, "--method rtn: takes nothing from a text"),
@@ -368,3 +368,55 @@ def test_too_little_memory_to_write_one_window(work):
     plan = run(["plan", model, *options, "--calibration-ctx", "2048", "--json"]).ok().json()
     assert plan["calibration"]["own_text"] == {"n_windows": 3, "windows_at_once": 1, "weight_readings": 3 * 2047}
     assert plan["peak_memory_bytes"] <= 200 << 20
+
+
+@pytest.mark.parametrize("format, type", [("gguf", "Q4_0"), ("onnx", "int4"), ("openvino", "INT4_SYM"), ("mlx", "4bit")])
+def test_codes_of_a_search_alone_pass_verify(work, format, type):
+    out, _ = quantize(work, "out.gguf" if format == "gguf" else "out", "phi35-tiny", "--format", format, "--type", type,
+                      "--method", "search")
+    run(["verify", out, "--against", DATA / "phi35-tiny"]).ok()
+
+
+def test_a_tensor_that_no_search_serves_has_the_references_codes(work):
+    """Squares of such weights' errors are below the least float."""
+    name = "model.layers.0.self_attn.qkv_proj.weight"
+    folder = work / "tiny-weights"
+    shape = (768, 256)
+    tiny(folder, tensors_update={name: ("BF16", shape, bf16(1e-25 * np.random.default_rng(1).standard_normal(shape)))})
+    calibration, _ = texts(work, "phi35-tiny")
+    report = run(["quantize", folder, "-o", work / "out", "--format", "onnx", "--type", "int4", "--calibrate", calibration,
+                  *WINDOWS, "--calibration-tokens", "2048", "--json"]).ok().json()
+    for error in report["output_errors"]:
+        assert error["error"] <= error["reference_error"], error
+
+
+def test_a_text_that_nothing_takes_anything_from_is_named(work):
+    calibration, _ = texts(work, "phi35-tiny")
+    plain, _ = quantize(work, "plain.gguf", "phi35-tiny", "--type", "F16")
+    for options, why in ((["--type", "F16"], "gguf F16: no tensor has a scale, so the calibration text is not used"),
+                         (["--type", "Q4_0", "--method", "reference"],
+                          "gguf Q4_0: method reference takes nothing from inputs, so the calibration text is not used")):
+        out, result = quantize(work, "out.gguf", "phi35-tiny", *options, "--calibrate", calibration, *WINDOWS, "--force")
+        assert any(why in line for line in warnings(result)), result.err
+        if options[1] == "F16":
+            assert out.read_bytes() == plain.read_bytes()
+
+
+@pytest.mark.parametrize("options", [
+    ["-o", "text.txt", "--calibrate", "text.txt"],
+    ["-o", "ids", "--calibration-ids", "ids"],
+    ["-o", "matrix.dat", "--imatrix", "matrix.dat"],
+    ["-o", "text.txt", "--eval-text", "text.txt"],
+    ["-o", "x.gguf", "--calibrate", "text.txt", "--imatrix-out", "text.txt"],
+    ["-o", "x.gguf", "--calibrate", "text.txt", "--calibration-out", "link"],
+    ["-o", "x.gguf", "--calibrate", "text.txt", "--imatrix-out", "model/model.safetensors"],
+    ["-o", "x.gguf", "--calibrate", "text.txt", "--imatrix-out", "model/../x.gguf"],
+], ids=" ".join)
+def test_no_output_is_an_input_or_another_output(work, options):
+    tiny(work / "model")
+    (work / "text.txt").write_bytes(HELDOUT[:20000])
+    (work / "ids").write_text(" ".join(["7"] * 3000))
+    (work / "matrix.dat").write_bytes(b"x")
+    (work / "link").symlink_to("text.txt")
+    before = snapshot(work)
+    refused(run(["quantize", "model", *options, "--force"], cwd=work), 2, "", before=before, folder=work)
