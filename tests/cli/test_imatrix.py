@@ -87,5 +87,4 @@ def test_row_122_rubbish_takes_no_memory(work, content):
     (work / "rubbish").write_bytes(content)
     result = run(command(work / "out.gguf", work / "rubbish"))
     assert result.code in (3, 6), result.err
-    assert result.err.count("\n") == 1 and "rubbish" in result.err
-    assert result.peak_rss_bytes < 64 << 20
+    refused(result, result.code, "rubbish", input_size=len(content))

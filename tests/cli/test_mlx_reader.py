@@ -444,8 +444,8 @@ def test_files_without_which_there_is_no_model(copy, name):
 
 def test_another_architecture(copy):
     folder = copy()
-    configure(folder, lambda config: config.update(architectures=["LlamaForCausalLM"]))
-    broken(folder, "config.json", "LlamaForCausalLM", code=6)
+    configure(folder, lambda config: config.update(model_type="gpt2", architectures=["GPT2LMHeadModel"]))
+    broken(folder, "config.json", "GPT2LMHeadModel", code=6)
 
 
 # --- what verify and inspect --check find ----------------------------------------------------
