@@ -1,3 +1,4 @@
+// Importance matrices by the format that has files of them, so that each format can use them.
 #include "formats/importance.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Factors of moments against Eigen in double.
 #include "calibrate/factor.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// Text that a model writes: the same for any threads and memory.
 #include "calibrate/own_text.h"
 
 #include <gmock/gmock.h>

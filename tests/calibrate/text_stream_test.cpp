@@ -1,3 +1,4 @@
+// Statistics of inputs, layer by layer, against the forward pass as a whole.
 #include "calibrate/text_stream.h"
 
 #include <gtest/gtest.h>
