@@ -157,6 +157,17 @@ class Feedback : public ::testing::TestWithParam<Encoding> {
   const Encoding& encoding_ = GetParam();
   std::mt19937 rng_{5};
 };
+// Blocks hold scales among their codes.
+class FeedbackOfGroups : public Feedback {};
+// Those that can be cut at column 512.
+class FeedbackOfHalves : public Feedback {};
+
+template <typename Has>
+std::vector<Encoding> EncodingsThat(const Has& has) {
+  std::vector<Encoding> some = Encodings();
+  std::erase_if(some, [&](const Encoding& encoding) { return !has(encoding); });
+  return some;
+}
 
 TEST_P(Feedback, IsTheSearchWhereColumnsDoNotGoTogether) {
   const Inputs& inputs = Uncorrelated();
@@ -197,9 +208,9 @@ TEST_P(Feedback, LowersTheErrorOfProducts) {
 // Of what is decoded alone: e is (x - y) inverse(U), and each column's value is the nearest to
 // what the errors before it have made of its weight. All values of an encoding of groups are had
 // by decoding rows of one code.
-TEST_P(Feedback, TakesTheNearestCodeOfWhatIsMadeUpFor) {
+TEST_P(FeedbackOfGroups, TakesTheNearestCodeOfWhatIsMadeUpFor) {
   const GroupEncoding* groups = std::get_if<GroupEncoding>(&encoding_);
-  if (groups == nullptr) GTEST_SKIP() << "blocks hold scales among codes";
+  ASSERT_NE(groups, nullptr);
   const Inputs& inputs = Correlated();
   const std::size_t n = inputs.n;
   const std::vector<float> x = GaussianWeights(n, 9);
@@ -260,8 +271,7 @@ TEST_P(Feedback, IsTheSameOnEveryInstructionSet) {
 }
 
 // Two blocks whose inputs do not go together are as two weights.
-TEST_P(Feedback, TakesTheFactorInBlocks) {
-  if (BlockSize(encoding_, 1024) > 256 || 512 % BlockSize(encoding_, 1024) != 0) GTEST_SKIP();
+TEST_P(FeedbackOfHalves, TakesTheFactorInBlocks) {
   const Inputs& inputs = Correlated();
   const std::size_t n = inputs.n;
   std::vector<float> squares = inputs.squares;
@@ -330,6 +340,17 @@ TEST_P(Feedback, TakesUnusedAndMassiveColumns) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, Feedback, ::testing::ValuesIn(Encodings()), NameOf);
+INSTANTIATE_TEST_SUITE_P(, FeedbackOfGroups,
+                         ::testing::ValuesIn(EncodingsThat([](const Encoding& encoding) {
+                           return std::holds_alternative<GroupEncoding>(encoding);
+                         })),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(, FeedbackOfHalves,
+                         ::testing::ValuesIn(EncodingsThat([](const Encoding& encoding) {
+                           const std::size_t block_size = BlockSize(encoding, 1024);
+                           return block_size <= 256 && 512 % block_size == 0;
+                         })),
+                         NameOf);
 
 TEST(FeedbackMethod, FillsAllButFloats) {
   for (const GgmlType type : {GgmlType::kF32, GgmlType::kF16, GgmlType::kBF16})
