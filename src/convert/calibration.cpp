@@ -243,7 +243,8 @@ class CalibratedRun {
     return sum;
   }
 
-  // All lines that take rows of a weight, its input known.
+  // All lines that take rows of a weight, its input known. Those that feedback does not serve have
+  // imatrix; those that this does not serve either, the reference's codes.
   void Write(InputStatistics& input) {
     std::vector<FactorBlock> factor;
     bool is_factored = true;
@@ -258,23 +259,10 @@ class CalibratedRun {
     const auto is_of_input = [this, weight](const PlanLine& line) {
       return InputOf(source_.weights, line) == weight;
     };
-    const auto is_feedback = [](const PlanLine& line) { return line.method == &kFeedback; };
     stage.takes = [&](const PlanLine& line) {
-      return is_of_input(line) && (is_factored || !is_feedback(line));
+      return is_of_input(line) && (is_factored || !IsFeedback(line));
     };
-    // Those that err more on held-back text than the reference's codes would.
-    std::vector<const PlanLine*> unserved;
-    const auto write = [&] {
-      StreamResult written = StreamTensors(source_, targets_, options_, stage, meter_);
-      unserved.clear();
-      for (const LineResult& line : written.lines) {
-        if (line.products && is_feedback(LineOf(line)) &&
-            line.products->held_back > line.products->reference)
-          unserved.push_back(&LineOf(line));
-      }
-      result_.Add(std::move(written));
-    };
-    write();
+    std::vector<const PlanLine*> unserved = WriteStage(stage);
     for (const PlanLine* line : unserved) {
       warn_({ErrorCode::kNumeric,
              fmt::format("tensor '{}': on held-back text its products err more with feedback than "
@@ -285,21 +273,37 @@ class CalibratedRun {
       warn_({ErrorCode::kNumeric,
              fmt::format("{} has no usable factor of its moments: its weights have imatrix",
                          calibrate::InputName(input.weight()))});
+      for (const StreamTarget& target : targets_)
+        for (const PlanLine& line : target.plan->lines)
+          if (is_of_input(line) && IsFeedback(line)) unserved.push_back(&line);
     }
-    if (is_factored && unserved.empty()) return;
-    stage.instead = &kImatrix;
-    std::vector<const PlanLine*> again = unserved;
     stage.takes = [&](const PlanLine& line) {
-      return is_of_input(line) && is_feedback(line) &&
-             (!is_factored || std::ranges::find(again, &line) != again.end());
+      return std::ranges::find(unserved, &line) != unserved.end();
     };
-    write();
-    if (unserved.empty()) return;
-    is_factored = true;
-    again = unserved;
-    stage.by_reference = true;
-    write();
+    const auto imatrix = [](const PlanLine&) -> const Method& { return kImatrix; };
+    const auto reference = [](const PlanLine& line) -> const Method& { return *line.reference; };
+    for (const StreamStage::Choice& method_of :
+         {StreamStage::Choice(imatrix), StreamStage::Choice(reference)}) {
+      if (unserved.empty()) return;
+      stage.method_of = method_of;
+      unserved = WriteStage(stage);
+    }
   }
+
+  // Returns the lines of feedback that err more on held-back text than the reference's codes.
+  std::vector<const PlanLine*> WriteStage(const StreamStage& stage) {
+    StreamResult written = StreamTensors(source_, targets_, options_, stage, meter_);
+    std::vector<const PlanLine*> unserved;
+    for (const LineResult& line : written.lines) {
+      if (line.products && IsFeedback(LineOf(line)) &&
+          line.products->held_back > line.products->reference)
+        unserved.push_back(&LineOf(line));
+    }
+    result_.Add(std::move(written));
+    return unserved;
+  }
+
+  static bool IsFeedback(const PlanLine& line) { return line.method == &kFeedback; }
 
   const PlanLine& LineOf(const LineResult& line) const {
     return targets_[line.target].plan->lines[line.line];

@@ -33,16 +33,16 @@ struct StreamOptions {
 
 // Which lines are written, and what is known of the inputs that they are multiplied with.
 struct StreamStage {
+  using Choice = std::function<const Method&(const PlanLine&)>;
+
   std::function<bool(const PlanLine&)> takes = {};  // empty: all
-  const Method* instead = nullptr;                  // of the lines' own method
-  bool by_reference = false;  // the lines' `reference` is, where they have one
+  Choice method_of = {};                            // empty: each line's own
   InputStats stats = {};
   // Lines with a `reference` are held against it by their products with these inputs.
   const calibrate::Probe* probe = nullptr;
 
-  const Method& MethodOf(const PlanLine& line) const noexcept {
-    if (by_reference && line.reference != nullptr) return *line.reference;
-    return instead != nullptr ? *instead : *line.method;
+  const Method& MethodOf(const PlanLine& line) const {
+    return method_of ? method_of(line) : *line.method;
   }
 };
 
