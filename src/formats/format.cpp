@@ -198,7 +198,19 @@ std::string ParseTypeWord(const Format& format, bool is_chosen, std::string_view
 }
 
 std::string TypeOfPrecision(std::string_view format, Precision precision) {
-  return FindFormat(format).type_of(precision, {});
+  return TypeOfPrecision(FindFormat(format), precision, {});
+}
+
+std::string TypeOfPrecision(const Format& format, Precision precision, const PlanOptions& options) {
+  const std::string_view type = format.types_of_precisions[static_cast<std::size_t>(precision)];
+  if (!type.empty())
+    return format.type_with != nullptr ? format.type_with(type, options) : std::string(type);
+  std::vector<std::string_view> has;
+  for (const PrecisionEntry& entry : kPrecisions)
+    if (!format.types_of_precisions[static_cast<std::size_t>(entry.precision)].empty())
+      has.push_back(entry.name);
+  throw Usage(fmt::format("{} has no precision {}", format.name, PrecisionName(precision)))
+      .Hint(fmt::format("it has {}", fmt::join(has, ", ")));
 }
 
 void CheckOptions(const Format& format, const PlanOptions& options) {

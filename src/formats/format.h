@@ -2,6 +2,7 @@
 // list.cpp; nobody else names it.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -35,13 +36,15 @@ struct Question {
 using Answers = std::vector<float>;  // one a question
 
 struct Format {
-  std::string_view name;         // "onnx"
-  std::string_view title;        // "ONNX"
-  std::string_view file_ending;  // see FileEnding
-  std::string_view main_ending;  // of the file in a folder that people open it by, if it has one
-  std::span<const Knob> knobs;
-  std::span<const std::string_view> methods;   // besides "reference" and CommonMethods
-  std::string_view instead_of_encoding_knobs;  // for those who look for one that is not there
+  std::string_view name;              // "onnx"
+  std::string_view title;             // "ONNX"
+  std::string_view file_ending = "";  // see FileEnding
+  // Of the file in a folder that people open it by, if it has one.
+  std::string_view main_ending = "";
+  std::span<const Knob> knobs = {};
+  std::span<const std::string_view> methods = {};  // besides "reference" and CommonMethods
+  // For those who look for one that is not there.
+  std::string_view instead_of_encoding_knobs = "";
   // A tensor may be F32 where the others are F16 (--overflow f32).
   bool may_widen = false;
   bool may_stream = false;  // its only file can be written front to back
@@ -50,15 +53,17 @@ struct Format {
 
   std::vector<TypeName> (*types)();
   std::string (*parse_type)(std::string_view name);  // see ParseType
-  // See TypeOfPrecision. `options` has the knobs that bear on it.
-  std::string (*type_of)(Precision precision, const PlanOptions& options);
+  // The type that each Precision means, in their order; "": the format lacks it.
+  std::array<std::string_view, 5> types_of_precisions;
+  // What knobs make of such a type. May be null: nothing. Throws kUsage.
+  std::string (*type_with)(std::string_view type, const PlanOptions& options) = nullptr;
   // What its runtimes are called, for those who name one of them as the format.
-  std::span<const std::string_view> runtimes;
+  std::span<const std::string_view> runtimes = {};
   // What the default name says behind the type: "-cuda". May be null.
-  std::string (*name_suffix)(const PlanOptions& options);
+  std::string (*name_suffix)(const PlanOptions& options) = nullptr;
 
   // What the plan must know. May be null: nothing. Throws as `plan`.
-  std::vector<Question> (*questions)(const Model& model, const PlanOptions& options);
+  std::vector<Question> (*questions)(const Model& model, const PlanOptions& options) = nullptr;
   // Decides the type of every tensor. CheckOptions has judged the words of the options.
   //
   // Throws   kUsage: unknown type (with a suggestion), options that contradict each other, a rule
@@ -69,13 +74,13 @@ struct Format {
   std::unique_ptr<Plan> (*plan)(const Model& model, const PlanOptions& options,
                                 const Answers& answers, const WarningFn& warn);
   // What the runtime's tokenizer does otherwise than the model's. May be null.
-  std::vector<Decision> (*tokenizer_decisions)(const Model& model);
+  std::vector<Decision> (*tokenizer_decisions)(const Model& model) = nullptr;
   // Every file, and the place of every array. Decisions about the small files are added to the
   // plan, which is one of this format; its facts are recorded.
   OutputLayout (*lay_out)(const Model& model, const SideFiles& source, Plan& plan,
                           const WarningFn& warn);
   // Of a folder: every name that phiq may write into it, from this source.
-  std::vector<std::string> (*owned_files)(const SideFiles& source);
+  std::vector<std::string> (*owned_files)(const SideFiles& source) = nullptr;
 
   // By a path's name and what kind of file it is. The first of the list takes whatever file no
   // other knows, so that its reader says what is wrong with it.
@@ -102,6 +107,9 @@ const Format* RecognizeFormat(const std::filesystem::path& path) noexcept;
 //
 // Throws   kUsage, naming the option and the formats that have it.
 void CheckOptions(const Format& format, const PlanOptions& options);
+
+// As the one of names, where knobs have a say.
+std::string TypeOfPrecision(const Format& format, Precision precision, const PlanOptions& options);
 
 // parse_type for a word that a user typed: one that is no type of the format is told whose it is.
 // `is_chosen`   the user asked for the format too.

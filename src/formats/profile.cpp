@@ -233,12 +233,12 @@ PlanOptions ResolveTarget(const TargetRequest& request, const std::string& name)
     options.type =
         ParseTypeWord(format, request.profile != nullptr || !request.formats.empty(), *type);
   } else if (request.precision) {
-    options.type = format.type_of(*request.precision, options);
+    options.type = TypeOfPrecision(format, *request.precision, options);
   } else if (request.profile != nullptr && request.profile->type) {
     options.type = format.parse_type(*request.profile->type);
   } else {
-    options.type = format.type_of(
-        request.profile != nullptr ? request.profile->default_precision : kInt4, options);
+    options.type = TypeOfPrecision(
+        format, request.profile != nullptr ? request.profile->default_precision : kInt4, options);
   }
   return options;
 }

@@ -36,13 +36,6 @@ std::string ParseType(std::string_view name) {
   throw UnknownType(name, std::array{std::string("raw")});
 }
 
-std::string TypeOf(Precision precision, const PlanOptions&) {
-  if (precision == Precision::kFp32) return "raw";
-  throw Error(ErrorCode::kUsage,
-              fmt::format("rawrows has no precision {}", PrecisionName(precision)))
-      .Hint("it has fp32");
-}
-
 std::unique_ptr<Plan> MakePlan(const Model& model, const PlanOptions& options, const Answers&,
                                const WarningFn&) {
   auto plan = std::make_unique<RowsPlan>();
@@ -173,22 +166,14 @@ bool Recognizes(const std::filesystem::path& path) noexcept {
 const Format kFormat = {
     .name = "rawrows",
     .title = "RawRows",
-    .file_ending = "",
-    .main_ending = "",
     .knobs = kKnobs,
-    .methods = {},
-    .instead_of_encoding_knobs = "",
     .types =
         [] {
           return std::vector<TypeName>{{"raw", "32.00 bits, exact"}};
         },
     .parse_type = ParseType,
-    .type_of = TypeOf,
-    .runtimes = {},
-    .name_suffix = nullptr,
-    .questions = nullptr,
+    .types_of_precisions = {"", "", "", "", "raw"},
     .plan = MakePlan,
-    .tokenizer_decisions = nullptr,
     .lay_out = LayOut,
     .owned_files = OwnedFiles,
     .recognizes = Recognizes,

@@ -149,22 +149,6 @@ const Recipe& FindRecipe(std::string_view name) {
   throw UnknownType(name, NamesOf(kRecipes));
 }
 
-std::string_view TypeFor(Precision precision) noexcept {
-  switch (precision) {
-    case Precision::kInt4:
-      return "Q4_K_M";
-    case Precision::kInt8:
-      return "Q8_0";
-    case Precision::kFp16:
-      return "F16";
-    case Precision::kBf16:
-      return "BF16";
-    case Precision::kFp32:
-      return "F32";
-  }
-  return "";
-}
-
 TypeChoice ChooseType(const Recipe& recipe, const ModelConfig& config, TensorRole role,
                       std::int32_t layer, bool tied, bool with_matrix) {
   if (role == TensorRole::kOutputHead) return {recipe.output, "output head"};

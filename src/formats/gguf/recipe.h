@@ -48,9 +48,6 @@ std::span<const Recipe> Recipes() noexcept;
 //          saying why.
 const Recipe& FindRecipe(std::string_view name);
 
-// The recipe that a precision means.
-std::string_view TypeFor(Precision precision) noexcept;
-
 struct TypeChoice {
   GgmlType type;
   std::string reason;

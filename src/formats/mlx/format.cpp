@@ -22,23 +22,15 @@ constexpr Knob kKnobs[] = {
 const Format kFormat = {
     .name = "mlx",
     .title = "MLX",
-    .file_ending = "",
-    .main_ending = "",
     .knobs = kKnobs,
-    .methods = {},
-    .instead_of_encoding_knobs = "",
     .types = [] { return TypeNamesOf(Types()); },
     .parse_type = [](std::string_view name) { return std::string(FindType(name).name); },
-    .type_of = [](Precision precision,
-                  const PlanOptions&) { return std::string(TypeFor(precision)); },
+    .types_of_precisions = {"4bit", "8bit", "F16", "BF16", "F32"},
     .runtimes = kPeerNames,
-    .name_suffix = nullptr,
-    .questions = nullptr,
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,
                const WarningFn& warn) -> std::unique_ptr<Plan> {
       return MakePlan(model, options, warn);
     },
-    .tokenizer_decisions = nullptr,
     .lay_out =
         [](const Model& model, const SideFiles& source, Plan& plan, const WarningFn&) {
           return MakeLayout(source, model, static_cast<FolderPlan&>(plan));

@@ -49,22 +49,6 @@ const Type& FindType(std::string_view name) {
   throw UnknownType(name, NamesOf(kTypes));
 }
 
-std::string_view TypeFor(Precision precision) noexcept {
-  switch (precision) {
-    case Precision::kInt4:
-      return "4bit";
-    case Precision::kInt8:
-      return "8bit";
-    case Precision::kFp16:
-      return "F16";
-    case Precision::kBf16:
-      return "BF16";
-    case Precision::kFp32:
-      return "F32";
-  }
-  return "";
-}
-
 void CheckModel(const ModelConfig& config) {
   const auto unsupported = [](std::string message) {
     return Error(ErrorCode::kUnsupported, std::move(message)).In("config.json");

@@ -37,9 +37,6 @@ std::span<const Type> Types() noexcept;
 // By name, any case. Throws kUsage (with a suggestion).
 const Type& FindType(std::string_view name);
 
-// The type that a precision means.
-std::string_view TypeFor(Precision precision) noexcept;
-
 // Throws kUnsupported: what mlx-lm's phi3 computes otherwise than the model, whatever the types.
 void CheckModel(const ModelConfig& config);
 

@@ -80,18 +80,14 @@ Options ReadOptions(const PlanOptions& options) {
 const Format kFormat = {
     .name = "onnx",
     .title = "ONNX",
-    .file_ending = "",
     .main_ending = ".onnx",
     .knobs = kKnobs,
     .methods = kMethods,
-    .instead_of_encoding_knobs = "",
     .types = [] { return TypeNamesOf(Recipes()); },
     .parse_type = [](std::string_view name) { return std::string(FindRecipe(name).name); },
-    .type_of = [](Precision precision,
-                  const PlanOptions&) { return std::string(TypeFor(precision)); },
+    .types_of_precisions = {"int4", "int8", "fp16", "", "fp32"},
     .runtimes = kPeerNames,
     .name_suffix = NameSuffix,
-    .questions = nullptr,
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,
                const WarningFn& warn) -> std::unique_ptr<Plan> {
       return MakePlan(model, options, warn);

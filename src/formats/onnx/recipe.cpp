@@ -41,12 +41,6 @@ const Recipe& FindRecipe(std::string_view name) {
   throw UnknownType(name, NamesOf(kRecipes));
 }
 
-std::string_view TypeFor(Precision precision) {
-  if (precision != Precision::kBf16) return PrecisionName(precision);  // the same words
-  throw Error(ErrorCode::kUsage, "onnx has no precision bf16")
-      .Hint("it has int4, int8, fp16, fp32");
-}
-
 bool HasMoreBits(const ModelConfig& config, TensorRole role, TensorPart part, std::int32_t layer) {
   const bool is_attention = role == TensorRole::kAttentionQkv &&
                             (part == TensorPart::kWhole || part == TensorPart::kValue);

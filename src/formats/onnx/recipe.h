@@ -27,9 +27,6 @@ std::span<const Recipe> Recipes() noexcept;
 // By name, any case. Throws kUsage (with a suggestion); kUnsupported: one that phiq does not write.
 const Recipe& FindRecipe(std::string_view name);
 
-// The recipe that a precision means. Throws kUsage for bf16.
-std::string_view TypeFor(Precision precision);
-
 // The layers whose qkv (or v alone) and down projections k_quant_mixed gives 8 bits: the outer
 // eighths and every third between.
 bool HasMoreBits(const ModelConfig& config, TensorRole role, TensorPart part, std::int32_t layer);

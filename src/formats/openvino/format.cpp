@@ -32,10 +32,9 @@ constexpr Knob kKnobs[] = {
 
 // --sym and --asym choose among the types of a precision; a type that the user names says itself
 // whether it is symmetric, and the planner compares.
-std::string TypeOf(Precision precision, const PlanOptions& options) {
-  std::string type(TypeFor(precision));
+std::string WithSymmetry(std::string_view type, const PlanOptions& options) {
   const std::optional<bool> symmetric = FindSymmetric(options);
-  if (!symmetric) return type;
+  if (!symmetric) return std::string(type);
   try {
     return TypeWith(type, *symmetric);
   } catch (const Error& error) {
@@ -48,16 +47,13 @@ std::string TypeOf(Precision precision, const PlanOptions& options) {
 const Format kFormat = {
     .name = "openvino",
     .title = "OpenVINO",
-    .file_ending = "",
     .main_ending = ".xml",
     .knobs = kKnobs,
-    .methods = {},
-    .instead_of_encoding_knobs = "",
     .types = [] { return TypeNamesOf(WeightTypes()); },
     .parse_type = [](std::string_view name) { return std::string(FindWeightType(name).name); },
-    .type_of = TypeOf,
+    .types_of_precisions = {"INT4_SYM", "INT8_ASYM", "F16", "BF16", "F32"},
+    .type_with = WithSymmetry,
     .runtimes = kPeerNames,
-    .name_suffix = nullptr,
     .questions = QuestionsOf,
     .plan = [](const Model& model, const PlanOptions& options, const Answers& answers,
                const WarningFn& warn) -> std::unique_ptr<Plan> {

@@ -52,22 +52,6 @@ const WeightType& FindWeightType(std::string_view name) {
   throw UnknownType(name, NamesOf(kWeightTypes));
 }
 
-std::string_view TypeFor(Precision precision) noexcept {
-  switch (precision) {
-    case Precision::kInt4:
-      return "INT4_SYM";
-    case Precision::kInt8:
-      return "INT8_ASYM";
-    case Precision::kFp16:
-      return "F16";
-    case Precision::kBf16:
-      return "BF16";
-    case Precision::kFp32:
-      return "F32";
-  }
-  return "";
-}
-
 Encoding EncodingOf(const WeightType& type, std::uint32_t group_size) noexcept {
   if (type.bits == 0) return type.float_type;
   const bool is_wide = type.bits == 8;

@@ -30,9 +30,6 @@ const WeightType& FindWeightType(std::string_view name);
 // Throws kUsage: a type of floats.
 std::string TypeWith(std::string_view type, bool symmetric);
 
-// The type that a precision means.
-std::string_view TypeFor(Precision precision) noexcept;
-
 // The encoding of a matrix. `group_size` is of the 4-bit types; 8 bits have one scale for each row.
 Encoding EncodingOf(const WeightType& type, std::uint32_t group_size) noexcept;
 
