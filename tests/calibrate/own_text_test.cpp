@@ -12,6 +12,7 @@
 #include "engine/memory_model.h"
 #include "phiq/checkpoint.h"
 #include "testing/every_target.h"
+#include "testing/test_data.h"
 
 namespace phiq::calibrate {
 namespace {
@@ -102,8 +103,7 @@ TEST(OwnText, IsDrawnFromTheWholeDistribution) {
 TEST(OwnText, BeginsWithWordsThatBeginWithABlank) {
   for (const std::string name : {"phi35-tiny", "phi4mini-tiny"}) {
     const auto ignore = [](const Warning&) {};
-    const CheckpointFolder folder =
-        LocateCheckpoint(std::string(PHIQ_TEST_DATA) + "/" + name, ignore);
+    const CheckpointFolder folder = LocateCheckpoint(std::string(kTestData) + "/" + name, ignore);
     const Checkpoint checkpoint = OpenCheckpoint(folder, ignore);
     const Model model =
         DescribeModel(folder, ReadModelConfig(folder, ignore), checkpoint, {}, ignore);

@@ -16,6 +16,7 @@
 #include "io/temp_folder.h"
 #include "model/token_encoder.h"
 #include "phiq/checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq::calibrate {
 namespace {
@@ -31,7 +32,7 @@ void IgnoreWarning(const Warning&) {}
 const Model& TinyModel() {
   static const Model model = [] {
     const CheckpointFolder folder =
-        LocateCheckpoint(std::string(PHIQ_TEST_DATA) + "/phi35-tiny", IgnoreWarning);
+        LocateCheckpoint(std::string(kTestData) + "/phi35-tiny", IgnoreWarning);
     const Checkpoint checkpoint = OpenCheckpoint(folder, IgnoreWarning);
     return DescribeModel(folder, ReadModelConfig(folder, IgnoreWarning), checkpoint, {},
                          IgnoreWarning);
@@ -43,7 +44,7 @@ Ids Encode(const std::string& text) {
   return TokenEncoder(TinyModel().tokenizer, TinyModel().config.vocab_size).Encode(text);
 }
 
-std::string Heldout() { return ReadText(std::filesystem::path(PHIQ_TEST_DATA) / "heldout.txt"); }
+std::string Heldout() { return ReadText(std::filesystem::path(kTestData) / "heldout.txt"); }
 
 class CalibrationTextTest : public ::testing::Test {
  protected:

@@ -8,6 +8,7 @@
 #include <array>
 
 #include "checkpoint/scratch.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -273,7 +274,7 @@ TEST(TinyCheckpoints, HaveTheTensorsOfTheirArchitecture) {
        {std::pair("phi35-tiny", 27U), std::pair("phi4mini-tiny", 26U)}) {
     const auto no_warning = [](const Warning& w) { ADD_FAILURE() << w.text; };
     const Checkpoint checkpoint = OpenCheckpoint(
-        LocateCheckpoint(fmt::format("{}/{}", PHIQ_TEST_DATA, name), no_warning), no_warning);
+        LocateCheckpoint(fmt::format("{}/{}", kTestData, name), no_warning), no_warning);
     EXPECT_EQ(checkpoint.tensors().size(), n_tensors);  // 2 + 6 x 4 layers, + 1 for an own head
     const SourceTensor* embedding = checkpoint.Find("model.embed_tokens.weight");
     ASSERT_NE(embedding, nullptr);

@@ -16,12 +16,13 @@
 
 #include "phiq/convert.h"
 #include "testing/header_only_checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
 
-const std::string kTiny = std::string(PHIQ_TEST_DATA) + "/phi35-tiny";
-const std::string kTiny4 = std::string(PHIQ_TEST_DATA) + "/phi4mini-tiny";
+const std::string kTiny = std::string(kTestData) + "/phi35-tiny";
+const std::string kTiny4 = std::string(kTestData) + "/phi4mini-tiny";
 
 // One layer, hidden 4, two heads of 2 with one for keys, intermediate 2, vocabulary 3.
 nlohmann::json Config() {

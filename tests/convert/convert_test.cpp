@@ -15,11 +15,12 @@
 #include "model/golden_token_ids.h"
 #include "phiq/inspect.h"
 #include "testing/header_only_checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
 
-const std::string kTiny = std::string(PHIQ_TEST_DATA) + "/phi35-tiny";
+const std::string kTiny = std::string(kTestData) + "/phi35-tiny";
 
 std::string ReadBytes(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -66,7 +67,7 @@ TEST(Convert, KeepsTheTokenIdsOfTheCheckpoint) {
   const testing::TempFolder folder;
   for (const std::string name : {"phi35-tiny", "phi4mini-tiny"}) {
     ConvertOptions options = Options(folder.path() / (name + ".gguf"), "Q4_0");
-    options.model = std::string(PHIQ_TEST_DATA) + "/" + name;
+    options.model = std::string(kTestData) + "/" + name;
     Convert(options, {});
     const gguf::File file =
         gguf::File::Open(folder.path() / (name + ".gguf"), [](const Warning&) {});

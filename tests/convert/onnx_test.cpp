@@ -18,6 +18,7 @@
 #include "phiq/convert.h"
 #include "phiq/inspect.h"
 #include "testing/header_only_checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -29,7 +30,7 @@ using ::testing::StartsWith;
 using testing::TempFolder;
 using Files = std::map<std::string, std::string>;  // name -> content
 
-const fs::path kData = PHIQ_TEST_DATA;
+const fs::path kData = kTestData;
 
 std::string ReadBytes(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);

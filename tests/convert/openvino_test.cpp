@@ -20,6 +20,7 @@
 #include "phiq/encoding.h"
 #include "phiq/plan.h"
 #include "phiq/text.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -28,7 +29,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 using Bytes = std::vector<std::byte>;
 
-const fs::path kData = PHIQ_TEST_DATA;
+const fs::path kData = kTestData;
 
 Json ReadJson(const fs::path& path) {
   std::ifstream in(path);

@@ -19,6 +19,7 @@
 #include "convert/open_model.h"
 #include "engine/forward.h"
 #include "engine/product.h"
+#include "testing/test_data.h"
 
 namespace phiq::engine {
 namespace {
@@ -55,7 +56,7 @@ class ReferenceLogits : public testing::TestWithParam<std::tuple<const char*, co
 
 TEST_P(ReferenceLogits, AreReached) {
   const auto [model_name, case_name] = GetParam();
-  const fs::path folder = fs::path(PHIQ_TEST_DATA) / model_name;
+  const fs::path folder = fs::path(kTestData) / model_name;
   const ReferenceFile reference(folder / "reference" / "logits.safetensors");
   const std::string name = case_name;
   const std::vector<std::uint32_t> ids = reference.Get<std::uint32_t>(name + ".ids");

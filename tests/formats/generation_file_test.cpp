@@ -15,6 +15,7 @@
 #include "convert/open_model.h"
 #include "formats/small_model.h"
 #include "testing/header_only_checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -30,7 +31,7 @@ using testing::WriteTestFile;
 class GenerationFile : public ::testing::Test {
  protected:
   GenerationFile() {
-    const fs::path tiny = fs::path(PHIQ_TEST_DATA) / "phi35-tiny";
+    const fs::path tiny = fs::path(kTestData) / "phi35-tiny";
     for (const fs::directory_entry& entry : fs::directory_iterator(tiny)) {
       if (entry.is_regular_file()) fs::copy_file(entry, path(entry.path().filename().string()));
     }

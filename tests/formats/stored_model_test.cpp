@@ -12,6 +12,7 @@
 #include "formats/small_model.h"
 #include "model/rope.h"
 #include "testing/header_only_checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -187,7 +188,7 @@ TEST(OpenStoredModel, NeedsATokenizerOnlyWhenAskedForIt) {
 TEST(OpenStoredModel, FindsTheTokenizerOfAnOnnxFolder) {
   const testing::TempFolder temp;
   for (const std::string name : {"phi35-tiny", "phi4mini-tiny"}) {
-    const std::string checkpoint = std::string(PHIQ_TEST_DATA) + "/" + name;
+    const std::string checkpoint = std::string(kTestData) + "/" + name;
     const std::string folder = (temp.path() / name).string();
     testing::ConvertTo(checkpoint, folder, Onnx("int4", "cpu", false).options);
     const WarningFn warn = [](const Warning&) {};

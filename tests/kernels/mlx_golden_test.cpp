@@ -8,6 +8,7 @@
 #include "base/sha256.h"
 #include "kernels/encoding_testing.h"
 #include "kernels/golden_reader.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -35,7 +36,7 @@ Case ReadCase(GoldenReader& reader) {
 
 const Goldens<Case>& AllGoldens() {
   static const Goldens<Case> goldens =
-      ReadGoldens(PHIQ_TEST_DATA "/golden/mlx/kernels.bin", ReadCase);
+      ReadGoldens(std::string(kTestData) + "/golden/mlx/kernels.bin", ReadCase);
   return goldens;
 }
 

@@ -10,6 +10,7 @@
 #include "kernels/encoding_testing.h"
 #include "kernels/golden_reader.h"
 #include "kernels/nncf_error.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -30,7 +31,7 @@ Case ReadCase(GoldenReader& reader) {
 
 const Goldens<Case>& AllGoldens() {
   static const Goldens<Case> goldens =
-      ReadGoldens(PHIQ_TEST_DATA "/golden/openvino/kernels.bin", ReadCase);
+      ReadGoldens(std::string(kTestData) + "/golden/openvino/kernels.bin", ReadCase);
   return goldens;
 }
 

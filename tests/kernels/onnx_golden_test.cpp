@@ -9,6 +9,7 @@
 
 #include "kernels/encoding_testing.h"
 #include "kernels/golden_reader.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -35,7 +36,7 @@ Case ReadCase(GoldenReader& reader) {
 
 const Goldens<Case>& AllGoldens() {
   static const Goldens<Case> goldens =
-      ReadGoldens(PHIQ_TEST_DATA "/golden/onnx/kernels.bin", ReadCase);
+      ReadGoldens(std::string(kTestData) + "/golden/onnx/kernels.bin", ReadCase);
   return goldens;
 }
 

@@ -15,13 +15,14 @@
 #include "phiq/evaluate.h"
 #include "phiq/inspect.h"
 #include "testing/header_only_checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq::testing {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kTiny = fs::path(PHIQ_TEST_DATA) / "phi35-tiny";
+const fs::path kTiny = fs::path(kTestData) / "phi35-tiny";
 
 std::string ReadBytes(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);

@@ -14,10 +14,11 @@
 #include "phiq/checkpoint.h"
 #include "phiq/error.h"
 #include "testing/header_only_checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq::testing {
 
-inline std::filesystem::path TestData() { return PHIQ_TEST_DATA; }
+inline std::filesystem::path TestData() { return kTestData; }
 
 // A copy of a tiny checkpoint's side files, without its weights, to be broken.
 class SideFiles {

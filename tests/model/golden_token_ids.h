@@ -13,18 +13,19 @@
 #include "base/sha256.h"
 #include "model/token_encoder.h"
 #include "testing/header_only_checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq::testing {
 
 inline std::string HeldoutText() {
-  std::ifstream in(std::filesystem::path(PHIQ_TEST_DATA) / "heldout.txt", std::ios::binary);
+  std::ifstream in(std::filesystem::path(kTestData) / "heldout.txt", std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
 // The texts that tools/goldens_tokenizers.py draws.
 inline std::vector<std::string> DrawnTexts() {
   const auto fragments =
-      ReadTestJson(std::filesystem::path(PHIQ_TEST_DATA) / "tokenizers" / "fragments.json")
+      ReadTestJson(std::filesystem::path(kTestData) / "tokenizers" / "fragments.json")
           .get<std::vector<std::string>>();
   std::uint32_t state = 1;
   const auto draw = [&](std::size_t n) {
@@ -52,8 +53,7 @@ inline nlohmann::json DigestOfIds(const TokenEncoder& encoder,
 }
 
 inline nlohmann::json GoldenTokenIds(const std::string& name) {
-  return ReadTestJson(std::filesystem::path(PHIQ_TEST_DATA) / "golden" / "token_ids" /
-                      (name + ".json"));
+  return ReadTestJson(std::filesystem::path(kTestData) / "golden" / "token_ids" / (name + ".json"));
 }
 
 inline void ExpectGoldenTokenIds(const TokenEncoder& encoder, const std::string& name) {

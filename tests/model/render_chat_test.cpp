@@ -9,6 +9,7 @@
 #include <string>
 
 #include "phiq/error.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -16,7 +17,7 @@ namespace {
 using ::testing::HasSubstr;
 
 Json ReadGolden() {
-  const std::string path = std::string(PHIQ_TEST_DATA) + "/golden/chat/renderings.json";
+  const std::string path = std::string(kTestData) + "/golden/chat/renderings.json";
   std::ifstream in(path, std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(in), {}};
   return ParseJson(text, path);

@@ -19,6 +19,7 @@
 #include "phiq/inspect.h"
 #include "phiq/profile.h"
 #include "testing/header_only_checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -28,7 +29,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-const std::string kTiny = std::string(PHIQ_TEST_DATA) + "/phi35-tiny";
+const std::string kTiny = std::string(kTestData) + "/phi35-tiny";
 const std::string kDown = "model.layers.1.mlp.down_proj.weight";
 
 std::string ReadBytes(const fs::path& path) {
@@ -166,7 +167,7 @@ TEST_F(RawRows, AreComparedAndEvaluated) {
   EvalOptions options;
   options.models = {out().string()};
   options.reference = kTiny;
-  options.text = std::string(PHIQ_TEST_DATA) + "/heldout.txt";
+  options.text = std::string(kTestData) + "/heldout.txt";
   options.max_windows = 1;
   options.n_ctx = 32;
   const EvalReport report = Evaluate(options, {});

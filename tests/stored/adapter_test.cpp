@@ -13,11 +13,12 @@
 #include <vector>
 
 #include "stored/checkpoint_model.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
 
-const std::string kData = PHIQ_TEST_DATA;
+const std::string kData = kTestData;
 const std::string kGolden = kData + "/golden/adapters/";
 const WarningFn kSilent = [](const Warning&) {};
 

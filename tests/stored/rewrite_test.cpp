@@ -10,6 +10,7 @@
 
 #include "stored/checkpoint_model.h"
 #include "stored/stored_model.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -17,8 +18,8 @@ namespace {
 const WarningFn kSilent = [](const Warning&) {};
 
 std::unique_ptr<StoredModel> OpenTiny() {
-  return OpenCheckpointModel(LocateCheckpoint(std::string(PHIQ_TEST_DATA) + "/phi35-tiny", kSilent),
-                             {}, kSilent);
+  return OpenCheckpointModel(LocateCheckpoint(std::string(kTestData) + "/phi35-tiny", kSilent), {},
+                             kSilent);
 }
 
 // Gate and up as tensors of their own, the second first; all norms twice as large.

@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "testing/test_data.h"
+
 namespace phiq::testing {
 
 // The configurations in tests/data/configs.
@@ -125,7 +127,7 @@ class HeaderOnlyCheckpoint {
   const nlohmann::json& config() const { return config_; }
 
  private:
-  static std::filesystem::path DataFolder() { return PHIQ_TEST_DATA; }
+  static std::filesystem::path DataFolder() { return kTestData; }
 
   void CopyTokenizer() const {
     const bool byte_level = config_.at("vocab_size").get<std::uint64_t>() > 32064;

@@ -14,6 +14,7 @@
 #include "formats/gguf/plan.h"
 #include "formats/gguf/tensor_names.h"
 #include "phiq/checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq::gguf {
 namespace {
@@ -33,7 +34,7 @@ struct Converted {
 
 Converted Convert(const std::string& name) {
   const CheckpointFolder folder =
-      LocateCheckpoint(std::string(PHIQ_TEST_DATA) + "/" + name, IgnoreWarning);
+      LocateCheckpoint(std::string(kTestData) + "/" + name, IgnoreWarning);
   Checkpoint checkpoint = OpenCheckpoint(folder, IgnoreWarning);
   Model model =
       DescribeModel(folder, ReadModelConfig(folder, IgnoreWarning), checkpoint, {}, IgnoreWarning);
@@ -47,7 +48,7 @@ Converted Convert(const std::string& name) {
 }
 
 json ReadGolden(const std::string& name) {
-  std::ifstream in(std::string(PHIQ_TEST_DATA) + "/golden/gguf/" + name + ".json");
+  std::ifstream in(std::string(kTestData) + "/golden/gguf/" + name + ".json");
   if (!in) throw std::runtime_error("no golden listing of " + name);
   return json::parse(in);
 }

@@ -13,6 +13,7 @@
 #include "formats/gguf/gguf_bytes.h"
 #include "formats/gguf/reader.h"
 #include "phiq/checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq::gguf {
 namespace {
@@ -28,7 +29,7 @@ constexpr WeightId kDown{TensorRole::kMlpDown, 3};
 void IgnoreWarning(const Warning&) {}
 
 std::string GoldenPath(const std::string& ending) {
-  return std::string(PHIQ_TEST_DATA) + "/golden/imatrix/phi35-tiny" + ending;
+  return std::string(kTestData) + "/golden/imatrix/phi35-tiny" + ending;
 }
 
 std::string BytesOf(const std::string& path) {
@@ -38,7 +39,7 @@ std::string BytesOf(const std::string& path) {
 
 Model TinyModel() {
   const CheckpointFolder folder =
-      LocateCheckpoint(std::string(PHIQ_TEST_DATA) + "/phi35-tiny", IgnoreWarning);
+      LocateCheckpoint(std::string(kTestData) + "/phi35-tiny", IgnoreWarning);
   const Checkpoint checkpoint = OpenCheckpoint(folder, IgnoreWarning);
   return DescribeModel(folder, ReadModelConfig(folder, IgnoreWarning), checkpoint, {},
                        IgnoreWarning);

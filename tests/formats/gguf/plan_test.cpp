@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "plan/phi_model.h"
+#include "testing/test_data.h"
 
 namespace phiq {
 namespace {
@@ -112,7 +113,7 @@ std::string TypesOf(const Plan& plan) {
 
 // Every layer's types for other depths, head groups and widths, as llama-quantize --dry-run said.
 TEST(Plan, EqualsLlamaQuantizeTensorByTensor) {
-  std::ifstream file(PHIQ_TEST_DATA "/plan/llama_quantize_types.json");
+  std::ifstream file(std::string(kTestData) + "/plan/llama_quantize_types.json");
   const nlohmann::json golden = nlohmann::json::parse(file);
   ASSERT_GE(golden.size(), 8U);
   for (const auto& [name, model] : golden.items()) {

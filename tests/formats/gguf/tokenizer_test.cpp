@@ -17,13 +17,14 @@
 #include "model/piece_merges.h"
 #include "model/token_encoder.h"
 #include "phiq/checkpoint.h"
+#include "testing/test_data.h"
 
 namespace phiq::gguf {
 namespace {
 
 using ::testing::HasSubstr;
 
-const std::filesystem::path kData = PHIQ_TEST_DATA;
+const std::filesystem::path kData = kTestData;
 
 void IgnoreWarning(const Warning&) {}
 
