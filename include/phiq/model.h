@@ -17,7 +17,7 @@ namespace phiq {
 enum class RopeScalingType { kNone, kLongRope, kYarn };  // "su" is kLongRope
 
 // config.json, from the classic shape or the newer one (`rope_parameters`,
-// `dtype`). Counts are positive and agree with each other (hidden_size = n_heads * head_dim, ...).
+// `dtype`). Counts are positive and agree with each other.
 struct ModelConfig {
   std::string architecture;  // whose function it is: "Phi3ForCausalLM"
   std::string class_name;    // what config.json says: may be another class of the same function
@@ -27,9 +27,15 @@ struct ModelConfig {
   std::uint32_t n_layers = 0;
   std::uint32_t n_heads = 0;
   std::uint32_t n_kv_heads = 0;
-  std::uint32_t head_dim = 0;
+  std::uint32_t head_dim = 0;  // of most models hidden_size / n_heads
   std::uint32_t rope_dim = 0;  // rotated dimensions of a head (partial_rotary_factor)
-  float rms_norm_eps = 0;
+  // Of a model whose layers have several MLPs, of which each token takes some; else 0.
+  std::uint32_t n_experts = 0;
+  std::uint32_t n_experts_per_token = 0;
+  // Scores of the router that differ by less than twice this share of the larger one are near ties.
+  float router_epsilon = 0;
+  bool attention_bias = false, lm_head_bias = false;
+  float rms_norm_eps = 0;  // of a LayerNorm too, whose key is called so all the same
   float rope_theta = 10000.0F;
   double partial_rotary_factor = 1.0;
   std::uint32_t max_position_embeddings = 0;
@@ -41,6 +47,8 @@ struct ModelConfig {
   std::vector<float> long_factor, short_factor;  // [rope_dim / 2], empty without rope scaling
   // By what cosines and sines are multiplied, where it is not what the formula gives.
   std::optional<float> attention_factor;
+  // The same of texts beyond the original length, where it is another one there.
+  std::optional<float> long_attention_factor;
   // Special ids of config.json (an array of ids is ignored here, as the converters do).
   std::optional<std::uint32_t> bos_token_id, eos_token_id, pad_token_id;
   // F32, F16 or BF16, where `torch_dtype` names one of them (the newer `dtype` is not looked at, as
@@ -99,15 +107,41 @@ enum class TensorRole : std::uint8_t {
   kMlpNorm,
   kMlpGateUp,  // rows: gate, then up
   kMlpDown,
+  // Of models that have queries, keys and values apart:
+  kAttentionQuery,
+  kAttentionKey,
+  kAttentionValue,
+  // Of models with experts: the scores of the experts, and the matrices of all experts, one behind
+  // the other.
+  kRouter,
+  kExpertGate,
+  kExpertUp,
+  kExpertDown,
+  // What is added to a product or a norm:
+  kAttentionNormBias,
+  kAttentionQueryBias,
+  kAttentionKeyBias,
+  kAttentionValueBias,
+  kAttentionOutputBias,
+  kMlpNormBias,
+  kOutputNormBias,
+  kOutputHeadBias,
 };
 std::string_view RoleName(TensorRole role) noexcept;  // "attention_qkv"
-bool IsNorm(TensorRole role) noexcept;                // 1-D, never quantized
+bool IsNorm(TensorRole role) noexcept;
+bool IsBias(TensorRole role) noexcept;
+// 1-D: a norm or a bias. Never quantized.
+inline bool IsVector(TensorRole role) noexcept { return IsNorm(role) || IsBias(role); }
+// Never quantized: a vector, or a router, whose few weights decide which others are used.
+inline bool StaysFloat(TensorRole role) noexcept {
+  return IsVector(role) || role == TensorRole::kRouter;
+}
 
 // One of a model's weights.
 struct WeightId {
   TensorRole role = TensorRole::kTokenEmbedding;
   std::int32_t layer = -1;   // -1: outside the layers
-  std::int32_t expert = -1;  // -1: not one of several experts'
+  std::int32_t expert = -1;  // of the input of one of several experts; -1: of all, or of none
 
   auto operator<=>(const WeightId&) const = default;
 };
@@ -119,7 +153,7 @@ struct ModelTensor {
   TensorRole role = TensorRole::kTokenEmbedding;
   std::int32_t layer = -1;           // -1: outside the layers
   std::string name;                  // the checkpoint's: "model.layers.3.mlp.down_proj.weight"
-  std::vector<std::uint64_t> shape;  // rows first; norms: [hidden_size]
+  std::vector<std::uint64_t> shape;  // rows first; vectors: [n]; of experts: [n_experts, rows, n]
   DType dtype = DType::kF32;         // F32, F16 or BF16
 
   std::uint64_t n_elements() const noexcept;
@@ -130,7 +164,7 @@ struct Model {
   std::string repository_id;  // CheckpointFolder::repository_id()
   ModelConfig config;
   Tokenizer tokenizer;
-  // Embedding, then each layer's six, then the output norm, then the head (absent when tied).
+  // Embedding, then each layer's, then the output norm, then the head (absent when tied).
   // Every shape has been checked against the configuration.
   std::vector<ModelTensor> tensors;
 };

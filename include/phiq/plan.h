@@ -30,6 +30,9 @@ struct PlanOptions {
   std::string format;                // of FormatNames(); "": the first of them
   std::string type;                  // "Q4_K_M": the format's own type or recipe name
   std::string method = "reference";  // CommonMethods and MethodsOf(format) have the others
+  // The user asked for it: `reference` is then the format's own tool to the byte, where phiq does
+  // better otherwise.
+  bool is_method_chosen = false;
   // Codes are chosen by an importance matrix: some types are then others, where the format's own
   // tool has it so. Set by who knows the method.
   bool with_importance = false;
@@ -53,9 +56,9 @@ struct PlanLine {
   const Method* method = &kGgml;  // that chooses the codes, where the line is to be written
   // Where that is one of CommonMethods: what the format's own tool does, to be held against.
   const Method* reference = nullptr;
-  std::uint64_t size_bytes = 0;   // of the encoded tensor, without padding
-  std::string reason;             // why this encoding
-  bool is_fallback = false;       // the wanted type does not fit the shape
+  std::uint64_t size_bytes = 0;  // of the encoded tensor, without padding
+  std::string reason;            // why this encoding
+  bool is_fallback = false;      // the wanted type does not fit the shape
 
   std::string_view role_name() const noexcept;  // RoleName(role), "rope_factors", "rope_table"
   std::string display_name() const;  // the name, and the part: "...gate_up_proj.weight[gate]"

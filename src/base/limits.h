@@ -24,6 +24,7 @@ inline constexpr std::uint32_t kHidden = 65'536;
 inline constexpr std::uint32_t kIntermediate = 1'048'576;
 inline constexpr std::uint32_t kLayers = 1'024;
 inline constexpr std::uint32_t kHeads = 1'024;
+inline constexpr std::uint32_t kExperts = 1'024;
 inline constexpr std::uint32_t kPositions = 0x7FFFFFFF;
 inline constexpr std::size_t kTokenBytes = 65'536;
 inline constexpr std::size_t kMerges = 4'194'304;

@@ -59,6 +59,10 @@ void MultiplyHead(const Runner& runner, const ForwardModel& model, const Matrix&
                                                rows.size() / x.n_columns,
                                                logits.values.data() + first_row, logits.n_columns);
                       });
+  if (const std::span<const float> bias = model.head_bias(); !bias.empty()) {
+    for (std::size_t i = 0; i < logits.n_rows; ++i)
+      engine::Add(logits.Row(i).data(), bias.data(), bias.size());
+  }
   if (!engine::AllFinite(logits.values.data(), logits.values.size())) {
     throw Error(ErrorCode::kNumeric,
                 "the logits have a NaN or Inf, though the hidden states have none");

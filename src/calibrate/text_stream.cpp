@@ -95,7 +95,7 @@ std::uint64_t TextStream::WorkBytes(const ModelConfig& config, std::uint32_t n_c
   const std::uint64_t n_batch = TokensOfBatch(n_ctx);
   std::uint64_t widest = 0;
   for (const WeightInfo& weight : WeightsOf(config))
-    if (!IsNorm(weight.id.role)) widest = std::max(widest, weight.shape.row_elements);
+    if (!StaysFloat(weight.id.role)) widest = std::max(widest, weight.shape.row_elements);
   // Of each thread: rows of a weight, two products with them (gate and up), a panel of tokens.
   const std::uint64_t of_thread =
       engine::kTileRows * widest + 2 * n_batch * engine::kTileRows + (1ULL << 18);

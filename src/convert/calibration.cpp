@@ -41,7 +41,9 @@ constexpr unsigned kPlannedThreads = 2;
 // What PlanMemory will want besides for each of them: chunks of some hundred wide rows.
 constexpr std::uint64_t kStreamThreadBytes = 24ULL << 20;
 
-bool IsMatrix(WeightId id) { return !IsNorm(id.role) && id.role != TensorRole::kTokenEmbedding; }
+bool IsMatrix(WeightId id) {
+  return !StaysFloat(id.role) && id.role != TensorRole::kTokenEmbedding;
+}
 
 Needs NeedsOf(std::span<const PlanOptions> targets) {
   Needs needs = Needs::kNothing;
@@ -138,7 +140,7 @@ void CheckMethods(const ConvertOptions& options, std::span<const PlanOptions> ta
 
 // The weight whose input a line's rows are multiplied with; nullopt: none.
 std::optional<WeightId> InputOf(const WeightIndex& weights, const PlanLine& line) {
-  if (line.table || IsNorm(line.role)) return std::nullopt;
+  if (line.table || StaysFloat(line.role)) return std::nullopt;
   const WeightId stored = weights.StoredAs({line.role, line.layer});
   if (IsMatrix(stored)) return stored;
   // A tied embedding is multiplied as the head, but where that has a line of its own.

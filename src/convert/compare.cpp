@@ -22,6 +22,20 @@ namespace {
 
 constexpr std::uint64_t kCompareElements = 1ULL << 17;  // weights compared at once by a thread
 
+// Models of which one has other weights that say the same are compared as if both had.
+void ExpressAlike(std::unique_ptr<StoredModel>& a, std::unique_ptr<StoredModel>& b) {
+  const Expression of_a = a->expression(), of_b = b->expression();
+  if (of_a == of_b) return;
+  std::unique_ptr<StoredModel>& plain = of_a == Expression() ? a : b;
+  if (plain->expression() != Expression()) {
+    throw Error(ErrorCode::kUnsupported,
+                "has its weights re-expressed for its runtime, and the other has not")
+        .In((of_a.has_zero_mean ? a : b)->path())
+        .Hint("compare each with the checkpoint");
+  }
+  plain = Express(std::move(plain), of_a == Expression() ? of_b : of_a);
+}
+
 struct Side {
   explicit Side(std::unique_ptr<StoredModel> opened) : model(std::move(opened)), index(*model) {}
 
@@ -127,7 +141,7 @@ ComparedTensor Describe(const Side& a, const Side& b, const Segment& segment,
   tensor.name = line.display_name();
   tensor.role = segment.weight.role;
   tensor.layer = segment.weight.layer;
-  if (!IsNorm(tensor.role)) tensor.shape.push_back(segment.n_rows);
+  if (!IsVector(tensor.role)) tensor.shape.push_back(segment.n_rows);
   tensor.shape.push_back(segment.row_elements);
   tensor.type_a = piece_a.type;
   tensor.type_b = piece_b.type;
@@ -200,10 +214,17 @@ std::vector<ErrorSum> Measure(const Side& a, const Side& b, std::span<const Segm
 }  // namespace
 
 Comparison Compare(const CompareOptions& options, const Hooks& hooks) {
-  const Side a(OpenStoredModel(options.a, hooks.warn,
-                               {options.ignore_extra, options.adapters, options.pad_vocab}));
-  const Side b(OpenStoredModel(options.b, hooks.warn,
-                               {options.ignore_extra, options.adapters, options.pad_vocab}));
+  const auto open = [&](const std::string& path) {
+    return OpenStoredModel(path, hooks.warn,
+                           {options.ignore_extra, options.adapters, options.pad_vocab});
+  };
+  std::unique_ptr<StoredModel> model_a = open(options.a), model_b = open(options.b);
+  // Only headers are read so far, and a broken file is told before other differences.
+  model_a->config();
+  model_b->config();
+  ExpressAlike(model_a, model_b);
+  const Side a(std::move(model_a));
+  const Side b(std::move(model_b));
   CheckSameModel(options, a.model->config(), b.model->config());
   // From here on every weight has the same shape on both sides.
   const std::vector<Segment> segments = FindSegments(a, b);

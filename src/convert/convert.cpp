@@ -264,6 +264,26 @@ void WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan, unsigned thre
   }
 }
 
+// The weights that all targets want.
+Expression ExpressionOf(const ModelConfig& config, std::span<const PlanOptions> targets) {
+  std::optional<Expression> wanted;
+  for (const PlanOptions& target : targets) {
+    const Format& format = FindFormat(target.format);
+    const Expression own =
+        format.expression == nullptr ? Expression() : format.expression(config, target);
+    if (wanted && *wanted != own) {
+      throw Error(
+          ErrorCode::kUsage,
+          fmt::format("{}: {} wants other weights than {}, as its runtime computes another "
+                      "function",
+                      config.architecture, format.title, FindFormat(targets.front().format).title))
+          .Hint("one format at a time");
+    }
+    wanted = own;
+  }
+  return wanted.value_or(Expression());
+}
+
 // How far a run is prepared.
 enum class Depth : std::uint8_t {
   // A plan that depends on weights is made as if they were all alike: enough to see what is wrong
@@ -278,7 +298,15 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
   SourceModel source = OpenSourceModel(
-      std::move(job.folder), {options.ignore_extra, options.adapters, options.pad_vocab}, warn);
+      std::move(job.folder), {options.ignore_extra, options.adapters, options.pad_vocab}, warn,
+      [&](const ModelConfig& config) { return ExpressionOf(config, job.targets); });
+  if (options.calibration && source.model.config.n_experts > 0) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("{}: codes are not chosen by a text for models with experts",
+                            source.model.config.architecture))
+        .In("config.json")
+        .Hint("use --method search, or no --calibrate and --imatrix");
+  }
   std::optional<Calibration> calibration;
   if (options.calibration && reads_weights)
     calibration =

@@ -286,6 +286,20 @@ void Judge(const EvalThresholds& thresholds, const EvaluatedModel& model,
         true);
 }
 
+// Hidden states can be compared when all have the mean that one of them lacks. It changes no
+// answer.
+void ShareZeroMean(std::span<Candidate> models) {
+  const auto has_zero_mean = [](const Candidate& model) {
+    return model.stored->expression().has_zero_mean;
+  };
+  if (std::ranges::none_of(models, has_zero_mean)) return;
+  for (Candidate& model : models) {
+    const bool is_plain = model.stored->expression() == Expression();
+    if (is_plain && model.stored->config().n_experts > 0)
+      model.stored = Express(std::move(model.stored), {.has_zero_mean = true});
+  }
+}
+
 EvalReport Run(std::span<const EvalInput> inputs, const EvalInput* reference,
                const EvalOptions& options, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
@@ -297,6 +311,7 @@ EvalReport Run(std::span<const EvalInput> inputs, const EvalInput* reference,
     models.push_back(OpenCandidate(input, options, warn));
     CheckSameShape(models.front(), models.back());
   }
+  ShareZeroMean(models);
 
   const std::vector<std::uint32_t> ids = ReadTokens(models, options, warn);
   EvalReport report;

@@ -47,9 +47,14 @@ CheckpointFolder LocateSource(const std::string& path, const WarningFn& warn) {
 }
 
 SourceModel OpenSourceModel(CheckpointFolder folder, const CheckpointOptions& options,
-                            const WarningFn& warn) {
+                            const WarningFn& warn, const ExpressionFn& expression) {
   return AsCheckpoint(folder.path().string(), [&] {
-    return SourceModel(OpenCheckpointModel(folder, options, warn), warn);
+    std::unique_ptr<StoredModel> model = OpenCheckpointModel(folder, options, warn);
+    if (expression) {
+      const Expression wanted = expression(model->config());
+      model = Express(std::move(model), wanted);
+    }
+    return SourceModel(std::move(model), warn);
   });
 }
 

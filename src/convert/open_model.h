@@ -1,6 +1,7 @@
 // The way from a PATH to whatever stands there.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,8 +26,10 @@ std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const Warn
 // Throws   as LocateCheckpoint, OpenCheckpointModel and SourceModel. kUnsupported: an output of
 // some
 //          format stands there.
+// `expression`   of the weights that are wanted; empty: the model's own.
+using ExpressionFn = std::function<Expression(const ModelConfig&)>;
 CheckpointFolder LocateSource(const std::string& path, const WarningFn& warn);
 SourceModel OpenSourceModel(CheckpointFolder folder, const CheckpointOptions& options,
-                            const WarningFn& warn);
+                            const WarningFn& warn, const ExpressionFn& expression = {});
 
 }  // namespace phiq

@@ -84,7 +84,7 @@ class Matcher {
     }
     n_rows_[id] += piece.n_rows;
     line.first_row = piece.first_row;
-    if (line.shape.size() == 2) line.shape[0] = piece.n_rows;
+    if (!IsVector(line.role)) line.shape = {piece.n_rows, line.row_elements()};
     line.encoding = piece.encoding;
     return line;
   }
@@ -122,7 +122,8 @@ Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
   const std::unique_ptr<StoredModel> output = OpenStoredModel(options.output, warn);
   const SourceModel source =
       OpenSourceModel(LocateSource(options.model, warn),
-                      {options.ignore_extra, options.adapters, options.pad_vocab}, warn);
+                      {options.ignore_extra, options.adapters, options.pad_vocab}, warn,
+                      [&](const ModelConfig&) { return output->expression(); });
   Verification result;
   result.problems = output->FindProblems();
   for (std::string& problem : output->FindDifferences(source.model, source.stored->side_files()))

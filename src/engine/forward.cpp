@@ -9,6 +9,7 @@
 #include <variant>
 
 #include "base/buffer.h"
+#include "engine/experts.h"
 #include "engine/kernels.h"
 #include "engine/product.h"
 #include "phiq/error.h"
@@ -18,25 +19,39 @@ namespace {
 
 // Of the widest thing that stands between a layer's input and its output.
 std::size_t WideColumns(const GatedMlp& mlp) { return mlp.intermediate_size; }
+std::size_t WideColumns(const Experts& experts) { return WideColumns(experts.expert); }
 
-// out = norm(x), [n] each.
-void NormalizeRow(const RmsNormSpec& norm, const float* x, const float* weight, std::size_t n,
-                  float* out) {
-  RmsNorm(x, weight, norm.epsilon, n, out);
-}
-void NormalizeRow(const NormSpec& norm, std::span<const float> x, std::span<const float> weight,
-                  std::span<float> out) {
-  std::visit(
-      [&](const auto& kind) { NormalizeRow(kind, x.data(), weight.data(), x.size(), out.data()); },
-      norm);
+// Of what choosing experts and their tokens takes.
+std::size_t ChoiceColumns(const GatedMlp&, const ModelConfig&) { return 0; }
+std::size_t ChoiceColumns(const Experts& experts, const ModelConfig& config) {
+  return experts.n_experts + config.hidden_size;
 }
 
-std::vector<float> ReadNorm(const ForwardModel& model, WeightId id) {
-  std::vector<float> weight(model.config().hidden_size);
-  RowCodec codec;
-  model.weights().ReadRows(id, 0, 1, codec, weight);
-  return weight;
-}
+// What a norm does to rows.
+class Normalizer {
+ public:
+  Normalizer(const ForwardModel& model, const NormSpec& norm, WeightId weight, WeightId bias)
+      : norm_(norm), weight_(model.ReadVector(weight)) {
+    const auto* rms = std::get_if<RmsNormSpec>(&norm);
+    if (rms == nullptr || rms->has_bias) bias_ = model.ReadVector(bias);
+  }
+  // out = norm(x), [n] each.
+  void Run(std::span<const float> x, std::span<float> out) const {
+    std::visit([&](const auto& kind) { Run(kind, x, out); }, norm_);
+  }
+
+ private:
+  void Run(const RmsNormSpec& norm, std::span<const float> x, std::span<float> out) const {
+    RmsNorm(x.data(), weight_.data(), norm.epsilon, x.size(), out.data());
+    if (norm.has_bias) Add(out.data(), bias_.data(), out.size());
+  }
+  void Run(const LayerNormSpec& norm, std::span<const float> x, std::span<float> out) const {
+    LayerNorm(x.data(), weight_.data(), bias_.data(), norm.epsilon, x.size(), out.data());
+  }
+
+  const NormSpec& norm_;
+  std::vector<float> weight_, bias_;
+};
 
 }  // namespace
 
@@ -50,26 +65,40 @@ void ForEachTile(const Runner& runner, const WeightIndex& weights, WeightId id,
                  const WeightShape& shape,
                  const std::function<void(std::size_t first_row, std::span<const float> rows,
                                           unsigned worker)>& use) {
+  ForEachTile(runner, weights, {id, 0, shape.n_rows, shape.row_elements}, use);
+}
+
+void ForEachTile(const Runner& runner, const WeightIndex& weights, const WeightRows& of,
+                 const std::function<void(std::size_t first_row, std::span<const float> rows,
+                                          unsigned worker)>& use) {
   struct Worker {
     RowCodec codec;
     std::vector<float> rows;
   };
   std::vector<Worker> workers(runner.threads);
-  runner.ForEach((shape.n_rows + kTileRows - 1) / kTileRows, [&](std::size_t item, unsigned i) {
+  runner.ForEach((of.n_rows + kTileRows - 1) / kTileRows, [&](std::size_t item, unsigned i) {
     const std::size_t first_row = item * kTileRows;
-    const std::size_t n_rows = std::min<std::size_t>(kTileRows, shape.n_rows - first_row);
+    const std::size_t n_rows = std::min<std::size_t>(kTileRows, of.n_rows - first_row);
     Worker& worker = workers[i];
-    worker.rows.resize(n_rows * shape.row_elements);
-    weights.ReadRows(id, first_row, n_rows, worker.codec, worker.rows);
+    worker.rows.resize(n_rows * of.row_elements);
+    weights.ReadRows(of.id, of.first_row + first_row, n_rows, worker.codec, worker.rows);
     use(first_row, worker.rows, i);
   });
 }
 
 ForwardModel::ForwardModel(const StoredModel& model, std::uint32_t n_ctx)
-    : model_(model), weights_(model), network_(NetworkOf(model.config())) {
+    : model_(model), weights_(model), network_(model.network()) {
   cosines_.Resize(n_ctx, config().rope_dim / 2);
   sines_.Resize(n_ctx, config().rope_dim / 2);
   model.ReadRotary(n_ctx, cosines_.values, sines_.values);
+  if (network_.has_head_bias) head_bias_ = ReadVector({TensorRole::kOutputHeadBias});
+}
+
+std::vector<float> ForwardModel::ReadVector(WeightId id) const {
+  std::vector<float> vector(ShapeOf(config(), id.role).row_elements);
+  RowCodec codec;
+  weights_.ReadRows(id, 0, 1, codec, vector);
+  return vector;
 }
 
 KeyValues::KeyValues(const ForwardModel& model, std::size_t n_texts) {
@@ -86,14 +115,16 @@ std::uint64_t KeyValues::Bytes(const ModelConfig& config, std::size_t n_texts,
 }
 
 std::size_t ForwardPass::ScratchFloats(const ModelConfig& config) {
-  std::size_t input = config.hidden_size, wide = 0;
+  std::size_t input = config.hidden_size, wide = 0, choice = 0;
   for (const DecoderLayer& layer : NetworkOf(config).layers) {
     const AttentionSpec& attention = layer.attention;
     input = std::max(input, attention.query_columns());
     wide = std::max({wide, attention.query_columns() + 2 * attention.key_columns(),
                      std::visit([](const auto& mlp) { return WideColumns(mlp); }, layer.mlp)});
+    choice = std::max(
+        choice, std::visit([&](const auto& mlp) { return ChoiceColumns(mlp, config); }, layer.mlp));
   }
-  return input + wide;
+  return input + wide + choice;
 }
 
 void ForwardPass::Embed(const ForwardModel& model, std::span<const std::uint32_t> ids,
@@ -135,14 +166,20 @@ void ForwardPass::RunLayerAround(const ForwardModel& model, std::int32_t layer,
     if (tap) tap({role, layer}, input_);
   };
   const DecoderLayer& spec = model.network().layers[static_cast<std::size_t>(layer)];
-  Normalize(model, spec.attention_norm, {TensorRole::kAttentionNorm, layer}, hidden);
-  show(TensorRole::kAttentionQkv);
-  Multiply(model, {TensorRole::kAttentionQkv, layer}, wide_);
+  Normalize(model, spec.attention_norm, {TensorRole::kAttentionNorm, layer},
+            {TensorRole::kAttentionNormBias, layer}, hidden);
+  MultiplyQueriesKeysValues(model, spec.attention, layer, tap);
   attend();
   show(TensorRole::kAttentionOutput);
   AddProduct(model, {TensorRole::kAttentionOutput, layer}, input_, hidden);
+  if (spec.attention.has_bias) {
+    const std::vector<float> bias = model.ReadVector({TensorRole::kAttentionOutputBias, layer});
+    ForEachRow(hidden.n_rows,
+               [&](std::size_t t) { Add(hidden.Row(t).data(), bias.data(), bias.size()); });
+  }
 
-  Normalize(model, spec.mlp_norm, {TensorRole::kMlpNorm, layer}, hidden);
+  Normalize(model, spec.mlp_norm, {TensorRole::kMlpNorm, layer}, {TensorRole::kMlpNormBias, layer},
+            hidden);
   std::visit([&](const auto& mlp) { AddMlp(model, mlp, layer, hidden, tap); }, spec.mlp);
 
   ForEachRow(hidden.n_rows, [&](std::size_t t) {
@@ -154,11 +191,10 @@ void ForwardPass::RunLayerAround(const ForwardModel& model, std::int32_t layer,
 
 void ForwardPass::NormalizeOutput(const ForwardModel& model, const Matrix& hidden,
                                   std::span<const std::size_t> positions, Matrix& out) const {
-  const std::vector<float> weight = ReadNorm(model, {TensorRole::kOutputNorm});
+  const Normalizer norm(model, model.network().output_norm, {TensorRole::kOutputNorm},
+                        {TensorRole::kOutputNormBias});
   out.Resize(positions.size(), hidden.n_columns);
-  for (std::size_t i = 0; i < positions.size(); ++i) {
-    NormalizeRow(model.network().output_norm, hidden.Row(positions[i]), weight, out.Row(i));
-  }
+  for (std::size_t i = 0; i < positions.size(); ++i) norm.Run(hidden.Row(positions[i]), out.Row(i));
 }
 
 void ForwardPass::ForEachRow(std::size_t n_rows,
@@ -172,72 +208,146 @@ void ForwardPass::ForEachRow(std::size_t n_rows,
 
 // input_ = norm(hidden)
 void ForwardPass::Normalize(const ForwardModel& model, const NormSpec& norm, WeightId id,
-                            const Matrix& hidden) {
-  const std::vector<float> weight = ReadNorm(model, id);
+                            WeightId bias, const Matrix& hidden) {
+  const Normalizer normalizer(model, norm, id, bias);
   input_.Resize(hidden.n_rows, hidden.n_columns);
-  ForEachRow(hidden.n_rows,
-             [&](std::size_t t) { NormalizeRow(norm, hidden.Row(t), weight, input_.Row(t)); });
+  ForEachRow(hidden.n_rows, [&](std::size_t t) { normalizer.Run(hidden.Row(t), input_.Row(t)); });
+}
+
+// wide_ = queries, keys and values of input_, one behind the other
+void ForwardPass::MultiplyQueriesKeysValues(const ForwardModel& model, const AttentionSpec& spec,
+                                            std::int32_t layer, const Tap& tap) {
+  wide_.Resize(input_.n_rows, spec.query_columns() + 2 * spec.key_columns());
+  if (!spec.is_split) {
+    const WeightId id = {TensorRole::kAttentionQkv, layer};
+    if (tap) tap(id, input_);
+    return Multiply(model, id, wide_);
+  }
+  using enum TensorRole;
+  std::size_t column = 0;
+  for (const auto& [role, bias_role] : {std::pair(kAttentionQuery, kAttentionQueryBias),
+                                        std::pair(kAttentionKey, kAttentionKeyBias),
+                                        std::pair(kAttentionValue, kAttentionValueBias)}) {
+    if (tap) tap({role, layer}, input_);
+    Multiply(model, {role, layer}, wide_, column);
+    const std::size_t n = ShapeOf(model.config(), role).n_rows;
+    if (spec.has_bias) {
+      const std::vector<float> bias = model.ReadVector({bias_role, layer});
+      ForEachRow(wide_.n_rows,
+                 [&](std::size_t t) { Add(wide_.Row(t).data() + column, bias.data(), n); });
+    }
+    column += n;
+  }
 }
 
 // out = input_ * transposed(weight)
-void ForwardPass::Multiply(const ForwardModel& model, WeightId id, Matrix& out) const {
-  const WeightShape shape = ShapeOf(model.config(), id.role);
-  out.Resize(input_.n_rows, shape.n_rows);
-  ForEachTile(runner_, model.weights(), id, shape,
+void ForwardPass::Multiply(const ForwardModel& model, WeightId id, Matrix& out,
+                           std::size_t first_column) const {
+  ForEachTile(runner_, model.weights(), id, ShapeOf(model.config(), id.role),
               [&](std::size_t first_row, std::span<const float> rows, unsigned) {
                 MultiplyByRows(input_.values.data(), input_.n_rows, input_.n_columns, rows.data(),
-                               rows.size() / input_.n_columns, out.values.data() + first_row,
-                               out.n_columns);
+                               rows.size() / input_.n_columns,
+                               out.values.data() + first_column + first_row, out.n_columns);
               });
 }
 
 void ForwardPass::AddMlp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer,
                          Matrix& hidden, const Tap& tap) {
-  if (tap) tap({TensorRole::kMlpGateUp, layer}, input_);
-  MultiplyGateUp(model, mlp, layer);
+  const WeightId id = {TensorRole::kMlpGateUp, layer};
+  const std::size_t n_inner = mlp.intermediate_size;
+  if (tap) tap(id, input_);
+  MultiplyGateUp(model, {id, 0, n_inner, input_.n_columns},
+                 {id, n_inner, n_inner, input_.n_columns}, input_);
   if (tap) tap({TensorRole::kMlpDown, layer}, wide_);
   AddProduct(model, {TensorRole::kMlpDown, layer}, wide_, hidden);
 }
 
-// wide_ = silu(gate(input_)) * up(input_), tile by tile: neither factor is stored whole.
-void ForwardPass::MultiplyGateUp(const ForwardModel& model, const GatedMlp& mlp,
-                                 std::int32_t layer) {
+// Expert by expert, with the tokens that chose it, so that each weight is decoded once.
+void ForwardPass::AddMlp(const ForwardModel& model, const Experts& experts, std::int32_t layer,
+                         Matrix& hidden, const Tap& tap) {
+  scores_.Resize(input_.n_rows, experts.n_experts);
+  Multiply(model, {TensorRole::kRouter, layer}, scores_);
+  struct Use {
+    std::size_t token = 0;
+    float weight = 0;
+  };
+  std::vector<std::vector<Use>> uses(experts.n_experts);
+  for (std::size_t t = 0; t < input_.n_rows; ++t) {
+    for (const ExpertChoice& choice : ChooseExperts(scores_.Row(t), experts))
+      uses[choice.expert].push_back({t, choice.weight});
+  }
+  const std::size_t n_inner = experts.expert.intermediate_size;
+  for (std::uint32_t e = 0; e < experts.n_experts; ++e) {
+    const std::vector<Use>& tokens = uses[e];
+    if (tokens.empty()) continue;
+    chosen_.Resize(tokens.size(), input_.n_columns);
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      std::ranges::copy(input_.Row(tokens[i].token), chosen_.Row(i).begin());
+    const auto id = [&](TensorRole role) { return WeightId{role, layer}; };
+    const auto show = [&](TensorRole role, const Matrix& x) {
+      if (tap) tap({role, layer, static_cast<std::int32_t>(e)}, x);
+    };
+    show(TensorRole::kExpertGate, chosen_);
+    show(TensorRole::kExpertUp, chosen_);
+    MultiplyGateUp(model, {id(TensorRole::kExpertGate), e * n_inner, n_inner, chosen_.n_columns},
+                   {id(TensorRole::kExpertUp), e * n_inner, n_inner, chosen_.n_columns}, chosen_);
+    show(TensorRole::kExpertDown, wide_);
+    ForEachProduct(
+        model, {id(TensorRole::kExpertDown), e * hidden.n_columns, hidden.n_columns, n_inner},
+        wide_, [&](std::size_t i, std::size_t first_row, std::span<const float> product) {
+          AddScaled(hidden.Row(tokens[i].token).data() + first_row, tokens[i].weight,
+                    product.data(), product.size());
+        });
+  }
+}
+
+// wide_ = silu(gate(x)) * up(x), tile by tile: neither factor is stored whole.
+void ForwardPass::MultiplyGateUp(const ForwardModel& model, const WeightRows& gate,
+                                 const WeightRows& up, const Matrix& x) {
   struct Worker {
     RowCodec codec;
     std::vector<float> rows, gate, up;
   };
-  const std::size_t n_inner = mlp.intermediate_size;
-  const std::size_t n_tokens = input_.n_rows;
+  const std::size_t n_inner = gate.n_rows;
+  const std::size_t n_tokens = x.n_rows;
   wide_.Resize(n_tokens, n_inner);
   std::vector<Worker> workers(runner_.threads);
   runner_.ForEach((n_inner + kTileRows - 1) / kTileRows, [&](std::size_t item, unsigned i) {
     Worker& worker = workers[i];
     const std::size_t first = item * kTileRows;
     const std::size_t n = std::min(kTileRows, n_inner - first);
-    worker.rows.resize(n * input_.n_columns);
-    const auto multiply = [&](std::size_t first_row, std::vector<float>& out) {
+    worker.rows.resize(n * x.n_columns);
+    const auto multiply = [&](const WeightRows& of, std::vector<float>& out) {
       out.resize(n_tokens * n);
-      model.weights().ReadRows({TensorRole::kMlpGateUp, layer}, first_row, n, worker.codec,
-                               worker.rows);
-      MultiplyByRows(input_.values.data(), n_tokens, input_.n_columns, worker.rows.data(), n,
-                     out.data(), n);
+      model.weights().ReadRows(of.id, of.first_row + first, n, worker.codec, worker.rows);
+      MultiplyByRows(x.values.data(), n_tokens, x.n_columns, worker.rows.data(), n, out.data(), n);
     };
-    multiply(first, worker.gate);
-    multiply(n_inner + first, worker.up);
+    multiply(gate, worker.gate);
+    multiply(up, worker.up);
     for (std::size_t t = 0; t < n_tokens; ++t) {
       SwiGlu(&worker.gate[t * n], &worker.up[t * n], n, wide_.Row(t).data() + first);
     }
   });
 }
 
-// hidden += x * transposed(weight)
 void ForwardPass::AddProduct(const ForwardModel& model, WeightId id, const Matrix& x,
                              Matrix& hidden) const {
+  const WeightShape shape = ShapeOf(model.config(), id.role);
+  ForEachProduct(model, {id, 0, shape.n_rows, shape.row_elements}, x,
+                 [&](std::size_t t, std::size_t first_row, std::span<const float> product) {
+                   Add(hidden.Row(t).data() + first_row, product.data(), product.size());
+                 });
+}
+
+void ForwardPass::ForEachProduct(
+    const ForwardModel& model, const WeightRows& of, const Matrix& x,
+    const std::function<void(std::size_t token, std::size_t first_row,
+                             std::span<const float> product)>& use) const {
   struct Worker {
     std::vector<float> product;
   };
   std::vector<Worker> workers(runner_.threads);
-  ForEachTile(runner_, model.weights(), id, ShapeOf(model.config(), id.role),
+  ForEachTile(runner_, model.weights(), of,
               [&](std::size_t first_row, std::span<const float> rows, unsigned i) {
                 const std::size_t n = rows.size() / x.n_columns;
                 std::vector<float>& product = workers[i].product;
@@ -245,7 +355,7 @@ void ForwardPass::AddProduct(const ForwardModel& model, WeightId id, const Matri
                 MultiplyByRows(x.values.data(), x.n_rows, x.n_columns, rows.data(), n,
                                product.data(), n);
                 for (std::size_t t = 0; t < x.n_rows; ++t)
-                  Add(hidden.Row(t).data() + first_row, &product[t * n], n);
+                  use(t, first_row, std::span(product).subspan(t * n, n));
               });
 }
 

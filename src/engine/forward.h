@@ -50,8 +50,19 @@ struct Runner {
 // differently: results must not depend on the number of threads.
 inline constexpr std::size_t kTileRows = 256;
 
-// Calls use(first_row, rows, worker) for each tile of a weight of that shape, on all threads.
-// Shapes    rows: [at most kTileRows, row_elements], finite.
+// Rows of a weight: all of them, or those of one expert.
+struct WeightRows {
+  WeightId id;
+  std::size_t first_row = 0, n_rows = 0;
+  std::size_t row_elements = 0;
+};
+
+// Calls use(first_row, rows, worker) for each tile, on all threads; rows are counted from the
+// first. Shapes    rows: [at most kTileRows, row_elements], finite.
+void ForEachTile(const Runner& runner, const WeightIndex& weights, const WeightRows& of,
+                 const std::function<void(std::size_t first_row, std::span<const float> rows,
+                                          unsigned worker)>& use);
+// Of a whole weight of that shape.
 void ForEachTile(const Runner& runner, const WeightIndex& weights, WeightId id,
                  const WeightShape& shape,
                  const std::function<void(std::size_t first_row, std::span<const float> rows,
@@ -71,15 +82,21 @@ class ForwardModel {
   // [n_ctx, rope_dim / 2]
   const Matrix& cosines() const noexcept { return cosines_; }
   const Matrix& sines() const noexcept { return sines_; }
+  // What is added to the logits, [vocab_size]; empty: nothing.
+  std::span<const float> head_bias() const noexcept { return head_bias_; }
+  // A norm or a bias.
+  std::vector<float> ReadVector(WeightId id) const;
 
  private:
   const StoredModel& model_;
   WeightIndex weights_;
   Network network_;
   Matrix cosines_, sines_;
+  std::vector<float> head_bias_;
 };
 
-// Sees what a weight of a layer is about to be multiplied with.
+// Sees what a weight of a layer is about to be multiplied with; of each expert the tokens that it
+// gets.
 // Shapes    input: [tokens, row elements of the weight]
 using Tap = std::function<void(WeightId weight, const Matrix& input)>;
 
@@ -116,13 +133,25 @@ class ForwardPass {
   static std::size_t ScratchFloats(const ModelConfig& config);
 
  private:
-  void Normalize(const ForwardModel& model, const NormSpec& norm, WeightId id,
+  void Normalize(const ForwardModel& model, const NormSpec& norm, WeightId id, WeightId bias,
                  const Matrix& hidden);
-  void Multiply(const ForwardModel& model, WeightId id, Matrix& out) const;
+  void MultiplyQueriesKeysValues(const ForwardModel& model, const AttentionSpec& spec,
+                                 std::int32_t layer, const Tap& tap);
+  // Columns of `out` from first_column on, which has all of them.
+  void Multiply(const ForwardModel& model, WeightId id, Matrix& out,
+                std::size_t first_column = 0) const;
   void AddMlp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer, Matrix& hidden,
               const Tap& tap);
-  void MultiplyGateUp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer);
+  void AddMlp(const ForwardModel& model, const Experts& experts, std::int32_t layer, Matrix& hidden,
+              const Tap& tap);
+  void MultiplyGateUp(const ForwardModel& model, const WeightRows& gate, const WeightRows& up,
+                      const Matrix& x);
+  // hidden += x * transposed(weight)
   void AddProduct(const ForwardModel& model, WeightId id, const Matrix& x, Matrix& hidden) const;
+  // use(token, first_row, product): some elements of x * transposed(weight).
+  void ForEachProduct(const ForwardModel& model, const WeightRows& of, const Matrix& x,
+                      const std::function<void(std::size_t token, std::size_t first_row,
+                                               std::span<const float> product)>& use) const;
   void ForEachRow(std::size_t n_rows, const std::function<void(std::size_t row)>& use) const;
   // attend() makes input_ of wide_: queries, keys and values.
   void RunLayerAround(const ForwardModel& model, std::int32_t layer,
@@ -135,8 +164,10 @@ class ForwardPass {
                   Matrix& keys_and_values);
 
   Runner runner_;
-  Matrix input_;  // of a product: normalized or attended
-  Matrix wide_;   // query, key and value; gated
+  Matrix input_;   // of a product: normalized or attended
+  Matrix wide_;    // query, key and value; gated
+  Matrix scores_;  // of the experts, for each token
+  Matrix chosen_;  // the tokens of one expert
 };
 
 }  // namespace phiq::engine

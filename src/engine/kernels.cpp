@@ -79,6 +79,20 @@ void RmsNorm(const float* x, const float* weight, float epsilon, std::size_t n, 
       n, out, [&](VF32 v, VF32 w) { return hn::Mul(hn::Mul(v, scale), w); }, x, weight);
 }
 
+void LayerNorm(const float* x, const float* weight, const float* bias, float epsilon, std::size_t n,
+               float* out) {
+  const auto add = [](VF32 sum, VF32 v) { return hn::Add(sum, v); };
+  const auto mean = hn::Set(kF32, SumOf(kF32, n, add, x) / static_cast<float>(n));
+  Map(
+      n, out, [&](VF32 v) { return hn::Sub(v, mean); }, x);
+  const auto add_square = [](VF32 sum, VF32 v) { return Fma(v, v, sum); };
+  const float variance = SumOf(kF32, n, add_square, out) / static_cast<float>(n);
+  const auto scale = hn::Set(kF32, 1.0F / std::sqrt(variance + epsilon));
+  Map(
+      n, out, [&](VF32 v, VF32 w, VF32 b) { return hn::Add(hn::Mul(hn::Mul(v, scale), w), b); },
+      out, weight, bias);
+}
+
 void Rotate(float* head, const float* cosines, const float* sines, std::size_t n_pairs) {
   constexpr std::size_t kLanes = hn::MaxLanes(kF32);
   for (std::size_t i = 0; i < n_pairs; i += kLanes) {
@@ -105,6 +119,12 @@ void SwiGlu(const float* gate, const float* up, std::size_t n, float* out) {
   Map(
       n, out, [&](VF32 g, VF32 u) { return hn::Mul(hn::Div(g, hn::Add(one, Exp(hn::Neg(g)))), u); },
       gate, up);
+}
+
+void AddScaled(float* x, float factor, const float* y, std::size_t n) {
+  const auto f = hn::Set(kF32, factor);
+  Map(
+      n, x, [&](VF32 a, VF32 b) { return hn::Add(a, hn::Mul(f, b)); }, x, y);
 }
 
 void Add(float* x, const float* y, std::size_t n) {
@@ -151,8 +171,10 @@ HWY_AFTER_NAMESPACE();
 namespace phiq::engine {
 HWY_EXPORT(Attend);
 HWY_EXPORT(RmsNorm);
+HWY_EXPORT(LayerNorm);
 HWY_EXPORT(Rotate);
 HWY_EXPORT(SwiGlu);
+HWY_EXPORT(AddScaled);
 HWY_EXPORT(Add);
 HWY_EXPORT(AllFinite);
 HWY_EXPORT(SumLogits);
@@ -165,11 +187,18 @@ void Attend(const AttentionHead& head, float* scores) {
 void RmsNorm(const float* x, const float* weight, float epsilon, std::size_t n, float* out) {
   HWY_DYNAMIC_DISPATCH(RmsNorm)(x, weight, epsilon, n, out);
 }
+void LayerNorm(const float* x, const float* weight, const float* bias, float epsilon, std::size_t n,
+               float* out) {
+  HWY_DYNAMIC_DISPATCH(LayerNorm)(x, weight, bias, epsilon, n, out);
+}
 void Rotate(float* head, const float* cosines, const float* sines, std::size_t n_pairs) {
   HWY_DYNAMIC_DISPATCH(Rotate)(head, cosines, sines, n_pairs);
 }
 void SwiGlu(const float* gate, const float* up, std::size_t n, float* out) {
   HWY_DYNAMIC_DISPATCH(SwiGlu)(gate, up, n, out);
+}
+void AddScaled(float* x, float factor, const float* y, std::size_t n) {
+  HWY_DYNAMIC_DISPATCH(AddScaled)(x, factor, y, n);
 }
 void Add(float* x, const float* y, std::size_t n) { HWY_DYNAMIC_DISPATCH(Add)(x, y, n); }
 bool AllFinite(const float* x, std::size_t n) { return HWY_DYNAMIC_DISPATCH(AllFinite)(x, n); }

@@ -38,10 +38,15 @@ inline constexpr std::size_t kQueryBlock = 64;
 void Attend(const AttentionHead& head, float* scores);
 // out = x / sqrt(mean(x^2) + epsilon) * weight, all [n].
 void RmsNorm(const float* x, const float* weight, float epsilon, std::size_t n, float* out);
+// out = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) * weight + bias, all [n].
+void LayerNorm(const float* x, const float* weight, const float* bias, float epsilon, std::size_t n,
+               float* out);
 // Rotates the first 2 * n_pairs dimensions of a head in place: dimension i with i + n_pairs.
 void Rotate(float* head, const float* cosines, const float* sines, std::size_t n_pairs);
 // out = silu(gate) * up, all [n].
 void SwiGlu(const float* gate, const float* up, std::size_t n, float* out);
+// x += factor * y, both [n].
+void AddScaled(float* x, float factor, const float* y, std::size_t n);
 // x += y, both [n].
 void Add(float* x, const float* y, std::size_t n);
 // True when all of x is finite.

@@ -84,10 +84,14 @@ class Scorer {
       std::vector<float>& logits = m == 0 ? worker.reference_logits : worker.logits;
       worker.rows.resize(n * hidden_size_);
       logits.resize(n * n_positions_);
-      models_[m].model->weights().ReadRows({TensorRole::kOutputHead}, first_token, n,
-                                           worker.codec, worker.rows);
+      models_[m].model->weights().ReadRows({TensorRole::kOutputHead}, first_token, n, worker.codec,
+                                           worker.rows);
       MultiplyByRows(models_[m].x->values.data(), n_positions_, hidden_size_, worker.rows.data(), n,
                      logits.data(), n);
+      if (const std::span<const float> bias = models_[m].model->head_bias(); !bias.empty()) {
+        for (std::size_t i = 0; i < n_positions_; ++i)
+          engine::Add(&logits[i * n], &bias[first_token], n);
+      }
       if (!AllFinite(logits.data(), logits.size())) {
         throw Error(ErrorCode::kNumeric,
                     "the logits have a NaN or Inf, though the hidden states have none")

@@ -253,7 +253,10 @@ std::unique_ptr<Plan> PlanTarget(const Model& model, const PlanOptions& options,
   CheckOptions(format, options);
   PlanOptions own = options;
   const Method* const common = FindCommonMethod(options.method);
-  if (common != nullptr) own.method = "reference";
+  if (common != nullptr) {
+    own.method = "reference";
+    own.is_method_chosen = false;
+  }
   own.with_importance = common == &kImatrix;
   std::unique_ptr<Plan> plan = format.plan(model, own, answers, warn);
   plan->format = format.name;

@@ -62,6 +62,8 @@ struct Format {
   // What the default name says behind the type: "-cuda". May be null.
   std::string (*name_suffix)(const PlanOptions& options) = nullptr;
 
+  // The weights that the format's runtimes want for this model. May be null: the model's own.
+  Expression (*expression)(const ModelConfig& config, const PlanOptions& options) = nullptr;
   // What the plan must know. May be null: nothing. Throws as `plan`.
   std::vector<Question> (*questions)(const Model& model, const PlanOptions& options) = nullptr;
   // Decides the type of every tensor. CheckOptions has judged the words of the options.

@@ -6,7 +6,7 @@
 namespace phiq {
 
 std::span<const Architecture* const> Architectures() noexcept {
-  static constexpr std::array<const Architecture*, 1> kAll = {&kPhi3};
+  static constexpr std::array<const Architecture*, 2> kAll = {&kPhi3, &kPhiMoe};
   return kAll;
 }
 

@@ -133,8 +133,6 @@ std::optional<KnownClass> FindClass(const std::function<bool(const ModelClass&)>
 
 // Models that people take for what phiq converts, or that it does not read yet.
 constexpr auto kOtherModels = std::to_array<std::pair<std::string_view, std::string_view>>({
-    {"PhiMoEForCausalLM", "Phi-3.5-MoE, Phi-mini-MoE and Phi-tiny-MoE are not read"},
-    {"PhimoeForCausalLM", "Phi-3.5-MoE, Phi-mini-MoE and Phi-tiny-MoE are not read"},
     {"PhiForCausalLM", "Phi-1, Phi-1.5 and Phi-2 are not read"},
     {"Phi3SmallForCausalLM", "Phi-3-small computes another function"},
     {"Phi4FlashForCausalLM", "Phi-4-mini-flash-reasoning computes another function"},
@@ -194,8 +192,8 @@ KnownClass ReadClass(const ConfigReader& reader, const WarningFn& warn) {
                                names == nullptr ? "(none given)" : Show(*names), why))
       .Hint(fmt::format(
           "phiq converts {}: Phi-3-mini, Phi-3.5-mini, Phi-3-medium, Phi-4, Phi-4-mini, and these "
-          "under the names of Llama and Mistral",
-          kPhi3.class_name));
+          "under the names of Llama and Mistral; and {}: Phi-3.5-MoE, Phi-mini-MoE, Phi-tiny-MoE",
+          kPhi3.class_name, kPhiMoe.class_name));
 }
 
 void RefuseQuantized(const ConfigReader& reader) {
@@ -219,7 +217,9 @@ void CheckGraph(const ConfigReader& reader, const ModelClass& model_class) {
         fmt::format("hidden_act {} is not supported, only silu", Show(*activation)));
   }
   for (const char* key : {"attention_bias", "mlp_bias"}) {
-    if (reader.Flag(key)) throw reader.Unsupported(fmt::format("{} true is not supported", key));
+    const bool is_known = model_class.has_bias && std::string_view(key) == "attention_bias";
+    if (!is_known && reader.Flag(key))
+      throw reader.Unsupported(fmt::format("{} true is not supported", key));
   }
 }
 
@@ -274,8 +274,11 @@ void ReadSizes(const ConfigReader& reader, const ModelClass& model_class, ModelC
   config.head_dim = config.hidden_size / config.n_heads;
   if (const Json* head_dim = reader.Find("head_dim");
       head_dim != nullptr && *head_dim != config.head_dim) {
-    throw reader.Bad("head_dim", *head_dim,
-                     fmt::format("{} (hidden_size / num_attention_heads)", config.head_dim));
+    if (!model_class.has_head_dim) {
+      throw reader.Bad("head_dim", *head_dim,
+                       fmt::format("{} (hidden_size / num_attention_heads)", config.head_dim));
+    }
+    config.head_dim = reader.Count("head_dim", 1, limits::kHidden);
   }
   config.n_kv_heads = otherwise.n_kv_heads == 0 ? config.n_heads : otherwise.n_kv_heads;
   if (reader.Find("num_key_value_heads") != nullptr || config.n_kv_heads > config.n_heads)
@@ -288,6 +291,17 @@ void ReadSizes(const ConfigReader& reader, const ModelClass& model_class, ModelC
   config.max_position_embeddings = keys.Count("max_position_embeddings", 2, limits::kPositions,
                                               otherwise.max_position_embeddings);
   config.tie_word_embeddings = reader.Flag("tie_word_embeddings");
+  config.rope_theta = otherwise.rope_theta;
+  if (model_class.has_bias) {
+    config.attention_bias = reader.Flag("attention_bias");
+    config.lm_head_bias = reader.Flag("lm_head_bias");
+  }
+  if (otherwise.n_experts > 0) {
+    config.n_experts = keys.Count("num_local_experts", 2, limits::kExperts, otherwise.n_experts);
+    // Sparsemixer is written out for two.
+    config.n_experts_per_token = keys.Count("num_experts_per_tok", 2, 2, 2);
+    config.router_epsilon = keys.Positive("router_jitter_noise", otherwise.router_epsilon);
+  }
   keys.WarnOf(warn);
   if (!model_class.has_window) return;
   config.sliding_window = otherwise.sliding_window;
@@ -344,6 +358,19 @@ bool IsNear(double a, double b) { return std::abs(a - b) <= 1e-6 * std::abs(b); 
 
 // By what cosines and sines are multiplied: the formula's factor, or one that is written out.
 void ReadAttentionFactor(const ConfigReader& reader, ModelConfig& config) {
+  const Json* const short_scale = reader.FindInRopeObject("short_mscale");
+  const Json* const long_scale = reader.FindInRopeObject("long_mscale");
+  if (short_scale != nullptr || long_scale != nullptr) {
+    for (const auto& [key, other] :
+         {std::pair("short_mscale", short_scale), std::pair("long_mscale", long_scale)}) {
+      if (other == nullptr) throw reader.Missing(key, "a number above 0, as the other is there");
+    }
+    config.attention_factor = reader.ToPositive("short_mscale", *short_scale);
+    config.long_attention_factor = reader.ToPositive("long_mscale", *long_scale);
+    if (config.long_attention_factor == config.attention_factor)
+      config.long_attention_factor = std::nullopt;
+    return;
+  }
   if (const Json* value = reader.FindInRopeObject("attention_factor")) {
     const float factor = reader.ToPositive("attention_factor", *value);
     if (!IsNear(factor, RopeAttentionFactor(config))) config.attention_factor = factor;
@@ -404,7 +431,8 @@ void ReadRope(const ConfigReader& reader, const ModelClass& model_class, ModelCo
     }
   }
   // Rounded over the whole width and then divided, as llama.cpp's converter does.
-  config.rope_dim = static_cast<std::uint32_t>(config.partial_rotary_factor * config.hidden_size) /
+  config.rope_dim = static_cast<std::uint32_t>(config.partial_rotary_factor *
+                                               (std::uint64_t{config.n_heads} * config.head_dim)) /
                     config.n_heads;
   if (config.rope_dim == 0 || config.rope_dim % 2 != 0) {
     throw reader.Bad(

@@ -28,6 +28,36 @@ std::string_view RoleName(TensorRole role) noexcept {
       return "mlp_gate_up";
     case TensorRole::kMlpDown:
       return "mlp_down";
+    case TensorRole::kAttentionQuery:
+      return "attention_query";
+    case TensorRole::kAttentionKey:
+      return "attention_key";
+    case TensorRole::kAttentionValue:
+      return "attention_value";
+    case TensorRole::kRouter:
+      return "router";
+    case TensorRole::kExpertGate:
+      return "expert_gate";
+    case TensorRole::kExpertUp:
+      return "expert_up";
+    case TensorRole::kExpertDown:
+      return "expert_down";
+    case TensorRole::kAttentionNormBias:
+      return "attention_norm_bias";
+    case TensorRole::kAttentionQueryBias:
+      return "attention_query_bias";
+    case TensorRole::kAttentionKeyBias:
+      return "attention_key_bias";
+    case TensorRole::kAttentionValueBias:
+      return "attention_value_bias";
+    case TensorRole::kAttentionOutputBias:
+      return "attention_output_bias";
+    case TensorRole::kMlpNormBias:
+      return "mlp_norm_bias";
+    case TensorRole::kOutputNormBias:
+      return "output_norm_bias";
+    case TensorRole::kOutputHeadBias:
+      return "output_head_bias";
   }
   return "";
 }
@@ -35,6 +65,22 @@ std::string_view RoleName(TensorRole role) noexcept {
 bool IsNorm(TensorRole role) noexcept {
   return role == TensorRole::kOutputNorm || role == TensorRole::kAttentionNorm ||
          role == TensorRole::kMlpNorm;
+}
+
+bool IsBias(TensorRole role) noexcept {
+  switch (role) {
+    case TensorRole::kAttentionNormBias:
+    case TensorRole::kAttentionQueryBias:
+    case TensorRole::kAttentionKeyBias:
+    case TensorRole::kAttentionValueBias:
+    case TensorRole::kAttentionOutputBias:
+    case TensorRole::kMlpNormBias:
+    case TensorRole::kOutputNormBias:
+    case TensorRole::kOutputHeadBias:
+      return true;
+    default:
+      return false;
+  }
 }
 
 std::uint64_t ModelTensor::n_elements() const noexcept {
@@ -49,9 +95,8 @@ Model DescribeModel(const CheckpointFolder& folder, ModelConfig config,
        FindWeights(folder, config, checkpoint, options.ignore_extra, warn)) {
     if (rows.first_row > 0) continue;  // the rest of a weight whose rows stand apart
     const WeightInfo weight = InfoOf(config, rows.weight);
-    ModelTensor tensor{rows.weight.role, rows.weight.layer, weight.name, {}, DType::kF32};
-    if (!IsNorm(tensor.role)) tensor.shape.push_back(weight.shape.n_rows);
-    tensor.shape.push_back(weight.shape.row_elements);
+    ModelTensor tensor{rows.weight.role, rows.weight.layer, weight.name, DimsOf(weight),
+                       DType::kF32};
     const DType stored = checkpoint.tensors()[rows.tensor].dtype;
     if (stored == DType::kF16 || stored == DType::kBF16) tensor.dtype = stored;
     model.tensors.push_back(std::move(tensor));

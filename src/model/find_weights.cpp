@@ -292,6 +292,10 @@ class Finder {
     for (const WeightPart& part : weight.parts) {
       if (const SourceTensor* found = names_.Find(part.name)) parts.push_back(found);
     }
+    if (parts.empty() && weight.stack) {
+      if (const SourceTensor* stack = names_.Find(weight.stack->name))
+        return AddStack(weight, *stack);
+    }
     if (parts.empty()) {
       // Where both are one tensor, either name may have been kept.
       const SourceTensor* head =
@@ -309,6 +313,33 @@ class Finder {
       } else {
         Add(weight, part.first_row, part.n_rows, *found);
       }
+    }
+  }
+
+  // The rows of each matrix, wherever it begins.
+  void AddStack(const WeightInfo& weight, const SourceTensor& tensor) {
+    const WeightStack& stack = *weight.stack;
+    const std::uint64_t n_matrices = weight.shape.n_matrices;
+    const std::uint64_t n_rows = weight.shape.n_rows / n_matrices;
+    std::vector<std::uint64_t> shape = {stack.matrix_rows, weight.shape.row_elements};
+    if (n_matrices > 1) shape.insert(shape.begin(), n_matrices);
+    CheckTensor(weight, shape, tensor);
+    if (IsFloat8(tensor.dtype)) {
+      throw Error(ErrorCode::kUnsupported, "8-bit floats of several experts in one tensor")
+          .In(checkpoint_.shards()[tensor.shard].string())
+          .Tensor(tensor.name)
+          .Hint("save the model with transformers, which writes a tensor for each expert");
+    }
+    is_used_[IndexOf(tensor)] = 1;
+    for (std::uint64_t i = 0; i < n_matrices; ++i) {
+      TensorRows rows;
+      rows.weight = weight.id;
+      rows.first_row = i * n_rows;
+      rows.n_rows = n_rows;
+      rows.row_elements = weight.shape.row_elements;
+      rows.tensor = IndexOf(tensor);
+      rows.tensor_row = i * stack.matrix_rows + stack.first_row;
+      rows_.push_back(rows);
     }
   }
 
@@ -337,6 +368,13 @@ class Finder {
   }
 
   void Check(const WeightInfo& weight, std::uint64_t n_rows, const SourceTensor& found) const {
+    std::vector<std::uint64_t> shape = {weight.shape.row_elements};
+    if (!IsVector(weight.id.role)) shape.insert(shape.begin(), n_rows);
+    CheckTensor(weight, shape, found);
+  }
+
+  void CheckTensor(const WeightInfo& weight, const std::vector<std::uint64_t>& shape,
+                   const SourceTensor& found) const {
     const std::string shard = checkpoint_.shards()[found.shard].string();
     if (!IsWeightType(found.dtype)) {
       RefusePacked();
@@ -346,8 +384,6 @@ class Finder {
           .Tensor(found.name)
           .Hint("usable: F32, F16, BF16, F64, F8_E4M3, F8_E5M2");
     }
-    std::vector<std::uint64_t> shape = {weight.shape.row_elements};
-    if (!IsNorm(weight.id.role)) shape.insert(shape.begin(), n_rows);
     if (found.shape == shape) return;
     throw Error(ErrorCode::kBadData,
                 fmt::format("shape [{}], expected shape [{}]", fmt::join(found.shape, ", "),

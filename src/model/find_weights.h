@@ -27,6 +27,7 @@ struct TensorRows {
   std::uint64_t first_row = 0;                 // of the weight
   std::uint64_t n_rows = 0, row_elements = 0;  // norms: 1 x hidden_size
   std::size_t tensor = 0;                      // index into Checkpoint::tensors()
+  std::uint64_t tensor_row = 0;                // the first of them, in the tensor
   std::optional<BlockScales> scales;
   // A tensor that has to hold the same: the head of a model whose embedding serves as the head.
   std::optional<std::size_t> twin;
@@ -36,7 +37,7 @@ struct TensorRows {
 //
 // Names    those of the model's class in transformers; the same with something before all of them
 //          ("_orig_mod.", "module.", ...), or without what stands before the model inside
-//          ("model."); q, k, v and gate, up together or apart.
+//          ("model."); q, k, v and gate, up together or apart; experts apart or in a stack.
 // Throws   kBadData: a tensor without a role, a missing one, a wrong shape (found, expected and
 //          which keys of config.json expect it). kUnsupported: weights that are no floats; packed
 //          by another tool, which is named.

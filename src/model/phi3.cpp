@@ -2,22 +2,12 @@
 #include <array>
 
 #include "model/architecture.h"
+#include "model/sizes.h"
 
 namespace phiq {
 namespace {
 
-std::uint64_t OneRow(const ModelConfig&) { return 1; }
-std::uint64_t VocabSize(const ModelConfig& config) { return config.vocab_size; }
-std::uint64_t HiddenSize(const ModelConfig& config) { return config.hidden_size; }
-std::uint64_t InnerSize(const ModelConfig& config) { return config.intermediate_size; }
-std::uint64_t GateUpRows(const ModelConfig& config) { return 2 * InnerSize(config); }
-std::uint64_t QueryRows(const ModelConfig& config) {
-  return std::uint64_t{config.n_heads} * config.head_dim;
-}
-std::uint64_t KeyRows(const ModelConfig& config) {
-  return std::uint64_t{config.n_kv_heads} * config.head_dim;
-}
-std::uint64_t QkvRows(const ModelConfig& config) { return QueryRows(config) + 2 * KeyRows(config); }
+using namespace sizes;  // NOLINT(google-build-using-namespace): nothing but functions
 
 constexpr std::array kQkvParts = {
     PartSpec{TensorPart::kQuery, "model.layers.{}.self_attn.q_proj.weight", QueryRows},

@@ -77,6 +77,10 @@ float RopeAttentionFactor(const ModelConfig& config) {
   return static_cast<float>(factor);
 }
 
+float LongRopeAttentionFactor(const ModelConfig& config) {
+  return config.long_attention_factor ? *config.long_attention_factor : RopeAttentionFactor(config);
+}
+
 TableShape ShapeOf(const ModelConfig& config, ConfigTable table) noexcept {
   const std::uint64_t n_columns = config.rope_dim / 2;
   const std::uint64_t n_positions = config.max_position_embeddings;
@@ -110,6 +114,7 @@ ConfigTables::ConfigTables(const ModelConfig& config, std::vector<float> short_f
                            std::string_view origin)
     : config_(config),
       attention_factor_(attention_factor),
+      long_attention_factor_(attention_factor),
       short_frequencies_(std::move(short_frequencies)),
       long_frequencies_(std::move(long_frequencies)) {
   const auto last_position = static_cast<float>(config.max_position_embeddings);
@@ -146,7 +151,8 @@ void ConfigTables::ReadRows(ConfigTable table, std::uint64_t first_row,
     for (std::size_t i = 0; i < n_columns; ++i) of_row[i] = position * frequencies[i];
     const auto compute = is_cosine ? simd::CosinesOf : simd::SinesOf;
     compute(of_row.data(), n_columns, of_row.data());
-    for (float& value : of_row) value *= attention_factor_;
+    const float factor = uses_long ? long_attention_factor_ : attention_factor_;
+    for (float& value : of_row) value *= factor;
   }
 }
 

@@ -10,12 +10,14 @@
 
 namespace phiq {
 
-// By what cosines and sines are multiplied: what the configuration has written out; else 1 without rope scaling, and without a longer context
-// than the original one. With s = length / original length, longrope has
+// By what cosines and sines are multiplied, in texts up to the original length and beyond it: what
+// the configuration has written out; else 1 without rope scaling, and without a longer context than
+// the original one. With s = length / original length, longrope has
 // sqrt(1 + ln(s) / ln(original length)) and yarn 0.1 ln(s) + 1.
 //
 // Throws   kBadData: not finite (an original length of 1).
 float RopeAttentionFactor(const ModelConfig& config);
+float LongRopeAttentionFactor(const ModelConfig& config);
 
 // Rows and columns of a table (rows 1 for the factors).
 struct TableShape {
@@ -35,7 +37,9 @@ class ConfigTables {
  public:
   // Throws   kBadData: theta and factors that give no finite angles.
   explicit ConfigTables(const ModelConfig& config)
-      : ConfigTables(config, RopeAttentionFactor(config), "config.json") {}
+      : ConfigTables(config, RopeAttentionFactor(config), "config.json") {
+    long_attention_factor_ = LongRopeAttentionFactor(config);
+  }
   // Of a file that has its own attention factor; `origin` is its path, for messages.
   ConfigTables(const ModelConfig& config, float attention_factor, std::string_view origin);
   // Of a file that has frequencies, [rope_dim / 2], instead of factors.
@@ -59,7 +63,7 @@ class ConfigTables {
 
  private:
   const ModelConfig& config_;
-  float attention_factor_ = 1;
+  float attention_factor_ = 1, long_attention_factor_ = 1;
   std::vector<float> short_frequencies_, long_frequencies_;  // [rope_dim / 2]
 };
 

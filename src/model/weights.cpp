@@ -23,25 +23,51 @@ std::string NameOf(std::string_view pattern, std::int32_t layer) {
   return name;
 }
 
-const WeightSpec& SpecOf(const ModelConfig& config, TensorRole role) {
+bool IsThere(const ModelConfig& config, const WeightSpec& spec) {
+  return spec.is_there == nullptr || spec.is_there(config);
+}
+
+const WeightSpec* FindSpec(const ModelConfig& config, TensorRole role) {
   const std::span<const WeightSpec> specs = ArchitectureOf(config).weights;
   const auto found = std::ranges::find(specs, role, &WeightSpec::role);
-  if (found != specs.end()) return *found;
+  return found == specs.end() || !IsThere(config, *found) ? nullptr : &*found;
+}
+
+const WeightSpec& SpecOf(const ModelConfig& config, TensorRole role) {
+  if (const WeightSpec* found = FindSpec(config, role)) return *found;
   throw Error(ErrorCode::kInternal,
               fmt::format("{} has no weight {}", config.architecture, RoleName(role)));
+}
+
+WeightShape ShapeOf(const ModelConfig& config, const WeightSpec& spec) {
+  const std::uint64_t n_matrices = spec.n_matrices == nullptr ? 1 : spec.n_matrices(config);
+  return {n_matrices * spec.n_rows(config), spec.row_elements(config), n_matrices};
 }
 
 WeightInfo InfoOf(const ModelConfig& config, const WeightSpec& spec, WeightId id) {
   WeightInfo info;
   info.id = id;
   info.name = NameOf(spec.name, id.layer);
-  info.shape = {spec.n_rows(config), spec.row_elements(config)};
+  info.shape = ShapeOf(config, spec);
   info.keys = spec.keys;
   std::uint64_t row = 0;
   for (const PartSpec& part : spec.parts) {
     const std::uint64_t n_rows = part.n_rows(config);
     info.parts.push_back({part.part, NameOf(part.name, id.layer), row, n_rows});
     row += n_rows;
+  }
+  if (!spec.matrix_name.empty()) {
+    const std::uint64_t n_rows = spec.n_rows(config);
+    for (std::uint64_t i = 0; i < info.shape.n_matrices; ++i) {
+      const std::string name = NameOf(spec.matrix_name, id.layer);
+      info.parts.push_back(
+          {TensorPart::kWhole, NameOf(name, static_cast<std::int32_t>(i)), i * n_rows, n_rows});
+    }
+  }
+  if (!spec.stack.name.empty()) {
+    info.stack = {NameOf(spec.stack.name, id.layer),
+                  spec.stack.first_row == nullptr ? 0 : spec.stack.first_row(config),
+                  spec.stack.matrix_rows(config)};
   }
   return info;
 }
@@ -80,13 +106,14 @@ std::vector<WeightInfo> WeightsOf(const ModelConfig& config) {
   std::vector<WeightInfo> weights;
   for (auto spec = specs.begin(); spec != specs.end();) {
     if (!IsOfLayer(*spec)) {
-      weights.push_back(InfoOf(config, *spec, {spec->role}));
+      if (IsThere(config, *spec)) weights.push_back(InfoOf(config, *spec, {spec->role}));
       ++spec;
       continue;
     }
     const auto end = std::find_if_not(spec, specs.end(), IsOfLayer);
     for (std::uint32_t i = 0; i < config.n_layers; ++i) {
       for (auto of_layer = spec; of_layer != end; ++of_layer) {
+        if (!IsThere(config, *of_layer)) continue;
         weights.push_back(
             InfoOf(config, *of_layer, {of_layer->role, static_cast<std::int32_t>(i)}));
       }
@@ -94,6 +121,20 @@ std::vector<WeightInfo> WeightsOf(const ModelConfig& config) {
     spec = end;
   }
   return weights;
+}
+
+std::vector<std::uint64_t> DimsOf(TensorRole role, const WeightShape& shape, std::uint64_t n_rows) {
+  if (IsVector(role)) return {shape.row_elements};
+  if (shape.n_matrices == 1 || n_rows != shape.n_rows) return {n_rows, shape.row_elements};
+  return {shape.n_matrices, n_rows / shape.n_matrices, shape.row_elements};
+}
+
+std::vector<std::uint64_t> DimsOf(const WeightInfo& weight) {
+  return DimsOf(weight.id.role, weight.shape, weight.shape.n_rows);
+}
+
+bool HasWeight(const ModelConfig& config, TensorRole role) {
+  return FindSpec(config, role) != nullptr;
 }
 
 WeightInfo InfoOf(const ModelConfig& config, WeightId id) {
@@ -121,8 +162,7 @@ std::optional<WeightId> FindWeight(std::string_view name) {
 }
 
 WeightShape ShapeOf(const ModelConfig& config, TensorRole role) {
-  const WeightSpec& spec = SpecOf(config, role);
-  return {spec.n_rows(config), spec.row_elements(config)};
+  return ShapeOf(config, SpecOf(config, role));
 }
 
 }  // namespace phiq

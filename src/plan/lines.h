@@ -20,6 +20,12 @@ PlanLine LineOf(const ModelConfig& config, ConfigTable table, std::string_view r
 
 void SetSize(PlanLine& line);
 
+// Why a weight is never quantized (StaysFloat): "norm", "bias", "router: it chooses the experts".
+std::string_view FloatReason(TensorRole role) noexcept;
+
+// Throws   kUnsupported: a model with experts, of a format that has no place for them.
+void RefuseExperts(const ModelConfig& config, std::string_view format);
+
 // True when the model has no output head of its own: the embedding serves.
 bool IsTied(const Model& model) noexcept;
 

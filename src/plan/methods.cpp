@@ -36,7 +36,7 @@ void UseMethod(const Method& method, Plan& plan) {
   });
   std::size_t n_used = 0, n_searched = 0, n_left = 0;
   for (PlanLine& line : plan.lines) {
-    if (line.table || IsNorm(line.role)) continue;
+    if (line.table || StaysFloat(line.role)) continue;
     if (!method.fills(line.encoding)) {
       ++n_left;
       continue;

@@ -100,6 +100,18 @@ void SetSize(PlanLine& line) {
       line.n_rows() * EncodedRowBytes(line.encoding, static_cast<std::size_t>(line.row_elements()));
 }
 
+std::string_view FloatReason(TensorRole role) noexcept {
+  if (role == TensorRole::kRouter) return "router: it chooses the experts";
+  return IsBias(role) ? "bias" : "norm";
+}
+
+void RefuseExperts(const ModelConfig& config, std::string_view format) {
+  if (config.n_experts == 0) return;
+  throw Error(ErrorCode::kUnsupported, fmt::format("{} with its {} experts is not written to {}",
+                                                   config.architecture, config.n_experts, format))
+      .In("config.json");
+}
+
 bool IsTied(const Model& model) noexcept {
   return std::none_of(model.tensors.begin(), model.tensors.end(),
                       [](const auto& t) { return t.role == TensorRole::kOutputHead; });
@@ -127,7 +139,7 @@ std::vector<RuleSubject> SubjectsOf(const Model& model) {
   const bool tied = IsTied(model);
   std::vector<RuleSubject> subjects;
   for (const ModelTensor& tensor : model.tensors) {
-    RuleSubject subject{{tensor.name}, IsNorm(tensor.role)};
+    RuleSubject subject{{tensor.name}, StaysFloat(tensor.role)};
     if (tied && tensor.role == TensorRole::kTokenEmbedding)
       subject.names.push_back(CheckpointName(model.config, {TensorRole::kOutputHead}));
     subjects.push_back(std::move(subject));

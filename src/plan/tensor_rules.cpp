@@ -75,7 +75,7 @@ Error MatchesNothing(const TensorRule& rule, std::span<const RuleSubject> subjec
   std::set<std::string> parts;
   for (const RuleSubject& subject : subjects) {
     for (const std::string& name : subject.names) {
-      if (!subject.is_norm) AddParts(name, parts);
+      if (!subject.stays_float) AddParts(name, parts);
     }
   }
   const std::string nearest = Nearest(plain, std::vector<std::string>(parts.begin(), parts.end()));
@@ -103,18 +103,19 @@ std::vector<std::optional<std::size_t>> MatchRules(std::span<const TensorRule> r
   for (std::size_t r = 0; r < rules.size(); ++r) {
     const Pattern pattern(rules[r]);
     bool finds_matrix = false;
-    bool finds_norm = false;
+    bool finds_float = false;
     for (std::size_t s = 0; s < subjects.size(); ++s) {
       const RuleSubject& subject = subjects[s];
       const bool found = std::any_of(subject.names.begin(), subject.names.end(),
                                      [&](const std::string& name) { return pattern.Finds(name); });
       if (!found) continue;
-      (subject.is_norm ? finds_norm : finds_matrix) = true;
-      if (!subject.is_norm) deciding[s] = r;
+      (subject.stays_float ? finds_float : finds_matrix) = true;
+      if (!subject.stays_float) deciding[s] = r;
     }
-    if (!finds_matrix && finds_norm) {
-      throw Error(ErrorCode::kUsage,
-                  Quote(rules[r]) + " matches norms only, and norms are not quantized");
+    if (!finds_matrix && finds_float) {
+      throw Error(
+          ErrorCode::kUsage,
+          Quote(rules[r]) + " matches only what is never quantized: norms, biases, routers");
     }
     if (!finds_matrix) throw MatchesNothing(rules[r], subjects);
   }

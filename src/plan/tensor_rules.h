@@ -13,7 +13,7 @@ namespace phiq {
 
 struct RuleSubject {
   std::vector<std::string> names;  // two where a tied embedding is the output head too
-  bool is_norm = false;            // stays F32, whatever a rule finds
+  bool stays_float = false;        // whatever a rule finds
 };
 
 // For each subject the index of the last rule that finds one of its names.

@@ -348,7 +348,7 @@ class AdapterModel final : public StoredModel {
   void Replace(const Product& product, const SourceTensor& tensor, std::size_t index) {
     CheckTied(product);
     std::vector<std::uint64_t> shape = {product.row_elements};
-    if (!IsNorm(product.weight.role)) shape.insert(shape.begin(), product.n_rows);
+    if (!IsVector(product.weight.role)) shape.insert(shape.begin(), product.n_rows);
     if (tensor.shape != shape || product.first_row != 0) {
       throw BadTensor(tensor, fmt::format("shape [{}], the model has [{}]",
                                           fmt::join(tensor.shape, ", "), fmt::join(shape, ", ")))

@@ -44,12 +44,11 @@ class CheckpointModel final : public StoredModel {
       piece.first_row = of.first_row;
       piece.n_rows = of.n_rows;
       piece.row_elements = of.row_elements;
-      piece.shape = stored.shape.size() == 1
-                        ? std::vector<std::uint64_t>{of.row_elements}
-                        : std::vector<std::uint64_t>{of.n_rows, of.row_elements};
+      piece.shape = IsVector(piece.role) ? std::vector<std::uint64_t>{of.row_elements}
+                                         : std::vector<std::uint64_t>{of.n_rows, of.row_elements};
       piece.type = DTypeName(stored.dtype);
       piece.encoding = GgmlTypeOf(FloatTypeOf(stored.dtype).value_or(FloatType::kF32));
-      piece.size_bytes = stored.size_bytes;
+      piece.size_bytes = SizeBytesOf(of);
       piece.file = checkpoint_.shards()[stored.shard].string();
       pieces_.push_back(std::move(piece));
     }
@@ -67,13 +66,14 @@ class CheckpointModel final : public StoredModel {
   }
   void ReadRawRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows,
                    std::span<std::byte> out) const override {
-    checkpoint_.Read(TensorOf(rows_[piece]), first_row * (out.size() / n_rows), out);
+    const TensorRows& of = rows_[piece];
+    checkpoint_.Read(TensorOf(of), (of.tensor_row + first_row) * (out.size() / n_rows), out);
   }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec&,
                 std::span<float> out) const override {
     const TensorRows& of = rows_[piece];
-    ReadFloats(checkpoint_, TensorOf(of), first_row * of.row_elements, out);
+    ReadFloats(checkpoint_, TensorOf(of), (of.tensor_row + first_row) * of.row_elements, out);
     if (of.scales) ScaleRows(checkpoint_, *of.scales, of.row_elements, first_row, out);
     if (!of.twin) return;
     std::vector<float> same(of.row_elements);  // a row at a time: a chunk may be a thread's share
@@ -106,6 +106,13 @@ class CheckpointModel final : public StoredModel {
  private:
   const SourceTensor& TensorOf(const TensorRows& rows) const {
     return checkpoint_.tensors()[rows.tensor];
+  }
+
+  // Of the rows' share of their tensor.
+  std::uint64_t SizeBytesOf(const TensorRows& rows) const {
+    const SourceTensor& tensor = TensorOf(rows);
+    const std::uint64_t n_elements = tensor.n_elements();
+    return n_elements == 0 ? 0 : tensor.size_bytes / n_elements * (rows.n_rows * rows.row_elements);
   }
 
   static bool AreSame(std::span<const float> a, std::span<const float> b) {

@@ -56,8 +56,7 @@ Model ModelOf(const StoredModel& stored, const WeightIndex& weights, const Warni
     tensor.role = weight.id.role;
     tensor.layer = weight.id.layer;
     tensor.name = weight.name;
-    tensor.shape = {weight.shape.row_elements};
-    if (!IsNorm(weight.id.role)) tensor.shape.insert(tensor.shape.begin(), weight.shape.n_rows);
+    tensor.shape = DimsOf(weight);
     tensor.dtype = FloatsOf(weights.PieceOf(weight.id, 0).encoding);
     model.tensors.push_back(std::move(tensor));
   }
@@ -101,6 +100,10 @@ void AddConfig(const ModelConfig& config, About& about) {
   add("n_heads", config.n_heads);
   add("n_kv_heads", config.n_kv_heads);
   add("head_dim", config.head_dim);
+  if (config.n_experts > 0) {
+    add("n_experts", config.n_experts);
+    add("n_experts_per_token", config.n_experts_per_token);
+  }
   add("rope_dim", config.rope_dim);
   add("rope_theta", config.rope_theta);
   add("rms_norm_eps", config.rms_norm_eps);

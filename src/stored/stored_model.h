@@ -19,6 +19,7 @@
 #include "phiq/error.h"
 #include "phiq/model.h"
 #include "phiq/tokenizer.h"
+#include "stored/expression.h"
 
 namespace phiq {
 
@@ -36,11 +37,12 @@ struct StoredPiece {
   // Of a weight:
   TensorRole role = TensorRole::kTokenEmbedding;
   std::int32_t layer = -1;
-  // In the model's weight as a checkpoint has it (all of qkv, gate before up); 0 for norms.
+  // In the model's weight as a checkpoint has it (all of qkv, gate before up; expert behind
+  // expert); 0 for vectors.
   std::uint64_t first_row = 0;
   std::optional<ConfigTable> table;            // of a table that the model has
   std::optional<Error> refusal;                // of nothing: why it is none of the weights
-  std::uint64_t n_rows = 0, row_elements = 0;  // norms: 1 x hidden_size
+  std::uint64_t n_rows = 0, row_elements = 0;  // vectors: 1 x n
   std::vector<std::uint64_t> shape;            // rows first, for people
   std::string type;                            // likewise: "BF16", "Q4_K", "int4 g32"
   Encoding encoding;
@@ -58,7 +60,7 @@ StoredPiece WholePiece(const Weight& weight, std::uint64_t size_bytes, std::stri
   piece.layer = weight.id.layer;
   piece.n_rows = weight.n_rows;
   piece.row_elements = weight.row_elements;
-  if (!IsNorm(piece.role)) piece.shape.push_back(piece.n_rows);
+  if (!IsVector(piece.role)) piece.shape.push_back(piece.n_rows);
   piece.shape.push_back(piece.row_elements);
   piece.type = EncodingName(weight.encoding);
   piece.encoding = weight.encoding;
@@ -95,6 +97,11 @@ class StoredModel {
   // Throws   the reason why phiq does not compute this model: pieces, facts and what else a file
   //          says can be looked at all the same.
   virtual const ModelConfig& config() const = 0;
+  // What its runtime computes with these weights: that of the model, unless they were changed for
+  // it (Expression).
+  virtual Network network() const { return NetworkOf(config()); }
+  // How these weights say what the model's do.
+  virtual Expression expression() const { return {}; }
 
   // Every tensor of the file. Each weight of the model stands in them once; a tied embedding serves
   // as the head where no piece is the head.
@@ -172,7 +179,7 @@ class WeightIndex {
   //          configuration asks for.
   explicit WeightIndex(const StoredModel& model);
 
-  // Rows [first_row, first_row + n_rows) of a weight as a checkpoint has it (norms: 1 row). The
+  // Rows [first_row, first_row + n_rows) of a weight as a checkpoint has it (vectors: 1 row). The
   // head of a tied model is its embedding.
   //
   // Throws   kNumeric: NaN or Inf, with the piece, the block and its row.

@@ -144,7 +144,7 @@ def test_row_048_mixed_dtypes_give_the_same_bytes(folder):
 
 
 @pytest.mark.parametrize("architectures", [
-    ["Phi3SmallForCausalLM"], ["PhiMoEForCausalLM"], ["PhiForCausalLM"], ["Qwen2ForCausalLM"],
+    ["Phi3SmallForCausalLM"], ["PhiForCausalLM"], ["Qwen2ForCausalLM"],
     ["GemmaForCausalLM"], ["Phi3ForCausalLM", "GemmaForCausalLM"]])
 def test_row_049_unsupported_architecture(folder, architectures):
     side_files(folder, "phi35-tiny", {"architectures": architectures})

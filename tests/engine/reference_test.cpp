@@ -83,6 +83,9 @@ TEST_P(ReferenceLogits, AreReached) {
                 MultiplyByRows(x.values.data(), x.n_rows, x.n_columns, rows.data(),
                                rows.size() / x.n_columns, logits.data() + first_row, vocab_size);
               });
+  if (const std::span<const float> bias = model.head_bias(); !bias.empty()) {
+    for (std::size_t i = 0; i < logits.size(); ++i) logits[i] += bias[i % vocab_size];
+  }
   float largest = 0;
   for (std::size_t i = 0; i < logits.size(); ++i)
     largest = std::max(largest, std::abs(logits[i] - expected[i]));
@@ -91,16 +94,15 @@ TEST_P(ReferenceLogits, AreReached) {
   EXPECT_GT(largest, 0.0F);  // two programs never agree to the last bit: something was compared
 }
 
-INSTANTIATE_TEST_SUITE_P(, ReferenceLogits,
-                         testing::Combine(testing::Values("phi35-tiny", "phi4mini-tiny"),
-                                          testing::Values("short", "at_limit", "over_limit",
-                                                          "long")),
-                         [](const auto& names) {
-                           std::string name = std::string(std::get<0>(names.param)) + "_" +
-                                              std::get<1>(names.param);
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    , ReferenceLogits,
+    testing::Combine(testing::Values("phi35-tiny", "phi4mini-tiny", "phimoe-tiny"),
+                     testing::Values("short", "at_limit", "over_limit", "long")),
+    [](const auto& names) {
+      std::string name = std::string(std::get<0>(names.param)) + "_" + std::get<1>(names.param);
+      std::ranges::replace(name, '-', '_');
+      return name;
+    });
 
 }  // namespace
 }  // namespace phiq::engine

@@ -178,14 +178,16 @@ TEST_F(GgufModel, IsTiedWithoutAnOutput) {
 
 TEST_F(GgufModel, RefusesAnotherArchitecture) {
   made_.records["general.architecture"] = Str("llama");
-  EXPECT_EQ(Refusal(),
-            Pair(ErrorCode::kUnsupported, "architecture 'llama' is not supported, only phi3"));
+  EXPECT_EQ(Refusal(), Pair(ErrorCode::kUnsupported,
+                            "architecture 'llama' is not supported, only phi3 and phimoe"));
   made_.records["general.architecture"] = U32(3);
   EXPECT_EQ(Refusal(),
-            Pair(ErrorCode::kBadData, "'general.architecture' is u32 3, needs the string 'phi3'"));
+            Pair(ErrorCode::kBadData,
+                 "'general.architecture' is u32 3, needs the string 'phi3' or 'phimoe'"));
   made_.records.erase("general.architecture");
-  EXPECT_EQ(Refusal(), Pair(ErrorCode::kBadData,
-                            "'general.architecture' is missing, needs the string 'phi3'"));
+  EXPECT_EQ(Refusal(),
+            Pair(ErrorCode::kBadData,
+                 "'general.architecture' is missing, needs the string 'phi3' or 'phimoe'"));
 }
 
 TEST_F(GgufModel, RefusesSizesThatCannotBe) {

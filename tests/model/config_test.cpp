@@ -228,7 +228,9 @@ TEST(ModelConfig, RefusesWhatWouldBeAnotherModel) {
   };
   refuse("architecture [\"GemmaForCausalLM\"] is not supported (phiq converts Phi3ForCausalLM",
          {{"architectures", {"GemmaForCausalLM"}}});
-  refuse("architecture [\"PhiMoEForCausalLM\"] is not supported: Phi-3.5-MoE, Phi-mini-MoE",
+  refuse("architecture [\"PhiForCausalLM\"] is not supported: Phi-1, Phi-1.5 and Phi-2",
+         {{"architectures", {"PhiForCausalLM"}}});
+  refuse("model_type \"phi3\" is not supported with PhiMoEForCausalLM, only phimoe",
          {{"architectures", {"PhiMoEForCausalLM"}}});
   refuse("architecture [\"Phi3ForCausalLM\",\"X\"]", {{"architectures", {"Phi3ForCausalLM", "X"}}});
   refuse("architecture (none given)", {{"architectures", nullptr}, {"model_type", nullptr}});

@@ -86,8 +86,9 @@ TEST(TensorRules, NeverReachNorms) {
   const Plan plan = PhiModel(kPhi35Mini).MakePlan("Q4_K_M", {{"layers\\.0\\.", "Q8_0"}});
   EXPECT_EQ(TypeOf(plan, "model.layers.0.input_layernorm.weight"), kF32);
   EXPECT_EQ(TypeOf(plan, "model.layers.0.self_attn.qkv_proj.weight"), kQ8_0);
-  EXPECT_EQ(ThrownBy({{"layernorm", "Q8_0"}}),
-            Usage("rule 'layernorm=Q8_0' matches norms only, and norms are not quantized"));
+  EXPECT_EQ(
+      ThrownBy({{"layernorm", "Q8_0"}}),
+      Usage("rule 'layernorm=Q8_0' matches only what is never quantized: norms, biases, routers"));
 }
 
 TEST(TensorRules, SuggestANameWhenNothingMatches) {

@@ -46,6 +46,16 @@ KnobValue ParseKnob(const std::string& name, const std::string& text) {
   return {name, text.substr(equals + 1), format};
 }
 
+// Whether --method names one for this format.
+bool IsMethodGiven(const ConvertFlags& flags, std::string_view format) {
+  const auto found = flags.knobs.find("method");
+  return found != flags.knobs.end() &&
+         std::ranges::any_of(found->second, [&](const std::string& text) {
+           const std::string of = ParseKnob("method", text).format;
+           return of.empty() || of == format;
+         });
+}
+
 std::vector<PlanOptions> ResolveTargetFlags(const ConvertFlags& flags) {
   TargetRequest request;
   request.formats = ParseFormats(flags.format);
@@ -63,21 +73,12 @@ std::vector<PlanOptions> ResolveTargetFlags(const ConvertFlags& flags) {
   std::vector<PlanOptions> targets = ResolveTargets(request);
   for (PlanOptions& target : targets) {
     target.strict_types = flags.strict_types;
+    target.is_method_chosen = IsMethodGiven(flags, target.format);
     for (const std::string& rule : flags.tensor_types)
       target.tensor_rules.push_back(
           ForOption("--tensor-type", [&] { return ParseTensorRule(rule); }));
   }
   return targets;
-}
-
-// Whether --method names one for this format.
-bool IsMethodGiven(const ConvertFlags& flags, std::string_view format) {
-  const auto found = flags.knobs.find("method");
-  return found != flags.knobs.end() &&
-         std::ranges::any_of(found->second, [&](const std::string& text) {
-           const std::string of = ParseKnob("method", text).format;
-           return of.empty() || of == format;
-         });
 }
 
 // The text or the importance matrix, and the method that takes most of it where none is named.

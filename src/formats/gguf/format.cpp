@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "formats/gguf/expression.h"
 #include "formats/gguf/imatrix.h"
 #include "formats/gguf/layout.h"
 #include "formats/gguf/plan.h"
@@ -47,6 +48,8 @@ OutputLayout LayOut(const Model& model, const SideFiles& files, Plan& plan, cons
     plan.decisions.push_back(std::move(decision));
   Metadata facts;
   for (const auto& [key, value] : plan.facts) facts.emplace_back(key, value);
+  if (static_cast<const FilePlan&>(plan).is_reexpressed)
+    facts.emplace_back(std::string(kReexpressedKey), true);
   AddImportanceKeys(plan.facts, facts);
   return MakeLayout(plan, BuildMetadata(model, plan, facts, warn),
                     static_cast<const FilePlan&>(plan).split_max_bytes);
@@ -77,6 +80,7 @@ const Format kFormat = {
     .parse_type = [](std::string_view name) { return std::string(FindRecipe(name).name); },
     .types_of_precisions = {"Q4_K_M", "Q8_0", "F16", "BF16", "F32"},
     .runtimes = kPeerNames,
+    .expression = ExpressionOf,
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,
                const WarningFn& warn) { return MakePlan(model, options, warn); },
     .tokenizer_decisions = TokenizerDecisions,

@@ -44,7 +44,7 @@ class Collector {
   Collector(std::string path, const Model& model, const WarningFn& warn)
       : path_(std::move(path)), warn_(warn) {
     for (const ModelTensor& tensor : model.tensors) {
-      if (IsNorm(tensor.role)) continue;
+      if (StaysFloat(tensor.role)) continue;
       const WeightId id{tensor.role, tensor.layer};
       wanted_.emplace(TensorName(id), Weight{id, tensor.shape.back()});
     }

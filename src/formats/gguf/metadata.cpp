@@ -41,8 +41,14 @@ std::uint32_t FileTypeCode(std::string_view type) {
 // "3.8B": two significant digits, as llama.cpp's converter labels sizes.
 std::string SizeLabel(const Plan& plan) {
   double n_weights = 0;
-  for (const PlanLine& line : plan.lines)
-    n_weights += static_cast<double>(CheckedProduct(line.shape).value());
+  std::uint64_t n_experts = 0;
+  for (const PlanLine& line : plan.lines) {
+    // Of experts one is counted, and their number stands before: "16x4.1B".
+    const bool is_of_experts = line.shape.size() == 3;
+    if (is_of_experts) n_experts = line.shape.front();
+    n_weights += static_cast<double>(CheckedProduct(line.shape).value() /
+                                     (is_of_experts ? line.shape.front() : 1));
+  }
   const auto [scale, suffix] = n_weights > 1e12  ? std::pair(1e12, 'T')
                                : n_weights > 1e9 ? std::pair(1e9, 'B')
                                : n_weights > 1e6 ? std::pair(1e6, 'M')
@@ -50,12 +56,17 @@ std::string SizeLabel(const Plan& plan) {
   const double scaled = n_weights / scale;
   const double rounded = std::nearbyint(scaled);
   const int n_decimals = rounded >= 10 ? 0 : rounded >= 1 ? 1 : 2;
-  return fmt::format("{:.{}f}{}", scaled, n_decimals, suffix);
+  const std::string count = n_experts > 0 ? fmt::format("{}x", n_experts) : "";
+  return fmt::format("{}{:.{}f}{}", count, scaled, n_decimals, suffix);
+}
+
+std::string_view ArchitectureName(const ModelConfig& config) {
+  return config.n_experts > 0 ? "phimoe" : "phi3";
 }
 
 void AddModel(const ModelConfig& config, Metadata& out) {
   const auto add = [&](std::string_view key, Value value) {
-    out.emplace_back(fmt::format("phi3.{}", key), std::move(value));
+    out.emplace_back(fmt::format("{}.{}", ArchitectureName(config), key), std::move(value));
   };
   add("context_length", config.max_position_embeddings);
   add("rope.scaling.original_context_length", config.original_max_position_embeddings);
@@ -69,6 +80,10 @@ void AddModel(const ModelConfig& config, Metadata& out) {
   add("rope.freq_base", config.rope_theta);
   if (!config.long_factor.empty()) add("rope.scaling.attn_factor", RopeAttentionFactor(config));
   add("attention.sliding_window", config.sliding_window);
+  if (config.n_experts > 0) {
+    add("expert_count", config.n_experts);
+    add("expert_used_count", config.n_experts_per_token);
+  }
 }
 
 std::string_view PreTokenizerName(const Tokenizer& tokenizer) {
@@ -232,7 +247,7 @@ Metadata BuildMetadata(const Model& model, const Plan& plan, const Metadata& ext
                        const WarningFn& warn) {
   Vocabulary vocabulary = BuildVocabulary(model.tokenizer, model.config.vocab_size, warn);
   Metadata out;
-  out.emplace_back("general.architecture", std::string("phi3"));
+  out.emplace_back("general.architecture", std::string(ArchitectureName(model.config)));
   out.emplace_back("general.type", std::string("model"));
   out.emplace_back("general.name", GeneralName(model.name, model.tokenizer));
   out.emplace_back("general.size_label", SizeLabel(plan));

@@ -7,7 +7,9 @@
 #include <utility>
 
 #include "formats/format.h"
+#include "formats/gguf/expression.h"
 #include "formats/gguf/recipe.h"
+#include "model/rope.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
@@ -64,6 +66,30 @@ void FitToShape(PlanLine& line, GgmlType wanted, bool strict, const WarningFn& w
       strict, warn);
 }
 
+void DescribeExperts(const ModelConfig& config, const PlanOptions& options, FilePlan& plan,
+                     const WarningFn& warn) {
+  plan.is_reexpressed = ExpressionOf(config, options).has_zero_mean;
+  if (plan.is_reexpressed) {
+    plan.decisions.push_back(
+        {"weights", "re-expressed",
+         "llama.cpp has an RMS norm and a softmax of two experts where PhiMoE has a LayerNorm and "
+         "sparsemixer: from these weights it computes the model's function"});
+  } else if (warn) {
+    warn({ErrorCode::kBadData,
+          "config.json: --method reference keeps the weights as they are, from which llama.cpp "
+          "computes another function than PhiMoE's (a KL divergence of 0.071 on a small model, "
+          "before "
+          "any rounding)"});
+  }
+  if (config.long_attention_factor && warn) {
+    warn({ErrorCode::kBadData,
+          fmt::format("config.json: long_mscale {} is another than short_mscale {}, and GGUF has "
+                      "one: texts longer than {} differ from the model's",
+                      *config.long_attention_factor, RopeAttentionFactor(config),
+                      config.original_max_position_embeddings)});
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<Plan> MakePlan(const Model& model, const PlanOptions& options,
@@ -81,12 +107,13 @@ std::unique_ptr<Plan> MakePlan(const Model& model, const PlanOptions& options,
   FilePlan& plan = *made;
   plan.type = recipe.name;
   plan.split_max_bytes = FindSplitSize(options);
+  if (model.config.n_experts > 0) DescribeExperts(model.config, options, plan, warn);
   for (std::size_t i = 0; i < model.tensors.size(); ++i) {
     const ModelTensor& tensor = model.tensors[i];
     PlanLine line = LineOf(tensor);
     GgmlType wanted = GgmlType::kF32;
-    if (IsNorm(tensor.role)) {
-      line.reason = "norm";
+    if (StaysFloat(tensor.role)) {
+      line.reason = FloatReason(tensor.role);
     } else if (deciding[i]) {
       const TensorRule& rule = options.tensor_rules[*deciding[i]];
       const bool is_shared = tied && tensor.role == TensorRole::kTokenEmbedding;

@@ -11,6 +11,7 @@ namespace phiq::gguf {
 
 struct FilePlan final : Plan {
   std::optional<std::uint64_t> split_max_bytes;  // --split-max-size
+  bool is_reexpressed = false;                   // see expression.h
 };
 
 // See Format::plan.

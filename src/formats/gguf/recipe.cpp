@@ -85,7 +85,7 @@ constexpr Refused kRefused[] = {
     {"IQ3_S", kWantsMatrix},     {"IQ3_M", kWantsMatrix},     {"TQ1_0", kTernary},
     {"TQ2_0", kTernary},         {"Q1_0", kTooFewBits},       {"Q2_0", kTooFewBits},
     {"NVFP4", "it is too new for most builds of llama.cpp and comes later"},
-    {"MXFP4_MOE", "it is for models with experts only"},
+    {"MXFP4_MOE", "it is for models with experts, and this version does not write it"},
     {"Q4_1_SOME_F16", kObsolete}, {"Q4_2", kObsolete},        {"Q4_3", kObsolete},
     {"Q4_0_4_4", kObsolete},     {"Q4_0_4_8", kObsolete},     {"Q4_0_8_8", kObsolete},
 };
@@ -156,9 +156,10 @@ TypeChoice ChooseType(const Recipe& recipe, const ModelConfig& config, TensorRol
     return {recipe.output, "tied embedding: the output head too"};
   }
   RoleType rule = All(recipe.base);
-  if (role == TensorRole::kAttentionQkv) rule = recipe.attention_qkv;
+  if (role == TensorRole::kAttentionQkv || role == TensorRole::kAttentionValue)
+    rule = recipe.attention_qkv;
   if (role == TensorRole::kAttentionOutput) rule = recipe.attention_output;
-  if (role == TensorRole::kMlpDown) {
+  if (role == TensorRole::kMlpDown || role == TensorRole::kExpertDown) {
     rule =
         with_matrix && recipe.mlp_down_with_matrix ? *recipe.mlp_down_with_matrix : recipe.mlp_down;
   }

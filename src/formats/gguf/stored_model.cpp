@@ -16,6 +16,7 @@
 #include "base/limits.h"
 #include "base/parse_number.h"
 #include "formats/gguf/compare.h"
+#include "formats/gguf/expression.h"
 #include "formats/gguf/layout.h"
 #include "formats/gguf/tensor_names.h"
 #include "formats/gguf/tokenizer.h"
@@ -26,14 +27,25 @@
 namespace phiq::gguf {
 namespace {
 
-constexpr std::string_view kArchitecture = "phi3";
+// What llama.cpp calls the architectures, and what it computes for them.
+struct KnownArchitecture {
+  std::string_view name;
+  const Architecture* architecture;
+};
+constexpr KnownArchitecture kKnown[] = {{"phi3", &kPhi3}, {"phimoe", &kPhiMoe}};
+constexpr std::string_view kArchitectureKey = "general.architecture";
+
+const KnownArchitecture* FindArchitectureNamed(std::string_view name) {
+  const auto* const found = std::ranges::find(kKnown, name, &KnownArchitecture::name);
+  return found == std::end(kKnown) ? nullptr : found;
+}
 
 class ConfigReader {
  public:
   explicit ConfigReader(const File& file) : file_(file), path_(file.parts()[0].path().string()) {}
 
   ModelConfig Read() {
-    CheckArchitecture();
+    ReadArchitecture();
     ReadSizes();
     ReadRope();
     config_.bos_token_id = SpecialId("tokenizer.ggml.bos_token_id");
@@ -43,7 +55,7 @@ class ConfigReader {
   }
 
   // By what llama.cpp multiplies cosines and sines: 1 when the file does not say.
-  float AttentionFactor() const { return Positive("phi3.rope.scaling.attn_factor", 1.0F); }
+  float AttentionFactor() const { return Positive(Own("rope.scaling.attn_factor"), 1.0F); }
 
  private:
   const Value* FindKey(std::string_view key) const { return Find(file_.metadata(), key); }
@@ -92,35 +104,40 @@ class ConfigReader {
     return *number;
   }
 
-  void CheckArchitecture() const {
-    const Value* const value = FindKey("general.architecture");
-    if (value == nullptr) throw Missing("general.architecture", "the string 'phi3'");
+  // A key of the architecture.
+  std::string Own(std::string_view key) const { return fmt::format("{}.{}", name_, key); }
+
+  void ReadArchitecture() {
+    constexpr std::string_view kWanted = "the string 'phi3' or 'phimoe'";
+    const Value* const value = FindKey(kArchitectureKey);
+    if (value == nullptr) throw Missing(kArchitectureKey, kWanted);
     const auto* const name = std::get_if<std::string>(value);
-    if (name == nullptr) throw Bad("general.architecture", *value, "the string 'phi3'");
-    if (*name != kArchitecture) {
+    if (name == nullptr) throw Bad(kArchitectureKey, *value, kWanted);
+    const KnownArchitecture* known = FindArchitectureNamed(*name);
+    if (known == nullptr) {
       throw Unsupported(
-          fmt::format("architecture '{}' is not supported, only phi3", Escape(*name)));
+          fmt::format("architecture '{}' is not supported, only phi3 and phimoe", Escape(*name)));
     }
+    name_ = known->name;
+    config_.architecture = known->architecture->class_name;
   }
 
   void ReadSizes() {
-    config_.architecture = kPhi3.class_name;
-    config_.hidden_size = Count("phi3.embedding_length", 1, limits::kHidden);
-    config_.intermediate_size = Count("phi3.feed_forward_length", 1, limits::kIntermediate);
-    config_.n_layers = Count("phi3.block_count", 1, limits::kLayers);
-    config_.n_heads = Count("phi3.attention.head_count", 1, limits::kHeads);
+    config_.hidden_size = Count(Own("embedding_length"), 1, limits::kHidden);
+    config_.intermediate_size = Count(Own("feed_forward_length"), 1, limits::kIntermediate);
+    config_.n_layers = Count(Own("block_count"), 1, limits::kLayers);
+    config_.n_heads = Count(Own("attention.head_count"), 1, limits::kHeads);
     if (config_.hidden_size % config_.n_heads != 0) {
-      throw Bad("phi3.attention.head_count", config_.n_heads,
+      throw Bad(Own("attention.head_count"), config_.n_heads,
                 fmt::format("a divisor of embedding_length {}", config_.hidden_size));
     }
-    config_.n_kv_heads = Count("phi3.attention.head_count_kv", 1, config_.n_heads, config_.n_heads);
+    config_.n_kv_heads = Count(Own("attention.head_count_kv"), 1, config_.n_heads, config_.n_heads);
     if (config_.n_heads % config_.n_kv_heads != 0) {
-      throw Bad("phi3.attention.head_count_kv", config_.n_kv_heads,
+      throw Bad(Own("attention.head_count_kv"), config_.n_kv_heads,
                 fmt::format("a divisor of head_count {}", config_.n_heads));
     }
     config_.head_dim = config_.hidden_size / config_.n_heads;
-    for (const std::string_view key :
-         {"phi3.attention.key_length", "phi3.attention.value_length"}) {
+    for (const std::string& key : {Own("attention.key_length"), Own("attention.value_length")}) {
       const std::uint32_t length = Count(key, 1, limits::kHidden, config_.head_dim);
       if (length == config_.head_dim) continue;
       throw Unsupported(
@@ -128,12 +145,20 @@ class ConfigReader {
                       "head_count)",
                       key, length, config_.head_dim));
     }
-    config_.rms_norm_eps = Positive("phi3.attention.layer_norm_rms_epsilon", std::nullopt);
-    config_.max_position_embeddings = Count("phi3.context_length", 2, limits::kPositions);
-    config_.sliding_window = Count("phi3.attention.sliding_window", 0, limits::kPositions, 0);
+    config_.rms_norm_eps = Positive(Own("attention.layer_norm_rms_epsilon"), std::nullopt);
+    config_.max_position_embeddings = Count(Own("context_length"), 2, limits::kPositions);
+    config_.sliding_window = Count(Own("attention.sliding_window"), 0, limits::kPositions, 0);
+    if (config_.architecture == kPhiMoe.class_name) ReadExperts();
     config_.vocab_size = ReadVocabSize();
     config_.tie_word_embeddings =
         file_.FindTensor(TensorName(WeightId{TensorRole::kOutputHead, -1})) == nullptr;
+  }
+
+  void ReadExperts() {
+    config_.n_experts = Count(Own("expert_count"), 2, limits::kExperts);
+    config_.n_experts_per_token = Count(Own("expert_used_count"), 2, 2);
+    // llama.cpp asks for all of them.
+    config_.attention_bias = config_.lm_head_bias = true;
   }
 
   // There are as many tokens as the embedding has rows.
@@ -154,13 +179,13 @@ class ConfigReader {
   }
 
   void ReadRope() {
-    config_.rope_dim = Count("phi3.rope.dimension_count", 1, config_.head_dim, config_.head_dim);
+    config_.rope_dim = Count(Own("rope.dimension_count"), 1, config_.head_dim, config_.head_dim);
     if (config_.rope_dim % 2 != 0)
-      throw Bad("phi3.rope.dimension_count", config_.rope_dim, "an even number");
+      throw Bad(Own("rope.dimension_count"), config_.rope_dim, "an even number");
     config_.partial_rotary_factor = static_cast<double>(config_.rope_dim) / config_.head_dim;
-    config_.rope_theta = Positive("phi3.rope.freq_base", 10000.0F);
+    config_.rope_theta = Positive(Own("rope.freq_base"), 10000.0F);
     config_.original_max_position_embeddings =
-        Count("phi3.rope.scaling.original_context_length", 2, limits::kPositions,
+        Count(Own("rope.scaling.original_context_length"), 2, limits::kPositions,
               config_.max_position_embeddings);
     RefuseOtherScaling();
     const Tensor* const long_factors = file_.FindTensor(kLongFactorsName);
@@ -179,16 +204,15 @@ class ConfigReader {
 
   // Ways to stretch a context that Phi models do not use, and that llama.cpp would follow.
   void RefuseOtherScaling() const {
-    if (const Value* const value = FindKey("phi3.rope.scaling.type")) {
+    if (const Value* const value = FindKey(Own("rope.scaling.type"))) {
       const auto* const type = std::get_if<std::string>(value);
-      if (type == nullptr) throw Bad("phi3.rope.scaling.type", *value, "a string");
+      if (type == nullptr) throw Bad(Own("rope.scaling.type"), *value, "a string");
       if (*type != "none" && *type != "longrope") {
-        throw Unsupported(
-            fmt::format("'phi3.rope.scaling.type' '{}' is not supported, only none and longrope",
-                        Escape(*type)));
+        throw Unsupported(fmt::format("'{}' '{}' is not supported, only none and longrope",
+                                      Own("rope.scaling.type"), Escape(*type)));
       }
     }
-    for (const std::string_view key : {"phi3.rope.scaling.factor", "phi3.rope.scale_linear"}) {
+    for (const std::string& key : {Own("rope.scaling.factor"), Own("rope.scale_linear")}) {
       const Value* const value = FindKey(key);
       const auto* const factor = value == nullptr ? nullptr : std::get_if<float>(value);
       // 0 and 1: as it is.
@@ -223,6 +247,7 @@ class ConfigReader {
 
   const File& file_;
   const std::string path_;
+  std::string_view name_;  // of the architecture
   ModelConfig config_;
 };
 
@@ -231,8 +256,9 @@ class GgufModel final : public StoredModel {
   explicit GgufModel(File file)
       : StoredModel(file.parts()[0].path().string()), file_(std::move(file)) {
     try {
-      config_ = ConfigReader(file_).Read();
-      tables_.emplace(config_, ConfigReader(file_).AttentionFactor(), path());
+      ConfigReader reader(file_);
+      config_ = reader.Read();
+      tables_.emplace(config_, reader.AttentionFactor(), path());
     } catch (const Error& error) {
       refusal_ = error;
     }
@@ -245,6 +271,30 @@ class GgufModel final : public StoredModel {
     return config_;
   }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
+
+  // llama.cpp runs phimoe on the graph of phi3, with other experts.
+  Network network() const override {
+    Network network = NetworkOf(config());
+    if (config_.n_experts == 0) return network;
+    const NormSpec norm = RmsNormSpec{config_.rms_norm_eps, /*has_bias=*/true};
+    for (DecoderLayer& layer : network.layers) {
+      layer.attention_norm = layer.mlp_norm = norm;
+      std::get<Experts>(layer.mlp).is_softmax = true;
+    }
+    network.output_norm = norm;
+    return network;
+  }
+  Expression expression() const override {
+    if (refusal_ || config_.n_experts == 0) return {};
+    const Value* const value = Find(file_.metadata(), kReexpressedKey);
+    const bool* const is_true = value == nullptr ? nullptr : std::get_if<bool>(value);
+    Expression expression = OwnExpression(config_, is_true != nullptr && *is_true);
+    // Whatever the model has: the file has all of this.
+    expression.n_heads = config_.n_heads;
+    expression.n_kv_heads = config_.n_kv_heads;
+    expression.has_all_biases = true;
+    return expression;
+  }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
                 std::span<float> out) const override {
@@ -294,14 +344,21 @@ class GgufModel final : public StoredModel {
   void FindPieces() {
     ModelConfig config = config_;
     if (refusal_) {
-      config.architecture = kPhi3.class_name;
+      const Value* const value = Find(file_.metadata(), kArchitectureKey);
+      const auto* const name = value == nullptr ? nullptr : std::get_if<std::string>(value);
+      const KnownArchitecture* known = name == nullptr ? nullptr : FindArchitectureNamed(*name);
+      config.architecture = known == nullptr ? kPhi3.class_name : known->architecture->class_name;
+      config.attention_bias = config.lm_head_bias = true;
+      config.n_experts = 1;  // whatever their number: only names are looked at
       config.n_layers = 0;
       for (const Tensor& tensor : file_.tensors())
         config.n_layers = std::max(config.n_layers, LayersBefore(tensor.name));
     }
-    std::map<std::string, WeightId> roles;
-    for (const WeightInfo& weight : WeightsOf(config))
-      roles.emplace(TensorName(weight.id), weight.id);
+    std::map<std::string, WeightInfo> roles;
+    for (WeightInfo& weight : WeightsOf(config)) {
+      std::string name = TensorName(weight.id);
+      roles.emplace(std::move(name), std::move(weight));
+    }
     for (const Tensor& tensor : file_.tensors()) {
       StoredPiece& piece = pieces_.emplace_back();
       piece.name = tensor.name;
@@ -322,14 +379,19 @@ class GgufModel final : public StoredModel {
             tensor.name == kLongFactorsName ? ConfigTable::kLongFactor : ConfigTable::kShortFactor;
       } else if (const auto role = roles.find(tensor.name); role == roles.end()) {
         refuse(ErrorCode::kUnsupported,
-               fmt::format("has no role in a phi3 model of {} layers", config.n_layers));
-      } else if (const std::size_t n_dims = IsNorm(role->second.role) ? 1 : 2;
-                 tensor.shape.size() != n_dims) {
+               fmt::format("has no role in a {} model of {} layers",
+                           config.architecture == kPhiMoe.class_name ? "phimoe" : "phi3",
+                           config.n_layers));
+      } else if (const std::size_t n_dims = DimsOf(role->second).size();
+                 !refusal_ && tensor.shape.size() != n_dims) {
         refuse(ErrorCode::kBadData,
                fmt::format("has {} dimensions, needs {}", tensor.shape.size(), n_dims));
+      } else if (!refusal_ && n_dims == 3 && tensor.shape[0] != config.n_experts) {
+        refuse(ErrorCode::kBadData, fmt::format("is of {} experts, the model has {}",
+                                                tensor.shape[0], config.n_experts));
       } else {
-        piece.role = role->second.role;
-        piece.layer = role->second.layer;
+        piece.role = role->second.id.role;
+        piece.layer = role->second.id.layer;
       }
     }
   }

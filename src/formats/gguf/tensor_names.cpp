@@ -1,4 +1,4 @@
-// One table: roles on the left, llama.cpp's names of its phi3 tensors on the right.
+// One table: roles on the left, llama.cpp's names of its phi3 and phimoe tensors on the right.
 #include "formats/gguf/tensor_names.h"
 
 #include <fmt/format.h>
@@ -25,6 +25,21 @@ constexpr auto kNames = std::to_array<std::pair<TensorRole, std::string_view>>({
     {kMlpNorm, "ffn_norm.weight"},
     {kMlpGateUp, "ffn_up.weight"},  // gate and up, as in the checkpoint
     {kMlpDown, "ffn_down.weight"},
+    {kAttentionQuery, "attn_q.weight"},
+    {kAttentionKey, "attn_k.weight"},
+    {kAttentionValue, "attn_v.weight"},
+    {kRouter, "ffn_gate_inp.weight"},
+    {kExpertGate, "ffn_gate_exps.weight"},
+    {kExpertUp, "ffn_up_exps.weight"},
+    {kExpertDown, "ffn_down_exps.weight"},
+    {kAttentionNormBias, "attn_norm.bias"},
+    {kAttentionQueryBias, "attn_q.bias"},
+    {kAttentionKeyBias, "attn_k.bias"},
+    {kAttentionValueBias, "attn_v.bias"},
+    {kAttentionOutputBias, "attn_output.bias"},
+    {kMlpNormBias, "ffn_norm.bias"},
+    {kOutputNormBias, "output_norm.bias"},
+    {kOutputHeadBias, "output.bias"},
 });
 
 }  // namespace

@@ -27,7 +27,7 @@ FolderPlan PlanOf(const Folder& folder) {
     line.role = weight.id.role;
     line.layer = weight.id.layer;
     line.shape = {weight.row_elements};
-    if (!IsNorm(line.role)) line.shape.insert(line.shape.begin(), weight.n_rows);
+    if (!IsVector(line.role)) line.shape.insert(line.shape.begin(), weight.n_rows);
     line.encoding = weight.encoding;
     plan.lines.push_back(std::move(line));
   }

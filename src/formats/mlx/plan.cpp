@@ -109,8 +109,8 @@ class Planner {
   void Decide(const ModelTensor& tensor, PlanLine& line, std::optional<std::size_t> rule) const {
     const FloatType float_type = FloatTypeOfTensor(tensor);
     line.encoding = GgmlTypeOf(float_type);
-    if (IsNorm(line.role)) {
-      line.reason = "norm";
+    if (StaysFloat(line.role)) {
+      line.reason = FloatReason(line.role);
       return;
     }
     const bool is_shared = line.role == TensorRole::kTokenEmbedding && IsTied(model_);

@@ -133,7 +133,7 @@ class WeightCheck {
     }
     const std::uint64_t columns = ArrayRowBytes(encoding, a, n) * 8 / DTypeBits(tensor.dtype);
     std::vector<std::uint64_t> shape = {weight_.n_rows, columns};
-    if (IsNorm(weight_.id.role)) shape = {columns};
+    if (IsVector(weight_.id.role)) shape = {columns};
     if (tensor.shape == shape) return;
     throw Bad(a, fmt::format("has shape {}, {} x {} weights in {} need {}", ShapeText(tensor.shape),
                              weight_.n_rows, n, EncodingName(encoding), ShapeText(shape)));
@@ -203,7 +203,7 @@ void Folder::FindWeights() {
 
 Encoding Folder::EncodingOf(const Weight& weight) const {
   const WeightCheck check(tensors_, weight);
-  if (!quantization_ || IsNorm(weight.id.role)) return check.Encode(nullptr, false);
+  if (!quantization_ || StaysFloat(weight.id.role)) return check.Encode(nullptr, false);
   const auto entry = quantization_->modules.find(ModuleOf(weight.name));
   if (entry == quantization_->modules.end()) return check.Encode(&quantization_->common, false);
   return check.Encode(entry->second ? &*entry->second : nullptr, true);
@@ -213,7 +213,7 @@ void Folder::CheckEntries() const {
   if (!quantization_) return;
   for (const auto& [module, encoding] : quantization_->modules) {
     const bool is_known = std::ranges::any_of(weights_, [&](const Weight& weight) {
-      return !IsNorm(weight.id.role) && ModuleOf(weight.name) == module;
+      return !StaysFloat(weight.id.role) && ModuleOf(weight.name) == module;
     });
     if (is_known) continue;
     throw Error(ErrorCode::kBadData, fmt::format("'quantization' has an entry for '{}', which this "

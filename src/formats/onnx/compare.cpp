@@ -167,7 +167,7 @@ std::vector<PlanLine> LinesOf(const Folder& folder, const phiq::Model& model) {
     line.part = rows.part;
     line.first_row = rows.first_row;
     line.shape = {n};
-    if (!IsNorm(line.role)) line.shape.insert(line.shape.begin(), rows.n_rows);
+    if (!IsVector(line.role)) line.shape.insert(line.shape.begin(), rows.n_rows);
     line.encoding = weight.encoding;
   }
   return lines;

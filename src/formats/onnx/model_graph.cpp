@@ -278,6 +278,9 @@ class ModelGraph {
   std::string AddNorm(const NormSpec& norm, WeightId id, bool is_last = false) {
     return std::visit([&](const auto& kind) { return Normalize(kind, id, is_last); }, norm);
   }
+  std::string Normalize(const LayerNormSpec&, WeightId, bool) {
+    throw Error(ErrorCode::kInternal, "a LayerNorm, which the plan has let through");
+  }
   std::string Normalize(const RmsNormSpec& norm, WeightId id, bool is_last) {
     const std::string path = NodePath(config_, id);
     const std::size_t line = LineOf(id.role, id.layer);
@@ -354,6 +357,9 @@ class ModelGraph {
     return {rotate("q", spec.n_heads, query), rotate("k", spec.n_kv_heads, key), value};
   }
 
+  std::string AddMlp(const Experts&, std::int32_t, const std::string&, const std::string&) {
+    throw Error(ErrorCode::kInternal, "experts, which the plan has let through");
+  }
   std::string AddMlp(const GatedMlp&, std::int32_t layer, const std::string& path,
                      const std::string& x) {
     const WeightId gate_up = {TensorRole::kMlpGateUp, layer};

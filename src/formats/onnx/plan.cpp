@@ -51,8 +51,8 @@ class Planner {
     DecideWanted();
     for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
       const ModelTensor& tensor = model_.tensors[i];
-      if (IsNorm(tensor.role)) {
-        AddFloats(LineOf(tensor), "norm");
+      if (StaysFloat(tensor.role)) {
+        AddFloats(LineOf(tensor), std::string(FloatReason(tensor.role)));
       } else if (tensor.role == TensorRole::kTokenEmbedding) {
         AddEmbedding(i);
       } else {
@@ -160,6 +160,7 @@ class Planner {
     const auto refuse = [](std::string message) {
       throw Error(ErrorCode::kUnsupported, std::move(message)).In("config.json");
     };
+    RefuseExperts(config, "ONNX");
     if (config.rope_scaling == RopeScalingType::kYarn)
       refuse("rope type yarn is not written to ONNX");
     if (config.head_dim % 16 != 0) {
@@ -200,7 +201,7 @@ class Planner {
     std::vector<std::int32_t> layers;
     for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
       const ModelTensor& tensor = model_.tensors[i];
-      subjects.push_back({{tensor.name}, IsNorm(tensor.role)});
+      subjects.push_back({{tensor.name}, StaysFloat(tensor.role)});
       roles.push_back(tensor.role);
       layers.push_back(tensor.layer);
       if (tensor.role == TensorRole::kTokenEmbedding) embedding_ = i;

@@ -53,7 +53,7 @@ const Node& NodeOf(TensorRole role, TensorPart part) {
 std::string NamePattern(const Node& node) {
   std::string name(node.path.substr(1));
   std::ranges::replace(name, '/', '.');
-  const bool is_product = !IsNorm(node.role) && node.role != kTokenEmbedding;
+  const bool is_product = !IsVector(node.role) && node.role != kTokenEmbedding;
   return name + (is_product ? ".MatMul.weight" : ".weight");
 }
 

@@ -106,7 +106,7 @@ PlanLine LineOf(const Weight& weight) {
   line.name = weight.checkpoint_name;
   line.role = weight.id.role;
   line.layer = weight.id.layer;
-  line.shape = IsNorm(weight.id.role)
+  line.shape = IsVector(weight.id.role)
                    ? std::vector<std::uint64_t>{weight.row_elements}
                    : std::vector<std::uint64_t>{weight.n_rows, weight.row_elements};
   line.encoding = weight.encoding;

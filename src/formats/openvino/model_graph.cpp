@@ -207,6 +207,9 @@ class ModelGraph {
   Value AddNorm(const NormSpec& norm, WeightId id) {
     return std::visit([&](const auto& kind) { return Normalize(kind, id); }, norm);
   }
+  Value Normalize(const LayerNormSpec&, WeightId) {
+    throw Error(ErrorCode::kInternal, "a LayerNorm, which the plan has let through");
+  }
   Value Normalize(const RmsNormSpec& norm, WeightId id) {
     const std::string path = Module(id);
     const std::size_t line = LineOf(id.role, id.layer);
@@ -288,6 +291,9 @@ class ModelGraph {
                           {0, config_.n_heads, kDynamic, config_.head_dim}, true);
   }
 
+  void AddMlp(const Experts&, std::int32_t, Value) {
+    throw Error(ErrorCode::kInternal, "experts, which the plan has let through");
+  }
   void AddMlp(const GatedMlp& mlp, std::int32_t layer, Value x) {
     const std::string path = OuterModule({TensorRole::kMlpDown, layer});
     const Value both = AddLinear({TensorRole::kMlpGateUp, layer}, x);

@@ -105,6 +105,7 @@ class Planner {
 
   // By recipe and rules, one for each model tensor.
   void DecideWanted() {
+    RefuseExperts(model_.config, "OpenVINO");
     const bool tied = IsTied(model_);
     const std::vector<std::optional<std::size_t>> deciding =
         MatchRules(options_.tensor_rules, SubjectsOf(model_));
@@ -113,8 +114,8 @@ class Planner {
       const bool is_shared = tied && role == TensorRole::kTokenEmbedding;
       const std::string_view shared = is_shared ? ", tied: the output head too" : "";
       Wanted& wanted = wanted_.emplace_back();
-      if (IsNorm(role)) {
-        wanted = {&FindWeightType("F32"), "norm"};
+      if (StaysFloat(role)) {
+        wanted = {&FindWeightType("F32"), std::string(FloatReason(role))};
       } else if (deciding[i]) {
         wanted = {rule_types_[*deciding[i]],
                   fmt::format("{}{}", RuleReason(options_.tensor_rules[*deciding[i]]), shared)};
