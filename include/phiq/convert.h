@@ -26,6 +26,9 @@ struct CalibrationOptions {
   std::uint64_t n_tokens = 8192;
   std::uint32_t n_ctx = 512;  // tokens of a window
   float shrink = 0.2F;        // what share of each correlation is taken back
+  // With the method "feedback": weights make up for what the layers before them lost, where that
+  // helps on text that was held back. Each target then takes about as long as the text alone.
+  bool corrects = true;
   // Instead of a text: an importance matrix of llama.cpp's.
   std::string imatrix;
   // Where the text's is written; ".dat": in the older form.
@@ -90,6 +93,9 @@ struct CalibrationPlan {
   std::uint64_t n_tokens = 0, n_held_back = 0;
   std::uint32_t n_ctx = 0;
   float shrink = 0;
+  // Targets whose weights are corrected; each has hidden states of its own.
+  std::uint64_t n_corrected = 0;
+  std::uint64_t scratch_bytes = 0;  // of hidden states in files beside the output; 0: in memory
   // Inputs of more columns have moments in diagonal blocks of at most half as many.
   std::uint64_t widest_block = 0;
   // Of windows that the model writes itself: how many at once, and how often all its weights are
@@ -118,6 +124,16 @@ struct OutputError {
   bool is_fallback = false;
 };
 
+// Whether weights of an input make up for what is lost before it.
+struct InputCorrection {
+  std::string role;
+  std::int32_t layer = -1;
+  bool is_used = false;
+  // On held-back text: what their products are off by, sums of squares. Both 0: not known, since
+  // the moments have no usable factor.
+  double without = 0, with = 0;
+};
+
 struct ConvertReport {
   ConversionPlan planned;            // of the outputs written
   std::vector<std::string> skipped;  // those that stood already (skip_existing)
@@ -130,6 +146,8 @@ struct ConvertReport {
   std::vector<double> relative_rmse;
   // Of each target, with a calibration text: its tensors that a method chose the codes of.
   std::vector<std::vector<OutputError>> output_errors;
+  // Of each target that is corrected: its inputs, in the order of the products.
+  std::vector<std::vector<InputCorrection>> corrections;
   std::optional<EvalReport> evaluation;
 };
 

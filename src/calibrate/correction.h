@@ -12,7 +12,9 @@
 #include <cstddef>
 #include <span>
 
+#include "calibrate/input_statistics.h"
 #include "engine/linear_algebra.h"
+#include "stored/stored_model.h"
 
 namespace phiq::calibrate {
 
@@ -27,12 +29,32 @@ inline constexpr float kCorrectionShare = 0.5F;
 // Threads   the same bits for any number, on every instruction set.
 bool MakeCorrection(const engine::Runner& runner, engine::Matrix& h, engine::Matrix& d);
 
-// rows + share * rows M, for the columns that M is of; the others are copied.
+// M, [n_block, n_block], of an input's columns from first_column on.
+struct CorrectionBlock {
+  std::size_t first_column = 0;
+  const engine::Matrix* m = nullptr;
+};
+
+// rows + share * rows M.
 //
-// Shapes    rows, corrected: [n_rows, n], apart from each other; m: [n_block, n_block], of the
-//           columns from first_column on.
+// Shapes    rows, corrected: [n_rows, n], apart from each other. Columns that no block is of are
+//           copied.
 // Threads   pure; rows may be corrected at once. The same bits however they are cut.
-void CorrectRows(const engine::Matrix& m, std::size_t first_column, float share,
-                 std::span<const float> rows, std::size_t n, std::span<float> corrected);
+void CorrectRows(std::span<const CorrectionBlock> blocks, float share, std::span<const float> rows,
+                 std::size_t n, std::span<float> corrected);
+
+// What the outputs of a weight are off by on held-back vectors: sums of squares over these and over
+// all rows.
+struct CorrectionErrors {
+  double without = 0;  // W x - W x~
+  double with = 0;     // W x - W' x~
+  bool pays() const noexcept { return with < without; }
+};
+// Reads all of the weight.
+// Shapes    of probe.held_back and probe.held_back_lacks: [tokens, n]; blocks: of all columns.
+// Threads   the same bits for any number, on every instruction set.
+CorrectionErrors MeasureCorrection(const engine::Runner& runner, const WeightIndex& weights,
+                                   WeightId weight, const Probe& probe,
+                                   std::span<const CorrectionBlock> blocks, float share);
 
 }  // namespace phiq::calibrate

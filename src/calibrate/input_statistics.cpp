@@ -61,30 +61,41 @@ InputStatistics::InputStatistics(WeightId weight, std::size_t n_columns, const W
   if (wanted.needs != Needs::kMoments) return;
   std::size_t first = 0;
   for (const std::size_t size : BlocksOf(n_columns, wanted.widest_block)) {
-    Block& block = blocks_.emplace_back(Block{first, {}});
-    block.h.Resize(size, size);
-    std::ranges::fill(block.h.values, 0.0F);
+    Block& block = blocks_.emplace_back(Block{first, {}, {}});
+    for (engine::Matrix* const moments : {&block.h, &block.d}) {
+      if (moments == &block.d && !wanted.lacks) continue;
+      moments->Resize(size, size);
+      std::ranges::fill(moments->values, 0.0F);
+    }
     first += size;
   }
 }
 
-void InputStatistics::Add(const engine::Runner& runner, const engine::Matrix& x) {
-  assert(x.n_columns == n_columns_);
+void InputStatistics::Add(const engine::Runner& runner, const engine::Matrix& x,
+                          const engine::Matrix* lacks) {
+  assert(x.n_columns == n_columns_ && (lacks != nullptr) == wanted_.lacks);
   runner.ForEach(Steps(n_columns_, kTileColumns), [&](std::size_t item, unsigned) {
     const std::size_t first = item * kTileColumns;
     AddSquares(x, first,
                std::span(square_sums_).subspan(first, std::min(kTileColumns, n_columns_ - first)));
   });
-  for (Block& block : blocks_)
-    engine::AddMoments(runner, x.values.data() + block.first_column, x.n_columns, x.n_rows,
-                       block.h);
+  for (Block& block : blocks_) {
+    const float* const columns = x.values.data() + block.first_column;
+    engine::AddMoments(runner, columns, x.n_columns, x.n_rows, block.h);
+    if (lacks != nullptr)
+      engine::AddCrossMoments(runner, lacks->values.data() + block.first_column, columns,
+                              x.n_columns, x.n_rows, block.d);
+  }
   TakeProbe(x, n_added_, wanted_.n_tokens, probe_.seen);
+  if (lacks != nullptr) TakeProbe(*lacks, n_added_, wanted_.n_tokens, probe_.seen_lacks);
   n_added_ += x.n_rows;
 }
 
-void InputStatistics::AddHeldBack(const engine::Matrix& x) {
-  assert(x.n_columns == n_columns_);
+void InputStatistics::AddHeldBack(const engine::Matrix& x, const engine::Matrix* lacks) {
+  assert(x.n_columns == n_columns_ && (lacks != nullptr) == wanted_.lacks);
   TakeProbe(x, n_held_back_added_, wanted_.n_held_back, probe_.held_back);
+  if (lacks != nullptr)
+    TakeProbe(*lacks, n_held_back_added_, wanted_.n_held_back, probe_.held_back_lacks);
   n_held_back_added_ += x.n_rows;
 }
 
@@ -102,7 +113,8 @@ void InputStatistics::Finish() {
   }
   const float share = 1.0F / static_cast<float>(n_added_);
   for (Block& block : blocks_)
-    for (float& value : block.h.values) value *= share;
+    for (engine::Matrix* const moments : {&block.h, &block.d})
+      for (float& value : moments->values) value *= share;
 }
 
 std::string InputName(WeightId weight) {

@@ -28,6 +28,9 @@ struct Probe {
 
   engine::Matrix held_back;  // [at most kTokens, n], of text that no statistics have seen
   engine::Matrix seen;       // the same of the text that was summed
+  // Of an input that is less what layers before it lost: what each of these vectors lacks, x - x~
+  // (correction.h). Without rows: nothing.
+  engine::Matrix held_back_lacks = {}, seen_lacks = {};
 };
 
 // Sums over the tokens of a text, in the order of the text: the same bits for any number of threads
@@ -38,14 +41,16 @@ class InputStatistics {
     Needs needs = Needs::kNothing;
     std::size_t widest_block = kWidestBlock;
     std::size_t n_tokens = 0, n_held_back = 0;  // that will be added
+    bool lacks = false;  // each vector comes with what it lacks, of which moments are wanted, too
   };
   InputStatistics(WeightId weight, std::size_t n_columns, const Wanted& wanted);
 
   // Tokens that follow those added so far. The moments' bits depend on where calls begin and end,
   // unless those are multiples of 256 tokens.
-  // Shapes    x: [tokens, n_columns]
-  void Add(const engine::Runner& runner, const engine::Matrix& x);
-  void AddHeldBack(const engine::Matrix& x);
+  // Shapes    x, lacks: [tokens, n_columns]
+  void Add(const engine::Runner& runner, const engine::Matrix& x,
+           const engine::Matrix* lacks = nullptr);
+  void AddHeldBack(const engine::Matrix& x, const engine::Matrix* lacks = nullptr);
   // Sums become means.
   // Throws   kNumeric: a mean square is not finite, or above 1e30.
   void Finish();
@@ -53,10 +58,10 @@ class InputStatistics {
   WeightId weight() const noexcept { return weight_; }
   const std::vector<float>& squares() const noexcept { return squares_; }  // [n_columns]
   std::vector<float> SquareSums() const { return {square_sums_.begin(), square_sums_.end()}; }
-  // On and above the diagonal.
   struct Block {
     std::size_t first_column = 0;
-    engine::Matrix h;  // [n, n]
+    engine::Matrix h;  // [n, n], on and above the diagonal
+    engine::Matrix d;  // [n, n]: mean of lacks transposed(x), where that is wanted
   };
   std::vector<Block>& blocks() noexcept { return blocks_; }
   const Probe& probe() const noexcept { return probe_; }

@@ -3,6 +3,7 @@
 #include "calibrate/text_stream.h"
 
 #include <algorithm>
+#include <cassert>
 #include <numeric>
 #include <utility>
 
@@ -13,6 +14,8 @@ namespace {
 
 using engine::Matrix;
 
+constexpr WeightId kHead = {TensorRole::kOutputHead};
+
 // Decoding a layer costs little beside its products with so many tokens.
 constexpr std::size_t kBatchTokens = 1024;
 
@@ -20,87 +23,154 @@ std::size_t TokensOfBatch(std::uint32_t n_ctx) {
   return std::max<std::size_t>(1, kBatchTokens / n_ctx) * n_ctx;
 }
 
+// Columns of the widest input.
+std::uint64_t WidestInput(const ModelConfig& config) {
+  std::uint64_t widest = 0;
+  for (const WeightInfo& weight : WeightsOf(config))
+    if (!StaysFloat(weight.id.role)) widest = std::max(widest, weight.shape.row_elements);
+  return widest;
+}
+
 }  // namespace
+
+void FloatStore::Write(std::uint64_t first, std::span<const float> values) {
+  if (file_) {
+    file_->WriteAt(first * sizeof(float), std::as_bytes(values));
+  } else {
+    std::ranges::copy(values, memory_.begin() + static_cast<std::ptrdiff_t>(first));
+  }
+}
+
+void FloatStore::Read(std::uint64_t first, std::span<float> values) const {
+  if (file_) {
+    file_->ReadAt(first * sizeof(float), std::as_writable_bytes(values));
+  } else {
+    std::ranges::copy(std::span(memory_).subspan(first, values.size()), values.begin());
+  }
+}
 
 TextStream::TextStream(const StoredModel& model, std::uint32_t n_ctx,
                        std::span<const std::uint32_t> windows,
-                       std::span<const std::uint32_t> held_back, engine::Runner runner)
+                       std::span<const std::uint32_t> held_back, engine::Runner runner,
+                       FloatStore store)
     : model_(model, n_ctx),
       runner_(std::move(runner)),
-      n_tokens_(windows.size()),
-      n_held_back_(held_back.size()) {
-  engine::ForwardPass pass(runner_);
-  const auto embed = [&](std::span<const std::uint32_t> ids) {
-    const std::size_t step = TokensOfBatch(n_ctx);
+      windows_(windows),
+      held_back_(held_back),
+      store_(std::move(store)) {
+  const std::size_t step = TokensOfBatch(n_ctx);
+  const auto cut = [&](std::span<const std::uint32_t> ids, std::uint64_t n_before,
+                       bool is_held_back) {
     for (std::size_t first = 0; first < ids.size(); first += step)
-      pass.Embed(model_, ids.subspan(first, std::min(step, ids.size() - first)),
-                 hidden_.emplace_back());
+      batches_.push_back(
+          {ids.subspan(first, std::min(step, ids.size() - first)), n_before + first, is_held_back});
   };
-  embed(windows);
-  n_summed_batches_ = hidden_.size();
-  embed(held_back);
+  cut(windows, 0, false);
+  cut(held_back, windows.size(), true);
 }
 
-void TextStream::ForEachBatch(const std::function<void(Matrix&, bool)>& use) {
-  for (std::size_t i = 0; i < hidden_.size(); ++i) use(hidden_[i], i >= n_summed_batches_);
+std::uint64_t TextStream::HiddenAt(const Batch& batch) const {
+  return batch.first_token * config().hidden_size;
 }
 
-std::vector<InputStatistics> TextStream::RunLayer(std::int32_t layer, const WantedFn& wanted) {
-  std::vector<InputStatistics> inputs;
+std::uint64_t TextStream::InputAt(const Batch& batch) const {
+  return (n_tokens() + n_held_back()) * config().hidden_size +
+         batch.first_token * WidestInput(config());
+}
+
+void TextStream::ReadInput(const Batch& batch, std::size_t n_columns, Matrix& x) const {
+  x.Resize(batch.ids.size(), n_columns);
+  store_.Read(InputAt(batch), x.values);
+}
+
+void TextStream::Advance(const BatchFn& use) {
+  assert(at_ != kHead);
   engine::ForwardPass pass(runner_);  // its buffers are gone when the statistics are used
-  ForEachBatch([&](Matrix& hidden, bool is_held_back) {
-    pass.RunLayer(model_, layer, hidden, [&](WeightId weight, const Matrix& x) {
-      auto input = std::ranges::find(inputs, weight, &InputStatistics::weight);
-      if (input == inputs.end()) {
-        inputs.emplace_back(weight, x.n_columns, wanted(weight));
-        input = inputs.end() - 1;
-      }
-      if (is_held_back) {
-        input->AddHeldBack(x);
-      } else {
-        input->Add(runner_, x);
-      }
-    });
-  });
-  for (InputStatistics& input : inputs) input.Finish();
-  return inputs;
-}
-
-InputStatistics TextStream::RunHead(const WantedFn& wanted) {
-  constexpr WeightId kHead = {TensorRole::kOutputHead};
-  InputStatistics input(kHead, config().hidden_size, wanted(kHead));
-  const engine::ForwardPass pass(runner_);
-  ForEachBatch([&](Matrix& hidden, bool is_held_back) {
+  std::optional<WeightId> next;
+  Matrix hidden, x;
+  const auto normalize_output = [&] {
     std::vector<std::size_t> positions(hidden.n_rows);
     std::iota(positions.begin(), positions.end(), std::size_t{0});
-    Matrix x;
     pass.NormalizeOutput(model_, hidden, positions, x);
-    hidden = {};
-    if (is_held_back) {
-      input.AddHeldBack(x);
+    return kHead;
+  };
+  for (const Batch& batch : batches_) {
+    bool moves_hidden = true;
+    if (!at_) {
+      pass.Embed(model_, batch.ids, hidden);
+      next = pass.StartLayer(model_, 0, hidden, x);
     } else {
-      input.Add(runner_, x);
+      moves_hidden = engine::ForwardPass::MovesHidden(*at_);
+      if (moves_hidden) {
+        hidden.Resize(batch.ids.size(), config().hidden_size);
+        store_.Read(HiddenAt(batch), hidden.values);
+      }
+      ReadInput(batch, ShapeOf(config(), at_->role).row_elements, x);
+      next = pass.Step(model_, *at_, hidden, x);
+      if (!next) {
+        const std::int32_t layer = at_->layer + 1;
+        next = layer < static_cast<std::int32_t>(config().n_layers)
+                   ? pass.StartLayer(model_, layer, hidden, x)
+                   : normalize_output();
+      }
     }
-  });
-  input.Finish();
-  return input;
+    if (moves_hidden) store_.Write(HiddenAt(batch), hidden.values);
+    store_.Write(InputAt(batch), x.values);
+    if (use) use(batch, *next, x);
+  }
+  at_ = next;
 }
 
-std::uint64_t TextStream::StateBytes(const ModelConfig& config, std::size_t n_tokens) {
-  return std::uint64_t{n_tokens} * config.hidden_size * sizeof(float);
+InputStatistics TextStream::Take(const TextStream* plain, const WantedFn& wanted) {
+  std::optional<InputStatistics> input;
+  Matrix lacks;
+  Advance([&](const Batch& batch, WeightId weight, const Matrix& x) {
+    if (!input) {
+      InputStatistics::Wanted counted = wanted(weight);
+      counted.n_tokens = n_tokens();
+      counted.n_held_back = n_held_back();
+      counted.lacks = plain != nullptr;
+      input.emplace(weight, x.n_columns, counted);
+    }
+    if (plain != nullptr) {
+      assert(plain->at_ == weight);
+      plain->ReadInput(batch, x.n_columns, lacks);
+      for (std::size_t i = 0; i < x.values.size(); ++i) lacks.values[i] -= x.values[i];
+    }
+    const Matrix* const beside = plain != nullptr ? &lacks : nullptr;
+    if (batch.is_held_back) {
+      input->AddHeldBack(x, beside);
+    } else {
+      input->Add(runner_, x, beside);
+    }
+  });
+  input->Finish();
+  return std::move(*input);
+}
+
+InputStatistics TextStream::Next(const WantedFn& wanted) { return Take(nullptr, wanted); }
+
+InputStatistics TextStream::NextBeside(const TextStream& plain, const WantedFn& wanted) {
+  return Take(&plain, wanted);
+}
+
+void TextStream::Skip() { Advance({}); }
+
+std::uint64_t TextStream::StateFloats(const ModelConfig& config, std::uint64_t n_tokens) {
+  return n_tokens * (config.hidden_size + WidestInput(config));
 }
 
 std::uint64_t TextStream::WorkBytes(const ModelConfig& config, std::uint32_t n_ctx,
                                     unsigned threads) {
   const std::uint64_t n_batch = TokensOfBatch(n_ctx);
-  std::uint64_t widest = 0;
-  for (const WeightInfo& weight : WeightsOf(config))
-    if (!StaysFloat(weight.id.role)) widest = std::max(widest, weight.shape.row_elements);
+  const std::uint64_t widest = WidestInput(config);
   // Of each thread: rows of a weight, two products with them (gate and up), a panel of tokens.
   const std::uint64_t of_thread =
       engine::kTileRows * widest + 2 * n_batch * engine::kTileRows + (1ULL << 18);
-  return (n_batch * engine::ForwardPass::ScratchFloats(config) + threads * of_thread) *
-         sizeof(float);
+  // Step's three buffers, and what the input lacks.
+  const std::uint64_t of_token =
+      config.hidden_size + 3 * engine::ForwardPass::WidestFloats(config) + widest;
+  return (n_batch * of_token + threads * of_thread) * sizeof(float);
 }
 
 }  // namespace phiq::calibrate

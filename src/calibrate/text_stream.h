@@ -1,57 +1,91 @@
-// A text on its way through the unquantized model, layer by layer: hidden states of all tokens
-// stay, what a layer's products are given is looked at and dropped.
+// A text on its way through a model, product by product: of all tokens the hidden state stands, and
+// the input of the product whose turn it is.
 //
-// One stream serves every output of a run. An output that is to make up for its own errors needs a
-// stream of its own beside it, over the weights that are written so far.
+// A weight must be readable when Next moves on behind it, not before. So one stream runs through
+// the unquantized model, and serves every output; an output that is to make up for its own errors
+// has a second one beside it, through the weights that are written so far.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "calibrate/input_statistics.h"
 #include "engine/forward.h"
+#include "io/scratch_file.h"
 #include "stored/stored_model.h"
 
 namespace phiq::calibrate {
 
+// Floats that are written and read a piece at a time: in memory, or on a disk.
+class FloatStore {
+ public:
+  explicit FloatStore(std::uint64_t n_floats) : memory_(n_floats) {}
+  explicit FloatStore(ScratchFile file) : file_(std::move(file)) {}
+
+  void Write(std::uint64_t first, std::span<const float> values);
+  void Read(std::uint64_t first, std::span<float> values) const;
+
+ private:
+  std::vector<float> memory_;
+  std::optional<ScratchFile> file_;
+};
+
 class TextStream {
  public:
-  // Windows of `n_ctx` tokens, one after the other; those held back are run, not summed. `model`
-  // must outlive this.
-  // Throws   what ForwardModel throws.
+  // Windows of `n_ctx` tokens, one after the other; those held back are run, not summed.
+  // `model`, and the ids, must outlive this.
+  // `store`   of StateFloats.
+  // Throws    what ForwardModel throws.
   TextStream(const StoredModel& model, std::uint32_t n_ctx, std::span<const std::uint32_t> windows,
-             std::span<const std::uint32_t> held_back, engine::Runner runner);
+             std::span<const std::uint32_t> held_back, engine::Runner runner, FloatStore store);
 
-  // How much is wanted of a weight's input.
+  // How much is wanted of a weight's input. The numbers of tokens are the stream's.
   using WantedFn = std::function<InputStatistics::Wanted(WeightId)>;
 
-  // Moves on behind the layer. Layers are run in their order, each once.
-  // Returns   the statistics of its matrices' inputs, in the order of the products.
+  // Moves on to the input of the next matrix, in the order of the products, the head's last.
   // Throws    kNumeric: naming the layer, and the input where it is one that is not finite.
-  std::vector<InputStatistics> RunLayer(std::int32_t layer, const WantedFn& wanted);
-  // What the head is multiplied with. After all layers; the hidden states are gone then.
-  InputStatistics RunHead(const WantedFn& wanted);
+  InputStatistics Next(const WantedFn& wanted);
+  // The same with what this input lacks of the other stream's, which stands at the same matrix.
+  InputStatistics NextBeside(const TextStream& plain, const WantedFn& wanted);
+  // Moves on without a look.
+  void Skip();
+  // Before the first input again.
+  void Restart() { at_.reset(); }
 
+  // Whose input it is; nullopt: before the first Next.
+  const std::optional<WeightId>& at() const noexcept { return at_; }
   const ModelConfig& config() const noexcept { return model_.config(); }
-  std::size_t n_tokens() const noexcept { return n_tokens_; }
-  std::size_t n_held_back() const noexcept { return n_held_back_; }
+  std::size_t n_tokens() const noexcept { return windows_.size(); }
+  std::size_t n_held_back() const noexcept { return held_back_.size(); }
 
-  // Bytes of hidden states, and of what RunLayer holds besides while it runs (without what it
-  // returns).
-  static std::uint64_t StateBytes(const ModelConfig& config, std::size_t n_tokens);
+  // What stands of so many tokens.
+  static std::uint64_t StateFloats(const ModelConfig& config, std::uint64_t n_tokens);
+  // Bytes of what Next holds besides while it runs (without what it returns).
   static std::uint64_t WorkBytes(const ModelConfig& config, std::uint32_t n_ctx, unsigned threads);
 
  private:
-  // Calls use(hidden, is_held_back) for each batch of windows.
-  void ForEachBatch(const std::function<void(engine::Matrix& hidden, bool is_held_back)>& use);
+  struct Batch {
+    std::span<const std::uint32_t> ids;
+    std::uint64_t first_token = 0;  // of all, those held back behind the others
+    bool is_held_back = false;
+  };
+  using BatchFn = std::function<void(const Batch& batch, WeightId weight, const engine::Matrix& x)>;
+
+  void Advance(const BatchFn& use);
+  InputStatistics Take(const TextStream* plain, const WantedFn& wanted);
+  void ReadInput(const Batch& batch, std::size_t n_columns, engine::Matrix& x) const;
+  std::uint64_t HiddenAt(const Batch& batch) const;
+  std::uint64_t InputAt(const Batch& batch) const;
 
   engine::ForwardModel model_;
   engine::Runner runner_;
-  std::size_t n_tokens_ = 0, n_held_back_ = 0;
-  std::vector<engine::Matrix> hidden_;  // of batches of windows
-  std::size_t n_summed_batches_ = 0;    // those behind them are held back
+  std::span<const std::uint32_t> windows_, held_back_;
+  std::vector<Batch> batches_;
+  FloatStore store_;  // [tokens, hidden_size], then [tokens, columns of the input]
+  std::optional<WeightId> at_;
 };
 
 }  // namespace phiq::calibrate

@@ -1,7 +1,12 @@
-// Stages of a calibrated conversion. One stream of hidden states, of the unquantized model, serves
-// all outputs: embedding, then layer by layer the four inputs of its matrices, then the head's. A
-// weight is written when its input's statistics are there, and these are dropped behind it. A tied
-// embedding is written last, as the head: the stream has the checkpoint's own.
+// Stages of a calibrated conversion. A stream of hidden states, of the unquantized model, goes from
+// the embedding through layer by layer's four inputs of matrices to the head's. A weight is written
+// when its input's statistics are there, and these are dropped behind it. Beside it each output
+// that is corrected has a stream of its own, through what is written of it; the others take the
+// statistics of the first.
+//
+// A tied embedding is written last, as the head: a stream of the unquantized model has the
+// checkpoint's own. A corrected output's stream begins with it, so there it is written before all
+// others, from a run of the unquantized model alone.
 #include "convert/calibration.h"
 
 #include <fmt/format.h>
@@ -10,15 +15,18 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <random>
 #include <string>
 #include <utility>
 
+#include "calibrate/correction.h"
 #include "calibrate/factor.h"
 #include "calibrate/own_text.h"
 #include "calibrate/text_stream.h"
 #include "convert/memory.h"
+#include "convert/written_model.h"
 #include "engine/linear_algebra.h"
 #include "engine/product.h"
 #include "io/output_file.h"
@@ -32,9 +40,7 @@ namespace {
 using calibrate::InputStatistics;
 using calibrate::TextStream;
 
-// Correlations of fewer tokens are worth less than they cost.
-constexpr std::uint64_t kLeastTokens = 4096;
-constexpr std::uint64_t kTokenStep = 1024;
+constexpr WeightId kHead = {TensorRole::kOutputHead};
 // What is run must not depend on the number of threads: memory is planned for so many, and more run
 // where it bears them.
 constexpr unsigned kPlannedThreads = 2;
@@ -61,50 +67,67 @@ std::vector<std::uint64_t> LayerInputs(const ModelConfig& config) {
   return columns;
 }
 
-std::uint64_t HeldBytes(const ModelConfig& config, Needs needs, std::size_t widest_block,
-                        std::uint64_t n_tokens, std::uint64_t n_held_back) {
-  std::uint64_t floats = 0, largest = 0;
-  for (const std::uint64_t n : LayerInputs(config)) {
-    floats += 2 * calibrate::Probe::kTokens * n;
-    if (needs != Needs::kMoments) continue;
-    for (const std::uint64_t size : calibrate::BlocksOf(n, widest_block)) {
-      floats += size * size;
-      largest = std::max<std::uint64_t>(largest, size);
-    }
-  }
-  floats += 2 * engine::kPanelRows * largest;  // while a factor is inverted
-  return TextStream::StateBytes(config, n_tokens + n_held_back) + floats * sizeof(float);
+std::uint64_t CountCorrected(const ConvertOptions& options, std::span<const PlanOptions> targets) {
+  if (!options.calibration->corrects) return 0;
+  return static_cast<std::uint64_t>(
+      std::ranges::count(targets, kFeedback.name, &PlanOptions::method));
 }
 
-// The tokens and the blocks that fit.
+// What stays and what is taken turn by turn.
 struct Size {
-  std::uint64_t n_tokens = 0;
+  Needs needs = Needs::kNothing;
+  std::uint64_t n_tokens = 0;  // with those held back
+  std::uint64_t n_corrected = 0;
   std::size_t widest_block = calibrate::kWidestBlock;
+  bool is_on_disk = false;
+
+  // Of hidden states.
+  std::uint64_t StateBytes(const ModelConfig& config) const {
+    return (1 + n_corrected) * TextStream::StateFloats(config, n_tokens) * sizeof(float);
+  }
+  std::uint64_t HeldBytes(const ModelConfig& config) const {
+    std::uint64_t most = 0;  // floats of one input
+    for (const std::uint64_t n : LayerInputs(config)) {
+      // Vectors of the probes; what they lack, and both again while a correction is measured.
+      std::uint64_t floats = (n_corrected > 0 ? 6 : 2) * calibrate::Probe::kTokens * n;
+      if (needs == Needs::kMoments) {
+        std::uint64_t largest = 0;
+        for (const std::uint64_t size : calibrate::BlocksOf(n, widest_block)) {
+          floats += (n_corrected > 0 ? 2 : 1) * size * size;
+          largest = std::max<std::uint64_t>(largest, size);
+        }
+        floats += 2 * engine::kPanelRows * largest;  // while a factor is inverted
+      }
+      most = std::max(most, floats);
+    }
+    return most * sizeof(float) + (is_on_disk ? 0 : StateBytes(config));
+  }
 };
 
-// Fewer tokens first, then smaller blocks.
-Size FitToMemory(const ConvertOptions& options, const SourceModel& source, Needs needs) {
+// Hidden states go to the disk first, then blocks become smaller.
+Size FitToMemory(const ConvertOptions& options, const SourceModel& source, Needs needs,
+                 std::uint64_t n_corrected) {
   const CalibrationOptions& wanted = *options.calibration;
   const ModelConfig& config = source.model.config;
   if (wanted.n_ctx == 0) throw Error(ErrorCode::kUsage, "--calibration-ctx 0: no tokens");
-  const auto bytes_of = [&](const Size& size) {
-    return FixedBytes(source) +
-           HeldBytes(config, needs, size.widest_block, size.n_tokens,
-                     calibrate::HeldBackWindows(size.n_tokens, wanted.n_ctx) * wanted.n_ctx) +
+  Size size{
+      needs,
+      wanted.n_tokens + calibrate::HeldBackWindows(wanted.n_tokens, wanted.n_ctx) * wanted.n_ctx,
+      n_corrected};
+  const auto n_bytes = [&] {
+    return FixedBytes(source) + size.HeldBytes(config) +
            std::max(TextStream::WorkBytes(config, wanted.n_ctx, kPlannedThreads),
                     kPlannedThreads * kStreamThreadBytes);
   };
-  Size size{wanted.n_tokens};
-  while (bytes_of(size) > options.memory_limit_bytes) {
-    if (size.n_tokens > kLeastTokens) {
-      size.n_tokens = std::max(kLeastTokens, size.n_tokens - kTokenStep);
+  while (n_bytes() > options.memory_limit_bytes) {
+    if (!size.is_on_disk) {
+      size.is_on_disk = true;
     } else if (needs == Needs::kMoments && size.widest_block > 2 * calibrate::kBlockMultiple) {
       size.widest_block /= 2;
     } else {
-      throw Error(
-          ErrorCode::kResources,
-          fmt::format("--memory-limit {}: calibrating this model needs at least {}",
-                      FormatBytes(options.memory_limit_bytes), FormatBytes(bytes_of(size))));
+      throw Error(ErrorCode::kResources,
+                  fmt::format("--memory-limit {}: calibrating this model needs at least {}",
+                              FormatBytes(options.memory_limit_bytes), FormatBytes(n_bytes())));
     }
   }
   return size;
@@ -186,68 +209,182 @@ StreamResult WriteByMatrix(const Importance& matrix, const SourceModel& source,
   return result;
 }
 
+bool IsFeedback(const PlanLine& line) { return line.method == &kFeedback; }
+
 class CalibratedRun {
  public:
   CalibratedRun(const Calibration& calibration, const SourceModel& source,
                 std::span<const StreamTarget> targets, const StreamOptions& options,
-                const Hooks& hooks)
+                const Hooks& hooks, const std::filesystem::path& beside,
+                std::vector<std::vector<InputCorrection>>& corrections)
       : calibration_(calibration),
         source_(source),
         targets_(targets),
         options_(options),
+        beside_(beside),
         warn_(WarnOrIgnore(hooks.warn)),
-        meter_(hooks, WeightsOf(source, targets, {}) + WeightsOfLayers()),
-        text_(*source.stored, calibration.text.n_ctx, calibration.text.windows,
-              calibration.text.held_back, runner()) {}
+        corrections_(corrections),
+        groups_(GroupsOf(calibration, targets)),
+        meter_(hooks, CountWeights()),
+        text_(MakeStream(*source.stored)) {
+    meter_.n_layers = config().n_layers;
+  }
 
   StreamResult Run(std::vector<InputSquares>& inputs_out) {
-    meter_.n_layers = config().n_layers;
     StreamStage plain;
     plain.takes = [this](const PlanLine& line) { return !InputOf(source_.weights, line); };
     result_ = StreamTensors(source_, targets_, options_, plain, meter_);
-    const TextStream::WantedFn wanted = [this](WeightId weight) {
-      return InputStatistics::Wanted{
-          NeedsOf(source_.weights, targets_, source_.weights.StoredAs(weight)),
-          calibration_.widest_block, text_.n_tokens(), text_.n_held_back()};
-    };
-    for (std::uint32_t layer = 0; layer < config().n_layers; ++layer) {
-      meter_.layer = layer + 1;
-      std::vector<InputStatistics> inputs =
-          text_.RunLayer(static_cast<std::int32_t>(layer), wanted);
-      meter_.done += WeightsOfLayers() / config().n_layers;
-      for (InputStatistics& input : inputs) {
-        inputs_out.push_back({input.weight(), input.SquareSums(), text_.n_tokens()});
-        Write(input);
-        input = InputStatistics(input.weight(), 0, {});  // its memory is free again
-      }
+    if (HasHeadFirst()) WriteHeadFirst();
+    Group& uncorrected = groups_.front();
+    const std::span<Group> corrected = std::span(groups_).subspan(1);
+    for (Group& group : corrected) {
+      group.written = std::make_unique<WrittenModel>(source_, group.targets.front());
+      group.text.emplace(MakeStream(*group.written));
     }
-    InputStatistics head = text_.RunHead(wanted);
-    // Of a tied model it is the embedding that is asked for, and named.
-    inputs_out.push_back(
-        {source_.weights.StoredAs(head.weight()), head.SquareSums(), text_.n_tokens()});
-    Write(head);
+    do {
+      InputStatistics input = Next(text_, nullptr, uncorrected);
+      // Of a tied model it is the embedding that is asked for, and named.
+      inputs_out.push_back(
+          {source_.weights.StoredAs(input.weight()), input.SquareSums(), text_.n_tokens()});
+      Write(input, uncorrected, {});
+      input = InputStatistics(input.weight(), 0, {});  // its memory is free again
+      for (Group& group : corrected) {
+        if (text_.at() == kHead && group.has_head_first) continue;
+        InputStatistics own = Next(*group.text, &text_, group);
+        WriteCorrected(own, group);
+      }
+    } while (text_.at() != kHead);
     WarnOfFewTokens();
     return std::move(result_);
   }
 
  private:
+  // Outputs that take the same statistics: one that is corrected, or all that are not.
+  struct Group {
+    std::vector<StreamTarget> targets = {};
+    std::vector<std::size_t> numbers = {};  // of all targets
+    bool has_head_first = false;            // the embedding that its stream begins with is the head
+    std::unique_ptr<WrittenModel> written = nullptr;
+    std::optional<TextStream> text = {};
+  };
+
+  // Those that are not corrected first.
+  std::vector<Group> GroupsOf(const Calibration& calibration,
+                              std::span<const StreamTarget> targets) const {
+    std::vector<Group> groups(1);
+    for (std::size_t t = 0; t < targets.size(); ++t) {
+      const bool is_corrected = IsCorrected(calibration, *targets[t].plan);
+      Group& group = is_corrected ? groups.emplace_back() : groups.front();
+      group.targets.push_back(targets[t]);
+      group.numbers.push_back(t);
+      group.has_head_first =
+          is_corrected && std::ranges::any_of(targets[t].plan->lines, [this](const PlanLine& line) {
+            return !line.table && line.role == TensorRole::kTokenEmbedding &&
+                   InputOf(source_.weights, line);
+          });
+    }
+    return groups;
+  }
+
+  bool HasHeadFirst() const {
+    return std::ranges::any_of(groups_, [](const Group& group) { return group.has_head_first; });
+  }
+
+  TextStream MakeStream(const StoredModel& model) const {
+    const calibrate::CalibrationText& text = calibration_.text;
+    const std::uint64_t n_floats =
+        TextStream::StateFloats(config(), text.windows.size() + text.held_back.size());
+    calibrate::FloatStore store =
+        calibration_.is_on_disk
+            ? calibrate::FloatStore(ScratchFile(beside_, n_floats * sizeof(float)))
+            : calibrate::FloatStore(n_floats);
+    return {model, text.n_ctx, text.windows, text.held_back, runner(), std::move(store)};
+  }
+
   const ModelConfig& config() const { return source_.model.config; }
 
   engine::Runner runner() const {
     return {.threads = options_.threads, .hooks = meter_.parallel_hooks()};
   }
 
-  // Of all layers' matrices, which the stream of hidden states runs through.
-  std::uint64_t WeightsOfLayers() const {
-    std::uint64_t sum = 0;
+  // That are read to be written, and that hidden states are run through.
+  std::uint64_t CountWeights() const {
+    StreamStage of_inputs, others;
+    of_inputs.takes = [this](const PlanLine& line) {
+      return InputOf(source_.weights, line).has_value();
+    };
+    others.takes = [this](const PlanLine& line) { return !InputOf(source_.weights, line); };
+    std::uint64_t sum = WeightsOf(source_, targets_, others);
+    for (const Group& group : groups_) sum += WeightsOf(source_, group.targets, of_inputs);
+    std::uint64_t of_layers = 0;
     for (const WeightInfo& weight : phiq::WeightsOf(config()))
-      if (weight.id.layer >= 0) sum += weight.shape.n_rows * weight.shape.row_elements;
-    return sum;
+      if (weight.id.layer >= 0) of_layers += WeightsIn(weight.id);
+    return sum + (groups_.size() + (HasHeadFirst() ? 1 : 0)) * of_layers;
+  }
+
+  std::uint64_t WeightsIn(WeightId weight) const {
+    const WeightShape shape = ShapeOf(config(), weight.role);
+    return shape.n_rows * shape.row_elements;
+  }
+
+  InputStatistics Next(TextStream& text, const TextStream* plain, const Group& group) {
+    const std::optional<WeightId> before = text.at();
+    const TextStream::WantedFn wanted = [&](WeightId weight) {
+      return InputStatistics::Wanted{
+          NeedsOf(source_.weights, group.targets, source_.weights.StoredAs(weight)),
+          calibration_.widest_block};
+    };
+    InputStatistics input = plain == nullptr ? text.Next(wanted) : text.NextBeside(*plain, wanted);
+    if (before) meter_.done += WeightsIn(*before);
+    meter_.layer = static_cast<std::uint32_t>(input.weight().layer + 1);
+    if (input.weight() == kHead) meter_.layer = config().n_layers;
+    return input;
+  }
+
+  // The embeddings that streams begin with, where they are the head, too.
+  void WriteHeadFirst() {
+    Group all;
+    for (const Group& group : groups_) {
+      if (!group.has_head_first) continue;
+      all.targets.push_back(group.targets.front());
+      all.numbers.push_back(group.numbers.front());
+    }
+    for (std::size_t i = 0; i < LayerInputs(config()).size() * config().n_layers; ++i) {
+      const std::optional<WeightId> before = text_.at();
+      text_.Skip();
+      if (before) meter_.done += WeightsIn(*before);
+    }
+    InputStatistics head = Next(text_, nullptr, all);
+    Write(head, all, {});
+    text_.Restart();
+  }
+
+  void WriteCorrected(InputStatistics& input, const Group& group) {
+    std::vector<calibrate::CorrectionBlock> correction;
+    bool has_factor = true;
+    for (InputStatistics::Block& block : input.blocks()) {
+      has_factor = has_factor && calibrate::MakeCorrection(runner(), block.h, block.d);
+      correction.push_back({block.first_column, &block.d});
+    }
+    if (!correction.empty()) {
+      const WeightId weight = source_.weights.StoredAs(input.weight());
+      calibrate::CorrectionErrors errors;
+      if (has_factor)
+        errors = calibrate::MeasureCorrection(runner(), source_.weights, weight, input.probe(),
+                                              correction, calibrate::kCorrectionShare);
+      corrections_[group.numbers.front()].push_back({std::string(RoleName(input.weight().role)),
+                                                     input.weight().layer, errors.pays(),
+                                                     errors.without, errors.with});
+      if (!errors.pays()) correction.clear();
+    }
+    Write(input, group, correction);
   }
 
   // All lines that take rows of a weight, its input known. Those that feedback does not serve have
   // imatrix; those that this does not serve either, the reference's codes.
-  void Write(InputStatistics& input) {
+  void Write(InputStatistics& input, const Group& group,
+             std::span<const calibrate::CorrectionBlock> correction) {
+    if (group.targets.empty()) return;
     std::vector<FactorBlock> factor;
     bool is_factored = true;
     for (InputStatistics::Block& block : input.blocks()) {
@@ -256,6 +393,7 @@ class CalibratedRun {
     }
     StreamStage stage;
     stage.stats = {input.squares(), factor};
+    stage.correction = correction;
     stage.probe = &input.probe();
     const WeightId weight = source_.weights.StoredAs(input.weight());
     const auto is_of_input = [this, weight](const PlanLine& line) {
@@ -264,7 +402,7 @@ class CalibratedRun {
     stage.takes = [&](const PlanLine& line) {
       return is_of_input(line) && (is_factored || !IsFeedback(line));
     };
-    std::vector<const PlanLine*> unserved = WriteStage(stage);
+    std::vector<const PlanLine*> unserved = WriteStage(stage, group);
     for (const PlanLine* line : unserved) {
       warn_({ErrorCode::kNumeric,
              fmt::format("tensor '{}': on held-back text its products err more with feedback than "
@@ -275,7 +413,7 @@ class CalibratedRun {
       warn_({ErrorCode::kNumeric,
              fmt::format("{} has no usable factor of its moments: its weights have imatrix",
                          calibrate::InputName(input.weight()))});
-      for (const StreamTarget& target : targets_)
+      for (const StreamTarget& target : group.targets)
         for (const PlanLine& line : target.plan->lines)
           if (is_of_input(line) && IsFeedback(line)) unserved.push_back(&line);
     }
@@ -288,15 +426,16 @@ class CalibratedRun {
          {StreamStage::Choice(imatrix), StreamStage::Choice(reference)}) {
       if (unserved.empty()) return;
       stage.method_of = method_of;
-      unserved = WriteStage(stage);
+      unserved = WriteStage(stage, group);
     }
   }
 
   // Returns the lines of feedback that err more on held-back text than the reference's codes.
-  std::vector<const PlanLine*> WriteStage(const StreamStage& stage) {
-    StreamResult written = StreamTensors(source_, targets_, options_, stage, meter_);
+  std::vector<const PlanLine*> WriteStage(const StreamStage& stage, const Group& group) {
+    StreamResult written = StreamTensors(source_, group.targets, options_, stage, meter_);
     std::vector<const PlanLine*> unserved;
-    for (const LineResult& line : written.lines) {
+    for (LineResult& line : written.lines) {
+      line.target = group.numbers[line.target];
       if (line.products && IsFeedback(LineOf(line)) &&
           line.products->held_back > line.products->reference)
         unserved.push_back(&LineOf(line));
@@ -304,8 +443,6 @@ class CalibratedRun {
     result_.Add(std::move(written));
     return unserved;
   }
-
-  static bool IsFeedback(const PlanLine& line) { return line.method == &kFeedback; }
 
   const PlanLine& LineOf(const LineResult& line) const {
     return targets_[line.target].plan->lines[line.line];
@@ -336,7 +473,10 @@ class CalibratedRun {
   const SourceModel& source_;
   std::span<const StreamTarget> targets_;
   const StreamOptions& options_;
+  const std::filesystem::path& beside_;
   WarningFn warn_;
+  std::vector<std::vector<InputCorrection>>& corrections_;
+  std::vector<Group> groups_;
   Meter meter_;
   TextStream text_;
   StreamResult result_;
@@ -496,7 +636,7 @@ Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel&
   const CalibrationOptions& wanted = *options.calibration;
   if (!wanted.has_text()) return PrepareMatrix(wanted.imatrix, source, warn);
   Needs needs = NeedsOf(targets);
-  const Size size = FitToMemory(options, source, needs);
+  Size size = FitToMemory(options, source, needs, CountCorrected(options, targets));
   Calibration calibration;
   std::optional<OwnText> own;
   if (WritesOwnText(options)) own.emplace(options, source, threads, warn);
@@ -506,16 +646,13 @@ Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel&
   };
   calibration.text = calibrate::ReadCalibrationText(
       source.model.tokenizer, source.model.config,
-      {wanted.texts, wanted.ids, size.n_tokens, wanted.n_ctx, write_own}, warn);
+      {wanted.texts, wanted.ids, wanted.n_tokens, wanted.n_ctx, write_own}, warn);
   const calibrate::CalibrationText& text = calibration.text;
   CalibrationPlan& planned = calibration.planned;
   const auto note = [&](std::string what) {
     warn({ErrorCode::kBadData, what});
     planned.notes.push_back(std::move(what));
   };
-  if (size.n_tokens < wanted.n_tokens)
-    note(fmt::format("--memory-limit {}: {} tokens instead of {}",
-                     FormatBytes(options.memory_limit_bytes), size.n_tokens, wanted.n_tokens));
   if (text.windows.size() < calibrate::kLeastTokensForCorrelations) {
     for (PlanOptions& target : targets) {
       if (target.method != kFeedback.name) continue;
@@ -532,10 +669,14 @@ Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel&
           fmt::format("an input of {} columns has its moments in {} blocks of at most {}", n,
                       blocks.size(), blocks.front()));
   }
+  size.needs = needs;
+  size.n_tokens = text.windows.size() + text.held_back.size();
+  size.n_corrected = CountCorrected(options, targets);
   calibration.shrink = wanted.shrink;
+  calibration.corrects = wanted.corrects;
   calibration.widest_block = size.widest_block;
-  calibration.held_bytes = HeldBytes(source.model.config, needs, size.widest_block,
-                                     text.windows.size(), text.held_back.size());
+  calibration.is_on_disk = size.is_on_disk;
+  calibration.held_bytes = size.HeldBytes(source.model.config);
   for (const calibrate::TextSource& file : text.sources)
     planned.files.push_back(FileName(file.path));
   planned.sha256 = text.sha256;
@@ -546,6 +687,8 @@ Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel&
   planned.n_held_back = text.held_back.size();
   planned.n_ctx = text.n_ctx;
   planned.shrink = wanted.shrink;
+  planned.n_corrected = size.n_corrected;
+  planned.scratch_bytes = size.is_on_disk ? size.StateBytes(source.model.config) : 0;
   planned.widest_block = size.widest_block;
   return calibration;
 }
@@ -592,8 +735,18 @@ void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan
   add("calibration_windows", fmt::format("{}", planned.n_windows));
   if (calibration.matrix) return;
   add("calibration_ctx", fmt::format("{}", planned.n_ctx));
+  if (IsCorrected(calibration, plan)) {
+    add("calibration_correction", fmt::format("{}", calibrate::kCorrectionShare));
+    plan.decisions.push_back({"correction", "on",
+                              "weights make up for what the layers before them lost, where that "
+                              "helps on held-back text"});
+  }
   // Before the text is written something as long stands for it, so that the plan's sizes are right.
   add("calibration_sha256", planned.sha256.empty() ? std::string(64, '0') : planned.sha256);
+}
+
+bool IsCorrected(const Calibration& calibration, const Plan& plan) {
+  return calibration.corrects && std::ranges::any_of(plan.lines, IsFeedback);
 }
 
 double EstimateSeconds(const Calibration& calibration, const SourceModel& source,
@@ -602,19 +755,35 @@ double EstimateSeconds(const Calibration& calibration, const SourceModel& source
   const auto n_tokens =
       static_cast<double>(calibration.planned.n_tokens + calibration.planned.n_held_back);
   double operations = 0;  // of products
-  for (const WeightInfo& weight : phiq::WeightsOf(source.model.config)) {
-    if (!IsMatrix(weight.id)) continue;
-    const auto n = static_cast<double>(weight.shape.row_elements);
-    if (weight.id.layer >= 0)
-      operations += 2 * n_tokens * n * static_cast<double>(weight.shape.n_rows);
-    if (NeedsOf(source.weights, targets, source.weights.StoredAs(weight.id)) != Needs::kMoments)
-      continue;
-    for (const std::size_t size :
-         calibrate::BlocksOf(weight.shape.row_elements, calibration.widest_block)) {
-      const auto k = static_cast<double>(size);
-      operations += n_tokens * k * k + 2.0 / 3.0 * k * k * k;
+  const auto add_text = [&](std::span<const StreamTarget> of, bool is_corrected) {
+    for (const WeightInfo& weight : phiq::WeightsOf(source.model.config)) {
+      if (!IsMatrix(weight.id)) continue;
+      const auto n = static_cast<double>(weight.shape.row_elements);
+      const double n_weights = n * static_cast<double>(weight.shape.n_rows);
+      if (weight.id.layer >= 0) operations += 2 * n_tokens * n_weights;
+      if (NeedsOf(source.weights, of, source.weights.StoredAs(weight.id)) != Needs::kMoments)
+        continue;
+      for (const std::size_t size :
+           calibrate::BlocksOf(weight.shape.row_elements, calibration.widest_block)) {
+        const auto k = static_cast<double>(size);
+        operations += n_tokens * k * k + 2.0 / 3.0 * k * k * k;
+        if (!is_corrected) continue;
+        // Moments of what is lacked; a factor more and products with its inverse; each row's.
+        operations += 2 * n_tokens * k * k + 2.0 / 3.0 * k * k * k + 2 * k * k * k;
+        operations += 2 * k * n_weights * k / n;
+      }
+      if (is_corrected) operations += 4.0 * calibrate::Probe::kTokens * n_weights;
+    }
+  };
+  std::vector<StreamTarget> uncorrected;
+  for (const StreamTarget& target : targets) {
+    if (IsCorrected(calibration, *target.plan)) {
+      add_text(std::span(&target, 1), true);
+    } else {
+      uncorrected.push_back(target);
     }
   }
+  add_text(uncorrected, false);
   double searched = 0;  // weights
   const PlanLine* largest = nullptr;
   for (const StreamTarget& target : targets) {
@@ -640,10 +809,13 @@ double EstimateSeconds(const Calibration& calibration, const SourceModel& source
 
 StreamResult WriteCalibrated(const Calibration& calibration, const SourceModel& source,
                              std::span<const StreamTarget> targets, const StreamOptions& options,
-                             const Hooks& hooks, std::vector<InputSquares>& inputs) {
+                             const Hooks& hooks, const std::filesystem::path& beside,
+                             std::vector<InputSquares>& inputs,
+                             std::vector<std::vector<InputCorrection>>& corrections) {
   if (calibration.matrix)
     return WriteByMatrix(*calibration.matrix, source, targets, options, hooks);
-  return CalibratedRun(calibration, source, targets, options, hooks).Run(inputs);
+  return CalibratedRun(calibration, source, targets, options, hooks, beside, corrections)
+      .Run(inputs);
 }
 
 }  // namespace phiq

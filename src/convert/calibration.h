@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <span>
 #include <vector>
@@ -20,19 +21,22 @@ struct Calibration {
   calibrate::CalibrationText text;
   std::optional<Importance> matrix;  // instead of the text
   float shrink = 0;
+  bool corrects = false;         // with feedback, weights make up for what was lost before them
   std::size_t widest_block = 0;  // see InputStatistics::Wanted
-  std::uint64_t held_bytes = 0;  // while tensors are written: hidden states, one layer's statistics
+  bool is_on_disk = false;       // hidden states are in scratch files
+  std::uint64_t held_bytes = 0;  // while tensors are written: hidden states, one input's statistics
   std::uint64_t own_bytes = 0;   // while the model writes its own text
   CalibrationPlan planned;       // without the time
 };
 
-// Reads the text or the matrix: of a text as many tokens as the memory limit bears. Of targets
-// whose method wants more than the text gives, the method becomes kImatrix.
+// Reads the text or the matrix. Where the memory limit does not bear the hidden states, they go to
+// the disk; then moments are cut into smaller blocks. Of targets whose method wants more than the
+// text gives, the method becomes kImatrix.
 //
 // `writes_own`  the model writes its own text, where that is wanted; else it is only planned.
 // Throws   kUsage: a method that needs a text without one, and the reverse. kResources. As
 //          ReadCalibrationText and ReadImportance.
-// Warns    as ReadCalibrationText; of fewer tokens than asked for, and of methods that change.
+// Warns    as ReadCalibrationText; of methods that change.
 Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel& source,
                                std::vector<PlanOptions>& targets, bool writes_own, unsigned threads,
                                const Hooks& hooks);
@@ -55,14 +59,21 @@ void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan
 double EstimateSeconds(const Calibration& calibration, const SourceModel& source,
                        std::span<const StreamTarget> targets, unsigned threads);
 
+// Whether the codes of a target are to make up for what is lost before them.
+bool IsCorrected(const Calibration& calibration, const Plan& plan);
+
 // StreamTensors of all lines: layer by layer, each weight when the text's moments of its input are
 // known. Where error feedback does not pay on held-back text, kImatrix chooses the codes.
 //
-// `inputs`  gets the sums of every input, of a text.
+// `beside`  an output, for scratch files to stand in its folder.
+// `inputs`  gets the sums of every input of the unquantized model, of a text.
+// `corrections`  one a target: gets its inputs where it is corrected.
 // Throws   as StreamTensors, and kNumeric: naming the layer or the input that is not finite.
 // Warns    of tensors that feedback did not serve; of too few tokens.
 StreamResult WriteCalibrated(const Calibration& calibration, const SourceModel& source,
                              std::span<const StreamTarget> targets, const StreamOptions& options,
-                             const Hooks& hooks, std::vector<InputSquares>& inputs);
+                             const Hooks& hooks, const std::filesystem::path& beside,
+                             std::vector<InputSquares>& inputs,
+                             std::vector<std::vector<InputCorrection>>& corrections);
 
 }  // namespace phiq

@@ -23,6 +23,7 @@
 #include "convert/output.h"
 #include "convert/score.h"
 #include "convert/stream.h"
+#include "convert/written_model.h"
 #include "formats/format.h"
 #include "io/input_file.h"
 #include "io/outputs.h"
@@ -335,6 +336,11 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
     head_bytes += target.head_bytes();
     streams.push_back({target.plan.get(), &target.layout, {}});
   }
+  if (calibration) {
+    for (const StreamTarget& stream : streams)
+      if (IsCorrected(*calibration, *stream.plan))
+        calibration->held_bytes += WrittenModel::HeldBytes(stream);
+  }
   MemoryPlan memory =
       PlanMemory(streams, source, head_bytes, calibration ? calibration->held_bytes : 0, threads,
                  options.memory_limit_bytes, options.overflow);
@@ -412,9 +418,10 @@ class CommonFolder {
 };
 
 // For all outputs together: each alone may fit.
-void CheckSpaceOfAll(const ConvertOptions& options, std::span<const Output> outputs) {
+void CheckSpaceOfAll(const ConvertOptions& options, const Prepared& prepared) {
+  const std::span<const Output> outputs = prepared.targets;
   if (!options.space_check || IsStream(outputs.front().path)) return;
-  std::uint64_t n_bytes = 0;
+  std::uint64_t n_bytes = prepared.calibration ? prepared.calibration->planned.scratch_bytes : 0;
   for (const Output& output : outputs) n_bytes += output.size_bytes();
   const fs::path folder = options.output.empty() ? "." : options.output;
   CheckSpace(options.targets.size() == 1 ? outputs.front().path : folder / "", n_bytes);
@@ -456,9 +463,10 @@ void CheckRequest(const ConvertOptions& options, const Job& job) {
 
 StreamResult Write(const Prepared& prepared, std::span<const StreamTarget> streams,
                    const StreamOptions& options, const Hooks& hooks,
-                   std::vector<InputSquares>& inputs) {
+                   std::vector<InputSquares>& inputs, ConvertReport& report) {
   if (prepared.calibration)
-    return WriteCalibrated(*prepared.calibration, prepared.source, streams, options, hooks, inputs);
+    return WriteCalibrated(*prepared.calibration, prepared.source, streams, options, hooks,
+                           prepared.targets.front().path, inputs, report.corrections);
   Meter meter(hooks, WeightsOf(prepared.source, streams, {}));
   return StreamTensors(prepared.source, streams, options, {}, meter);
 }
@@ -573,7 +581,7 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   };
   // What is wrong with the options or the disk is told before the model writes for minutes.
   if (WritesOwnText(options)) {
-    CheckSpaceOfAll(options, Prepare(options, job, {}, Depth::kOptions).targets);
+    CheckSpaceOfAll(options, Prepare(options, job, {}, Depth::kOptions));
     check_evaluation();
   }
   const Prepared prepared = Prepare(options, std::move(job), hooks, Depth::kRun);
@@ -582,7 +590,7 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   if (options.evaluation && prepared.calibration)
     WarnOfSeenText(options, *prepared.calibration, warn);
 
-  CheckSpaceOfAll(options, prepared.targets);
+  CheckSpaceOfAll(options, prepared);
 
   CommonFolder common(options);
   Outputs outputs(OutputOptionsOf(options));
@@ -596,7 +604,8 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   const StreamOptions stream_options{prepared.memory.threads, prepared.memory.chunk_elements,
                                      options.nan, options.overflow};
   std::vector<InputSquares> inputs;
-  const StreamResult streamed = Write(prepared, streams, stream_options, hooks, inputs);
+  report.corrections.resize(prepared.targets.size());
+  const StreamResult streamed = Write(prepared, streams, stream_options, hooks, inputs, report);
   report.source_bytes = prepared.scored_bytes + streamed.bytes_read;
   report.n_nan_zeroed = streamed.n_nan_zeroed;
   Summarize(prepared, streamed, report);

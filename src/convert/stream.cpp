@@ -213,16 +213,25 @@ class Worker {
         const float bound = overflows ? kHalfMax : largest;
         const bool is_held_against = stage_.probe != nullptr && sink.line->reference != nullptr;
         if (is_held_against) {
+          const calibrate::Probe& probe = *stage_.probe;
           tally.products.resize(rows.n_rows);
           Encode(*sink.line, *sink.line->reference, rows, weights, bound);
-          AddProducts(*sink.line, rows, weights, stage_.probe->held_back, &ProductErrors::reference,
-                      tally);
+          AddProducts(*sink.line, rows, weights, probe.held_back, probe.held_back_lacks,
+                      &ProductErrors::reference, tally);
         }
-        Encode(*sink.line, stage_.MethodOf(*sink.line), rows, weights, bound);
+        const Method& method = stage_.MethodOf(*sink.line);
+        if (method.needs == Needs::kMoments && !stage_.correction.empty()) {
+          const std::span<const float> corrected = Corrected(*sink.line, weights);
+          Encode(*sink.line, method, rows, corrected, LargestMagnitude(corrected));
+        } else {
+          Encode(*sink.line, method, rows, weights, bound);
+        }
         if (is_held_against) {
-          AddProducts(*sink.line, rows, weights, stage_.probe->held_back, &ProductErrors::held_back,
+          const calibrate::Probe& probe = *stage_.probe;
+          AddProducts(*sink.line, rows, weights, probe.held_back, probe.held_back_lacks,
+                      &ProductErrors::held_back, tally);
+          AddProducts(*sink.line, rows, weights, probe.seen, probe.seen_lacks, &ProductErrors::seen,
                       tally);
-          AddProducts(*sink.line, rows, weights, stage_.probe->seen, &ProductErrors::seen, tally);
         }
         if (!sink.line->table && !IsExact(sink.line->encoding))
           Measure(*sink.line, rows, weights, tally);
@@ -292,22 +301,38 @@ class Worker {
     return arrays;
   }
 
+  std::span<const float> Corrected(const PlanLine& line, const RawRows& x) {
+    Renew(errors_, x.size());
+    ToFloats(x, errors_);
+    Renew(corrected_, x.size());
+    calibrate::CorrectRows(stage_.correction, calibrate::kCorrectionShare, errors_,
+                           line.row_elements(), corrected_);
+    return corrected_;
+  }
+
   // Of what was encoded last: the squares of what its errors make of inputs, by row.
+  // Shapes    inputs: [tokens, n]; lacks: the same, or without rows.
   void AddProducts(const PlanLine& line, const RowChunk& rows, const RawRows& x,
-                   const engine::Matrix& inputs, double ProductErrors::*sum, Tally& tally) {
+                   const engine::Matrix& inputs, const engine::Matrix& lacks,
+                   double ProductErrors::*sum, Tally& tally) {
     const std::size_t n = line.row_elements();
     Renew(errors_, x.size());
     ToFloats(x, errors_);
+    Renew(products_, inputs.n_rows * rows.n_rows);
+    const auto multiply = [&](const engine::Matrix& vectors, engine::Into into) {
+      if (vectors.n_rows > 0)
+        engine::Multiply(vectors.values.data(), n, {errors_.data(), n, true}, vectors.n_rows,
+                         rows.n_rows, n, into, products_.data(), rows.n_rows);
+    };
+    // w x - v x~ = w (x - x~) + (w - v) x~: no digits are lost.
+    multiply(lacks, engine::Into::kReplace);
     Renew(decoded_, n);
     for (std::size_t r = 0; r < rows.n_rows; ++r) {
       const auto arrays = EncodedRow(line, r);
       codec_.Decode(line.encoding, std::span(arrays).first(ArrayCount(line.encoding)), decoded_);
       for (std::size_t c = 0; c < n; ++c) errors_[r * n + c] -= decoded_[c];
     }
-    Renew(products_, inputs.n_rows * rows.n_rows);
-    if (inputs.n_rows > 0)
-      engine::MultiplyByRows(inputs.values.data(), inputs.n_rows, n, errors_.data(), rows.n_rows,
-                             products_.data(), rows.n_rows);
+    multiply(inputs, lacks.n_rows > 0 ? engine::Into::kAdd : engine::Into::kReplace);
     for (std::size_t t = 0; t < inputs.n_rows; ++t) {
       for (std::size_t r = 0; r < rows.n_rows; ++r) {
         const double error = products_[t * rows.n_rows + r];
@@ -389,7 +414,7 @@ class Worker {
   std::array<std::vector<std::byte>, kMaxArrays> buffers_;
   std::array<std::size_t, kMaxArrays> row_bytes_{};
   std::vector<std::byte> rearranged_;
-  std::vector<float> clamped_, row_, decoded_, errors_, products_;
+  std::vector<float> clamped_, row_, decoded_, errors_, corrected_, products_;
 };
 
 }  // namespace
@@ -416,7 +441,9 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const 
         most_rearranged = std::max(most_rearranged, encoded);
       if (line.reference == nullptr) continue;
       std::uint64_t calibrated = n_rows * (row + calibrate::Probe::kTokens) * sizeof(float);
-      if (NeedsMoments(line)) calibrated += kFeedbackRows * (10 * row + (2ULL << 10));
+      // Twice again as floats: corrected weights, and what they are corrected by.
+      if (NeedsMoments(line))
+        calibrated += 2 * n_rows * row * sizeof(float) + kFeedbackRows * (10 * row + (2ULL << 10));
       most_calibrated = std::max(most_calibrated, calibrated);
     }
   }

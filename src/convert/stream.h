@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "calibrate/correction.h"
 #include "calibrate/input_statistics.h"
 #include "convert/meter.h"
 #include "convert/rows.h"
@@ -38,6 +39,9 @@ struct StreamStage {
   std::function<bool(const PlanLine&)> takes = {};  // empty: all
   Choice method_of = {};                            // empty: each line's own
   InputStats stats = {};
+  // Codes with feedback are those of weights moved by these and kCorrectionShare; errors remain
+  // those of the weights as they are.
+  std::span<const calibrate::CorrectionBlock> correction = {};
   // Lines with a `reference` are held against it by their products with these inputs.
   const calibrate::Probe* probe = nullptr;
 
@@ -46,7 +50,7 @@ struct StreamStage {
   }
 };
 
-// sum over tokens and rows of ((w - decoded) * input)^2.
+// sum over tokens and rows of (w * (input + what it lacks) - decoded * input)^2.
 struct ProductErrors {
   double held_back = 0, reference = 0;  // on text that no statistics have seen
   double seen = 0;                      // on text that they have

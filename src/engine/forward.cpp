@@ -114,17 +114,24 @@ std::uint64_t KeyValues::Bytes(const ModelConfig& config, std::size_t n_texts,
   return columns * n_texts * n_ctx * sizeof(float);
 }
 
-std::size_t ForwardPass::ScratchFloats(const ModelConfig& config) {
-  std::size_t input = config.hidden_size, wide = 0, choice = 0;
+std::size_t ForwardPass::WidestFloats(const ModelConfig& config) {
+  std::size_t wide = config.hidden_size;
   for (const DecoderLayer& layer : NetworkOf(config).layers) {
     const AttentionSpec& attention = layer.attention;
-    input = std::max(input, attention.query_columns());
     wide = std::max({wide, attention.query_columns() + 2 * attention.key_columns(),
                      std::visit([](const auto& mlp) { return WideColumns(mlp); }, layer.mlp)});
+  }
+  return wide;
+}
+
+std::size_t ForwardPass::ScratchFloats(const ModelConfig& config) {
+  std::size_t input = config.hidden_size, choice = 0;
+  for (const DecoderLayer& layer : NetworkOf(config).layers) {
+    input = std::max(input, layer.attention.query_columns());
     choice = std::max(
         choice, std::visit([&](const auto& mlp) { return ChoiceColumns(mlp, config); }, layer.mlp));
   }
-  return input + wide + choice;
+  return input + WidestFloats(config) + choice;
 }
 
 void ForwardPass::Embed(const ForwardModel& model, std::span<const std::uint32_t> ids,
@@ -182,11 +189,65 @@ void ForwardPass::RunLayerAround(const ForwardModel& model, std::int32_t layer,
             hidden);
   std::visit([&](const auto& mlp) { AddMlp(model, mlp, layer, hidden, tap); }, spec.mlp);
 
+  RequireFinite(hidden, layer);
+}
+
+void ForwardPass::RequireFinite(const Matrix& hidden, std::int32_t layer) const {
   ForEachRow(hidden.n_rows, [&](std::size_t t) {
     if (AllFinite(hidden.Row(t).data(), hidden.n_columns)) return;
     throw Error(ErrorCode::kNumeric,
                 fmt::format("the hidden state has a NaN or Inf behind layer {}", layer));
   });
+}
+
+WeightId ForwardPass::StartLayer(const ForwardModel& model, std::int32_t layer,
+                                 const Matrix& hidden, Matrix& x) {
+  const DecoderLayer& spec = model.network().layers[static_cast<std::size_t>(layer)];
+  if (spec.attention.is_split || !std::holds_alternative<GatedMlp>(spec.mlp))
+    throw Error(ErrorCode::kInternal, "a layer of other matrices cannot be run product by product");
+  Normalize(model, spec.attention_norm, {TensorRole::kAttentionNorm, layer},
+            {TensorRole::kAttentionNormBias, layer}, hidden);
+  std::swap(input_, x);
+  return {TensorRole::kAttentionQkv, layer};
+}
+
+std::optional<WeightId> ForwardPass::Step(const ForwardModel& model, WeightId weight,
+                                          Matrix& hidden, Matrix& x) {
+  const std::int32_t layer = weight.layer;
+  const DecoderLayer& spec = model.network().layers[static_cast<std::size_t>(layer)];
+  std::swap(input_, x);
+  switch (weight.role) {
+    case TensorRole::kAttentionQkv: {
+      wide_.Resize(input_.n_rows, ShapeOf(model.config(), weight.role).n_rows);
+      Multiply(model, weight, wide_);
+      const std::size_t n_ctx = model.n_ctx();
+      RotateQueriesAndKeys(model, spec.attention, [n_ctx](std::size_t t) { return t % n_ctx; });
+      Attend(model, spec.attention);
+      std::swap(input_, x);
+      return WeightId{TensorRole::kAttentionOutput, layer};
+    }
+    case TensorRole::kAttentionOutput:
+      AddProduct(model, weight, input_, hidden);
+      Normalize(model, spec.mlp_norm, {TensorRole::kMlpNorm, layer},
+                {TensorRole::kMlpNormBias, layer}, hidden);
+      std::swap(input_, x);
+      return WeightId{TensorRole::kMlpGateUp, layer};
+    case TensorRole::kMlpGateUp:
+      MultiplyGateUp(model, weight);
+      std::swap(wide_, x);
+      return WeightId{TensorRole::kMlpDown, layer};
+    case TensorRole::kMlpDown:
+      AddProduct(model, weight, input_, hidden);
+      RequireFinite(hidden, layer);
+      return std::nullopt;
+    default:
+      throw Error(ErrorCode::kInternal,
+                  fmt::format("{} is no matrix of a layer", RoleName(weight.role)));
+  }
+}
+
+bool ForwardPass::MovesHidden(WeightId weight) noexcept {
+  return weight.role == TensorRole::kAttentionOutput || weight.role == TensorRole::kMlpDown;
 }
 
 void ForwardPass::NormalizeOutput(const ForwardModel& model, const Matrix& hidden,
@@ -251,13 +312,11 @@ void ForwardPass::Multiply(const ForwardModel& model, WeightId id, Matrix& out,
               });
 }
 
-void ForwardPass::AddMlp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer,
+void ForwardPass::AddMlp(const ForwardModel& model, const GatedMlp&, std::int32_t layer,
                          Matrix& hidden, const Tap& tap) {
   const WeightId id = {TensorRole::kMlpGateUp, layer};
-  const std::size_t n_inner = mlp.intermediate_size;
   if (tap) tap(id, input_);
-  MultiplyGateUp(model, {id, 0, n_inner, input_.n_columns},
-                 {id, n_inner, n_inner, input_.n_columns}, input_);
+  MultiplyGateUp(model, id);
   if (tap) tap({TensorRole::kMlpDown, layer}, wide_);
   AddProduct(model, {TensorRole::kMlpDown, layer}, wide_, hidden);
 }
@@ -299,6 +358,14 @@ void ForwardPass::AddMlp(const ForwardModel& model, const Experts& experts, std:
                     product.data(), product.size());
         });
   }
+}
+
+// Of input_, by the rows of gate and then those of up.
+void ForwardPass::MultiplyGateUp(const ForwardModel& model, WeightId gate_up) {
+  const WeightShape shape = ShapeOf(model.config(), gate_up.role);
+  const std::uint64_t n_inner = shape.n_rows / 2;
+  MultiplyGateUp(model, {gate_up, 0, n_inner, shape.row_elements},
+                 {gate_up, n_inner, n_inner, shape.row_elements}, input_);
 }
 
 // wide_ = silu(gate(x)) * up(x), tile by tile: neither factor is stored whole.

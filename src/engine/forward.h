@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -124,6 +125,22 @@ class ForwardPass {
   // before it. The bits are those of whole windows where the model attends to all of them. The
   // caller moves past.position on behind the last layer.
   void RunLayer(const ForwardModel& model, std::int32_t layer, KeyValues& past, Matrix& hidden);
+  // A layer product by product, for who has to see an input of all texts before the weight that it
+  // is multiplied with is known. The bits are those of RunLayer.
+  //
+  // Requires  one weight of queries, keys and values, and no experts.
+  // x = the input of the layer's first matrix.
+  // Returns   that matrix.
+  WeightId StartLayer(const ForwardModel& model, std::int32_t layer, const Matrix& hidden,
+                      Matrix& x);
+  // x, the input of `weight`, is multiplied with it, and becomes the input of the layer's next
+  // matrix.
+  // Returns   that matrix; nullopt: hidden is behind the layer, x is of no use.
+  // Throws    kNumeric: the hidden state is not finite behind this layer.
+  std::optional<WeightId> Step(const ForwardModel& model, WeightId weight, Matrix& hidden,
+                               Matrix& x);
+  // Whether Step changes hidden.
+  static bool MovesHidden(WeightId weight) noexcept;
   // out = the output norm of the hidden state's rows at `positions`: what the head multiplies.
   void NormalizeOutput(const ForwardModel& model, const Matrix& hidden,
                        std::span<const std::size_t> positions, Matrix& out) const;
@@ -131,6 +148,8 @@ class ForwardPass {
   const Runner& runner() const noexcept { return runner_; }
   // Floats of activations for each token, those of the hidden state not counted.
   static std::size_t ScratchFloats(const ModelConfig& config);
+  // Of the widest of them: Step has three of that width.
+  static std::size_t WidestFloats(const ModelConfig& config);
 
  private:
   void Normalize(const ForwardModel& model, const NormSpec& norm, WeightId id, WeightId bias,
@@ -144,6 +163,7 @@ class ForwardPass {
               const Tap& tap);
   void AddMlp(const ForwardModel& model, const Experts& experts, std::int32_t layer, Matrix& hidden,
               const Tap& tap);
+  void MultiplyGateUp(const ForwardModel& model, WeightId gate_up);
   void MultiplyGateUp(const ForwardModel& model, const WeightRows& gate, const WeightRows& up,
                       const Matrix& x);
   // hidden += x * transposed(weight)
@@ -152,6 +172,7 @@ class ForwardPass {
   void ForEachProduct(const ForwardModel& model, const WeightRows& of, const Matrix& x,
                       const std::function<void(std::size_t token, std::size_t first_row,
                                                std::span<const float> product)>& use) const;
+  void RequireFinite(const Matrix& hidden, std::int32_t layer) const;
   void ForEachRow(std::size_t n_rows, const std::function<void(std::size_t row)>& use) const;
   // attend() makes input_ of wide_: queries, keys and values.
   void RunLayerAround(const ForwardModel& model, std::int32_t layer,

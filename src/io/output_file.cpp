@@ -224,29 +224,44 @@ void OutputFile::Impl::OpenStaged(int dir_fd) {
   Reserve();
 }
 
-void OutputFile::Impl::Reserve() {
+void ReserveBytes(int fd, const fs::path& path, std::uint64_t size_bytes) {
   const auto size = static_cast<off_t>(size_bytes);
-  if (size > 0 && Retry([&] { return ::fallocate(file.fd.get(), 0, 0, size); }) != 0 &&
-      errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) {
-    throw SystemError(ErrorCode::kOutput, path, fmt::format("cannot reserve {} bytes", size_bytes),
-                      errno);
-  }
-  if (Retry([&] { return ::ftruncate(file.fd.get(), size); }) != 0) {
-    throw SystemError(ErrorCode::kOutput, path, fmt::format("cannot reserve {} bytes", size_bytes),
-                      errno);
-  }
+  const auto fail = [&] {
+    return SystemError(ErrorCode::kOutput, path, fmt::format("cannot reserve {} bytes", size_bytes),
+                       errno);
+  };
+  if (size > 0 && Retry([&] { return ::fallocate(fd, 0, 0, size); }) != 0 && errno != EOPNOTSUPP &&
+      errno != ENOSYS && errno != EINVAL)
+    throw fail();
+  if (Retry([&] { return ::ftruncate(fd, size); }) != 0) throw fail();
 }
 
-void OutputFile::Impl::WriteRegular(std::uint64_t offset_bytes, std::span<const std::byte> bytes) {
+void WriteAllAt(int fd, const fs::path& path, std::uint64_t offset_bytes,
+                std::span<const std::byte> bytes) {
   // Of longer writes the page cache makes large folios, which cost up to twice the system time.
   constexpr std::size_t kMostAtOnce = 512U << 10;
   while (!bytes.empty()) {
     const ssize_t n = Retry([&] {
-      return ::pwrite(file.fd.get(), bytes.data(), std::min(bytes.size(), kMostAtOnce),
+      return ::pwrite(fd, bytes.data(), std::min(bytes.size(), kMostAtOnce),
                       static_cast<off_t>(offset_bytes));
     });
     if (n <= 0) {
       throw SystemError(ErrorCode::kOutput, path, "write error", n == 0 ? EIO : errno)
+          .At(offset_bytes);
+    }
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+    offset_bytes += static_cast<std::uint64_t>(n);
+  }
+}
+
+void ReadAllAt(int fd, const fs::path& path, std::uint64_t offset_bytes,
+               std::span<std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = Retry(
+        [&] { return ::pread(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset_bytes)); });
+    if (n <= 0) {
+      throw SystemError(ErrorCode::kOutput, path, "cannot read what was written",
+                        n == 0 ? EIO : errno)
           .At(offset_bytes);
     }
     bytes = bytes.subspan(static_cast<std::size_t>(n));
@@ -383,8 +398,12 @@ void OutputFile::WriteAt(std::uint64_t offset_bytes, std::span<const std::byte> 
   if (impl_->is_stream) {
     impl_->WriteStream(offset_bytes, bytes);
   } else {
-    impl_->WriteRegular(offset_bytes, bytes);
+    WriteAllAt(impl_->file.fd.get(), impl_->path, offset_bytes, bytes);
   }
+}
+
+void OutputFile::ReadAt(std::uint64_t offset_bytes, std::span<std::byte> bytes) const {
+  ReadAllAt(impl_->file.fd.get(), impl_->path, offset_bytes, bytes);
 }
 
 void OutputFile::Abandon() noexcept {

@@ -53,6 +53,10 @@ class OutputFile {
   // Throws   kOutput.
   void WriteAt(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
 
+  // Reads back what was written. Not of a stream, nor after Commit.
+  // Threads  safe. Throws   kOutput.
+  void ReadAt(std::uint64_t offset_bytes, std::span<std::byte> bytes) const;
+
   bool is_stream() const noexcept;  // a pipe or device
   // Where the bytes are until Commit. Not of a stream.
   std::filesystem::path staged_path() const;

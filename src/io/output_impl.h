@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,15 @@ void RefuseExisting(const std::filesystem::path& path);
 // The parent folder must exist, or come to exist with --mkdir, and take new names.
 void PrepareFolder(const std::filesystem::path& path, const OutputOptions& options);
 
+// Disk space for a new file, which then has this size, and zeros wherever nothing gets written.
+void ReserveBytes(int fd, const std::filesystem::path& path, std::uint64_t size_bytes);
+
+// Whole reads and writes at a place. Throw kOutput: reading past the end, too.
+void WriteAllAt(int fd, const std::filesystem::path& path, std::uint64_t offset_bytes,
+                std::span<const std::byte> bytes);
+void ReadAllAt(int fd, const std::filesystem::path& path, std::uint64_t offset_bytes,
+               std::span<std::byte> bytes);
+
 // Renames within a folder; refuses to replace anything unless `force`.
 void RenameInto(int dir_fd, const std::string& from, const std::filesystem::path& final_path,
                 bool force);
@@ -45,8 +55,7 @@ struct OutputFile::Impl {
   // Under its final name in a folder that is itself a temporary; the folder's owner removes it.
   void OpenStaged(int dir_fd);
 
-  void Reserve();  // disk space, and zeros wherever nothing gets written
-  void WriteRegular(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
+  void Reserve() { ReserveBytes(file.fd.get(), path, size_bytes); }
   void WriteStream(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
 
   void Finish();  // everything but the rename; safe to call again

@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "engine/memory_model.h"
 #include "testing/every_target.h"
 
 namespace phiq::calibrate {
@@ -102,12 +103,13 @@ TEST(Correction, BringsOutputsNearer) {
     const Double wanted = AsDouble(of.plain) * AsDouble(w, kN).transpose();
     return (wanted - AsDouble(of.quantized) * AsDouble(weights, kN).transpose()).squaredNorm();
   };
-  CorrectRows(streams.d, 0, kCorrectionShare, w, kN, moved);
+  const CorrectionBlock blocks[] = {{0, &streams.d}};
+  CorrectRows(blocks, kCorrectionShare, w, kN, moved);
   EXPECT_LT(error(streams, moved), 0.8 * error(streams, w));
   EXPECT_LT(error(others, moved), 0.8 * error(others, w));
   // Nothing is nearer than the fit, and with what A adds it is close to it.
   std::vector<float> whole(w.size());
-  CorrectRows(streams.d, 0, 1.0F, w, kN, whole);
+  CorrectRows(blocks, 1.0F, w, kN, whole);
   EXPECT_LT(error(streams, whole), error(streams, moved));
 }
 
@@ -117,7 +119,8 @@ TEST(Correction, IsZeroWhereNothingWasLost) {
   ASSERT_TRUE(MakeCorrection({}, streams.h, streams.d));
   const std::vector<float> w(3 * 20, 0.7F);
   std::vector<float> moved(w.size());
-  CorrectRows(streams.d, 0, 0.5F, w, 20, moved);
+  const CorrectionBlock blocks[] = {{0, &streams.d}};
+  CorrectRows(blocks, 0.5F, w, 20, moved);
   EXPECT_EQ(moved, w);
 }
 
@@ -129,29 +132,74 @@ TEST(Correction, OfNoInputsIsRefused) {
   EXPECT_EQ(streams.d.values, d.values);
 }
 
-// w + share * w m, in the columns of the block alone; rows by themselves give the same bits.
+// w + share * w m, in the columns of each block; rows by themselves give the same bits.
 TEST(Correction, OfRowsIsTheirProduct) {
-  constexpr std::size_t kN = 50, kFirst = 8, kBlock = 30, kRows = 9;
+  constexpr std::size_t kN = 50, kFirst = 8, kBlock = 30, kSecond = 38, kNarrow = 12, kRows = 9;
   std::mt19937 random(7);
   std::normal_distribution<float> normal;
-  engine::Matrix m;
+  engine::Matrix m, narrow;
   m.Resize(kBlock, kBlock);
-  for (float& v : m.values) v = normal(random);
+  narrow.Resize(kNarrow, kNarrow);
+  for (engine::Matrix* block : {&m, &narrow})
+    for (float& v : block->values) v = normal(random);
+  const CorrectionBlock blocks[] = {{kFirst, &m}, {kSecond, &narrow}};
   std::vector<float> w(kRows * kN), moved(w.size());
   for (float& v : w) v = normal(random);
-  CorrectRows(m, kFirst, 0.5F, w, kN, moved);
+  CorrectRows(blocks, 0.5F, w, kN, moved);
   Double wanted = AsDouble(w, kN);
   wanted.middleCols(kFirst, kBlock) += 0.5 * wanted.middleCols(kFirst, kBlock) * AsDouble(m);
+  wanted.middleCols(kSecond, kNarrow) +=
+      0.5 * wanted.middleCols(kSecond, kNarrow) * AsDouble(narrow);
   // A chain of 30 products of some 1 x 1.
   EXPECT_LE((wanted - AsDouble(moved, kN)).cwiseAbs().maxCoeff(), 32 * 0x1p-24 * 30);
   for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
     const phiq::testing::ChosenTarget chosen(target);
     for (std::size_t r = 0; r < kRows; ++r) {
       std::vector<float> alone(kN);
-      CorrectRows(m, kFirst, 0.5F, std::span(w).subspan(r * kN, kN), kN, alone);
+      CorrectRows(blocks, 0.5F, std::span(w).subspan(r * kN, kN), kN, alone);
       EXPECT_TRUE(std::ranges::equal(alone, std::span(moved).subspan(r * kN, kN)));
     }
   }
+}
+
+// Against the same in double, over a weight of several tiles and two blocks of columns.
+TEST(Correction, PaysWhereOutputsOfHeldBackVectorsComeNearer) {
+  using phiq::testing::MemoryModel;
+  const MemoryModel model(phiq::testing::SmallConfig(), 8);
+  const WeightIndex weights(model);
+  constexpr WeightId kWeight = {TensorRole::kMlpGateUp, 1};
+  constexpr std::size_t kN = 24, kRows = 600, kBlock = 16;
+  const Double w = AsDouble(model.Weights(kWeight.role, kWeight.layer), kN);
+  ASSERT_EQ(w.rows(), Index(kRows));
+  const Streams streams = MakeStreams(kN, 40, 9);
+  Probe probe;
+  probe.held_back = streams.quantized;
+  probe.held_back_lacks = streams.plain;
+  for (std::size_t i = 0; i < streams.plain.values.size(); ++i)
+    probe.held_back_lacks.values[i] -= streams.quantized.values[i];
+  std::mt19937 random(10);
+  std::normal_distribution<float> normal(0, 0.1F);
+  engine::Matrix m, rest;
+  m.Resize(kBlock, kBlock);
+  rest.Resize(kN - kBlock, kN - kBlock);
+  for (engine::Matrix* block : {&m, &rest})
+    for (float& v : block->values) v = normal(random);
+  const CorrectionBlock blocks[] = {{0, &m}, {kBlock, &rest}};
+  Double whole = Double::Zero(Index(kN), Index(kN));
+  whole.topLeftCorner(Index(kBlock), Index(kBlock)) = AsDouble(m);
+  whole.bottomRightCorner(Index(kN - kBlock), Index(kN - kBlock)) = AsDouble(rest);
+  const auto error = [&](double share) {
+    const Double moved = w + share * w * whole;
+    return (AsDouble(streams.plain) * w.transpose() -
+            AsDouble(streams.quantized) * moved.transpose())
+        .squaredNorm();
+  };
+  const CorrectionErrors found =
+      MeasureCorrection({.threads = 2}, weights, kWeight, probe, blocks, 0.5F);
+  // Chains of some 24 terms.
+  EXPECT_NEAR(found.without, error(0), 1e-5 * error(0));
+  EXPECT_NEAR(found.with, error(0.5), 1e-5 * error(0.5));
+  EXPECT_EQ(found.pays(), error(0.5) < error(0));
 }
 
 }  // namespace

@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
+#include <numeric>
+#include <random>
 
 #include "engine/memory_model.h"
+#include "io/temp_folder.h"
 #include "phiq/error.h"
 
 namespace phiq::calibrate {
@@ -19,18 +22,23 @@ using phiq::testing::SmallConfig;
 
 constexpr std::uint32_t kContext = 32;
 
+FloatStore InMemory(const MemoryModel& model, std::size_t n_tokens) {
+  return FloatStore(TextStream::StateFloats(model.config(), n_tokens));
+}
+
+InputStatistics::Wanted AllMoments(WeightId) { return {Needs::kMoments}; }
+
 // All moments of every input, the head's last.
-std::vector<InputStatistics> Moments(const MemoryModel& model, std::span<const std::uint32_t> windows,
-                                 std::span<const std::uint32_t> held_back, unsigned threads = 2) {
-  TextStream text(model, kContext, windows, held_back, {.threads = threads});
-  const TextStream::WantedFn wanted = [&](WeightId) {
-    return InputStatistics::Wanted{Needs::kMoments, kWidestBlock, text.n_tokens(),
-                                   text.n_held_back()};
-  };
+std::vector<InputStatistics> Moments(const MemoryModel& model,
+                                     std::span<const std::uint32_t> windows,
+                                     std::span<const std::uint32_t> held_back,
+                                     unsigned threads = 2) {
+  TextStream text(model, kContext, windows, held_back, {.threads = threads},
+                  InMemory(model, windows.size() + held_back.size()));
   std::vector<InputStatistics> inputs;
-  for (std::int32_t layer = 0; layer < static_cast<std::int32_t>(model.config().n_layers); ++layer)
-    for (InputStatistics& input : text.RunLayer(layer, wanted)) inputs.push_back(std::move(input));
-  inputs.push_back(text.RunHead(wanted));
+  do {
+    inputs.push_back(text.Next(AllMoments));
+  } while (inputs.back().weight() != WeightId{TensorRole::kOutputHead});
   return inputs;
 }
 
@@ -93,6 +101,95 @@ TEST(TextStream, LooksAtWhatIsHeldBackWithoutSummingIt) {
     EXPECT_EQ(with[i].probe().held_back.values, other[i].probe().seen.values);
     EXPECT_EQ(with[i].probe().held_back.n_rows, kContext);
     EXPECT_EQ(with[i].probe().seen.n_rows, 3 * kContext);  // all: fewer than a probe has
+  }
+}
+
+// The inputs of RunLayer's taps, in the order of the products, and the head's.
+std::vector<std::vector<float>> Inputs(const MemoryModel& model,
+                                       std::span<const std::uint32_t> ids) {
+  const engine::ForwardModel forward(model, kContext);
+  engine::ForwardPass pass({.threads = 2});
+  std::vector<std::vector<float>> inputs;
+  engine::Matrix hidden, x;
+  pass.Embed(forward, ids, hidden);
+  for (std::int32_t layer = 0; layer < static_cast<std::int32_t>(model.config().n_layers); ++layer)
+    pass.RunLayer(forward, layer, hidden,
+                  [&](WeightId, const engine::Matrix& input) { inputs.push_back(input.values); });
+  std::vector<std::size_t> positions(ids.size());
+  std::iota(positions.begin(), positions.end(), std::size_t{0});
+  pass.NormalizeOutput(forward, hidden, positions, x);
+  inputs.push_back(x.values);
+  return inputs;
+}
+
+// Bit for bit those of a whole pass, whether hidden states wait in memory or on the disk, and when
+// the text is run once more.
+TEST(TextStream, StopsAtTheInputsOfAWholePass) {
+  const MemoryModel model(SmallConfig(), 9);
+  const std::vector<std::uint32_t> ids = RandomIds(5 * kContext, model.config().vocab_size, 10);
+  const std::vector<std::vector<float>> inputs = Inputs(model, ids);
+  const TempFolder folder;
+  const std::uint64_t n_floats = TextStream::StateFloats(model.config(), ids.size());
+  for (const bool is_on_disk : {false, true}) {
+    TextStream text(model, kContext, ids, {}, {.threads = 2},
+                    is_on_disk ? FloatStore(ScratchFile(folder / "out", n_floats * sizeof(float)))
+                               : FloatStore(n_floats));
+    EXPECT_TRUE(folder.List().empty());  // the file has no name
+    for (std::size_t i = 0; i + 1 < inputs.size(); ++i) text.Skip();
+    text.Restart();
+    for (const std::vector<float>& input : inputs)
+      EXPECT_EQ(text.Next(AllMoments).probe().seen.values, input);  // fewer than a probe has
+  }
+}
+
+// What a stream lacks of another one, and the moments of that: in double, from both streams'
+// inputs.
+TEST(TextStream, SeesWhatAnotherModelLacks) {
+  const MemoryModel plain_model(SmallConfig(), 11);
+  MemoryModel model(SmallConfig(), 11);
+  std::mt19937 random(12);
+  std::normal_distribution<float> noise(0, 0.05F);
+  for (const TensorRole role : {TensorRole::kAttentionQkv, TensorRole::kMlpDown})
+    for (float& w : model.Weights(role, 0)) w += noise(random);
+  const std::vector<std::uint32_t> all = RandomIds(4 * kContext, model.config().vocab_size, 13);
+  const std::span<const std::uint32_t> ids = std::span(all).first(3 * kContext);
+  const std::span<const std::uint32_t> held_back = std::span(all).last(kContext);
+  const auto plain_inputs = Inputs(plain_model, ids), inputs = Inputs(model, ids);
+  const auto plain_others = Inputs(plain_model, held_back), others = Inputs(model, held_back);
+  const auto lacks = [](const std::vector<float>& x, std::vector<float> y) {
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] = x[i] - y[i];
+    return y;
+  };
+  TextStream plain(plain_model, kContext, ids, held_back, {.threads = 2},
+                   InMemory(model, all.size()));
+  TextStream text(model, kContext, ids, held_back, {.threads = 2}, InMemory(model, all.size()));
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    plain.Next(AllMoments);
+    InputStatistics input = text.NextBeside(plain, AllMoments);
+    EXPECT_EQ(input.weight(), plain.at());
+    EXPECT_EQ(input.probe().seen.values, inputs[i]);
+    EXPECT_EQ(input.probe().held_back.values, others[i]);
+    EXPECT_EQ(input.probe().seen_lacks.values, lacks(plain_inputs[i], inputs[i]));
+    EXPECT_EQ(input.probe().held_back_lacks.values, lacks(plain_others[i], others[i]));
+    const engine::Matrix& d = input.blocks().front().d;
+    const std::size_t n = d.n_columns;
+    double worst = 0, largest = 0;
+    for (std::size_t r = 0; r < n; ++r) {
+      for (std::size_t c = 0; c < n; ++c) {
+        double sum = 0, size = 0;
+        for (std::size_t t = 0; t < ids.size(); ++t) {
+          const double a = input.probe().seen_lacks.Row(t)[r], b = inputs[i][t * n + c];
+          sum += a * b;
+          size += std::abs(a * b);
+        }
+        const auto n_tokens = static_cast<double>(ids.size());
+        // A chain of 96 terms, and its mean.
+        worst = std::max(worst, std::abs(d.Row(r)[c] - sum / n_tokens) - 1e-5 * size / n_tokens);
+        largest = std::max(largest, std::abs(sum));
+      }
+    }
+    EXPECT_LE(worst, 0) << i;
+    EXPECT_EQ(largest > 0, i > 0) << i;  // nothing is lost before the first matrix
   }
 }
 

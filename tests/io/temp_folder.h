@@ -20,7 +20,7 @@ namespace phiq {
 class TempFolder {
  public:
   TempFolder() {
-    std::string name = testing::TempDir() + "phiq-io-XXXXXX";
+    std::string name = ::testing::TempDir() + "phiq-io-XXXXXX";
     path_ = ::mkdtemp(name.data());
   }
   ~TempFolder() { std::filesystem::remove_all(path_); }

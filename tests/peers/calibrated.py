@@ -6,7 +6,12 @@ import math
 
 from program import DATA, HELDOUT, quantize
 
-METHODS = ("reference", "imatrix", "feedback")
+METHODS = {
+    "reference": ("--method", "reference"),
+    "imatrix": ("--method", "imatrix"),
+    "feedback": ("--method", "feedback", "--no-correction"),
+    "corrected": ("--method", "feedback"),
+}
 
 
 def halves():
@@ -18,9 +23,9 @@ def files(model, folder, *options, suffix=""):
     """{method: what phiq writes for the checkpoint with it}; all but the reference's see the first half."""
     text = folder / "calibration.txt"
     text.write_text(halves()[0])
-    return {method: quantize(DATA / model, folder / f"{method}{suffix}", *options, "--method", method,
+    return {method: quantize(DATA / model, folder / f"{method}{suffix}", *options, *chosen,
                              *(() if method == "reference" else ("--calibrate", text, "--calibration-ctx", 256)))
-            for method in METHODS}
+            for method, chosen in METHODS.items()}
 
 
 def assert_each_serves_better(name, divergences):
@@ -31,8 +36,8 @@ def assert_each_serves_better(name, divergences):
     """
     print(f"\n{name}: " + ", ".join(f"{method} {1000 * mean:.1f} +- {1000 * error:.1f}"
                                     for method, (mean, error) in divergences.items()) + " (KL x 1000)")
-    (reference, _), (imatrix, _), (feedback, _) = (divergences[method] for method in METHODS)
-    assert feedback < imatrix < reference
-    assert feedback < 0.9 * reference
-    for other in ("reference", "imatrix"):
-        assert divergences[other][0] - feedback > 2 * math.hypot(divergences[other][1], divergences["feedback"][1])
+    means = {method: mean for method, (mean, _) in divergences.items()}
+    assert means["corrected"] < means["feedback"] < means["imatrix"] < means["reference"]
+    assert means["feedback"] < 0.9 * means["reference"]
+    for worse, better in (("reference", "feedback"), ("imatrix", "feedback"), ("feedback", "corrected")):
+        assert means[worse] - means[better] > 2 * math.hypot(divergences[worse][1], divergences[better][1])

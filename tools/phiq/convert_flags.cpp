@@ -101,6 +101,8 @@ std::optional<CalibrationOptions> ResolveCalibration(const ConvertFlags& flags,
     for (const auto& [option, text] : kOfText)
       if (*text) throw Wrong(option, "needs a text").Hint("--calibrate self or --calibrate FILE");
   }
+  if (!calibration.has_text() && flags.no_correction)
+    throw Wrong("--no-correction", "needs a text").Hint("--calibrate self or --calibrate FILE");
   if (!calibration.has_text() && calibration.imatrix.empty()) {
     for (const PlanOptions& target : targets) {
       if (target.method == "feedback")
@@ -120,6 +122,7 @@ std::optional<CalibrationOptions> ResolveCalibration(const ConvertFlags& flags,
     calibration.n_ctx = kOwnContext;
   if (flags.calibration_ctx)
     calibration.n_ctx = ParseCount("--calibration-ctx", *flags.calibration_ctx, 4, kMost);
+  calibration.corrects = !flags.no_correction;
   if (flags.shrink)
     calibration.shrink = static_cast<float>(ParseNumber("--shrink", *flags.shrink, 0, 1));
   for (PlanOptions& target : targets)
@@ -330,6 +333,8 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
         "llama.cpp's importance matrix instead of a text, for any format");
   value("--imatrix-out", flags.imatrix_out, "FILE",
         "Write the text's importance matrix; .dat: in the older form");
+  toggle("--no-correction", flags.no_correction,
+         "With feedback, do not make up for what earlier layers lost: half the\ntime, more lost");
   value("--shrink", flags.shrink, "R",
         "Share of each correlation that feedback leaves out; default 0.2");
 

@@ -25,7 +25,7 @@ struct ConvertFlags {
   std::optional<std::string> calibration_tokens, calibration_ctx, calibration_out, shrink, imatrix,
       imatrix_out;
   std::optional<std::string> pad_vocab;
-  bool strict_types = false;
+  bool strict_types = false, no_correction = false;
   bool force = false, skip_existing = false, mkdir = false;
   bool no_space_check = false, no_fsync = false, dry_run = false;
   ReportFlags report;

@@ -2,10 +2,12 @@
 #include "plan_output.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <string_view>
 #include <vector>
 
@@ -102,6 +104,8 @@ Json CalibrationToJson(const CalibrationPlan& calibration) {
                {"n_ctx", calibration.n_ctx},
                {"shrink", calibration.shrink},
                {"widest_block", calibration.widest_block},
+               {"n_corrected", calibration.n_corrected},
+               {"scratch_bytes", calibration.scratch_bytes},
                {"notes", calibration.notes},
                {"estimated_s", calibration.seconds}};
   if (calibration.sha256.empty()) json["sha256"] = nullptr;  // a plan: the text is not written yet
@@ -134,6 +138,39 @@ std::string OutputErrorText(const std::vector<OutputError>& errors) {
   const auto n_fallbacks = std::ranges::count_if(errors, &OutputError::is_fallback);
   if (n_fallbacks > 0) text += fmt::format(", {} of them by another method", n_fallbacks);
   return text;
+}
+
+// "attention_qkv of layers 0, 3; mlp_down of layer 1; output_head".
+std::string InputNames(const std::vector<InputCorrection>& inputs) {
+  std::map<std::string, std::vector<std::int32_t>> layers;
+  for (const InputCorrection& input : inputs) layers[input.role].push_back(input.layer);
+  std::string text;
+  for (const auto& [role, of_role] : layers) {
+    text += (text.empty() ? "" : "; ") + role;
+    if (of_role.front() < 0) continue;
+    text += fmt::format(" of layer{} {}", of_role.size() == 1 ? "" : "s", fmt::join(of_role, ", "));
+  }
+  return text;
+}
+
+std::string CorrectionText(const std::vector<InputCorrection>& inputs) {
+  std::vector<InputCorrection> left = inputs;
+  std::erase_if(left, [](const InputCorrection& input) { return input.is_used; });
+  std::string text = fmt::format("of {} of {} inputs", inputs.size() - left.size(), inputs.size());
+  if (!left.empty())
+    text += "; on held-back text not worth it for the weights of " + InputNames(left);
+  return text;
+}
+
+Json CorrectionsToJson(const std::vector<InputCorrection>& inputs) {
+  Json json = Json::array();
+  for (const InputCorrection& input : inputs)
+    json.push_back({{"role", input.role},
+                    {"layer", input.layer < 0 ? Json() : Json(input.layer)},
+                    {"used", input.is_used},
+                    {"error_without", input.without},
+                    {"error_with", input.with}});
+  return json;
 }
 
 Json OutputErrorsToJson(const std::vector<OutputError>& errors) {
@@ -194,6 +231,14 @@ std::string FormatPlan(const ConversionPlan& conversion) {
           FormatCount(conversion.calibration->n_own_windows),
           FormatCount(conversion.calibration->n_own_at_once),
           FormatCount(conversion.calibration->n_own_readings));
+    if (conversion.calibration->n_corrected > 0)
+      text += fmt::format(
+          "calibration: with correction: beside the text's hidden states those of {} output{}\n",
+          conversion.calibration->n_corrected, conversion.calibration->n_corrected == 1 ? "" : "s");
+    if (conversion.calibration->scratch_bytes > 0)
+      text +=
+          fmt::format("calibration: hidden states, {}, in files without a name beside the output\n",
+                      FormatBytes(conversion.calibration->scratch_bytes));
     for (const std::string& note : conversion.calibration->notes)
       text += fmt::format("calibration: {}\n", Escape(note));
   }
@@ -247,6 +292,7 @@ std::string FormatReport(const ConvertReport& report) {
         fmt::format("{:.3g} (relative RMSE of the quantized weights)", report.relative_rmse[i]));
     if (!report.output_errors[i].empty())
       add("output error", OutputErrorText(report.output_errors[i]));
+    if (!report.corrections[i].empty()) add("correction", CorrectionText(report.corrections[i]));
     if (!output.plan->needs.empty()) add("needs", output.plan->needs);
     for (const Decision& decision : output.plan->decisions)
       add("note", fmt::format("{}: {} ({})", Escape(decision.subject), Escape(decision.value),
@@ -267,6 +313,8 @@ Json ReportToJson(const ConvertReport& report) {
     json["relative_rmse"] = report.relative_rmse[i];
     if (!report.output_errors[i].empty())
       json["output_errors"] = OutputErrorsToJson(report.output_errors[i]);
+    if (!report.corrections[i].empty())
+      json["corrections"] = CorrectionsToJson(report.corrections[i]);
   }
   Json shared = {
       {"skipped", report.skipped},           {"threads", report.planned.threads},
