@@ -75,7 +75,7 @@ enum class QuantizedWeights : std::uint8_t { kRefuse, kAllow };
 // Warns    of keys left out that nearly always stand there.
 //
 // `n_tokens`: token ids below it are right too where it is more than vocab_size.
-ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& warn,
+ModelConfig ReadModelConfig(const SideFiles& files, const WarningFn& warn,
                             QuantizedWeights quantized = QuantizedWeights::kRefuse,
                             std::uint32_t n_tokens = 0);
 

@@ -157,7 +157,7 @@ struct Tokenizer {
 // Throws   kInput: neither tokenizer.model nor tokenizer.json. kBadData: file, token, number.
 //          kUnsupported: a split expression phiq does not know.
 // Source   docs/formats/tokenizer.md.
-Tokenizer ReadTokenizer(const CheckpointFolder& folder, std::uint32_t vocab_size,
+Tokenizer ReadTokenizer(const SideFiles& files, std::uint32_t vocab_size,
                         std::optional<std::uint32_t> config_bos,
                         std::optional<std::uint32_t> config_eos,
                         std::optional<std::uint32_t> config_pad, const WarningFn& warn);

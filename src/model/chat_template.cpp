@@ -107,7 +107,7 @@ ChatTemplates FromJson(const Json& object, std::string_view path) {
 
 // chat_template.jinja and additional_chat_templates/NAME.jinja, as newer versions of transformers
 // write them.
-ChatTemplates FromFiles(const CheckpointFolder& folder) {
+ChatTemplates FromFiles(const SideFiles& folder) {
   ChatTemplates found;
   const auto read = [&](const std::string& name) {
     std::optional<std::string> text = folder.ReadFile(name, limits::kChatTemplateBytes);
@@ -183,7 +183,7 @@ void WarnOfSuspicious(const std::string& text, std::string_view path, const Warn
 
 }  // namespace
 
-ChatTemplates ReadChatTemplates(const CheckpointFolder& folder, const Json& tokenizer_config,
+ChatTemplates ReadChatTemplates(const SideFiles& folder, const Json& tokenizer_config,
                                 const WarningFn& warn) {
   const std::string config_path = SidePath(folder, kConfigFile);
   ChatTemplates found = FromFiles(folder);

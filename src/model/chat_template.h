@@ -28,7 +28,7 @@ std::string WithPlainLineEnds(std::string text);
 // Warns    two files that differ; no template among several that is the default; a
 //          template that uses what no chat template needs.
 // Throws   kBadData: not a string or a list of named ones, larger than 1 MiB, not UTF-8, a NUL.
-ChatTemplates ReadChatTemplates(const CheckpointFolder& folder, const Json& tokenizer_config,
+ChatTemplates ReadChatTemplates(const SideFiles& folder, const Json& tokenizer_config,
                                 const WarningFn& warn);
 
 }  // namespace phiq

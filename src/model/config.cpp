@@ -489,16 +489,16 @@ std::optional<DType> ReadTorchDType(const ConfigReader& reader) {
 
 }  // namespace
 
-ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& warn,
+ModelConfig ReadModelConfig(const SideFiles& files, const WarningFn& warn,
                             QuantizedWeights quantized, std::uint32_t n_tokens) {
   constexpr std::string_view kName = "config.json";
-  const std::optional<Json> root = ReadJsonObject(folder, kName, limits::kConfigBytes);
+  const std::optional<Json> root = ReadJsonObject(files, kName, limits::kConfigBytes);
   if (!root) {
     throw Error(ErrorCode::kInput, "not found")
-        .In(SidePath(folder, kName))
+        .In(SidePath(files, kName))
         .Hint("a checkpoint folder holds config.json beside its weights");
   }
-  const ConfigReader reader(*root, SidePath(folder, kName));
+  const ConfigReader reader(*root, SidePath(files, kName));
   const auto [architecture, model_class] = ReadClass(reader, warn);
   if (quantized == QuantizedWeights::kRefuse) RefuseQuantized(reader);
   CheckGraph(reader, *model_class);
@@ -510,7 +510,7 @@ ModelConfig ReadModelConfig(const CheckpointFolder& folder, const WarningFn& war
   n_tokens = std::max(n_tokens, config.vocab_size);
   config.bos_token_id = ReadSpecialId(reader, "bos_token_id", n_tokens);
   config.eos_token_id = ReadSpecialId(reader, "eos_token_id", n_tokens);
-  config.pad_token_id = ReadPadId(reader, n_tokens, SidePath(folder, kName), warn);
+  config.pad_token_id = ReadPadId(reader, n_tokens, SidePath(files, kName), warn);
   config.torch_dtype = ReadTorchDType(reader);
   return config;
 }

@@ -97,12 +97,12 @@ class TokenTable {
 
 class TokenizerReader {
  public:
-  TokenizerReader(const CheckpointFolder& folder, std::uint32_t vocab_size, const WarningFn& warn)
-      : folder_(folder), vocab_size_(vocab_size), warn_(warn), table_(vocab_size) {}
+  TokenizerReader(const SideFiles& files, std::uint32_t vocab_size, const WarningFn& warn)
+      : files_(files), vocab_size_(vocab_size), warn_(warn), table_(vocab_size) {}
 
   Tokenizer Read(const std::array<std::optional<std::uint32_t>, 3>& config_ids) {
     ReadVocabularies();
-    if (std::optional<Json> config = ReadJsonObject(folder_, kConfigName, limits::kConfigBytes))
+    if (std::optional<Json> config = ReadJsonObject(files_, kConfigName, limits::kConfigBytes))
       config_ = *std::move(config);
     ReadAddedTokens();
     CheckPiecesSuffice();
@@ -114,7 +114,7 @@ class TokenizerReader {
       out_.max_length = length->get<std::uint64_t>();
     const Json* const clean_up = FindMember(config_, "clean_up_tokenization_spaces");
     out_.cleans_up_spaces = clean_up != nullptr && *clean_up == true;
-    ChatTemplates templates = ReadChatTemplates(folder_, config_, warn_);
+    ChatTemplates templates = ReadChatTemplates(files_, config_, warn_);
     out_.chat_template = std::move(templates.main);
     out_.named_chat_templates = std::move(templates.named);
     return std::move(out_);
@@ -133,17 +133,19 @@ class TokenizerReader {
         .Hint("give the text as token ids with --ids");
   }
 
-  std::string Path(std::string_view name) const { return SidePath(folder_, name); }
+  std::string Path(std::string_view name) const { return SidePath(files_, name); }
+  // Where the files stand, for messages.
+  std::string Folder() const { return files_.PathOf(kJsonName).parent_path().string(); }
 
   void ReadVocabularies() {
     const std::optional<std::string> model =
-        folder_.ReadFile(kModelName, limits::kTokenizerModelBytes);
+        files_.ReadFile(kModelName, limits::kTokenizerModelBytes);
     const bool has_json = ReadTokenizerJson(model.has_value());
     if (model) {
       ReadPieces(*model, has_json);
     } else if (!has_json) {
       throw Error(ErrorCode::kInput, "neither tokenizer.json nor tokenizer.model is there")
-          .In(folder_.path().string())
+          .In(Folder())
           .Hint("fetch the tokenizer files of the checkpoint too");
     }
   }
@@ -153,7 +155,7 @@ class TokenizerReader {
     TokenizerJson parsed;
     {  // the text goes before more is kept
       const std::optional<std::string> text =
-          folder_.ReadFile(kJsonName, limits::kTokenizerJsonBytes);
+          files_.ReadFile(kJsonName, limits::kTokenizerJsonBytes);
       if (!text) {
         out_.kind = TokenizerKind::kSentencePiece;
         return false;
@@ -325,7 +327,7 @@ class TokenizerReader {
 
   void ReadAddedTokensFile() {
     const std::string path = Path(kAddedName);
-    const std::optional<Json> object = ReadJsonObject(folder_, kAddedName, limits::kConfigBytes);
+    const std::optional<Json> object = ReadJsonObject(files_, kAddedName, limits::kConfigBytes);
     if (!object) return;
     const bool counts = out_.added_tokens.empty();
     std::size_t n_others = 0;  // that the tokenizer does not have
@@ -371,7 +373,7 @@ class TokenizerReader {
         std::ranges::lower_bound(out_.added_tokens, vocab_size_, {}, &AddedToken::id);
     const auto n_beyond = out_.added_tokens.end() - beyond;
     if (n_beyond > 0) {
-      Warn(warn_, folder_.path().string(),
+      Warn(warn_, Folder(),
            fmt::format("added token '{}' has id {}{}, but the embedding has {} rows: the model "
                        "cannot be given it (--pad-vocab N adds rows)",
                        Escape(beyond->content), beyond->id,
@@ -380,7 +382,7 @@ class TokenizerReader {
     }
     const std::vector<std::size_t> gaps = table_.Gaps(vocab_size_);
     if (gaps.empty()) return;
-    Warn(warn_, folder_.path().string(),
+    Warn(warn_, Folder(),
          fmt::format("{} token id{} no text and become{} padding (the first is {})", gaps.size(),
                      gaps.size() == 1 ? " has" : "s have", gaps.size() == 1 ? "s" : "",
                      gaps.front()));
@@ -411,7 +413,7 @@ class TokenizerReader {
   }
 
   void ReadSpecialIds(const std::array<std::optional<std::uint32_t>, 3>& config_ids) {
-    const std::optional<Json> special = ReadJsonObject(folder_, kSpecialName, limits::kConfigBytes);
+    const std::optional<Json> special = ReadJsonObject(files_, kSpecialName, limits::kConfigBytes);
     const auto read = [&](std::string_view key, std::optional<std::uint32_t> config_id) {
       if (const std::optional<std::uint32_t> id = NamedId(config_, key, kConfigName)) return id;
       if (config_id) return config_id;
@@ -457,7 +459,7 @@ class TokenizerReader {
     adds = flag;
   }
 
-  const CheckpointFolder& folder_;
+  const SideFiles& files_;
   std::uint32_t vocab_size_;
   const WarningFn& warn_;
   TokenTable table_;
@@ -469,11 +471,11 @@ class TokenizerReader {
 
 }  // namespace
 
-Tokenizer ReadTokenizer(const CheckpointFolder& folder, std::uint32_t vocab_size,
+Tokenizer ReadTokenizer(const SideFiles& files, std::uint32_t vocab_size,
                         std::optional<std::uint32_t> config_bos,
                         std::optional<std::uint32_t> config_eos,
                         std::optional<std::uint32_t> config_pad, const WarningFn& warn) {
-  return TokenizerReader(folder, vocab_size, warn).Read({config_bos, config_eos, config_pad});
+  return TokenizerReader(files, vocab_size, warn).Read({config_bos, config_eos, config_pad});
 }
 
 }  // namespace phiq
