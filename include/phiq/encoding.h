@@ -47,6 +47,9 @@ struct GroupEncoding {
   std::size_t group_size = 32;  // weights that share a scale; 0: the whole row
   ScaleType scale = ScaleType::kF32;
   Offset offset = Offset::kMiddle;
+  // Every scale is above 0, that of a group of zeros 1: of signed codes without an offset, for
+  // kernels that take no others. 8-bit codes are -127 ... 127 then.
+  bool positive_scales = false;
 
   bool operator==(const GroupEncoding&) const = default;
 };

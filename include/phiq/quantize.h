@@ -80,8 +80,8 @@ extern const Method kGgml;
 
 // Any encoding but floats: scales (and zero points, biases, mins) searched for the least squared
 // error of the weights, of what the stored scales give; each code is the nearest.
-// Scale     may be negative where the encoding has signed scales. Inf or NaN where it cannot hold
-//           the group.
+// Scale     may be negative where the encoding does not say otherwise. Inf or NaN where it cannot
+//           hold the group.
 // Source    docs/quantization.md "Searched scales".
 extern const Method kSearch;
 // The same with errors weighted by the mean squares of the columns' inputs; columns of less than
@@ -105,15 +105,18 @@ extern const Method kFeedback;
 // The others choose codes with a scale (and a zero point) for each group. Formulas, and what they
 // have of whom: docs/quantization.md.
 //
-// phiq's own rounding to nearest; float32 scales, groups of any size.
+// phiq's own rounding to nearest; groups of any size; float32 scales, or positive halves.
 // Codes     symmetric: code - zero point runs from -qmax to qmax = 2^(bits-1) - 1.
 // Scale     symmetric: max|x| / qmax; with zero points: (max(x, 0) - min(x, 0)) / (2^bits - 1).
-//           Codes are computed with this float; ties round to even.
-// Edges     a group with max|x| < 1e-15 decodes to zeros: scale 0, codes equal to the zero point.
+//           Codes are computed with the scale as it is stored; ties round to even. A half is at
+//           least 2^-24, and Inf where the largest weight asks for it.
+// Edges     a group with max|x| < 1e-15 decodes to zeros: scale 0 (positive scales: 1), codes equal
+//           to the zero point.
 // Requires  every x below 1e38 (a decoded end may lie one step outside the data).
 // Error     |x - decoded| <= scale / 2 (plus float rounding, 1e-6 * max|x|); with zero points: up
 //           to one scale at the two ends of the range, where the zero point's own rounding shows;
-//           1e-15 in a zero group.
+//           1e-15 in a zero group. Scales in halves: besides what rounding them costs at the
+//           largest weight, 2^-11 of it.
 // Source    Jacob et al. 2018, eq. 1.
 extern const Method kNearest;
 

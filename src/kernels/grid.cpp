@@ -122,6 +122,12 @@ GridKind KindOf(const Encoding& encoding) {
     return {0, OffsetOf(LineKind::kBias, last_code, groups.scale)};
   if (groups.offset == Offset::kZeroPoint)
     return {0, OffsetOf(LineKind::kZeroPoint, last_code, groups.scale)};
+  if (groups.positive_scales) {
+    const bool is_wide = last_code == 255;
+    return {0,
+            {LineKind::kPositiveScale, Levels::kIntegers, is_wide ? 127 : (last_code + 1) / 2,
+             is_wide ? 254 : last_code, groups.scale}};
+  }
   return {0, ScaleOf((last_code + 1) / 2, last_code, groups.scale)};
 }
 
@@ -422,7 +428,12 @@ void PackGroupRow(const GroupEncoding& groups, std::span<const BlockScales> bloc
   const std::size_t n = codes.size(), n_groups = blocks.size();
   const std::size_t filled = groups.group_size == 0 ? n : n_groups * groups.group_size;
   std::vector<std::uint8_t> unpacked(codes.begin(), codes.end());
-  if (IsSigned(groups.code)) FlipTopBits(bits, unpacked);
+  if (IsSigned(groups.code)) {
+    // With positive scales 8-bit codes begin at -127.
+    if (groups.positive_scales && bits == 8)
+      for (std::uint8_t& code : unpacked) ++code;
+    FlipTopBits(bits, unpacked);
+  }
   unpacked.resize(filled);
   const std::size_t row_bytes = PackedBytes(bits, filled);
   PackBits(bits, unpacked, arrays[0].subspan(row * row_bytes, row_bytes));

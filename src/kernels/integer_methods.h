@@ -21,6 +21,7 @@ struct GroupSpec {
   int bits = 8;           // 4 or 8
   bool symmetric = true;  // zero point in the middle of the codes; else chosen for the group
   ScaleType scale = ScaleType::kF32;  // kF32 or kF16
+  bool positive_scales = false;       // see GroupEncoding; of QuantizeNearest
 };
 
 struct GroupScale {

@@ -31,6 +31,13 @@ void Encode(std::span<const float> x, GroupScale group, float first, float last,
   }
 }
 
+// What is stored of a scale that is not negative: never 0.
+float PositiveScale(ScaleType type, float scale) noexcept {
+  if (scale == 0.0F) return 1.0F;
+  const float stored = RoundTo(type, scale);
+  return stored > 0.0F ? stored : kLeastHalf;
+}
+
 }  // namespace
 
 GroupScale QuantizeNearest(const GroupSpec& spec, std::span<const float> x,
@@ -41,6 +48,7 @@ GroupScale QuantizeNearest(const GroupSpec& spec, std::span<const float> x,
     const float amax = LargestMagnitude(x);
     const auto qmax = static_cast<float>(MiddleCode(spec) - 1);
     if (amax >= kNegligible) group.scale = amax / qmax;
+    if (spec.positive_scales) group.scale = PositiveScale(spec.scale, group.scale);
     Encode(x, group, -qmax, qmax, codes);
     return group;
   }

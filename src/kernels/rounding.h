@@ -74,6 +74,8 @@ inline float RoundToBf16(float x) noexcept {
   return std::bit_cast<float>((bits + 0x7FFFU + ((bits >> 16) & 1U)) & 0xFFFF0000U);
 }
 
+inline constexpr float kLeastHalf = 0x1p-24F;  // above 0
+
 // A double to the nearest half in one rounding: through float it would be two.
 inline float RoundToHalf(double x) noexcept {
   const float nearest = static_cast<float>(x);

@@ -24,7 +24,7 @@ struct GroupMethod {
   std::size_t largest_group = SIZE_MAX;  // of the kernel
 };
 
-// NNCF's codes are those of float32 scales and weights. kNearest's scales are float32.
+// NNCF's codes are those of float32 scales and weights.
 constexpr GroupMethod kNearestGroups = {QuantizeNearest};
 constexpr GroupMethod kNncfGroups = {QuantizeNncf, false, false, simd::EncodeNncf};
 constexpr GroupMethod kMlasGroups = {QuantizeMlas, true, false, simd::EncodeMlas};
@@ -76,7 +76,8 @@ template <const GroupMethod& kMethod>
 void QuantizeRows(const Encoding& encoding, const RawRows& x, std::size_t n,
                   const InputStats& /*stats*/, std::span<const std::span<std::byte>> arrays) {
   const GroupEncoding& groups = std::get<GroupEncoding>(encoding);
-  const GroupSpec spec = {BitsOf(groups.code), !HasZeroPoints(groups), groups.scale};
+  const GroupSpec spec = {BitsOf(groups.code), !HasZeroPoints(groups), groups.scale,
+                          groups.positive_scales};
   const bool signed_codes = IsSigned(groups.code);
   const std::size_t group_size = groups.group_size == 0 ? n : groups.group_size;
   const std::size_t n_groups = GroupCount(groups, n), n_rows = x.size() / n;
@@ -128,14 +129,21 @@ const GroupEncoding* AsIntegers(const Encoding& encoding) noexcept {
   return has_offset && BitsOf(groups->code) % 4 == 0 ? groups : nullptr;
 }
 
-bool HasFloatScales(const Encoding& encoding) noexcept {
-  const GroupEncoding* groups = AsIntegers(encoding);
-  return groups != nullptr && groups->scale == ScaleType::kF32;
+bool IsFloatOrHalf(ScaleType type) noexcept {
+  return type == ScaleType::kF32 || type == ScaleType::kF16;
 }
 
+// What kNearest fills.
+bool HasFloatOrPositiveScales(const Encoding& encoding) noexcept {
+  const GroupEncoding* groups = AsIntegers(encoding);
+  if (groups == nullptr) return false;
+  return groups->positive_scales ? IsFloatOrHalf(groups->scale) : groups->scale == ScaleType::kF32;
+}
+
+// What the others fill, whose scales have either sign.
 bool HasFloatOrHalfScales(const Encoding& encoding) noexcept {
   const GroupEncoding* groups = AsIntegers(encoding);
-  return HasFloatScales(encoding) || (groups != nullptr && groups->scale == ScaleType::kF16);
+  return groups != nullptr && !groups->positive_scales && IsFloatOrHalf(groups->scale);
 }
 
 bool IsBlocks(const Encoding& encoding) noexcept {
@@ -152,8 +160,8 @@ bool IsAffineBlocks(const Encoding& encoding) noexcept {
 
 }  // namespace
 
-constinit const Method kNearest = {"nearest", FloatType::kF32, Needs::kNothing, HasFloatScales,
-                                   QuantizeRows<kNearestGroups>};
+constinit const Method kNearest = {"nearest", FloatType::kF32, Needs::kNothing,
+                                   HasFloatOrPositiveScales, QuantizeRows<kNearestGroups>};
 constinit const Method kMlas = {"mlas", FloatType::kF32, Needs::kNothing, IsBlocks,
                                 QuantizeRows<kMlasGroups>};
 constinit const Method kRtn = {"rtn", FloatType::kF32, Needs::kNothing, IsBlocks,

@@ -29,6 +29,12 @@ inline GroupEncoding SignedIntegers(int bits, bool symmetric, std::size_t group_
   return {bits == 8 ? Code::kI8 : Code::kI4, group_size, scale,
           symmetric ? Offset::kNone : Offset::kZeroPoint};
 }
+// Symmetric, in two's complement, with scales above 0.
+inline GroupEncoding PositiveIntegers(int bits, std::size_t group_size, ScaleType scale) {
+  GroupEncoding groups = SignedIntegers(bits, kSymmetric, group_size, scale);
+  groups.positive_scales = true;
+  return groups;
+}
 // Codes with biases.
 inline GroupEncoding Affine(int bits, std::size_t group_size, FloatType type) {
   return {UnsignedCode(bits), group_size, ScaleTypeOf(type), Offset::kBias};
@@ -158,6 +164,9 @@ inline std::vector<Recipe> IntegerRecipes() {
   using enum ScaleType;
   std::vector<Recipe> all;
   for (const int bits : {4, 8}) {
+    for (const std::size_t group_size : {0, 32, 128})
+      for (const ScaleType scale : {kF32, kF16})
+        all.push_back({PositiveIntegers(bits, group_size, scale), &kNearest});
     for (const bool symmetric : {true, false}) {
       all.push_back({SignedIntegers(bits, symmetric, 0), &kNearest});
       const auto nncf = symmetric ? SignedIntegers : Integers;
@@ -206,6 +215,7 @@ inline std::string TestName(const Recipe& recipe) {
   const GroupEncoding& groups = std::get<GroupEncoding>(recipe.encoding);
   const auto type = IsFloat(groups.code) ? static_cast<std::size_t>(recipe.method->weights)
                                          : static_cast<std::size_t>(groups.scale);
+  if (groups.positive_scales) name += "Positive";
   return name + std::string(kTypes[type]);
 }
 

@@ -23,6 +23,8 @@ std::vector<Recipe> Encodings() {
   for (const GgmlTypeInfo& info : GgmlTypes())
     if (info.block_size > 1) all.push_back({info.type, &kGgml});
   for (const int bits : {4, 8}) {
+    all.push_back({PositiveIntegers(bits, 32, ScaleType::kF16), &kNearest});
+    all.push_back({PositiveIntegers(bits, 0, ScaleType::kF32), &kNearest});
     for (const bool symmetric : {true, false}) {
       all.push_back({Integers(bits, symmetric, 32), &kMlas});
       all.push_back({Integers(bits, symmetric, 128, ScaleType::kF16), &kMlas});
@@ -218,6 +220,30 @@ INSTANTIATE_TEST_SUITE_P(, Grids, ::testing::ValuesIn(Encodings()), [](const aut
   const bool is_signed = IsSigned(std::get<GroupEncoding>(recipe.param.encoding).code);
   return TestName(recipe.param) + (is_signed ? "Signed" : "");
 });
+
+// What kernels take that refuse other scales: above 0, and 8-bit codes that have an opposite.
+TEST(PositiveScales, AreAboveZeroWhateverTheWeights) {
+  std::mt19937 rng(28);
+  for (const GroupEncoding& groups :
+       {PositiveIntegers(4, 32, ScaleType::kF16), PositiveIntegers(4, 32, ScaleType::kF32),
+        PositiveIntegers(8, 0, ScaleType::kF32)}) {
+    for (const Method* method : {&kNearest, &kSearch}) {
+      for (const float size : {0.0F, 1e-45F, 1e-30F, 1e-15F, 2e-8F, 1e-7F, 1e-3F, 1.0F, 100.0F}) {
+        for (int row = 0; row < 20; ++row) {
+          std::vector<float> x = MixedRow(rng, 64);
+          for (float& v : x) v *= size;
+          const Groups made = GroupsOf(groups, *method, x);
+          EXPECT_THAT(made.scales, Each(::testing::Gt(0.0F))) << size;
+          if (size == 0.0F) {
+            EXPECT_THAT(made.scales, Each(1.0F));
+            EXPECT_THAT(made.decoded, Each(0.0F));
+          }
+          if (groups.code == Code::kI8) EXPECT_THAT(made.codes, Each(::testing::Ge(1)));
+        }
+      }
+    }
+  }
+}
 
 // 31 of 32 weights lie on the grid of scale 1, and one between two points of it; the extreme says
 // 7.5 / 7. With weights 1 the search finds the grid.

@@ -98,6 +98,27 @@ TEST(Nearest, NegligibleGroupsDecodeToZero) {
   }
 }
 
+// 3.7 / 7 is no half: the codes are those of the scale that is stored.
+TEST(Nearest, CodesAreThoseOfTheHalfThatIsStored) {
+  const Groups q =
+      QuantizeAndDecode(PositiveIntegers(4, 0, ScaleType::kF16), {3.7F, -1.0F, 0.0F, 0.793F});
+  constexpr float kScale = 0.52880859375F;  // the half nearest to 0.528571
+  EXPECT_THAT(q.scales, ElementsAre(kScale));
+  // 0.793 is 1.5003 times the scale as it was, and 1.4996 times the half.
+  EXPECT_THAT(q.codes, ElementsAre(15, 6, 8, 9));
+  EXPECT_THAT(q.decoded, ElementsAre(7 * kScale, -2 * kScale, 0.0F, kScale));
+}
+
+TEST(Nearest, PositiveScalesAreNeverZero) {
+  const Groups zeros = QuantizeAndDecode(PositiveIntegers(8, 0, ScaleType::kF32), {0.0F, -0.0F});
+  EXPECT_THAT(zeros.scales, ElementsAre(1.0F));
+  EXPECT_THAT(zeros.decoded, Each(0.0F));
+  // 1e-8 / 7 is no half above 0: the least one.
+  const Groups tiny = QuantizeAndDecode(PositiveIntegers(4, 0, ScaleType::kF16), {1e-8F, -1e-8F});
+  EXPECT_THAT(tiny.scales, ElementsAre(0x1p-24F));
+  EXPECT_THAT(tiny.decoded, Each(0.0F));
+}
+
 class NearestOnRandomRows : public testing::TestWithParam<GroupEncoding> {
  protected:
   std::vector<float> Row(std::size_t n) {

@@ -94,8 +94,11 @@ HWY_INLINE F EachStored(F scale, float (*store)(float) noexcept) {
 }
 
 HWY_INLINE F Stored(const LineSearch& search, F value) {
-  if (search.kind == LineKind::kUnsignedScale) value = hn::Abs(value);
+  const bool is_positive = search.kind == LineKind::kPositiveScale;
+  if (is_positive || search.kind == LineKind::kUnsignedScale) value = hn::Abs(value);
   if (!search.storage) return value;
+  if (is_positive && *search.storage == ScaleType::kF16)
+    return hn::Max(RoundedToHalf(value), Set(kLeastHalf));
   switch (*search.storage) {
     case ScaleType::kF32:
       return value;
@@ -225,6 +228,7 @@ void SearchScale(const LineSearch& search, const Columns& columns, std::size_t l
   const F zero = hn::Zero(kFloats);
   const F extreme = hn::IfThenElse(hn::Gt(hn::Abs(extremes.high), hn::Abs(extremes.low)),
                                    extremes.high, extremes.low);
+  const bool is_positive = search.kind == LineKind::kPositiveScale;
   const Mask all = hn::Ge(zero, zero);
   const auto [low_end, high_end] = EndsOf(search);
   const Span span = {Set(low_end), Set(high_end)};
@@ -240,7 +244,8 @@ void SearchScale(const LineSearch& search, const Columns& columns, std::size_t l
   const float step = is_fine ? 0.02F : 0.035F;
   const std::array<float, 2> ends = {low_end, high_end};
   for (std::size_t end = 0; end < (low_end == high_end ? 1 : 2); ++end) {
-    const F scale = hn::Div(extreme, Set(ends[end]));
+    F scale = hn::Div(extreme, Set(ends[end]));
+    if (is_positive) scale = hn::Abs(scale);
     if (!goes_by_gain) take(scale);
     for (int i = 0; i < count; ++i) {
       const F factor = Set(1.05F - step * static_cast<float>(i));
@@ -262,7 +267,7 @@ void SearchScale(const LineSearch& search, const Columns& columns, std::size_t l
         hn::IfThenElse(is_beyond, Set(std::numeric_limits<float>::quiet_NaN()), best.scale);
   }
   Put(best, extremes, lane, lines);
-  if (search.storage == ScaleType::kE8M0) {  // which has no 0
+  if (is_positive || search.storage == ScaleType::kE8M0) {  // which has no 0
     hn::StoreU(hn::IfThenElse(extremes.is_negligible, Set(1.0F), best.scale), kFloats,
                lines.scale + lane);
   }
@@ -451,6 +456,7 @@ void SearchOfLevels(const LineSearch& search, const Columns& columns, std::size_
   switch (search.kind) {
     case LineKind::kScale:
     case LineKind::kUnsignedScale:
+    case LineKind::kPositiveScale:
       return SearchScale<kLevels>(search, columns, lane, lines);
     case LineKind::kZeroPoint:
       return SearchZeroPoint(search, columns, lane, lines);

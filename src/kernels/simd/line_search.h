@@ -34,6 +34,7 @@ struct Lines {
 enum class LineKind : std::uint8_t {
   kScale,          // of either sign
   kUnsignedScale,  // of small floats, which have signs themselves
+  kPositiveScale,  // of integers; never 0
   kZeroPoint,
   kBias,
   kMin,  // an offset that is not above 0
@@ -42,7 +43,7 @@ enum class LineKind : std::uint8_t {
 struct LineSearch {
   LineKind kind = LineKind::kScale;
   Levels levels = Levels::kIntegers;
-  int zero = 0;  // of kIntegers with kScale: levels are -zero ... last_code - zero
+  int zero = 0;  // of kIntegers with a scale alone: levels are -zero ... last_code - zero
   int last_code = 0;
   std::optional<ScaleType> storage;  // what scales and offsets are rounded to
 };
@@ -51,7 +52,8 @@ struct LineSearch {
 // stored (not stored: of the levels that a candidate began with).
 //
 // Requires  h positive, at most 1e30. x may be any floats.
-// Edges     0 where all weights are below 1e-15 (E8M0: 1). Inf or NaN where the storage type cannot
+// Edges     0 where all weights are below 1e-15 (E8M0 and kPositiveScale: 1). Inf or NaN where the
+// storage type cannot
 //           hold the run.
 // Threads   pure; the same bits on every instruction set: lanes are runs, sums go from column to
 //           column.
