@@ -78,6 +78,7 @@ struct Plan {
 
   std::string format;           // as in PlanOptions
   std::string type;             // as in PlanOptions, in its official spelling
+  bool is_bare = false;         // see Format::bare_ending
   std::vector<PlanLine> lines;  // in the model's order; tables last
   std::vector<Decision> decisions;
   Facts facts;

@@ -88,6 +88,7 @@ Output LayOut(const SourceModel& source, std::unique_ptr<Plan> plan, fs::path pa
   const Format& format = FindFormat(plan->format);
   const SideFiles& side_files = source.stored->side_files();
   Output output;
+  plan->is_bare = IsBareName(format, path.filename().string());
   output.layout = format.lay_out(source.model, side_files, *plan, warn);
   output.path = std::move(path);
   if (output.layout.is_folder) output.owned = format.owned_files(side_files);

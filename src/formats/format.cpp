@@ -157,6 +157,10 @@ const Format* RecognizeFormat(const std::filesystem::path& path) noexcept {
   return nullptr;
 }
 
+bool IsBareName(const Format& format, std::string_view name) {
+  return !format.bare_ending.empty() && LowerAscii(name).ends_with(format.bare_ending);
+}
+
 void CheckFormatName(std::string_view name) {
   if (name.empty())
     throw Unknown("format", name,

@@ -41,6 +41,9 @@ struct Format {
   std::string_view file_ending = "";  // see FileEnding
   // Of the file in a folder that people open it by, if it has one.
   std::string_view main_ending = "";
+  // Of a format of single files: a file of that name is the model alone, without what else goes
+  // into one (Plan::is_bare). "": there is no such file.
+  std::string_view bare_ending = "";
   std::span<const Knob> knobs = {};
   std::span<const std::string_view> methods = {};  // besides "reference" and CommonMethods
   // For those who look for one that is not there.
@@ -122,6 +125,9 @@ std::string ParseTypeWord(const Format& format, bool is_chosen, std::string_view
 std::unique_ptr<Plan> PlanTarget(const Model& model, const PlanOptions& options,
                                  const WarningFn& warn, const Answers& answers = {});
 std::vector<Question> QuestionsOf(const Model& model, const PlanOptions& options);
+
+// Whether a file of that name is to be the model alone, as Format::bare_ending says.
+bool IsBareName(const Format& format, std::string_view name);
 
 // For Format::types.
 template <typename Table>

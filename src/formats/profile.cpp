@@ -265,10 +265,13 @@ void CheckOutputName(std::string_view output, std::span<const PlanOptions> targe
         .Hint(fmt::format("{}another name", hint));
   };
   for (const Format* format : Formats()) {
-    if (!is_folder && format == &target && name.ends_with(target.file_ending)) return;
+    if (!is_folder && format == &target &&
+        (name.ends_with(target.file_ending) || IsBareName(target, name)))
+      return;
     const std::string hint = format == &target ? "" : fmt::format("--format {}, or ", format->name);
     check(format->file_ending, NamedLike(*format), hint);
     check(format->main_ending, NamedLike(*format), hint);
+    check(format->bare_ending, NamedLike(*format), hint);
   }
   check(".safetensors", "the weights in a folder", "");
 }
