@@ -19,6 +19,7 @@ BELOW = {
     "safetensors": {"checkpoint", "base"},
     # What the formats share stands in src/formats itself.
     "formats/gguf": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "formats/litert": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/mlx": {"formats", "safetensors", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/onnx": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/openvino": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
