@@ -1,6 +1,7 @@
 // The one place that names the formats: a line for each, and the devices that want one of them.
 #include "formats/format.h"
 #include "formats/gguf/format.h"
+#include "formats/litert/format.h"
 #include "formats/mlx/format.h"
 #include "formats/onnx/format.h"
 #include "formats/openvino/format.h"
@@ -9,7 +10,7 @@ namespace phiq {
 
 std::span<const Format* const> Formats() noexcept {
   static constexpr const Format* kFormats[] = {&gguf::kFormat, &onnx::kFormat, &openvino::kFormat,
-                                               &mlx::kFormat};
+                                               &mlx::kFormat, &litert::kFormat};
   return kFormats;
 }
 
@@ -50,6 +51,13 @@ std::span<const Profile> ListedProfiles() {
        "mlx",
        kInt4,
        {kInt4, kInt8, kFp16, kBf16, kFp32},
+       std::nullopt,
+       {}},
+      {"mobile-litert",
+       "Android, iOS, boards, LiteRT-LM",
+       "litert",
+       kInt4,
+       {kInt4, kInt8, kFp32},
        std::nullopt,
        {}},
   };

@@ -630,7 +630,7 @@ REFUSED = [
     (["--method", "rtn"], 2, "--method rtn: not an option of mlx; onnx has it"),
     (["--ratio", "1"], 2, "--ratio: not an option of mlx; openvino has it"),
     (["--ep", "cpu"], 2, "--ep: not an option of mlx; onnx has it"),
-    (["--max-length", "100"], 2, "--max-length: not an option of mlx; onnx has it"),
+    (["--max-length", "100"], 2, "--max-length: not an option of mlx; onnx and litert have it"),
     (["--split-max-size", "2G"], 2, "--split-max-size: not an option of mlx; gguf has it"),
     (["--mlx-rounding", "gpu"], 2, "--mlx-rounding: 'gpu' is not one of cpu, metal (did you mean 'cpu'?)"),
     (["--mlx-rounding", ""], 2, "--mlx-rounding: '' is not one of cpu, metal"),

@@ -174,9 +174,9 @@ def test_refusals(work, options, code, message):
 def test_gguf_has_none_of_the_options(work, option):
     value = {"--ep": "cpu", "--min-onnxruntime": "1.24", "--activations": "float", "--accuracy-level": "4",
              "--max-length": "4096", "--group-size": "32"}[option]
-    owners = "onnx has it"
+    owners = "onnx and litert have it" if option == "--max-length" else "onnx has it"
     if option == "--group-size":
-        owners = "onnx, openvino and mlx have it (in GGUF --type decides it)"
+        owners = "onnx, openvino, mlx and litert have it (in GGUF --type decides it)"
     assert refused(quantize(option, value, cwd=work), 2, before={}, folder=work) == \
         f"{option}: not an option of gguf; {owners}"
 
@@ -266,7 +266,7 @@ def test_several_formats_leave_nothing_when_one_fails(work, folder):
     (["--split-max-size", "1G"], 2, "--split-max-size: not an option of onnx; gguf has it (with several formats --OPTION "
                                     "FORMAT=VALUE gives an option to one of them)"),
     (["--format", "gguf,gguf"], 2, "--format: 'gguf' is named twice"),
-    (["--format", "gguf,"], 2, "--format: unknown format '' (formats: gguf, onnx, openvino, mlx)"),
+    (["--format", "gguf,"], 2, "--format: unknown format '' (formats: gguf, onnx, openvino, mlx, litert)"),
 ], ids=str)
 def test_refusals_of_several_formats(work, options, code, message):
     formats = [] if "--format" in options else ["--format", "gguf,onnx"]

@@ -143,7 +143,7 @@ def test_an_option_is_given_to_one_format():
 
 @pytest.mark.parametrize("formats, option, message", [
     ("openvino,onnx", ["--ratio", "1"], "--ratio: not an option of onnx; openvino has it"),
-    ("gguf,onnx", ["--group-size", "64"], "--group-size: not an option of gguf; onnx, openvino and mlx have it (in GGUF "
+    ("gguf,onnx", ["--group-size", "64"], "--group-size: not an option of gguf; onnx, openvino, mlx and litert have it (in GGUF "
                                           "--type decides it)"),
     ("onnx,mlx", ["--sym"], "--sym: not an option of mlx; onnx and openvino have it"),
     ("gguf,onnx", ["--method", "rtn"], "--method rtn: not an option of gguf; onnx has it"),
@@ -183,7 +183,7 @@ REFUSED = [
     (["--type", "F16", "--ratio", "1"], 2, "--ratio: type F16 has no 4-bit layers"),
     (["--method", "rtn"], 2, "--method rtn: not an option of openvino; onnx has it"),
     (["--ep", "cpu"], 2, "--ep: not an option of openvino; onnx has it"),
-    (["--max-length", "100"], 2, "--max-length: not an option of openvino; onnx has it"),
+    (["--max-length", "100"], 2, "--max-length: not an option of openvino; onnx and litert have it"),
     (["--type", "NF4"], 6, "type NF4 is not written: of NNCF's modes this version has the integer ones of 8 and 4 "
                            "bits (`phiq profiles --types` lists the types)"),
     (["--type", "int4"], 2, "'int4' is no type of openvino, it is a precision (--precision int4; `phiq profiles --types` "

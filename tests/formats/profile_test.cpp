@@ -47,6 +47,8 @@ TEST(Profiles, ListsTheBuiltinOnes) {
   EXPECT_EQ(BuiltinProfiles()[4].knobs.at("ep"), "cuda");
   EXPECT_EQ(BuiltinProfiles()[5].name, "apple");
   EXPECT_EQ(BuiltinProfiles()[5].format, "mlx");
+  EXPECT_EQ(BuiltinProfiles()[6].name, "mobile-litert");
+  EXPECT_EQ(BuiltinProfiles()[6].format, "litert");
 }
 
 TEST(Profiles, WalksTheTable) {
@@ -63,6 +65,7 @@ TEST(Profiles, WalksTheTable) {
       {"ai-pc-intel", kInt8, {kInt4, kInt8, kFp16, kFp32}, "int4, int8, fp16, fp32"},
       {"ai-pc-nvidia", kFp16, {kInt4, kInt8, kFp16}, "int4, int8, fp16"},
       {"apple", kInt4, {kInt4, kInt8, kFp16, kBf16, kFp32}, "int4, int8, fp16, bf16, fp32"},
+      {"mobile-litert", kInt4, {kInt4, kInt8, kFp32}, "int4, int8, fp32"},
   };
   for (const Row& row : table) {
     SCOPED_TRACE(row.name);
@@ -90,13 +93,15 @@ TEST(Profiles, SuggestsForMisspeltNames) {
 }
 
 TEST(Formats, AreFourWords) {
-  EXPECT_THAT(FormatNames(), ElementsAre("gguf", "onnx", "openvino", "mlx"));
+  EXPECT_THAT(FormatNames(), ElementsAre("gguf", "onnx", "openvino", "mlx", "litert"));
   EXPECT_NO_THROW(CheckFormatName("openvino"));
-  EXPECT_EQ(Thrown([] { CheckFormatName("guff"); }),
-            std::pair(ErrorCode::kUsage,
-                      std::string("unknown format 'guff' (formats: gguf, onnx, openvino, mlx)")));
-  EXPECT_EQ(Thrown([] { CheckFormatName("ggu"); }).second,
-            "unknown format 'ggu', did you mean 'gguf'? (formats: gguf, onnx, openvino, mlx)");
+  EXPECT_EQ(
+      Thrown([] { CheckFormatName("guff"); }),
+      std::pair(ErrorCode::kUsage,
+                std::string("unknown format 'guff' (formats: gguf, onnx, openvino, mlx, litert)")));
+  EXPECT_EQ(
+      Thrown([] { CheckFormatName("ggu"); }).second,
+      "unknown format 'ggu', did you mean 'gguf'? (formats: gguf, onnx, openvino, mlx, litert)");
   EXPECT_EQ(FormatTitle("openvino"), "OpenVINO");
 }
 
@@ -275,12 +280,14 @@ TEST(Knobs, ThatAFormatLacksAreRefused) {
   const auto refusal = [](std::vector<std::string> formats, std::vector<KnobValue> knobs) {
     return Thrown([&] { ResolveFor(std::move(formats), std::move(knobs)); }).second;
   };
-  EXPECT_EQ(refusal({"onnx", "gguf"}, {{"max-length", "64", ""}}),
-            "--max-length: not an option of gguf; onnx has it (with several formats --OPTION "
-            "FORMAT=VALUE gives an option to one of them)");
-  EXPECT_EQ(refusal({"gguf"}, {{"group-size", "64", ""}}),
-            "--group-size: not an option of gguf; onnx, openvino and mlx have it (in GGUF --type "
-            "decides it)");
+  EXPECT_EQ(
+      refusal({"onnx", "gguf"}, {{"max-length", "64", ""}}),
+      "--max-length: not an option of gguf; onnx and litert have it (with several formats --OPTION "
+      "FORMAT=VALUE gives an option to one of them)");
+  EXPECT_EQ(
+      refusal({"gguf"}, {{"group-size", "64", ""}}),
+      "--group-size: not an option of gguf; onnx, openvino, mlx and litert have it (in GGUF --type "
+      "decides it)");
   EXPECT_EQ(refusal({"mlx"}, {{"method", "rtn", ""}}),
             "--method rtn: not an option of mlx; onnx has it");
   EXPECT_EQ(refusal({"mlx"}, {{"method", "best", ""}}),
