@@ -55,21 +55,28 @@ struct VerifiedTensor {
 struct Verification {
   std::vector<VerifiedTensor> tensors;
   std::vector<std::string> problems;  // every difference found; empty: the output is right
-  // Where the runtime's tokenizer does otherwise than the model's, which is no fault of the output.
+  // What is no fault of the output: where the runtime's tokenizer does otherwise than the model's,
+  // and what could not be compared.
   std::vector<std::string> notes;
+  // Tensors, of those that the output's record lists:
+  std::uint64_t n_checked = 0;  // that were held against their recorded checksums
+  std::uint64_t n_encoded = 0;  // that were encoded again from the source, and compared by bytes
 };
 
 struct VerifyOptions {
   std::string output;
-  std::string model;
+  std::string model;  // "": only recorded checksums, and what the output says of itself
   std::vector<std::string> ignore_extra;
   unsigned threads = 0;
   std::vector<std::string> adapters = {};       // that were merged into `model` on the way
   std::optional<std::uint32_t> pad_vocab = {};  // as of ConvertOptions
 };
 
-// Decodes every tensor of an output and compares it, its name, shape and the metadata with the
-// source. Differences do not throw.
+// Holds an output against the checksums that phiq recorded in it, and against its source: decodes
+// every tensor and compares it, its name, shape and the metadata; encodes it again where the record
+// says how, and compares bytes. Differences do not throw.
+//
+// Throws   kUsage: neither a source nor recorded checksums. As Inspect and OpenCheckpoint do.
 Verification Verify(const VerifyOptions& options, const Hooks& hooks);
 
 }  // namespace phiq

@@ -11,9 +11,9 @@
 #include "base/half.h"
 #include "convert/rows.h"
 #include "io/parallel.h"
+#include "kernels/grid.h"
 #include "kernels/simd/compare.h"
 #include "kernels/simd/floats.h"
-#include "kernels/grid.h"
 #include "phiq/text.h"
 
 namespace phiq {
@@ -99,7 +99,7 @@ VerifiedTensor Judge(const std::string& name, const PlanLine& line, bool was_cal
 
 void CompareWeights(const SourceModel& source, const StoredModel& output,
                     std::span<const StoredWeight> weights, const CompareWeightsOptions& options,
-                    const Hooks& hooks, Verification& verification) {
+                    Meter& meter, Verification& verification) {
   Plan plan;
   std::vector<std::size_t> order;
   for (const StoredWeight& weight : weights) {
@@ -114,28 +114,30 @@ void CompareWeights(const SourceModel& source, const StoredModel& output,
   std::vector<Worker> workers(options.threads, Worker{LineReader(source), {}, {}});
   const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, kVerifyElements);
   std::vector<BoundSum> of_chunk(chunks.size());
-  ParallelChunks(options.threads, chunks.size(),
-                 [&](std::size_t item, unsigned i) {
-                   const RowChunk& chunk = chunks[item];
-                   const PlanLine& line = plan.lines[chunk.line];
-                   Worker& worker = workers[i];
-                   const std::span<float> x = worker.reader.Read(line, chunk);
-                   if (options.nan_was_zeroed)
-                     std::ranges::replace_if(
-                         x, [](float w) { return std::isnan(w); }, 0.0F);
-                   if (options.was_clamped && HasHalfRange(line.encoding)) {
-                     for (float& w : x) w = std::clamp(w, -kHalfMax, kHalfMax);
-                   }
-                   worker.decoded.resize(x.size());
-                   output.ReadRows(weights[chunk.line].piece, chunk.first_row, chunk.n_rows,
-                                   worker.codec, worker.decoded);
-                   const ErrorBound bound = BoundOf(line, options.was_calibrated);
-                   const std::size_t n = line.row_elements();
-                   for (std::size_t r = 0; r < chunk.n_rows; ++r)
-                     of_chunk[item].Add(CompareRow(bound, x.subspan(r * n, n),
-                                                   std::span(worker.decoded).subspan(r * n, n)));
-                 },
-                 {{}, hooks.stop_requested, {}});
+  ParallelChunks(
+      options.threads, chunks.size(),
+      [&](std::size_t item, unsigned i) {
+        const RowChunk& chunk = chunks[item];
+        const PlanLine& line = plan.lines[chunk.line];
+        Worker& worker = workers[i];
+        const std::span<float> x = worker.reader.Read(line, chunk);
+        if (options.nan_was_zeroed)
+          std::ranges::replace_if(
+              x, [](float w) { return std::isnan(w); }, 0.0F);
+        if (options.was_clamped && HasHalfRange(line.encoding)) {
+          for (float& w : x) w = std::clamp(w, -kHalfMax, kHalfMax);
+        }
+        worker.decoded.resize(x.size());
+        output.ReadRows(weights[chunk.line].piece, chunk.first_row, chunk.n_rows, worker.codec,
+                        worker.decoded);
+        const ErrorBound bound = BoundOf(line, options.was_calibrated);
+        const std::size_t n = line.row_elements();
+        for (std::size_t r = 0; r < chunk.n_rows; ++r)
+          of_chunk[item].Add(
+              CompareRow(bound, x.subspan(r * n, n), std::span(worker.decoded).subspan(r * n, n)));
+        meter.done += x.size();
+      },
+      meter.parallel_hooks());
   source.stored->CheckUnchanged();
 
   std::vector<BoundSum> of_weight(weights.size());

@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <span>
 
+#include "convert/meter.h"
 #include "convert/rows.h"
-#include "phiq/hooks.h"
 #include "phiq/inspect.h"
 #include "phiq/plan.h"
 #include "stored/stored_model.h"
@@ -30,7 +30,7 @@ struct CompareWeightsOptions {
 // encoding's bounds.
 void CompareWeights(const SourceModel& source, const StoredModel& output,
                     std::span<const StoredWeight> weights, const CompareWeightsOptions& options,
-                    const Hooks& hooks, Verification& verification);
+                    Meter& meter, Verification& verification);
 
 // Decisions of a plan as lines: "SUBJECT: VALUE (REASON)".
 std::vector<std::string> NotesOf(std::span<const Decision> decisions);

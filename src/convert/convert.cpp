@@ -328,7 +328,9 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
   // From here on formats and byte counts are final.
   std::vector<Output> targets;
   for (std::size_t i = 0; i < plans.size(); ++i)
-    targets.push_back(LayOut(source, std::move(plans[i]), job.paths[i], warn));
+    targets.push_back(LayOut(source, std::move(plans[i]),
+                             HasParts(FindFormat(job.targets[i].format), job.targets[i]),
+                             job.paths[i], warn));
   // From here on every offset is final.
   std::uint64_t head_bytes = 0;
   std::vector<StreamTarget> streams;
@@ -508,6 +510,17 @@ void AddImportance(const ConvertOptions& options, const Prepared& prepared,
   outputs.AddFiles({{path, bytes.size()}}, 0).front()->WriteAt(0, bytes);
 }
 
+// Checksums of each target, of what was written last.
+void WriteRecords(const std::deque<OutputWriter>& writers, const Prepared& prepared,
+                  const StreamResult& streamed) {
+  for (std::size_t t = 0; t < writers.size(); ++t) {
+    std::vector<Hash128> of_lines(prepared.targets[t].plan->lines.size());
+    for (const LineResult& result : streamed.lines)
+      if (result.target == t) of_lines[result.line] = result.hash;
+    writers[t].WriteRecord(of_lines);
+  }
+}
+
 // The figures of each target, of its lines as they were written last.
 void Summarize(const Prepared& prepared, const StreamResult& streamed, ConvertReport& report) {
   for (std::size_t t = 0; t < prepared.targets.size(); ++t) {
@@ -609,6 +622,7 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   report.source_bytes = prepared.scored_bytes + streamed.bytes_read;
   report.n_nan_zeroed = streamed.n_nan_zeroed;
   Summarize(prepared, streamed, report);
+  WriteRecords(writers, prepared, streamed);
   WarnOfReplacedWeights(report, warn);
   for (const Output& target : prepared.targets) WarnOfOtherParts(target, warn);
   if (options.evaluation)

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "formats/format.h"
+#include "formats/side_files.h"
 #include "io/temporaries.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
@@ -46,6 +47,57 @@ std::vector<std::string> PartsOf(const fs::path& output, std::string_view ending
   return names;
 }
 
+std::vector<std::string> OwnedFiles(const Format& format, const SideFiles& source) {
+  std::vector<std::string> owned = format.owned_files(source);
+  owned.emplace_back(kRecordFile);
+  return owned;
+}
+
+// Where the placeholder of a record stands.
+RecordPlace FindPlaceholder(const OutputLayout& layout, const std::string& placeholder) {
+  for (std::size_t f = 0; f < layout.files.size(); ++f) {
+    const std::vector<std::byte>& head = layout.files[f].head;
+    const std::string_view text(reinterpret_cast<const char*>(head.data()), head.size());
+    if (const std::size_t at = text.find(placeholder); at != std::string_view::npos) return {f, at};
+  }
+  throw Error(ErrorCode::kInternal, "the format has no place for the record");
+}
+
+void CopyFromHeads(const OutputLayout& layout, std::size_t file, std::uint64_t offset_bytes,
+                   std::span<std::byte> out) {
+  const std::vector<std::byte>& head = layout.files[file].head;
+  std::ranges::fill(out, std::byte{});  // what lies between arrays
+  if (offset_bytes >= head.size()) return;
+  const std::size_t n = std::min<std::uint64_t>(out.size(), head.size() - offset_bytes);
+  std::copy_n(head.begin() + static_cast<std::ptrdiff_t>(offset_bytes), n, out.begin());
+}
+
+// From here on only checksums of tensors are missing. `placeholder`: stands for the record in one
+// of the heads; empty: the record is to be a file.
+void PlaceRecord(Output& output, const std::string& placeholder) {
+  OutputLayout& layout = output.layout;
+  if (placeholder.empty()) {
+    // Its own size is as wide as any.
+    layout.files.push_back(WholeFile(std::string(kRecordFile), {}));
+    output.record = RecordText(RecordOf(*output.plan, layout));
+    layout.files.back() = WholeFile(std::string(kRecordFile), BytesOf(output.record.blank()));
+    output.record_place = {layout.files.size() - 1, 0};
+  } else {
+    output.record_place = FindPlaceholder(layout, placeholder);
+  }
+  const Record record = RecordOf(*output.plan, layout);
+  output.record = RecordText(record);
+  if (!placeholder.empty()) output.record.Fill(placeholder.size());
+  std::vector<std::byte>& head = layout.files[output.record_place.file].head;
+  const std::vector<std::byte> text = BytesOf(output.record.blank());
+  std::ranges::copy(text,
+                    head.begin() + static_cast<std::ptrdiff_t>(output.record_place.offset_bytes));
+  output.of_files = HashHeads(record, output.record_place, output.record.blank().size(),
+                              [&](std::size_t file, std::uint64_t at, std::span<std::byte> out) {
+                                CopyFromHeads(layout, file, at, out);
+                              });
+}
+
 }  // namespace
 
 std::uint64_t Output::size_bytes() const noexcept {
@@ -77,27 +129,35 @@ void CheckOutputName(const PlanOptions& target, const fs::path& path, const Side
                      const OutputOptions& options) {
   const Format& format = FindFormat(target.format);
   if (format.file_ending.empty()) {
-    StagedFolder::Check(path, format.owned_files(source), options);
+    StagedFolder::Check(path, OwnedFiles(format, source), options);
   } else {
     CheckOutputPath(path, options);
   }
 }
 
-Output LayOut(const SourceModel& source, std::unique_ptr<Plan> plan, fs::path path,
+Output LayOut(const SourceModel& source, std::unique_ptr<Plan> plan, bool has_parts, fs::path path,
               const WarningFn& warn) {
   const Format& format = FindFormat(plan->format);
   const SideFiles& side_files = source.stored->side_files();
   Output output;
   plan->is_bare = IsBareName(format, path.filename().string());
+  std::string placeholder;
+  if (format.keeps_record) {
+    // Nothing else is so long a run of it.
+    placeholder.assign(LongestRecord(*plan, has_parts), '#');
+    plan->facts.emplace_back(kRecordFact, placeholder);
+  }
   output.layout = format.lay_out(source.model, side_files, *plan, warn);
+  if (format.keeps_record) plan->facts.pop_back();
   output.path = std::move(path);
-  if (output.layout.is_folder) output.owned = format.owned_files(side_files);
+  output.plan = std::move(plan);
+  if (output.layout.is_folder) output.owned = OwnedFiles(format, side_files);
+  if (output.layout.is_folder || format.keeps_record) PlaceRecord(output, placeholder);
   for (PlacedFile& file : output.layout.files) {
     output.files.push_back(output.layout.is_folder ? output.path / file.name
                                                    : PartPath(output.path, file.name));
     file.name = output.files.back().filename().string();
   }
-  output.plan = std::move(plan);
   return output;
 }
 
@@ -118,6 +178,14 @@ OutputWriter::OutputWriter(const Output& output, Outputs& outputs) : output_(out
 }
 
 StreamTarget OutputWriter::stream() const { return {output_.plan.get(), &output_.layout, files_}; }
+
+void OutputWriter::WriteRecord(std::span<const Hash128> of_lines) const {
+  if (output_.record.blank().empty()) return;
+  const RecordPlace& place = output_.record_place;
+  if (files_[place.file]->is_stream()) return;
+  const std::string text = output_.record.With(output_.of_files, of_lines);
+  files_[place.file]->WriteAt(place.offset_bytes, std::as_bytes(std::span(text)));
+}
 
 fs::path OutputWriter::staged_path() const {
   return folder_ != nullptr ? folder_->staged_path() : files_.front()->staged_path();

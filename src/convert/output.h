@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "convert/record.h"
 #include "convert/rows.h"
 #include "convert/stream.h"
 #include "formats/format.h"
@@ -21,6 +22,10 @@ struct Output {
   std::filesystem::path path;                // the file, or the folder
   std::vector<std::filesystem::path> files;  // of layout.files
   std::vector<std::string> owned;            // names that phiq may write into such a folder
+  // What it says of its own bytes; empty: nothing. The checksums are still to come.
+  RecordText record;
+  RecordPlace record_place;
+  std::vector<Hash128> of_files;  // HashHeads
 
   std::uint64_t size_bytes() const noexcept;
   std::uint64_t head_bytes() const noexcept;  // what of the files is held in memory
@@ -40,9 +45,9 @@ void CheckOutputName(const PlanOptions& target, const std::filesystem::path& pat
 // Something stands at the output's name, or at that of its first part.
 bool OutputStands(const std::filesystem::path& path, const PlanOptions& target);
 
-// Lays out `plan`. From here on every offset is final.
-Output LayOut(const SourceModel& source, std::unique_ptr<Plan> plan, std::filesystem::path path,
-              const WarningFn& warn);
+// Lays out `plan`. From here on every offset is final. `has_parts`: HasParts.
+Output LayOut(const SourceModel& source, std::unique_ptr<Plan> plan, bool has_parts,
+              std::filesystem::path path, const WarningFn& warn);
 
 // Warns of parts of a split file of the same name but of another number of parts, which stay.
 void WarnOfOtherParts(const Output& output, const WarningFn& warn);
@@ -54,6 +59,8 @@ class OutputWriter {
   OutputWriter(const Output& output, Outputs& outputs);
 
   StreamTarget stream() const;
+  // Writes the checksums, of lines in the plan's order. Nothing to a stream.
+  void WriteRecord(std::span<const Hash128> of_lines) const;
   // Where the output is until Outputs::Commit. Not of a split file or a stream.
   std::filesystem::path staged_path() const;
 

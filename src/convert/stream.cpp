@@ -16,6 +16,7 @@
 #include "base/buffer.h"
 #include "base/finite.h"
 #include "base/half.h"
+#include "convert/record.h"
 #include "engine/product.h"
 #include "formats/format.h"
 #include "io/parallel.h"
@@ -167,15 +168,22 @@ struct Tally {
   std::uint64_t n_clamped = 0;
   double squared_error = 0;
   double squared_weight = 0;
+  Hash128 hash;
+  std::uint64_t n_different = 0;
   std::vector<ProductErrors> products;  // of each row
+};
+
+// What all workers have.
+struct Shared {
+  SharedBytes bytes;
+  ColumnBands bands;  // of stored arrays
 };
 
 // One thread's buffers.
 class Worker {
  public:
-  // `shared`: of all workers.
   Worker(const SourceModel& source, std::span<const StreamTarget> targets,
-         const StreamOptions& options, const StreamStage& stage, SharedBytes& shared)
+         const StreamOptions& options, const StreamStage& stage, Shared& shared)
       : source_(source),
         targets_(targets),
         options_(options),
@@ -236,8 +244,14 @@ class Worker {
         if (!sink.line->table && !IsExact(sink.line->encoding))
           Measure(*sink.line, rows, weights, tally);
       }
-      for (std::size_t a = 0; a < ArrayCount(sink.line->encoding); ++a)
-        n_bytes += Write(sink, a, rows);
+      for (std::size_t a = 0; a < ArrayCount(sink.line->encoding); ++a) {
+        HashRows(sink, a, rows, tally);
+        if (targets_[sink.target].stored.empty()) {
+          n_bytes += Write(sink, a, rows);
+        } else {
+          Compare(sink, a, rows, tally);
+        }
+      }
     }
     return n_bytes;
   }
@@ -356,17 +370,56 @@ class Worker {
     }
   }
 
+  RowArray ArrayOf(const Sink& sink, std::size_t a) const {
+    return {sink.arrays[a]->order, sink.line->n_rows(), row_bytes_[a]};
+  }
+
+  // Encoded rows of an array as its file will have them, with what it does not store cleared.
+  std::span<const std::byte> Stored(const RowArray& array, std::size_t a) {
+    if (!HasUnstored(array)) return encoded_[a];
+    cleared_.assign(encoded_[a].begin(), encoded_[a].end());
+    ClearUnstored(array, cleared_);
+    return cleared_;
+  }
+
+  void HashRows(const Sink& sink, std::size_t a, const RowChunk& rows, Tally& tally) {
+    const std::span<const std::byte> bytes = Stored(ArrayOf(sink, a), a);
+    for (std::uint64_t r = 0; r < rows.n_rows; ++r)
+      tally.hash.Add(
+          HashRow(a, rows.first_row + r, bytes.subspan(r * row_bytes_[a], row_bytes_[a])));
+  }
+
+  void Compare(const Sink& sink, std::size_t a, const RowChunk& rows, Tally& tally) {
+    const PlacedArray& place = *sink.arrays[a];
+    const InputFile& file = *targets_[sink.target].stored[place.file];
+    const RowArray array = ArrayOf(sink, a);
+    Renew(stored_, encoded_[a].size());
+    const auto read = [&](std::uint64_t offset_bytes, std::span<std::byte> out) {
+      file.ReadAt(place.offset_bytes + offset_bytes, out);
+    };
+    if (array.order.kind == Order::Kind::kColumns) {
+      shared_.bands.ReadRows(array, &place, rows.first_row, stored_, read);
+    } else {
+      ReadRows(array, rows.first_row, stored_, read);
+    }
+    const std::span<const std::byte> bytes = Stored(array, a);
+    for (std::uint64_t r = 0; r < rows.n_rows; ++r) {
+      const std::size_t at = r * row_bytes_[a];
+      if (std::memcmp(&stored_[at], &bytes[at], row_bytes_[a]) != 0) ++tally.n_different;
+    }
+  }
+
   // Returns the bytes written.
   std::uint64_t Write(const Sink& sink, std::size_t a, const RowChunk& rows) {
     const PlacedArray& place = *sink.arrays[a];
     OutputFile& file = *targets_[sink.target].files[place.file];
-    const RowArray array = {place.order, sink.line->n_rows(), row_bytes_[a]};
+    const RowArray array = ArrayOf(sink, a);
     std::uint64_t n_bytes = 0;
     const auto write = [&](std::uint64_t offset_bytes, std::span<const std::byte> bytes) {
       file.WriteAt(place.offset_bytes + offset_bytes, bytes);
       n_bytes += bytes.size();
     };
-    WriteRows(array, rows.first_row, encoded_[a], shared_, &place, rearranged_, write);
+    WriteRows(array, rows.first_row, encoded_[a], shared_.bytes, &place, rearranged_, write);
     const bool is_last = rows.first_row + rows.n_rows == array.n_rows;
     if (is_last && place.padding_bytes > 0)
       write(SizeBytes(array), std::vector<std::byte>(place.padding_bytes));
@@ -405,7 +458,7 @@ class Worker {
   std::span<const StreamTarget> targets_;
   const StreamOptions& options_;
   const StreamStage& stage_;
-  SharedBytes& shared_;
+  Shared& shared_;
   LineReader reader_;
   RowCodec codec_;
   // Of the line encoded last: bytes of its arrays (in buffers_, or as they were read), and of one
@@ -413,7 +466,7 @@ class Worker {
   std::array<std::span<const std::byte>, kMaxArrays> encoded_;
   std::array<std::vector<std::byte>, kMaxArrays> buffers_;
   std::array<std::size_t, kMaxArrays> row_bytes_{};
-  std::vector<std::byte> rearranged_;
+  std::vector<std::byte> rearranged_, cleared_, stored_;
   std::vector<float> clamped_, row_, decoded_, errors_, corrected_, products_;
 };
 
@@ -438,7 +491,7 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const 
         most_clamped = std::max(most_clamped, n_rows * row * sizeof(float));
       most_encoded = std::max(most_encoded, encoded);
       if (array.order.kind != Order::Kind::kRows)
-        most_rearranged = std::max(most_rearranged, encoded);
+        most_rearranged = std::max(most_rearranged, 2 * encoded);  // and cleared, see HasUnstored
       if (line.reference == nullptr) continue;
       std::uint64_t calibrated = n_rows * (row + calibrate::Probe::kTokens) * sizeof(float);
       // Twice again as floats: corrected weights, and what they are corrected by.
@@ -478,7 +531,7 @@ StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarg
   const std::vector<Job> jobs = CollectJobs(source.weights, targets, stage);
   const std::vector<Piece> pieces = CutIntoPieces(jobs, options.chunk_elements);
 
-  SharedBytes shared;
+  Shared shared;
   std::vector<Worker> workers;
   for (unsigned i = 0; i < options.threads; ++i)
     workers.emplace_back(source, targets, options, stage, shared);
@@ -519,6 +572,8 @@ StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarg
       line.n_clamped += tally.n_clamped;
       line.squared_error += tally.squared_error;
       line.squared_weight += tally.squared_weight;
+      line.hash.Add(tally.hash);
+      line.n_different += tally.n_different;
       for (const ProductErrors& row : tally.products) {
         if (!line.products) line.products.emplace();
         line.products->held_back += row.held_back;

@@ -8,11 +8,13 @@
 #include <span>
 #include <vector>
 
+#include "base/xxh3.h"
 #include "calibrate/correction.h"
 #include "calibrate/input_statistics.h"
 #include "convert/meter.h"
 #include "convert/rows.h"
 #include "formats/layout.h"
+#include "io/input_file.h"
 #include "io/output_file.h"
 #include "phiq/convert.h"
 
@@ -23,6 +25,9 @@ struct StreamTarget {
   const Plan* plan = nullptr;
   const OutputLayout* layout = nullptr;
   std::vector<OutputFile*> files;  // of layout->files
+  // Instead of `files`: those of an output that stands. Nothing is written; each row is held
+  // against what they have of it.
+  std::vector<const InputFile*> stored = {};
 };
 
 struct StreamOptions {
@@ -62,6 +67,8 @@ struct LineResult {
   const Method* method = nullptr;  // that chose the codes
   std::uint64_t n_clamped = 0;
   double squared_error = 0, squared_weight = 0;  // over every kErrorSampleStride-th row
+  Hash128 hash;                                  // the sum of HashRow over rows and arrays
+  std::uint64_t n_different = 0;  // rows of arrays that are not as StreamTarget::stored has them
   std::optional<ProductErrors> products;
 };
 

@@ -1,11 +1,12 @@
-// `phiq verify`: decodes an output and holds it against the checkpoint it was made from. What else
-// the file says is compared by its format.
+// `phiq verify`: holds an output against its own record, and against the checkpoint that it was
+// made from. What else the file says is compared by its format.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <map>
 #include <set>
 
+#include "convert/check_record.h"
 #include "convert/compare_weights.h"
 #include "convert/open_model.h"
 #include "formats/format.h"
@@ -16,6 +17,8 @@
 
 namespace phiq {
 namespace {
+
+constexpr std::uint64_t kVerifyElements = 1ULL << 17;  // weights encoded again at once by a thread
 
 bool Has(const Facts& facts, std::string_view key) {
   return std::ranges::any_of(facts, [&](const auto& fact) { return fact.first == key; });
@@ -115,36 +118,85 @@ class Matcher {
   std::set<std::pair<WeightId, std::uint64_t>> rows_;
 };
 
+// The record, unless it is damaged, which is a problem.
+std::optional<StoredRecord> ReadRecord(const StoredModel& output, const std::string& path,
+                                       std::vector<std::string>& problems) {
+  try {
+    return FindRecord(output, path);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kBadData) throw;
+    problems.emplace_back(error.what());
+    return std::nullopt;
+  }
+}
+
+// Pieces of the output as lines of the source; everything that is to be said of them but of their
+// values.
+std::vector<StoredWeight> MatchWeights(const StoredModel& output, const SourceModel& source,
+                                       std::vector<std::string>& problems) {
+  Matcher matcher(source, problems);
+  std::vector<StoredWeight> weights;
+  for (std::size_t i = 0; i < output.pieces().size(); ++i) {
+    if (std::optional<PlanLine> line = matcher.LineOf(output.pieces()[i]))
+      weights.push_back({i, *std::move(line)});
+  }
+  matcher.FindMissing();
+  return weights;
+}
+
 }  // namespace
 
 Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
   const WarningFn warn = WarnOrIgnore(hooks.warn);
+  const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
   const std::unique_ptr<StoredModel> output = OpenStoredModel(options.output, warn);
-  const SourceModel source =
-      OpenSourceModel(LocateSource(options.model, warn),
-                      {options.ignore_extra, options.adapters, options.pad_vocab}, warn,
-                      [&](const ModelConfig&) { return output->expression(); });
   Verification result;
+  std::vector<std::string> damage;  // of the record itself
+  const std::optional<StoredRecord> stored = ReadRecord(*output, options.output, damage);
+  std::vector<InputFile> files;
+  if (stored) files = OpenRecorded(*stored, damage);
+  const bool has_checksums = stored && stored->record.has_checksums;
+  if (options.model.empty() && !has_checksums && damage.empty())
+    throw Error(ErrorCode::kUsage, "has no recorded checksums")
+        .In(options.output)
+        .Hint("--against MODEL compares it with its checkpoint");
+  std::optional<SourceModel> source;
+  if (!options.model.empty())
+    source.emplace(OpenSourceModel(LocateSource(options.model, warn),
+                                   {options.ignore_extra, options.adapters, options.pad_vocab},
+                                   warn, [&](const ModelConfig&) { return output->expression(); }));
   result.problems = output->FindProblems();
-  for (std::string& problem : output->FindDifferences(source.model, source.stored->side_files()))
-    result.problems.push_back(std::move(problem));
-  if (const Format* format = RecognizeFormat(options.output))
-    if (format->tokenizer_decisions != nullptr)
-      result.notes = NotesOf(format->tokenizer_decisions(source.model));
-  // From here on everything but the values has been compared.
-  Matcher matcher(source, result.problems);
   std::vector<StoredWeight> weights;
-  for (std::size_t i = 0; i < output->pieces().size(); ++i) {
-    if (std::optional<PlanLine> line = matcher.LineOf(output->pieces()[i]))
-      weights.push_back({i, *std::move(line)});
+  if (source) {
+    for (std::string& problem :
+         output->FindDifferences(source->model, source->stored->side_files()))
+      result.problems.push_back(std::move(problem));
+    const Format* const format = RecognizeFormat(options.output);
+    if (format != nullptr && format->tokenizer_decisions != nullptr)
+      result.notes = NotesOf(format->tokenizer_decisions(source->model));
+    weights = MatchWeights(*output, *source, result.problems);
   }
-  matcher.FindMissing();
-  CompareWeightsOptions how;
-  how.nan_was_zeroed = Has(output->facts(), "phiq.nan_policy");
-  how.was_clamped = Has(output->facts(), "phiq.overflow_policy");
-  how.was_calibrated = Has(output->facts(), "phiq.method");
-  how.threads = options.threads == 0 ? AvailableThreads() : options.threads;
-  CompareWeights(source, *output, weights, how, hooks, result);
+  result.problems.insert(result.problems.end(), damage.begin(), damage.end());
+  // From here on everything but the values has been compared.
+  std::uint64_t n_steps = 0;
+  for (const StoredWeight& weight : weights) n_steps += weight.line.n_elements();
+  if (has_checksums && !files.empty()) n_steps += WeightsOf(stored->record);
+  if (source && !files.empty()) n_steps += WeightsToEncode(stored->record);
+  Meter meter(hooks, n_steps);
+  const Facts facts = output->facts();
+  const CompareWeightsOptions how = {Has(facts, "phiq.nan_policy"),
+                                     Has(facts, "phiq.overflow_policy"), Has(facts, "phiq.method"),
+                                     threads};
+  if (source) CompareWeights(*source, *output, weights, how, meter, result);
+  std::vector<bool> damaged;
+  if (has_checksums && !files.empty())
+    damaged = CheckChecksums(*stored, files, threads, meter, result);
+  if (source && !files.empty())
+    EncodeAgain(
+        *stored, files, damaged, RecognizeFormat(options.output)->name, *source,
+        {threads, kVerifyElements, how.nan_was_zeroed ? NanPolicy::kZero : NanPolicy::kError,
+         how.was_clamped ? OverflowPolicy::kClamp : OverflowPolicy::kError},
+        meter, result);
   return result;
 }
 

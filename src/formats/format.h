@@ -51,6 +51,9 @@ struct Format {
   // A tensor may be F32 where the others are F16 (--overflow f32).
   bool may_widen = false;
   bool may_stream = false;  // its only file can be written front to back
+  // Of outputs that are files: a plan's facts stand as they are, as text, in the first file's head.
+  // phiq keeps its record there (convert/record.h), which folders have as a file.
+  bool keeps_record = false;
   // The knob that makes several files of an output; "": none.
   std::string_view parts_knob = "";
 

@@ -282,6 +282,7 @@ def read_safetensors(path):
 
 # --- checkpoints -----------------------------------------------------------------------------
 
+RECORD = "phiq.json"  # what a folder says of its own bytes
 SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer.model",
               "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
               "vocab.json", "merges.txt")

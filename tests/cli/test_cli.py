@@ -140,7 +140,7 @@ def test_row_168_usage_error(command, args, needles, work):
     (["quantise"], ["unknown command 'quantise'", "did you mean 'quantize'?", "`phiq --help`"]),
     (["--verison"], ["unknown option '--verison'", "did you mean '--version'?"]),
     (["quantize"], ["MODEL is missing", "`phiq quantize --help`"]),
-    (["verify", "out.gguf"], ["--against is missing"]),
+    (["verify"], ["OUT is missing"]),
     (["verify", "--against", "model"], ["OUT is missing"]),
     (["inspect"], ["PATH is missing"]),
     (["inspect", "a", "b"], ["unexpected operand 'b'"]),

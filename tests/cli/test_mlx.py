@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from harness import (DATA, PHIQ, bf16, make_checkpoint, read_header, read_safetensors, refused, run,
+from harness import (DATA, PHIQ, RECORD, bf16, make_checkpoint, read_header, read_safetensors, refused, run,
                      snapshot, temporaries, tiny, warnings)
 
 MODELS = ("phi35-tiny", "phi4mini-tiny")
@@ -62,7 +62,7 @@ def checkpoint(folder):
 @pytest.mark.parametrize("name", MODELS)
 def test_the_folder_has_these_files(folder, name):
     quantize(DATA / name, folder / "out").ok()
-    assert {path.name for path in (folder / "out").iterdir()} == {WEIGHTS, INDEX, "config.json", "README.md",
+    assert {path.name for path in (folder / "out").iterdir()} == {WEIGHTS, INDEX, "config.json", "README.md", RECORD,
                                                                   *COPIED, *MORE[name]}
     for copied in COPIED | MORE[name]:
         assert (folder / "out" / copied).read_bytes() == (DATA / name / copied).read_bytes()
@@ -203,7 +203,7 @@ def test_metal_rounds_otherwise(folder):
     assert digests(folder / "default") == digests(folder / "affine-cpu")
     for name in ("affine", "floats"):
         cpu, metal = (digests(folder / f"{name}-{rounding}") for rounding in ("cpu", "metal"))
-        assert {file for file in cpu if cpu[file] != metal[file]} == {WEIGHTS}
+        assert {file for file in cpu if cpu[file] != metal[file]} == {WEIGHTS, RECORD}
 
 
 # --- config.json -----------------------------------------------------------------------------

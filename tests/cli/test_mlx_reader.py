@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 import pytest
 
-from harness import DATA, read_header, read_safetensors, refused, run, warnings, write_index, write_safetensors
+from harness import DATA, RECORD, read_header, read_safetensors, refused, run, warnings, write_index, write_safetensors
 
 TINY = DATA / "phi35-tiny"
 TIED = DATA / "phi4mini-tiny"
@@ -476,7 +476,7 @@ def test_a_changed_weight_is_found(copy, name):
     old = (folder / WEIGHTS).read_bytes()[first:first + 8]
     poke(folder, f"{DOWN}.weight", 1000, bytes(b ^ 0x77 for b in old))
     done = differs(folder, f"tensor '{DOWN}.weight': ")
-    assert done.text.count("problem: ") == 1
+    assert done.text.count("problem: ") == 2 and "damaged" in done.text  # its checksum, too
 
 
 def test_exchanged_modules_are_found(copy):
@@ -559,7 +559,7 @@ def test_folders_of_mlx_lm_are_read(copy, name, against):
                 entry["group_size"] = None
                 del entry["mode"]
     configure(folder, change)
-    for saved in ("tokenizer.model", "added_tokens.json", "special_tokens_map.json", "README.md"):
+    for saved in ("tokenizer.model", "added_tokens.json", "special_tokens_map.json", "README.md", RECORD):
         (folder / saved).unlink(missing_ok=True)
     shown = run(["inspect", folder, "--json", "--check"]).ok().json()
     assert (shown["kind"], shown["problems"]) == ("mlx", [])

@@ -7,11 +7,11 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from harness import DATA, refused, run, tiny
+from harness import DATA, RECORD, refused, run, tiny
 
 FILES = {"openvino_model.xml", "openvino_model.bin", "openvino_tokenizer.xml", "openvino_tokenizer.bin",
          "openvino_detokenizer.xml", "openvino_detokenizer.bin", "config.json", "generation_config.json",
-         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", RECORD}
 MORE = {"phi35-tiny": {"tokenizer.model"}, "phi4mini-tiny": {"vocab.json", "merges.txt"}}
 ROWS = ["--type", "INT4_ASYM", "--ratio", "1", "--group-size", "row"]  # zero points share bytes between rows
 

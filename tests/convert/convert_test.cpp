@@ -116,8 +116,9 @@ TEST(Verify, AcceptsWhatConvertWroteAndNamesWhatWasChanged) {
   changed[at + 2] = 'A';
   std::ofstream(out, std::ios::binary) << changed;
   const std::vector<std::string> problems = Verify({out.string(), kTiny, {}, 0}, {}).problems;
-  ASSERT_EQ(problems.size(), 1U);
+  ASSERT_EQ(problems.size(), 2U);
   EXPECT_TRUE(problems[0].starts_with("the chat template differs from the source's: SHA-256 "));
+  EXPECT_TRUE(problems[1].starts_with("file 'out.gguf': damaged or changed"));
 }
 
 TEST(Inspect, CountsTheWeightsOfACheckpoint) {

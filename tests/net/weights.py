@@ -3,11 +3,13 @@ docs/formats; nothing here knows how phiq reads or writes.
 
 digests(path) gives two hashes. The first is of the tensors: name and content, in the order of their names,
 so that it holds wherever they stand and however the file describes them. The second is of every other byte
-of every file, and of the names of the files of a folder. phiq's version is taken out of it: a new one changes no line.
+of every file, and of the names of the files of a folder. phiq's version and the checksums that a file says of itself
+are taken out of it: a new version changes no line, and what tensors hold is the first hash's alone.
 """
 import hashlib
 import json
 import pathlib
+import re
 import struct
 import xml.etree.ElementTree
 
@@ -110,6 +112,7 @@ def digests(paths, version):
             gaps.append(content[end:begin])
             end = begin + length
         gap = b"|".join(gaps + [content[end:]]).replace(version.encode(), b"VERSION")
+        gap = re.sub(rb'(?<=")[0-9a-f]{32}(?=")', b"CHECKSUM", gap)
         rest.update(f"{name} {len(gap)}\n".encode() + gap)
     assert contents and len(dict(contents)) == len(contents), sorted(contents)
     text = "".join(f"{name} {digest}\n" for name, digest in sorted(contents))

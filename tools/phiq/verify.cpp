@@ -1,4 +1,5 @@
-// phiq verify: proves an output against the checkpoint that it was made from.
+// phiq verify: proves an output against the checkpoint that it was made from, and its bytes against
+// the checksums that were recorded when they were written.
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -21,6 +22,7 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   phiq verify phi-3.5-mini-instruct-Q4_K_M.gguf --against Phi-3.5-mini-instruct
   phiq verify phi-onnx --against Phi-3.5-mini-instruct
+  phiq verify phi-3.5-mini-instruct-Q4_K_M.gguf     # only the checksums that it has
   phiq verify --quiet phi.gguf --against microsoft/phi-4 || echo "do not ship it")";
 
 struct VerifyFlags {
@@ -37,12 +39,19 @@ std::string Format(const Verification& verification) {
     rows.push_back({Escape(tensor.name), tensor.type, fmt::format("{:.3g}", tensor.max_error),
                     fmt::format("{:.3g}", tensor.relative_rmse),
                     fmt::format("{:.3g}", tensor.bound), tensor.ok ? "ok" : "BAD"});
-  std::string text = FormatTable("llrrrl", rows) + "\n";
+  std::string text = verification.tensors.empty() ? "" : FormatTable("llrrrl", rows) + "\n";
   for (const std::string& note : verification.notes) text += fmt::format("note: {}\n", note);
   for (const std::string& problem : verification.problems)
     text += fmt::format("problem: {}\n", problem);
-  if (verification.problems.empty())
+  if (!verification.problems.empty()) return text;
+  if (!verification.tensors.empty())
     text += fmt::format("{} tensors, all within their bounds\n", verification.tensors.size());
+  if (verification.n_encoded > 0)
+    text += fmt::format("{} of them encoded again from the checkpoint: the same bytes\n",
+                        verification.n_encoded);
+  if (verification.n_checked > 0)
+    text += fmt::format("checksums of {} tensors and of all the rest: as they were written\n",
+                        verification.n_checked);
   return text;
 }
 
@@ -56,10 +65,12 @@ Json ToJson(const VerifyFlags& flags, const Verification& verification) {
                        {"bound", tensor.bound},
                        {"ok", tensor.ok}});
   return {{"path", flags.output},
-          {"against", flags.model},
+          {"against", flags.model.empty() ? Json() : Json(flags.model)},
           {"ok", verification.problems.empty()},
           {"problems", verification.problems},
           {"notes", verification.notes},
+          {"checksums", verification.n_checked},
+          {"encoded_again", verification.n_encoded},
           {"tensors", tensors}};
 }
 
@@ -81,8 +92,9 @@ int ShowVerification(const VerifyFlags& flags) {
   }
   if (verification.problems.empty()) return 0;
   spdlog::error("{}: does not match {}: {} problem{}, first: {}", Escape(flags.output),
-                Escape(flags.model), verification.problems.size(),
-                verification.problems.size() == 1 ? "" : "s", verification.problems.front());
+                flags.model.empty() ? "its record" : Escape(flags.model),
+                verification.problems.size(), verification.problems.size() == 1 ? "" : "s",
+                verification.problems.front());
   return static_cast<int>(ErrorCode::kNo);
 }
 
@@ -90,7 +102,7 @@ int ShowVerification(const VerifyFlags& flags) {
 
 void AddVerify(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand(
-      "verify", "Decode every tensor of an output and compare it with its checkpoint");
+      "verify", "Check an output's bytes, and compare every tensor with its checkpoint");
   const auto flags = std::make_shared<VerifyFlags>();
   command
       ->add_option("OUT", flags->output,
@@ -98,8 +110,10 @@ void AddVerify(CLI::App& app, Command& chosen) {
                    "the runtime's own converter")
       ->required()
       ->option_text(" ");
-  command->add_option("--against", flags->model, "The checkpoint that it was made from")
-      ->required()
+  command
+      ->add_option("--against", flags->model,
+                   "The checkpoint that it was made from; without it only the\n"
+                   "checksums that phiq recorded in the output are checked")
       ->option_text("MODEL");
   AddSourceFlags(*command, flags->source);
   command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")

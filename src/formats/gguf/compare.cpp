@@ -21,6 +21,12 @@ bool IsLabel(std::string_view key) {
          key != "general.file_type" && key != "general.quantization_version";
 }
 
+// Keys that phiq adds. (Of others that begin so a bit is flipped.)
+bool IsOwn(std::string_view key) {
+  return key == "phiq.record" || key == "phiq.nan_policy" || key == "phiq.overflow_policy" ||
+         key == "phiq.method" || key.starts_with("phiq.calibration_");
+}
+
 // The --type name that stands for general.file_type; F32 when the file does not say.
 std::string TypeNameOf(const File& file) {
   const Value* value = Find(file.metadata(), "general.file_type");
@@ -48,7 +54,7 @@ void CompareMetadata(const Metadata& expected, const File& file,
     }
   }
   for (const auto& [key, value] : file.metadata()) {
-    if (known.contains(key) || IsLabel(key) || key.starts_with("phiq.") ||
+    if (known.contains(key) || IsLabel(key) || IsOwn(key) ||
         key.starts_with("quantize.imatrix."))
       continue;
     problems.push_back(fmt::format("metadata '{}' has no counterpart in the source", Escape(key)));

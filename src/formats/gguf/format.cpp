@@ -75,6 +75,7 @@ const Format kFormat = {
     .instead_of_encoding_knobs = "in GGUF --type decides it",
     .may_widen = true,
     .may_stream = true,
+    .keeps_record = true,
     .parts_knob = "split-max-size",
     .types = [] { return TypeNamesOf(Recipes()); },
     .parse_type = [](std::string_view name) { return std::string(FindRecipe(name).name); },

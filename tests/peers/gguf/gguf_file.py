@@ -76,9 +76,11 @@ def read(path):
 
 
 def listing(file):
-    """Metadata in the form of tests/data/golden/gguf/*.json (tools/goldens_gguf.py)."""
+    """Metadata in the form of tests/data/golden/gguf/*.json (tools/goldens_gguf.py); phiq's own keys left out."""
     metadata = {}
     for key, value in file.metadata.items():
+        if key.startswith("phiq."):
+            continue
         if value.type != ARRAY:
             name = "string" if value.type == STRING else SCALARS[value.type][0]
             metadata[key] = [name, value.value]
