@@ -73,7 +73,7 @@ class SignatureGraph {
       return StoredArray{index, a, n_rows * ArrayRowBytes(line.encoding, a, n_columns)};
     };
     Shape shape = {Int(n_rows), Int(n_columns)};
-    if (IsNorm(line.role)) shape = {Int(n_columns)};
+    if (StaysFloat(line.role)) shape = {Int(n_columns)};
     const auto* groups = std::get_if<GroupEncoding>(&line.encoding);
     if (groups == nullptr)
       return graph_.Stored(line.name, TensorType::FLOAT32, std::move(shape), array(0));
@@ -250,6 +250,12 @@ class SignatureGraph {
     return wide_mask_;
   }
 
+  Id Normalize(const LayerNormSpec&, WeightId) {
+    throw Error(ErrorCode::kInternal, "a LayerNorm, which the plan has let through");
+  }
+  void AddMlp(const Experts&, std::int32_t, const std::string&, Id) {
+    throw Error(ErrorCode::kInternal, "experts, which the plan has let through");
+  }
   void AddMlp(const GatedMlp& mlp, std::int32_t layer, const std::string& path, Id x) {
     const std::int32_t inner = Int(mlp.intermediate_size);
     const Id both =

@@ -48,6 +48,7 @@ class Planner {
         group_size_(given_group_size_.value_or(kDefaultGroup)) {
     for (const TensorRule& rule : options.tensor_rules) bits_of_rule_.push_back(BitsOfRule(rule));
     plan_.type = recipe_.name;
+    RefuseExperts(config_, "LiteRT");
     CheckModel();
     CheckKnobs();
     ChooseGraph();
@@ -59,8 +60,8 @@ class Planner {
     const bool tied = IsTied(model_);
     for (std::size_t i = 0; i < model_.tensors.size(); ++i) {
       PlanLine line = LineOf(model_.tensors[i]);
-      if (IsNorm(line.role)) {
-        line.reason = "norm";
+      if (StaysFloat(line.role)) {
+        line.reason = FloatReason(line.role);
       } else {
         const bool is_shared = tied && line.role == TensorRole::kTokenEmbedding;
         Decide(line, deciding[i], is_shared ? ", tied: the output head too" : "");

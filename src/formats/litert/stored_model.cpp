@@ -164,7 +164,7 @@ class LiteRtModel final : public StoredModel {
       refuse(ErrorCode::kBadData, *tensor.refusal);
     } else if (!id) {
       refuse(ErrorCode::kUnsupported, "has no role in the models that phiq knows");
-    } else if (tensor.shape.size() != (IsNorm(id->role) ? 1 : 2)) {
+    } else if (tensor.shape.size() != (StaysFloat(id->role) ? 1 : 2)) {
       refuse(ErrorCode::kBadData, fmt::format("has {} dimensions", tensor.shape.size()));
     } else {
       piece.role = id->role;
