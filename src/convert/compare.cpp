@@ -26,14 +26,9 @@ constexpr std::uint64_t kCompareElements = 1ULL << 17;  // weights compared at o
 void ExpressAlike(std::unique_ptr<StoredModel>& a, std::unique_ptr<StoredModel>& b) {
   const Expression of_a = a->expression(), of_b = b->expression();
   if (of_a == of_b) return;
-  std::unique_ptr<StoredModel>& plain = of_a == Expression() ? a : b;
-  if (plain->expression() != Expression()) {
-    throw Error(ErrorCode::kUnsupported,
-                "has its weights re-expressed for its runtime, and the other has not")
-        .In((of_a.has_zero_mean ? a : b)->path())
-        .Hint("compare each with the checkpoint");
-  }
-  plain = Express(std::move(plain), of_a == Expression() ? of_b : of_a);
+  const bool changes_a = !of_a.has_zero_mean && (of_b.has_zero_mean || of_a == Expression());
+  std::unique_ptr<StoredModel>& changed = changes_a ? a : b;
+  changed = Express(std::move(changed), changes_a ? of_b : of_a);
 }
 
 struct Side {

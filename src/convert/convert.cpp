@@ -31,6 +31,7 @@
 #include "io/recovery.h"
 #include "io/temporaries.h"
 #include "phiq/text.h"
+#include "stored/fill_width.h"
 
 namespace phiq {
 namespace {
@@ -270,8 +271,9 @@ Expression ExpressionOf(const ModelConfig& config, std::span<const PlanOptions> 
   std::optional<Expression> wanted;
   for (const PlanOptions& target : targets) {
     const Format& format = FindFormat(target.format);
-    const Expression own =
-        format.expression == nullptr ? Expression() : format.expression(config, target);
+    const Expression own = format.expression == nullptr
+                               ? Expression()
+                               : Needed(config, format.expression(config, target));
     if (wanted && *wanted != own) {
       throw Error(
           ErrorCode::kUsage,

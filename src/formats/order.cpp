@@ -87,6 +87,8 @@ std::uint64_t SizeBytes(const RowArray& array) noexcept {
       return array.n_rows * array.order.row_size;
     case Order::Kind::kFlatNibbles:
       return (array.n_rows * array.order.row_size + 1) / 2;
+    case Order::Kind::kSpreadRows:
+      return array.n_rows == 0 ? 0 : (array.n_rows - 1) * array.order.row_size + array.row_bytes;
     case Order::Kind::kRows:
     case Order::Kind::kColumns:
       break;
@@ -124,6 +126,12 @@ void WriteRows(const RowArray& array, std::uint64_t first_row, std::span<const s
       return ForEachRun(array, first_row, n_rows, buffer, write);
     case Order::Kind::kFlatNibbles:
       return WriteFlatNibbles(array, first_row, n_rows, rows, shared, key, buffer, write);
+    case Order::Kind::kSpreadRows:
+      // What stands between them is another's, who may write it at the same time.
+      for (std::uint64_t r = 0; r < n_rows; ++r)
+        write((first_row + r) * array.order.row_size,
+              rows.subspan(r * array.row_bytes, array.row_bytes));
+      return;
   }
 }
 
@@ -150,6 +158,11 @@ void ReadRows(const RowArray& array, std::uint64_t first_row, std::span<std::byt
     }
     case Order::Kind::kFlatNibbles:
       return ReadFlatNibbles(array, first_row, n_rows, rows, read);
+    case Order::Kind::kSpreadRows:
+      for (std::uint64_t r = 0; r < n_rows; ++r)
+        read((first_row + r) * array.order.row_size,
+             rows.subspan(r * array.row_bytes, array.row_bytes));
+      return;
   }
 }
 

@@ -20,10 +20,11 @@ struct Order {
     kCutRows,      // likewise, each without the last bytes that its encoding has
     kColumns,      // a matrix the other way round: [row_size, rows]
     kFlatNibbles,  // rows of 4-bit numbers, of which the next begins in the last byte of one
+    kSpreadRows,   // with room for other rows between them
   };
   Kind kind = Kind::kRows;
   // Of kCutRows the bytes of a row as stored, of kColumns its elements, of kFlatNibbles its
-  // numbers.
+  // numbers, of kSpreadRows the bytes from the start of a row to that of the next.
   std::size_t row_size = 0;
 
   static Order CutRows(std::size_t n_bytes) { return {Kind::kCutRows, n_bytes}; }
@@ -31,6 +32,8 @@ struct Order {
   static Order Columns(std::size_t n_elements) { return {Kind::kColumns, n_elements}; }
   // Numbers two in a byte, the first in the low nibble; a high nibble that is left over is 0.
   static Order FlatNibbles(std::size_t n) { return {Kind::kFlatNibbles, n}; }
+
+  static Order SpreadRows(std::size_t step_bytes) { return {Kind::kSpreadRows, step_bytes}; }
 
   bool operator==(const Order&) const = default;
 };

@@ -2,6 +2,7 @@
 #include <functional>
 #include <numeric>
 
+#include "model/bias.h"
 #include "model/find_weights.h"
 #include "model/weights.h"
 #include "phiq/model.h"
@@ -65,6 +66,30 @@ std::string_view RoleName(TensorRole role) noexcept {
 bool IsNorm(TensorRole role) noexcept {
   return role == TensorRole::kOutputNorm || role == TensorRole::kAttentionNorm ||
          role == TensorRole::kMlpNorm;
+}
+
+TensorRole BiasOf(TensorRole role) noexcept {
+  using enum TensorRole;
+  switch (role) {
+    case kAttentionNorm:
+      return kAttentionNormBias;
+    case kAttentionQuery:
+      return kAttentionQueryBias;
+    case kAttentionKey:
+      return kAttentionKeyBias;
+    case kAttentionValue:
+      return kAttentionValueBias;
+    case kAttentionOutput:
+      return kAttentionOutputBias;
+    case kMlpNorm:
+      return kMlpNormBias;
+    case kOutputNorm:
+      return kOutputNormBias;
+    case kOutputHead:
+      return kOutputHeadBias;
+    default:
+      return role;
+  }
 }
 
 bool IsBias(TensorRole role) noexcept {

@@ -3,6 +3,8 @@
 // columns) is read once and kept.
 #include "stored/expression.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <deque>
@@ -12,7 +14,12 @@
 #include <utility>
 #include <vector>
 
+#include "base/json.h"
+#include "base/limits.h"
 #include "model/weights.h"
+#include "phiq/error.h"
+#include "stored/files_with_config.h"
+#include "stored/fill_width.h"
 #include "stored/stored_model.h"
 
 namespace phiq {
@@ -40,6 +47,7 @@ class ExpressedModel final : public StoredModel {
       config_.n_kv_heads = expression.n_kv_heads;
     }
     if (expression.has_all_biases) config_.attention_bias = config_.lm_head_bias = true;
+    files_.emplace(base_->side_files(), OwnConfig());
     FindPieces();
   }
 
@@ -49,7 +57,7 @@ class ExpressedModel final : public StoredModel {
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
   std::string name() const override { return base_->name(); }
   std::string repository_id() const override { return base_->repository_id(); }
-  const SideFiles& side_files() const noexcept override { return base_->side_files(); }
+  const SideFiles& side_files() const noexcept override { return *files_; }
   void ReadRotary(std::uint64_t n_positions, std::span<float> cosines,
                   std::span<float> sines) const override {
     base_->ReadRotary(n_positions, cosines, sines);
@@ -113,6 +121,24 @@ class ExpressedModel final : public StoredModel {
     Change change;
     mutable std::deque<Matrix> matrices;  // where columns are centered
   };
+
+  // config.json of these weights; nullopt: the model's own.
+  std::optional<std::string> OwnConfig() const {
+    constexpr std::string_view kName = "config.json";
+    const ModelConfig& before = base_->config();
+    const bool is_same = config_.n_heads == before.n_heads &&
+                         config_.attention_bias == before.attention_bias &&
+                         config_.lm_head_bias == before.lm_head_bias;
+    const SideFiles& files = base_->side_files();
+    const std::optional<std::string> text = files.ReadFile(kName, limits::kConfigBytes);
+    if (is_same || !text) return std::nullopt;
+    Json json = ParseJson(*text, files.PathOf(kName).string());
+    json["num_attention_heads"] = config_.n_heads;
+    json["num_key_value_heads"] = config_.n_kv_heads;
+    json["attention_bias"] = config_.attention_bias;
+    json["lm_head_bias"] = config_.lm_head_bias;
+    return json.dump(2) + (text->ends_with('\n') ? "\n" : "");
+  }
 
   static std::uint64_t RowsAtOnce(std::uint64_t row_elements) noexcept {
     constexpr std::uint64_t kElements = 1U << 16U;
@@ -230,15 +256,38 @@ class ExpressedModel final : public StoredModel {
   const WeightIndex weights_;  // of base_
   const Expression expression_;
   ModelConfig config_;
+  std::optional<FilesWithConfig> files_;  // refers to base_
   std::vector<StoredPiece> pieces_;
   std::deque<Source> sources_;  // beside pieces_
 };
 
 }  // namespace
 
+void FillWidth(const ModelConfig& config, std::string_view runtime, Expression& expression) {
+  const std::uint32_t per_key = config.n_heads / config.n_kv_heads;
+  const std::uint32_t n_heads = config.hidden_size / config.head_dim;
+  if (n_heads < config.n_heads || n_heads * config.head_dim != config.hidden_size ||
+      n_heads % per_key != 0) {
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("{} heads of {} cannot be filled up with heads of zeros to hidden_size "
+                            "{}, which {} takes them to have",
+                            config.n_heads, config.head_dim, config.hidden_size, runtime))
+        .In("config.json");
+  }
+  expression.n_heads = n_heads;
+  expression.n_kv_heads = n_heads / per_key;
+}
+
+Expression Needed(const ModelConfig& config, Expression expression) {
+  if (expression.n_heads == config.n_heads && expression.n_kv_heads == config.n_kv_heads)
+    expression.n_heads = expression.n_kv_heads = 0;
+  if (config.attention_bias && config.lm_head_bias) expression.has_all_biases = false;
+  return expression;
+}
+
 std::unique_ptr<StoredModel> Express(std::unique_ptr<StoredModel> model,
                                      const Expression& expression) {
-  if (expression == Expression()) return model;
+  if (Needed(model->config(), expression) == Expression()) return model;
   return std::make_unique<ExpressedModel>(std::move(model), expression);
 }
 

@@ -1,12 +1,17 @@
 """PhiMoE: the same model as people hold it, what is refused, and the weights that llama.cpp is given."""
 import hashlib
 import json
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
-from harness import DATA, read_safetensors, run, side_files, warnings, write_safetensors
+from harness import DATA, SOURCE, read_safetensors, run, side_files, warnings, write_raw, write_safetensors
+
+sys.path.insert(0, str(SOURCE / "tests" / "peers"))
+import slim_phimoe  # noqa: E402
 
 MODEL = DATA / "phimoe-tiny"
 N_EXPERTS, HIDDEN, INNER = 6, 256, 256
@@ -112,3 +117,76 @@ def test_llama_cpps_function_of_the_weights_it_is_given(tmp_path):
         run(["verify", tmp_path / name, "--against", MODEL]).ok()
         compared = run(["compare", MODEL, tmp_path / name, "--json"]).ok().json()
         assert compared["relative_rmse"] < 1e-7
+
+
+# --- shapes of the published models ------------------------------------------------------------
+
+# Parameters, and what the plan of Q4_K_M takes: worked out from the published shapes.
+PUBLISHED = {
+    "Phi-3.5-MoE-instruct": (dict(heads=32, key_heads=8, inner=6400), 41_873_153_344, 0, 25.3),
+    "Phi-mini-MoE-instruct": (dict(heads=32, key_heads=8, inner=960), 7_647_632_704, 0, 4.9),
+    # In GGUF 16 heads of zeros with 4 key heads: 32 layers of 128 rows of q, k and v and columns of o.
+    "Phi-tiny-MoE-instruct": (dict(heads=16, key_heads=4, inner=448), 3_755_220_288,
+                              32 * (2 * 16 * 128 * 4096 + 2 * 4 * 128 * 4097 + 16 * 128), 2.9),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_plans_of_the_published_models(tmp_path, name):
+    sizes, n_weights, n_padding, gigabytes = PUBLISHED[name]
+    shapes = slim_phimoe.shapes(hidden=4096, head_dim=128, experts=16, layers=32, vocab=32064, **sizes)
+    updates = {"hidden_size": 4096, "intermediate_size": sizes["inner"], "num_hidden_layers": 32,
+               "num_attention_heads": sizes["heads"], "num_key_value_heads": sizes["key_heads"],
+               "head_dim": 128, "num_local_experts": 16, "vocab_size": 32064, "rope_scaling": None,
+               "max_position_embeddings": 4096}
+    side_files(tmp_path / name, "phimoe-tiny", updates, ["original_max_position_embeddings"])
+    header, offset = {}, 0
+    for tensor, shape in shapes.items():
+        n_bytes = 2 * int(np.prod(shape))
+        header[tensor] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + n_bytes]}
+        offset += n_bytes
+    write_raw(tmp_path / name / "model.safetensors", header)
+    path = tmp_path / name / "model.safetensors"
+    os.truncate(path, path.stat().st_size + offset)  # a hole: no weight is read
+    def planned(form, type_name):
+        return run(["plan", tmp_path / name, "--format", form, "--type", type_name, "--json"]).ok().json()
+    result = planned("gguf", "Q4_K_M")
+    assert result["n_weights"] == n_weights + n_padding
+    assert result["output_bytes"] / 1e9 == pytest.approx(gigabytes, abs=0.1)
+    # Rows of 960 and 448 have no whole blocks of 256.
+    fallbacks = {t["name"].split(".")[-2]: t["reason"] for t in result["tensors"] if t["fallback"]}
+    assert list(fallbacks) == ([] if sizes["inner"] % 256 == 0 else ["w2"]), fallbacks
+    assert planned("onnx", "int4")["n_weights"] == n_weights
+
+
+def test_a_slim_one_is_filled_up_with_heads_of_zeros(tmp_path):
+    """mlx-lm, too, takes the head size from the width. The function is the model's all the same."""
+    model = slim_phimoe.make(tmp_path / "slim", MODEL)
+    run(["quantize", model, "--format", "mlx", "--type", "F32", "-o", tmp_path / "mlx", "--no-fsync"]).ok()
+    config = json.loads((tmp_path / "mlx" / "config.json").read_text())
+    assert (config["num_attention_heads"], config["num_key_value_heads"]) == (4, 2)
+    result = run(["eval", tmp_path / "mlx", "--against", model, "--text", DATA / "heldout.txt", "--ctx", "128",
+                  "--chunks", "2", "--json"]).ok().json()["models"][0]
+    assert result["kl"]["max"] < 1e-9 and result["same_top"]["value"] == 1
+    run(["verify", tmp_path / "mlx", "--against", model]).ok()
+    assert run(["compare", tmp_path / "mlx", model, "--json"]).ok().json()["relative_rmse"] == 0
+
+
+@pytest.mark.parametrize("form, type_name", [("mlx", "4bit"), ("openvino", "INT4_SYM"), ("openvino", "INT8_ASYM"),
+                                             ("onnx", "fp32"), ("onnx", "int8"), ("onnx", "int4")])
+def test_every_format_is_read_back(tmp_path, form, type_name):
+    out = tmp_path / "out"
+    run(["quantize", MODEL, "--format", form, "--type", type_name, "-o", out, "--no-fsync"], timeout=120).ok()
+    run(["verify", out, "--against", MODEL], timeout=60).ok()
+    compared = run(["compare", MODEL, out, "--json"], timeout=60).ok().json()
+    if type_name == "fp32":
+        assert compared["relative_rmse"] == 0
+    else:
+        assert 0 < compared["relative_rmse"] < 0.15
+    result = run(["eval", out, "--against", MODEL, "--text", DATA / "heldout.txt", "--ctx", "576", "--chunks", "1",
+                  "--json"], timeout=60).ok().json()["models"][0]
+    assert result["kl"]["mean"] < (1e-8 if type_name == "fp32" else 0.02)
+    # The router chooses experts: it stays as it is.
+    for tensor in run(["inspect", out, "--json"]).ok().json()["tensors"]:
+        if "gate.weight" in tensor["name"] or "router" in tensor["name"]:
+            assert tensor["type"] in ("F32", "BF16"), tensor

@@ -73,6 +73,10 @@ std::vector<Case> Cases() {
        Bytes({0x21, 0x03, 0x54, 0x06, 0x87, 0x09}),
        Bytes({0x21, 0x43, 0x65, 0x87, 0x09})},
       {{Order::FlatNibbles(1), 3, 1}, Bytes({0x0A, 0x0B, 0x0C}), Bytes({0xBA, 0x0C})},
+      // What stands between the rows is not touched.
+      {{Order::SpreadRows(5), 3, 2},
+       Bytes({1, 2, 3, 4, 5, 6}),
+       Bytes({1, 2, 0xEE, 0xEE, 0xEE, 3, 4, 0xEE, 0xEE, 0xEE, 5, 6})},
   };
 }
 

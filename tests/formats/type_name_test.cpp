@@ -69,7 +69,9 @@ TEST(TypeName, RefusesTheOthersOfLlamaCppWithTheReason) {
   for (const char* name : {"TQ1_0", "TQ2_0", "Q1_0", "Q2_0", "NVFP4", "MXFP4_MOE", "iq2_xxs"}) {
     EXPECT_EQ(Thrown([&] { Gguf(name); }).first, ErrorCode::kUnsupported) << name;
   }
-  refused("mxfp4_moe", "type MXFP4_MOE is not written: it is for models with experts only");
+  refused("mxfp4_moe",
+          "type MXFP4_MOE is not written: it is for models with experts, and this version does not "
+          "write it");
 }
 
 TEST(TypeName, SuggestsForUnknownWords) {

@@ -10,7 +10,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PHIQ = pathlib.Path(os.environ.get("PHIQ", SOURCE / "build" / "dev" / "phiq")).resolve()
 DATA = SOURCE / "tests" / "data"
 HELDOUT = DATA / "heldout.txt"
-MODELS = ("phi35-tiny", "phi4mini-tiny")
+MODELS = ("phi35-tiny", "phi4mini-tiny", "phimoe-tiny")
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "phiq"
 
 

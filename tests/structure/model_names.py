@@ -9,6 +9,7 @@ PLACES = {
     "src/model/phi3.cpp",
     "src/model/phimoe.cpp",
     "src/formats/gguf/tensor_names.cpp",
+    "src/formats/mlx/tensor_names.cpp",
     "src/formats/onnx/weight_names.cpp",
     "src/plan/tensor_rules.cpp",  # an example of a rule, in a hint
 }

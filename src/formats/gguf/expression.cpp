@@ -3,9 +3,8 @@
 // 1 but for near ties. What remains of the difference are the near ties.
 #include "formats/gguf/expression.h"
 
-#include <fmt/format.h>
-
 #include "phiq/error.h"
+#include "stored/fill_width.h"
 
 namespace phiq::gguf {
 namespace {
@@ -19,31 +18,18 @@ constexpr int kRouterExponent = -12;
 Expression OwnExpression(const ModelConfig& config, bool is_reexpressed) {
   Expression expression;
   if (config.n_experts == 0) return expression;
-  const auto refuse = [](std::string message) {
-    throw Error(ErrorCode::kUnsupported, std::move(message)).In("config.json");
-  };
   if (is_reexpressed) {
-    if (config.tie_word_embeddings)
-      refuse("tie_word_embeddings true: llama.cpp's phimoe has a head of its own");
+    if (config.tie_word_embeddings) {
+      throw Error(ErrorCode::kUnsupported,
+                  "tie_word_embeddings true: llama.cpp's phimoe has a head of its own")
+          .In("config.json");
+    }
     expression.has_zero_mean = true;
     expression.router_exponent = kRouterExponent;
     expression.down_exponent = 1;
   }
-  expression.has_all_biases = !config.attention_bias || !config.lm_head_bias;
-  // llama.cpp's phimoe takes heads times head size from the width.
-  if (config.n_heads * config.head_dim != config.hidden_size) {
-    const std::uint32_t per_key = config.n_heads / config.n_kv_heads;
-    const std::uint32_t n_heads = config.hidden_size / config.head_dim;
-    if (n_heads < config.n_heads || n_heads * config.head_dim != config.hidden_size ||
-        n_heads % per_key != 0) {
-      refuse(
-          fmt::format("{} heads of {} are not a part of hidden_size {} that llama.cpp's phimoe "
-                      "could be given with heads of zeros",
-                      config.n_heads, config.head_dim, config.hidden_size));
-    }
-    expression.n_heads = n_heads;
-    expression.n_kv_heads = n_heads / per_key;
-  }
+  expression.has_all_biases = true;
+  FillWidth(config, "llama.cpp's phimoe", expression);
   return expression;
 }
 

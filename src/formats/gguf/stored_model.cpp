@@ -288,12 +288,7 @@ class GgufModel final : public StoredModel {
     if (refusal_ || config_.n_experts == 0) return {};
     const Value* const value = Find(file_.metadata(), kReexpressedKey);
     const bool* const is_true = value == nullptr ? nullptr : std::get_if<bool>(value);
-    Expression expression = OwnExpression(config_, is_true != nullptr && *is_true);
-    // Whatever the model has: the file has all of this.
-    expression.n_heads = config_.n_heads;
-    expression.n_kv_heads = config_.n_kv_heads;
-    expression.has_all_biases = true;
-    return expression;
+    return OwnExpression(config_, is_true != nullptr && *is_true);
   }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,

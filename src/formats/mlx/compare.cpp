@@ -26,8 +26,7 @@ FolderPlan PlanOf(const Folder& folder) {
     line.name = weight.name;
     line.role = weight.id.role;
     line.layer = weight.id.layer;
-    line.shape = {weight.row_elements};
-    if (!IsVector(line.role)) line.shape.insert(line.shape.begin(), weight.n_rows);
+    line.shape = weight.dims;
     line.encoding = weight.encoding;
     plan.lines.push_back(std::move(line));
   }

@@ -12,7 +12,10 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "formats/mlx/tensor_names.h"
+#include "model/architecture.h"
 #include "model/float_types.h"
+#include "model/rope.h"
 #include "model/side_file.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
@@ -49,7 +52,7 @@ class MlxKeys {
     } else if (Has(json_, kRopeScaling) && !json_[kRopeScaling].empty()) {
       Set(kRopeScaling, nullptr);  // "default", which mlx-lm does not know
     }
-    Add("model_type", "phi3");
+    Add("model_type", ArchitectureOf(config_).classes.front().model_type);
   }
   const std::vector<std::string>& set() const noexcept { return set_; }
 
@@ -82,6 +85,15 @@ class MlxKeys {
     for (const std::string_view key : {"long_factor", "short_factor"}) {
       const Json* factors = FindInRope(key);
       scaling[key] = factors != nullptr ? *factors : json_[key];
+    }
+    if (config_.n_experts > 0) {
+      // mlx-lm's phimoe asks for both.
+      for (const std::string_view key : {"short_mscale", "long_mscale"}) {
+        const Json* scale = FindInRope(key);
+        const float own = key.starts_with("long") ? LongRopeAttentionFactor(config_)
+                                                  : RopeAttentionFactor(config_);
+        scaling[key] = scale != nullptr ? *scale : Json(std::stod(fmt::format("{}", own)));
+      }
     }
     if (before.empty()) {
       set_.emplace_back(kRopeScaling);
@@ -125,7 +137,8 @@ Json QuantizationOf(const FolderPlan& plan) {
     const auto* groups = std::get_if<GroupEncoding>(&line.encoding);
     if (groups == nullptr) continue;
     Json entry = EntryOf(*groups);
-    if (plan.lists_all || entry != common) json[ModuleOf(line.name)] = std::move(entry);
+    if (plan.lists_all || entry != common)
+      json[ModuleOf(TensorName({line.role, line.layer}, line.name))] = std::move(entry);
   }
   return json;
 }

@@ -27,6 +27,8 @@ const Format kFormat = {
     .parse_type = [](std::string_view name) { return std::string(FindType(name).name); },
     .types_of_precisions = {"4bit", "8bit", "F16", "BF16", "F32"},
     .runtimes = kPeerNames,
+    .expression = [](const ModelConfig& config,
+                     const PlanOptions&) { return OwnExpression(config); },
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,
                const WarningFn& warn) -> std::unique_ptr<Plan> {
       return MakePlan(model, options, warn);

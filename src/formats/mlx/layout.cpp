@@ -6,6 +6,7 @@
 
 #include "formats/mlx/config.h"
 #include "formats/mlx/side_files.h"
+#include "formats/mlx/tensor_names.h"
 #include "model/float_types.h"
 #include "model/weights.h"
 #include "safetensors/writer.h"
@@ -28,17 +29,34 @@ DType DTypeOfArray(const Encoding& encoding, std::size_t array) {
 int RankInLayer(TensorRole role) noexcept {
   switch (role) {
     case TensorRole::kAttentionQkv:
+    case TensorRole::kAttentionQuery:
+    case TensorRole::kAttentionQueryBias:
       return 0;
-    case TensorRole::kAttentionOutput:
+    case TensorRole::kAttentionKey:
+    case TensorRole::kAttentionKeyBias:
       return 1;
-    case TensorRole::kMlpGateUp:
+    case TensorRole::kAttentionValue:
+    case TensorRole::kAttentionValueBias:
       return 2;
-    case TensorRole::kMlpDown:
+    case TensorRole::kAttentionOutput:
+    case TensorRole::kAttentionOutputBias:
       return 3;
-    case TensorRole::kAttentionNorm:
+    case TensorRole::kMlpGateUp:
+    case TensorRole::kRouter:
       return 4;
-    case TensorRole::kMlpNorm:
+    case TensorRole::kMlpDown:
+    case TensorRole::kExpertGate:
       return 5;
+    case TensorRole::kExpertUp:
+      return 6;
+    case TensorRole::kExpertDown:
+      return 7;
+    case TensorRole::kAttentionNorm:
+    case TensorRole::kAttentionNormBias:
+      return 8;
+    case TensorRole::kMlpNorm:
+    case TensorRole::kMlpNormBias:
+      return 9;
     default:
       return 0;  // outside of the layers, where the plan's order is mlx-lm's
   }
@@ -67,7 +85,8 @@ std::vector<std::size_t> LineOrder(const Plan& plan) {
 // One array of a line, as a tensor of the file.
 safetensors::TensorSpec SpecOf(const PlanLine& line, std::size_t array) {
   safetensors::TensorSpec spec;
-  spec.name = array == 0 ? line.name : ModuleOf(line.name) + "." + std::string(kArrayNames[array]);
+  spec.name = TensorName({line.role, line.layer}, line.name);
+  if (array > 0) spec.name = ModuleOf(spec.name) + "." + std::string(kArrayNames[array]);
   spec.dtype = DTypeOfArray(line.encoding, array);
   spec.shape = line.shape;
   spec.shape.back() =

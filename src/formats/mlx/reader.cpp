@@ -12,7 +12,9 @@
 #include "formats/encoded_rows.h"
 #include "formats/mlx/layout.h"
 #include "formats/mlx/recipe.h"
+#include "formats/mlx/tensor_names.h"
 #include "io/input_file.h"
+#include "model/architecture.h"
 #include "model/float_types.h"
 #include "model/side_file.h"
 #include "phiq/error.h"
@@ -132,8 +134,8 @@ class WeightCheck {
                 fmt::format("rows of {} weights are no whole groups of {}", n, codes->group_size));
     }
     const std::uint64_t columns = ArrayRowBytes(encoding, a, n) * 8 / DTypeBits(tensor.dtype);
-    std::vector<std::uint64_t> shape = {weight_.n_rows, columns};
-    if (IsVector(weight_.id.role)) shape = {columns};
+    std::vector<std::uint64_t> shape = weight_.dims;
+    shape.back() = columns;
     if (tensor.shape == shape) return;
     throw Bad(a, fmt::format("has shape {}, {} x {} weights in {} need {}", ShapeText(tensor.shape),
                              weight_.n_rows, n, EncodingName(encoding), ShapeText(shape)));
@@ -171,13 +173,15 @@ void Folder::FindWeights() {
   for (const WeightInfo& wanted : WeightsOf(config_)) {
     if (wanted.id.role == TensorRole::kOutputHead && config_.tie_word_embeddings) continue;
     Weight weight;
-    weight.name = wanted.name;
+    weight.name = TensorName(wanted.id, wanted.name);
     weight.id = wanted.id;
     weight.n_rows = wanted.shape.n_rows;
     weight.row_elements = wanted.shape.row_elements;
+    weight.dims = DimsOf(wanted);
     for (std::size_t a = 0; a < kMaxArrays; ++a) {
-      const SourceTensor* tensor =
-          tensors_.Find(fmt::format("{}.{}", ModuleOf(weight.name), kArrayNames[a]));
+      const std::string name =
+          a == kWeight ? weight.name : fmt::format("{}.{}", ModuleOf(weight.name), kArrayNames[a]);
+      const SourceTensor* tensor = tensors_.Find(name);
       if (tensor == nullptr) continue;
       weight.arrays[a] = static_cast<std::size_t>(tensor - tensors_.tensors().data());
       is_used[*weight.arrays[a]] = 1;
@@ -195,7 +199,8 @@ void Folder::FindWeights() {
   const SourceTensor& tensor =
       tensors_.tensors()[static_cast<std::size_t>(unknown - is_used.begin())];
   throw Error(ErrorCode::kBadData,
-              fmt::format("has no role in a phi3 model of {} layers{}", config_.n_layers,
+              fmt::format("has no role in a {} model of {} layers{}",
+                          ArchitectureOf(config_).classes.front().model_type, config_.n_layers,
                           config_.tie_word_embeddings ? " with a tied head" : ""))
       .In(tensors_.shards()[tensor.shard].string())
       .Tensor(tensor.name);
@@ -203,7 +208,7 @@ void Folder::FindWeights() {
 
 Encoding Folder::EncodingOf(const Weight& weight) const {
   const WeightCheck check(tensors_, weight);
-  if (!quantization_ || StaysFloat(weight.id.role)) return check.Encode(nullptr, false);
+  if (!quantization_ || IsVector(weight.id.role)) return check.Encode(nullptr, false);
   const auto entry = quantization_->modules.find(ModuleOf(weight.name));
   if (entry == quantization_->modules.end()) return check.Encode(&quantization_->common, false);
   return check.Encode(entry->second ? &*entry->second : nullptr, true);
@@ -213,7 +218,7 @@ void Folder::CheckEntries() const {
   if (!quantization_) return;
   for (const auto& [module, encoding] : quantization_->modules) {
     const bool is_known = std::ranges::any_of(weights_, [&](const Weight& weight) {
-      return !StaysFloat(weight.id.role) && ModuleOf(weight.name) == module;
+      return !IsVector(weight.id.role) && ModuleOf(weight.name) == module;
     });
     if (is_known) continue;
     throw Error(ErrorCode::kBadData, fmt::format("'quantization' has an entry for '{}', which this "

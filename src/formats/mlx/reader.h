@@ -22,7 +22,8 @@ struct Weight {
   std::string name;  // "model.layers.3.mlp.down_proj.weight"
   WeightId id;
   Encoding encoding;
-  std::uint64_t n_rows = 0, row_elements = 0;                 // norms: 1 x hidden_size
+  std::uint64_t n_rows = 0, row_elements = 0;                 // vectors: 1 x n
+  std::vector<std::uint64_t> dims;                            // the same, as a tensor has them
   std::array<std::optional<std::size_t>, kMaxArrays> arrays;  // index into Checkpoint::tensors()
 };
 

@@ -12,6 +12,7 @@
 #include "phiq/text.h"
 #include "plan/lines.h"
 #include "plan/names.h"
+#include "stored/fill_width.h"
 
 namespace phiq::mlx {
 namespace {
@@ -54,6 +55,14 @@ void CheckModel(const ModelConfig& config) {
     return Error(ErrorCode::kUnsupported, std::move(message)).In("config.json");
   };
   // mlx-lm has its models by name, with names of their own for the weights.
+  if (config.architecture == kPhiMoe.class_name) {
+    if (config.tie_word_embeddings)
+      throw unsupported("tie_word_embeddings true: mlx-lm's phimoe has a head of its own");
+    if (config.head_dim * config.n_heads != config.hidden_size || !config.attention_bias ||
+        !config.lm_head_bias)
+      throw unsupported("mlx-lm's phimoe has heads that fill the width, and all biases");
+    return;
+  }
   if (config.architecture != kPhi3.class_name)
     throw unsupported(fmt::format("mlx-lm has no {}", Escape(config.architecture)));
   if (config.rope_scaling == RopeScalingType::kYarn)
@@ -74,10 +83,20 @@ void CheckModel(const ModelConfig& config) {
   }
 }
 
+Expression OwnExpression(const ModelConfig& config) {
+  Expression expression;
+  if (config.n_experts == 0) return expression;
+  FillWidth(config, "mlx-lm's phimoe", expression);
+  expression.has_all_biases = true;
+  return expression;
+}
+
 std::optional<std::string_view> FavouredBecause(TensorRole role, std::int32_t layer,
                                                 std::uint32_t n_layers) noexcept {
   if (role == TensorRole::kOutputHead) return "the output head";
-  if (role != TensorRole::kAttentionQkv && role != TensorRole::kMlpDown) return std::nullopt;
+  using enum TensorRole;
+  const bool is_value = role == kAttentionQkv || role == kAttentionValue;
+  if (!is_value && role != kMlpDown && role != kExpertDown) return std::nullopt;
   const auto i = static_cast<std::uint32_t>(layer);
   const std::uint32_t eighth = n_layers / 8;
   // Of the layers before the first eighth's end the first condition has spoken.

@@ -9,6 +9,7 @@
 #include "phiq/encoding.h"
 #include "phiq/format.h"
 #include "phiq/model.h"
+#include "stored/expression.h"
 
 namespace phiq::mlx {
 
@@ -39,6 +40,8 @@ const Type& FindType(std::string_view name);
 
 // Throws kUnsupported: what mlx-lm's phi3 computes otherwise than the model, whatever the types.
 void CheckModel(const ModelConfig& config);
+// What mlx-lm cannot load without: all biases of PhiMoE, and heads that fill the width.
+Expression OwnExpression(const ModelConfig& config);
 
 // Whether a recipe gives a matrix its high width, and why; nullopt: the low one. The rule of
 // mlx-lm's --quant-predicate, whose search for "v_proj" finds the fused qkv_proj.

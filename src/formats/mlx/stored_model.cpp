@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "formats/mlx/compare.h"
+#include "formats/mlx/recipe.h"
 #include "formats/tokenizer_files.h"
 #include "model/rope.h"
 #include "phiq/text.h"
@@ -18,6 +19,8 @@ namespace {
 // The model as mlx-lm runs it: its longrope has no short factors.
 ModelConfig AsRun(ModelConfig config) {
   config.short_factor = config.long_factor;
+  if (config.long_attention_factor)
+    config.attention_factor = std::exchange(config.long_attention_factor, std::nullopt);
   return config;
 }
 
@@ -37,6 +40,7 @@ class MlxModel final : public StoredModel {
 
   std::string_view kind() const noexcept override { return "mlx"; }
   const ModelConfig& config() const override { return config_; }
+  Expression expression() const override { return OwnExpression(config_); }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,

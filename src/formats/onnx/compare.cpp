@@ -166,8 +166,7 @@ std::vector<PlanLine> LinesOf(const Folder& folder, const phiq::Model& model) {
     line.layer = rows.weight.layer;
     line.part = rows.part;
     line.first_row = rows.first_row;
-    line.shape = {n};
-    if (!IsVector(line.role)) line.shape.insert(line.shape.begin(), rows.n_rows);
+    line.shape = DimsOf(line.role, ShapeOf(model.config, rows.weight.role), rows.n_rows);
     line.encoding = weight.encoding;
   }
   return lines;

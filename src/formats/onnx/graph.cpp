@@ -33,6 +33,9 @@ void SetAttribute(::onnx::AttributeProto& proto, const Attribute& attribute) {
   } else if (const float* f = std::get_if<float>(&attribute.second)) {
     proto.set_type(::onnx::AttributeProto::FLOAT);
     proto.set_f(*f);
+  } else if (const std::string* s = std::get_if<std::string>(&attribute.second)) {
+    proto.set_type(::onnx::AttributeProto::STRING);
+    proto.set_s(*s);
   } else {
     proto.set_type(::onnx::AttributeProto::INTS);
     for (const std::int64_t value : std::get<std::vector<std::int64_t>>(attribute.second))
@@ -81,24 +84,52 @@ std::string GraphBuilder::Constant(const std::vector<std::int64_t>& values) {
   return AddConstant(fmt::format("[{}]", fmt::join(values, ", ")), values, /*is_scalar=*/false);
 }
 
+std::string GraphBuilder::FloatConstant(float value) {
+  const std::string label = fmt::format("{}", value);
+  if (::onnx::TensorProto* const tensor = AddConstantNode("FLOAT", label)) {
+    tensor->set_data_type(kFloat);
+    std::string raw(sizeof(value), '\0');
+    StoreLe(value, std::as_writable_bytes(std::span(raw)), 0);
+    tensor->set_raw_data(std::move(raw));
+  }
+  return ConstantName("FLOAT", label);
+}
+
 std::string GraphBuilder::AddConstant(const std::string& label,
                                       const std::vector<std::int64_t>& values, bool is_scalar) {
-  const auto [found, is_new] =
-      constants_.try_emplace(label, fmt::format("/model/constants/INT64/{}", label));
-  if (!is_new) return found->second;
+  if (::onnx::TensorProto* const tensor = AddConstantNode("INT64", label)) {
+    tensor->set_data_type(kInt64);
+    if (!is_scalar) tensor->add_dims(static_cast<std::int64_t>(values.size()));
+    std::string raw(values.size() * sizeof(std::int64_t), '\0');
+    for (std::size_t i = 0; i < values.size(); ++i)
+      StoreLe(values[i], std::as_writable_bytes(std::span(raw)), i * sizeof(std::int64_t));
+    tensor->set_raw_data(std::move(raw));
+  }
+  return ConstantName("INT64", label);
+}
+
+std::string GraphBuilder::ConstantName(std::string_view type, const std::string& label) {
+  return fmt::format("/model/constants/{}/{}", type, label);
+}
+
+::onnx::TensorProto* GraphBuilder::AddConstantNode(std::string_view type,
+                                                   const std::string& label) {
+  const auto [found, is_new] = constants_.insert(ConstantName(type, label));
+  if (!is_new) return nullptr;
   ::onnx::NodeProto& node = AddNode(
-      "Constant", "", fmt::format("/model/constant_nodes/INT64/{}", label), {}, {found->second});
+      "Constant", "", fmt::format("/model/constant_nodes/{}/{}", type, label), {}, {*found});
   ::onnx::AttributeProto& value = *node.add_attribute();
   value.set_name("value");
   value.set_type(::onnx::AttributeProto::TENSOR);
-  ::onnx::TensorProto& tensor = *value.mutable_t();
-  tensor.set_data_type(kInt64);
-  if (!is_scalar) tensor.add_dims(static_cast<std::int64_t>(values.size()));
-  std::string raw(values.size() * sizeof(std::int64_t), '\0');
-  for (std::size_t i = 0; i < values.size(); ++i)
-    StoreLe(values[i], std::as_writable_bytes(std::span(raw)), i * sizeof(std::int64_t));
-  tensor.set_raw_data(std::move(raw));
-  return found->second;
+  return value.mutable_t();
+}
+
+std::string GraphBuilder::AddInterleaved(const std::string& name, DataType type,
+                                         const std::vector<std::uint64_t>& dims, std::size_t line,
+                                         std::size_t between, std::size_t array) {
+  AddStored(name, type, dims, line, array);
+  stored_.back().between = between;
+  return name;
 }
 
 std::string GraphBuilder::AddStored(const std::string& name, DataType type,
@@ -108,7 +139,7 @@ std::string GraphBuilder::AddStored(const std::string& name, DataType type,
   tensor.set_name(name);
   tensor.set_data_type(type);
   for (const std::uint64_t dim : dims) tensor.add_dims(static_cast<std::int64_t>(dim));
-  stored_.push_back({&tensor, line, array, order});
+  stored_.push_back({&tensor, line, array, order, std::nullopt});
   return name;
 }
 

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,7 +22,8 @@ namespace phiq::onnx {
 inline constexpr std::string_view kContribDomain = "com.microsoft";
 
 using Attribute =
-    std::pair<std::string, std::variant<std::int64_t, float, std::vector<std::int64_t>>>;
+    std::pair<std::string,
+              std::variant<std::int64_t, float, std::vector<std::int64_t>, std::string>>;
 
 // A graph input's or output's dimension: a number or a name.
 using Dim = std::variant<std::int64_t, std::string>;
@@ -31,6 +34,8 @@ struct StoredTensor {
   std::size_t line = 0;
   std::size_t array = 0;
   Order order;
+  // The rows of this line stand between those of the other: first, first of this, second, ...
+  std::optional<std::size_t> between = std::nullopt;
 };
 
 class GraphBuilder {
@@ -53,20 +58,29 @@ class GraphBuilder {
   // INT64 constants by value; each node is made when first asked for. Return the value's name.
   std::string Constant(std::int64_t value);
   std::string Constant(const std::vector<std::int64_t>& values);
+  // A float32, likewise.
+  std::string FloatConstant(float value);
 
   // `dims` as ONNX counts them, of the array as it is stored. Returns `name`.
   std::string AddStored(const std::string& name, DataType type,
                         const std::vector<std::uint64_t>& dims, std::size_t line,
                         std::size_t array = 0, Order order = {});
+  // The rows of two lines in turn.
+  std::string AddInterleaved(const std::string& name, DataType type,
+                             const std::vector<std::uint64_t>& dims, std::size_t line,
+                             std::size_t between, std::size_t array);
 
   const std::vector<StoredTensor>& stored() const noexcept { return stored_; }
 
  private:
   std::string AddConstant(const std::string& label, const std::vector<std::int64_t>& values,
                           bool is_scalar);
+  // The tensor of a new node; nullptr: there is one of that name.
+  ::onnx::TensorProto* AddConstantNode(std::string_view type, const std::string& label);
+  static std::string ConstantName(std::string_view type, const std::string& label);
 
   ::onnx::GraphProto& graph_;
-  std::map<std::string, std::string> constants_;  // label -> name of the value
+  std::set<std::string> constants_;  // names of the values
   std::vector<StoredTensor> stored_;
 };
 

@@ -60,12 +60,15 @@ std::uint64_t Place(const GraphPlan& plan, std::span<const StoredTensor> tensors
   std::uint64_t end = 0;
   for (const StoredTensor& tensor : tensors) {
     const PlanLine& line = plan.lines[tensor.line];
-    const std::uint64_t size_bytes =
-        line.n_rows() * ArrayRowBytes(line.encoding, tensor.array, line.row_elements());
+    const std::size_t row_bytes = ArrayRowBytes(line.encoding, tensor.array, line.row_elements());
+    const std::uint64_t size_bytes = line.n_rows() * row_bytes * (tensor.between ? 2 : 1);
     const std::uint64_t offset_bytes =
         AlignUp(end, size_bytes > kLargeBytes ? kLargeAlignment : kAlignment).value();
     SetExternal(*tensor.proto, offset_bytes, size_bytes);
-    arrays.push_back({tensor.line, tensor.array, file, offset_bytes, 0, tensor.order});
+    const Order order = tensor.between ? Order::SpreadRows(2 * row_bytes) : tensor.order;
+    arrays.push_back({tensor.line, tensor.array, file, offset_bytes, 0, order});
+    if (tensor.between)
+      arrays.push_back({*tensor.between, tensor.array, file, offset_bytes + row_bytes, 0, order});
     end = offset_bytes + size_bytes;
   }
   return end;

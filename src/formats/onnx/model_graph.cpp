@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <string>
 #include <tuple>
@@ -14,10 +15,15 @@
 
 #include "formats/onnx/weight_names.h"
 #include "model/architecture.h"
+#include "model/bias.h"
 #include "phiq/error.h"
 
 namespace phiq::onnx {
 namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Below every logarithm of a weight: such an expert is never among the two best.
+constexpr float kNoExpert = -10000.0F;
 
 class ModelGraph {
  public:
@@ -50,8 +56,7 @@ class ModelGraph {
       branch_ = AddAttention(layer.attention, index, path + "/attn",
                              AddNorm(layer.attention_norm, {TensorRole::kAttentionNorm, index}));
       const std::string x = AddNorm(layer.mlp_norm, {TensorRole::kMlpNorm, index});
-      branch_ = std::visit([&](const auto& mlp) { return AddMlp(mlp, index, path + "/mlp", x); },
-                           layer.mlp);
+      branch_ = std::visit([&](const auto& mlp) { return AddMlp(mlp, index, path, x); }, layer.mlp);
     }
     AddHead();
     AddOutputs();
@@ -278,25 +283,38 @@ class ModelGraph {
   std::string AddNorm(const NormSpec& norm, WeightId id, bool is_last = false) {
     return std::visit([&](const auto& kind) { return Normalize(kind, id, is_last); }, norm);
   }
-  std::string Normalize(const LayerNormSpec&, WeightId, bool) {
-    throw Error(ErrorCode::kInternal, "a LayerNorm, which the plan has let through");
+  std::string Normalize(const LayerNormSpec& norm, WeightId id, bool is_last) {
+    const std::string weight = AddVector(id);
+    return Normalize("LayerNormalization", norm.epsilon, id,
+                     {weight, AddVector({BiasOf(id.role), id.layer})}, is_last);
   }
   std::string Normalize(const RmsNormSpec& norm, WeightId id, bool is_last) {
-    const std::string path = NodePath(config_, id);
+    return Normalize("SimplifiedLayerNormalization", norm.epsilon, id, {AddVector(id)}, is_last);
+  }
+
+  // A norm or a bias.
+  std::string AddVector(WeightId id) {
     const std::size_t line = LineOf(id.role, id.layer);
-    const std::string weight =
-        builder_.AddStored(WeightName(config_, id), FloatDataType(), plan_.lines[line].shape, line);
+    return builder_.AddStored(WeightName(config_, id), FloatDataType(), plan_.lines[line].shape,
+                              line);
+  }
+
+  std::string Normalize(const std::string& op, float epsilon_value, WeightId id,
+                        const std::vector<std::string>& vectors, bool is_last) {
+    const std::string path = NodePath(config_, id);
     const std::string output = path + "/output_0";
-    const Attribute epsilon = {"epsilon", norm.epsilon};
+    const Attribute epsilon = {"epsilon", epsilon_value};
+    std::vector<std::string> inputs = {residual_};
+    if (residual_ != branch_) inputs.push_back(branch_);
+    inputs.insert(inputs.end(), vectors.begin(), vectors.end());
     if (residual_ == branch_) {  // the embedding: nothing to add yet
-      builder_.AddNode("SimplifiedLayerNormalization", "", path + "/LayerNorm", {residual_, weight},
-                       {output}, {epsilon, {"axis", -1L}, {"stash_type", 1L}});
+      builder_.AddNode(op, "", path + "/LayerNorm", inputs, {output},
+                       {epsilon, {"axis", -1L}, {"stash_type", 1L}});
       return output;
     }
     const std::string sum = path + "/output_3";
     builder_.AddNode(
-        "SkipSimplifiedLayerNormalization", kContribDomain, path + "/SkipLayerNorm",
-        {residual_, branch_, weight},
+        "Skip" + op, kContribDomain, path + "/SkipLayerNorm", inputs,
         is_last ? std::vector<std::string>{output} : std::vector<std::string>{output, "", "", sum},
         {epsilon});
     residual_ = sum;
@@ -306,7 +324,11 @@ class ModelGraph {
   std::string AddAttention(const AttentionSpec& spec, std::int32_t layer, const std::string& path,
                            const std::string& x) {
     std::vector<std::string> inputs;
-    if (OnDml()) {
+    if (spec.is_split) {
+      for (const TensorRole role :
+           {TensorRole::kAttentionQuery, TensorRole::kAttentionKey, TensorRole::kAttentionValue})
+        inputs.push_back(AddLinear({role, layer}, TensorPart::kWhole, x));
+    } else if (OnDml()) {
       inputs = AddSplitQkv(spec, layer, path, x);
     } else {
       inputs = {AddLinear({TensorRole::kAttentionQkv, layer}, TensorPart::kWhole, x), "", ""};
@@ -357,11 +379,130 @@ class ModelGraph {
     return {rotate("q", spec.n_heads, query), rotate("k", spec.n_kv_heads, key), value};
   }
 
-  std::string AddMlp(const Experts&, std::int32_t, const std::string&, const std::string&) {
-    throw Error(ErrorCode::kInternal, "experts, which the plan has let through");
-  }
-  std::string AddMlp(const GatedMlp&, std::int32_t layer, const std::string& path,
+  // The CPU provider's operator knows a softmax over the two best scores, whose weights sum to 1.
+  // It is given scores of which that makes r1 / (r1 + r2) and r2 / (r1 + r2), and its output is
+  // multiplied by r1 + r2.
+  std::string AddMlp(const Experts& experts, std::int32_t layer, const std::string& layer_path,
                      const std::string& x) {
+    const std::string path = layer_path + "/moe";
+    const std::string router = path + "/router";
+    const std::string scores = AddLinear({TensorRole::kRouter, layer}, TensorPart::kWhole, x);
+    const std::string magnitudes = builder_.Add("Abs", router + "/Abs", {scores});
+    const auto [first, first_weight] =
+        AddChoice(experts, router + "/first", scores, scores, magnitudes);
+    // As if the first were not there.
+    const std::string best = router + "/first/ReduceMax/output_0";
+    const std::string hidden =
+        builder_.Add("Sub", router + "/Sub", {best, builder_.FloatConstant(kInfinity)});
+    const std::string others = builder_.Add("ScatterElements", router + "/others",
+                                            {scores, first, hidden}, {{"axis", -1L}});
+    const auto [second, second_weight] =
+        AddChoice(experts, router + "/second", others, scores, magnitudes);
+    const std::string chosen =
+        builder_.Add("Concat", router + "/chosen", {first, second}, {{"axis", -1L}});
+    const std::string weights =
+        builder_.Add("Concat", router + "/weights", {first_weight, second_weight}, {{"axis", -1L}});
+    const std::string logs = builder_.Add("Log", router + "/Log", {weights});
+    const std::string shape = builder_.Add("Shape", router + "/Shape", {scores});
+    const std::string nothing = builder_.FloatConstant(kNoExpert);
+    const std::string none = builder_.Add("Expand", router + "/Expand", {nothing, shape});
+    const std::string all =
+        builder_.Add("ScatterElements", router + "/all", {none, chosen, logs}, {{"axis", -1L}});
+    const std::string tokens = builder_.Constant({-1, std::int64_t{experts.n_experts}});
+    const std::string rows = builder_.Add("Reshape", router + "/Reshape", {all, tokens});
+    const std::string output = AddExperts(layer, path, x, rows);
+    const std::string axis = builder_.Constant(std::vector<std::int64_t>{-1});
+    const std::string sum =
+        builder_.Add("ReduceSum", router + "/ReduceSum", {weights, axis}, {{"keepdims", 1L}});
+    return builder_.Add("Mul", path + "/Mul", {output, sum});
+  }
+
+  // The index of the best candidate and its weight. See Experts.
+  std::pair<std::string, std::string> AddChoice(const Experts& experts, const std::string& path,
+                                                const std::string& candidates,
+                                                const std::string& scores,
+                                                const std::string& magnitudes) {
+    const std::string axis = builder_.Constant(std::vector<std::int64_t>{-1});
+    const std::string best =
+        builder_.Add("ReduceMax", path + "/ReduceMax", {candidates, axis}, {{"keepdims", 1L}});
+    const std::string index =
+        builder_.Add("ArgMax", path + "/ArgMax", {candidates}, {{"axis", -1L}, {"keepdims", 1L}});
+    const std::string distance = builder_.Add("Sub", path + "/Sub", {best, scores});
+    const std::string scale = builder_.Add("Max", path + "/Max", {magnitudes, best});
+    const std::string share = builder_.Add("Div", path + "/Div", {distance, scale});
+    const std::string limit = builder_.FloatConstant(2 * experts.epsilon);
+    const std::string is_less = builder_.Add("Greater", path + "/Greater", {share, limit});
+    const std::string hidden = builder_.FloatConstant(-kInfinity);
+    const std::string ties = builder_.Add("Where", path + "/Where", {is_less, hidden, candidates});
+    const std::string softmax = builder_.Add("Softmax", path + "/Softmax", {ties}, {{"axis", -1L}});
+    return {index, builder_.Add("GatherElements", path + "/GatherElements", {softmax, index},
+                                {{"axis", -1L}})};
+  }
+
+  std::string AddExperts(std::int32_t layer, const std::string& path, const std::string& x,
+                         const std::string& scores) {
+    const std::size_t gate = LineOf(TensorRole::kExpertGate, layer);
+    const std::size_t up = LineOf(TensorRole::kExpertUp, layer);
+    const std::size_t down = LineOf(TensorRole::kExpertDown, layer);
+    const std::string module = fmt::format("model.layers.{}.moe", layer);
+    const std::string down_name = ExpertName(module, TensorRole::kExpertDown);
+    const std::string gate_up_name = ExpertGateUpName(module);
+    const auto dims_of = [&](std::size_t line, std::uint64_t row_size, bool is_row = false) {
+      std::vector<std::uint64_t> dims = plan_.lines[line].shape;
+      if (line == gate) dims[1] *= 2;  // gate and up in turn
+      dims.back() = row_size;
+      if (is_row) dims.pop_back();
+      return dims;
+    };
+    std::vector<Attribute> attributes = {{"k", 2L},
+                                         {"activation_type", std::string("swiglu")},
+                                         {"swiglu_fusion", 1L},
+                                         {"activation_alpha", 1.0F},
+                                         {"activation_beta", 0.0F},
+                                         {"normalize_routing_weights", 1L}};
+    const std::uint64_t width = config_.hidden_size, inner = config_.intermediate_size;
+    const auto* groups = std::get_if<GroupEncoding>(&plan_.lines[gate].encoding);
+    if (groups == nullptr) {
+      const std::string both =
+          builder_.AddInterleaved(gate_up_name, FloatDataType(), dims_of(gate, width), gate, up, 0);
+      const std::string out =
+          builder_.AddStored(down_name, FloatDataType(), dims_of(down, inner), down);
+      const std::string node = path + "/MoE";
+      builder_.AddNode("MoE", kContribDomain, node, {x, scores, both, "", out, ""},
+                       {node + "/output_0"}, attributes);
+      return node + "/output_0";
+    }
+    const auto bits = static_cast<unsigned>(BitsOf(groups->code));
+    const bool is_row = groups->group_size == 0;
+    const auto add_pair = [&](const std::string& tensor, std::size_t line, std::uint64_t n) {
+      const std::uint64_t n_groups = GroupCount(*groups, n);
+      const std::string codes = fmt::format("{}_Q{}", tensor, bits), scales = tensor + "_scales";
+      const std::vector<std::uint64_t> code_dims = dims_of(line, n * bits / 8),
+                                       scale_dims = dims_of(line, n_groups, is_row);
+      if (line == gate) {
+        builder_.AddInterleaved(codes, kUint8, code_dims, gate, up, 0);
+        builder_.AddInterleaved(scales, FloatDataType(), scale_dims, gate, up, 1);
+      } else {
+        builder_.AddStored(codes, kUint8, code_dims, line, 0);
+        builder_.AddStored(scales, FloatDataType(), scale_dims, line, 1);
+      }
+      return std::pair(codes, scales);
+    };
+    const auto [gate_up_codes, gate_up_scales] = add_pair(gate_up_name, gate, width);
+    const auto [down_codes, down_scales] = add_pair(down_name, down, inner);
+    attributes.emplace_back("expert_weight_bits", std::int64_t{bits});
+    if (!is_row)
+      attributes.emplace_back("block_size", static_cast<std::int64_t>(groups->group_size));
+    const std::string node = path + "/QMoE";
+    builder_.AddNode("QMoE", kContribDomain, node,
+                     {x, scores, gate_up_codes, gate_up_scales, "", down_codes, down_scales},
+                     {node + "/output_0"}, attributes);
+    return node + "/output_0";
+  }
+
+  std::string AddMlp(const GatedMlp&, std::int32_t layer, const std::string& layer_path,
+                     const std::string& x) {
+    const std::string path = layer_path + "/mlp";
     const WeightId gate_up = {TensorRole::kMlpGateUp, layer};
     const std::string gate = AddLinear(gate_up, TensorPart::kGate, x);
     const std::string up = AddLinear(gate_up, TensorPart::kUp, x);
@@ -376,13 +517,29 @@ class ModelGraph {
   // x times the transposed weight, in the form that the weight's encoding asks for.
   std::string AddLinear(WeightId id, TensorPart part, const std::string& x,
                         std::string output = "") {
+    const std::string path = NodePath(config_, id, part);
+    const std::string node = path + "/MatMul";
+    const WeightId bias = {BiasOf(id.role), id.layer};
+    if (bias.role != id.role && FindLine(bias.role, bias.layer)) {
+      const std::string product = AddProduct(id, part, x, node + "/output_0");
+      const std::string added = AddVector(bias);
+      const std::string sum = path + "/Add";
+      if (output.empty()) output = sum + "/output_0";
+      builder_.AddNode("Add", "", sum, {product, added}, {output});
+      return output;
+    }
+    if (output.empty()) output = node + "/output_0";
+    return AddProduct(id, part, x, output);
+  }
+
+  std::string AddProduct(WeightId id, TensorPart part, const std::string& x,
+                         const std::string& output) {
     const bool is_head = id.role == TensorRole::kOutputHead;
     const std::size_t line = is_head ? HeadLine() : LineOf(id.role, id.layer, part);
     const PlanLine& plan_line = plan_.lines[line];
     const std::string weight_name = WeightName(config_, id, part);
     const std::string path = NodePath(config_, id, part);
     const std::string node = path + "/MatMul";
-    if (output.empty()) output = node + "/output_0";
     const auto* groups = std::get_if<GroupEncoding>(&plan_line.encoding);
     if (groups == nullptr) {
       const std::string weight =

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <utility>
 
 #include "formats/format.h"
@@ -55,6 +56,8 @@ class Planner {
         AddFloats(LineOf(tensor), std::string(FloatReason(tensor.role)));
       } else if (tensor.role == TensorRole::kTokenEmbedding) {
         AddEmbedding(i);
+      } else if (IsOfExperts(tensor.role)) {
+        AddExperts(LineOf(tensor), wanted_[i]);
       } else {
         AddMatrix(LineOf(tensor), wanted_[i]);
       }
@@ -66,6 +69,7 @@ class Planner {
       AddMatrix(std::move(head), wanted_.back());
     }
     AddTables();
+    CheckExpertsAreAlike();
     for (PlanLine& line : plan_.lines) SetSize(line);
     AddDecisions();
     plan_.needs =
@@ -154,13 +158,30 @@ class Planner {
     plan_.graph.names = method_ == &kMlas ? OnnxNames::kBlockwise : OnnxNames::kWeightOnly;
   }
 
+  // What is written for experts: the operators of the CPU provider, in float32.
+  void CheckExperts() const {
+    const auto refuse = [&](std::string message, std::string_view hint) {
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("{}: {}", model_.config.architecture, message))
+          .Hint(hint);
+    };
+    if (plan_.graph.ep != ExecutionProvider::kCpu)
+      refuse("experts are written for the CPU provider only", "leave --ep away");
+    if (plan_.graph.float_type != FloatType::kF32)
+      refuse(fmt::format("type {} is not written", recipe_.name), "use fp32, int8 or int4");
+    if (IsDynamic()) refuse("--activations dynamic has no operator for experts", "leave it away");
+    if (method_ != &kMlas || HasZeroPoints(groups_))
+      refuse("codes with zero points, rtn and k_quant are not written for experts",
+             "use int8 or int4, and no --asym");
+  }
+
   // What GroupQueryAttention can compute.
   void CheckModel() const {
     const ModelConfig& config = model_.config;
     const auto refuse = [](std::string message) {
       throw Error(ErrorCode::kUnsupported, std::move(message)).In("config.json");
     };
-    RefuseExperts(config, "ONNX");
+    if (config.n_experts > 0) CheckExperts();
     if (config.rope_scaling == RopeScalingType::kYarn)
       refuse("rope type yarn is not written to ONNX");
     if (config.head_dim % 16 != 0) {
@@ -312,6 +333,50 @@ class Planner {
       SetMatrixEncoding(piece, bits);
       piece.reason = std::move(reason);
       plan_.lines.push_back(std::move(piece));
+    }
+  }
+
+  static bool IsOfExperts(TensorRole role) {
+    using enum TensorRole;
+    return role == kExpertGate || role == kExpertUp || role == kExpertDown;
+  }
+
+  // Operators of their own: 4 bits in groups, or 8 bits with one scale a row (in groups the CPU
+  // provider rounds the activations).
+  void AddExperts(PlanLine line, const Wanted& wanted) {
+    Need(OnnxRuntime::kCurrent, line.name, "experts need");
+    if (wanted.bits == 0) return AddFloats(std::move(line), wanted.reason);
+    const ModelConfig& config = model_.config;
+    const bool fits = config.hidden_size % groups_.group_size == 0 &&
+                      config.intermediate_size % groups_.group_size == 0;
+    if (wanted.bits == 4 && fits) {
+      SetMatrixEncoding(line, 4);
+      line.reason = wanted.reason;
+    } else {
+      line.encoding = GroupEncoding{Code::kU8, 0, ScaleType::kF32, Offset::kMiddle};
+      line.method = &kNearest;
+      line.reason = wanted.reason + ", experts one scale a row";
+      if (wanted.bits == 4) {
+        TakeFallback(line,
+                     fmt::format("rows of {} and {} are not multiples of {}: int4 -> int8",
+                                 config.hidden_size, config.intermediate_size, groups_.group_size),
+                     options_.strict_types, warn_);
+      }
+    }
+    plan_.lines.push_back(std::move(line));
+  }
+
+  // One operator has the three matrices of a layer, and one number of bits.
+  void CheckExpertsAreAlike() const {
+    std::map<std::int32_t, const PlanLine*> of_layer;
+    for (const PlanLine& line : plan_.lines) {
+      if (line.table || !IsOfExperts(line.role)) continue;
+      const PlanLine* const first = of_layer.try_emplace(line.layer, &line).first->second;
+      if (first->encoding == line.encoding) continue;
+      throw Usage(
+          fmt::format("--tensor-type: the experts of layer {} are one operator with one "
+                      "type, not {} and {}",
+                      line.layer, EncodingName(first->encoding), EncodingName(line.encoding)));
     }
   }
 

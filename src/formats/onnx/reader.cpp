@@ -181,7 +181,7 @@ void Folder::Read(const Table& table, std::uint64_t offset_bytes, std::span<std:
 std::uint64_t Folder::SizeBytes(const Weight& weight) const noexcept {
   std::uint64_t total = 0;
   for (const std::optional<std::size_t>& array : weight.arrays) {
-    if (array) total += initializers()[*array].size_bytes;
+    if (array) total += initializers()[*array].size_bytes / (weight.turn ? 2 : 1);
   }
   return total;
 }
@@ -203,6 +203,15 @@ void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64
     if (weight.transposed && a == 0) {
       stored.order = Order::Columns(weight.row_elements);
       bands_->ReadRows(stored, &array, first_row, rows.bytes(a), read);
+      continue;
+    }
+    if (weight.turn) {
+      stored.order = Order::SpreadRows(2 * stored.row_bytes);
+      const std::uint64_t before_bytes = *weight.turn * stored.row_bytes;
+      phiq::ReadRows(stored, first_row, rows.bytes(a),
+                     [&](std::uint64_t offset_bytes, std::span<std::byte> bytes) {
+                       read(before_bytes + offset_bytes, bytes);
+                     });
       continue;
     }
     // GatherBlockQuantized leaves out the padding of a row's last block.

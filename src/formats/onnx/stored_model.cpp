@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/endian.h"
 #include "base/finite.h"
 #include "base/json.h"
 #include "base/limits.h"
@@ -135,6 +136,7 @@ class ModelReader {
     ReadSizes();
     ReadAttention();
     ReadEpsilon();
+    if (config_.n_experts > 0) ReadRouters();
     tables_ = FindRotaryTables();
     config_.rope_dim = static_cast<std::uint32_t>(2 * tables_.n_columns);
     config_.partial_rotary_factor = static_cast<double>(config_.rope_dim) / config_.head_dim;
@@ -170,7 +172,9 @@ class ModelReader {
 
   // One more than the highest layer that has a down projection.
   std::uint32_t CountLayers() const {
-    const auto [begin, end] = AroundLayer(TensorRole::kMlpDown);
+    const auto [begin, end] =
+        AroundLayer(config_.architecture == kPhiMoe.class_name ? TensorRole::kExpertDown
+                                                               : TensorRole::kMlpDown);
     std::uint32_t n_layers = 0;
     for (const Weight& weight : folder_.weights()) {
       std::string_view name = weight.name;
@@ -188,14 +192,72 @@ class ModelReader {
     return n_layers;
   }
 
+  bool Has(TensorRole role) const {
+    return weights_.contains(
+        WeightName(config_, {role, role == TensorRole::kOutputHeadBias ? -1 : 0}));
+  }
+
+  // From the first layer's matrices.
+  void ReadExperts() {
+    const Weight& gate = WeightNamed(WeightName(config_, {TensorRole::kExpertGate, 0}));
+    config_.n_experts = Size(gate, "experts", gate.n_matrices, limits::kExperts);
+    config_.n_experts_per_token = 2;
+    config_.intermediate_size =
+        Size(gate, "rows", gate.n_rows / gate.n_matrices, limits::kIntermediate);
+    config_.attention_bias = Has(TensorRole::kAttentionQueryBias);
+    config_.lm_head_bias = Has(TensorRole::kOutputHeadBias);
+  }
+
+  // How near scores tie is a number of the graph.
+  void ReadRouters() {
+    std::map<std::string_view, const ::onnx::NodeProto*> constants;
+    for (const ::onnx::NodeProto& node : folder_.proto().graph().node())
+      if (node.op_type() == "Constant" && node.output_size() == 1)
+        constants.emplace(node.output(0), &node);
+    std::optional<float> limit;
+    for (const ::onnx::NodeProto& node : folder_.proto().graph().node()) {
+      if (node.op_type() == "MoE" || node.op_type() == "QMoE") {
+        if (IntegerOf(node, "k", 0) != 2)
+          throw NodeError(node, "has another k than 2", ErrorCode::kUnsupported);
+      }
+      if (node.op_type() != "Greater" || node.name().find("/moe/router/") == std::string::npos)
+        continue;
+      const auto constant =
+          node.input_size() == 2 ? constants.find(node.input(1)) : constants.end();
+      const ::onnx::AttributeProto* const value =
+          constant == constants.end() ? nullptr : FindAttribute(*constant->second, "value");
+      float found = 0;
+      if (value != nullptr && value->t().data_type() == kFloat &&
+          value->t().raw_data().size() == sizeof(found))
+        found = LoadLe<float>(std::as_bytes(std::span(value->t().raw_data())), 0);
+      if (!(found > 0) || !std::isfinite(found) || (limit && *limit != found))
+        throw NodeError(node, "compares with no number that phiq writes", ErrorCode::kUnsupported);
+      limit = found;
+    }
+    if (!limit) throw Unsupported("has experts, but no router that phiq writes");
+    config_.router_epsilon = *limit / 2;
+  }
+
   void ReadSizes() {
+    const bool has_experts = std::ranges::any_of(
+        folder_.weights(), [](const Weight& weight) { return weight.n_matrices > 1; });
+    if (has_experts) {
+      if (!IsOurs(folder_))
+        throw Unsupported("has experts, and was not written by phiq")
+            .Hint("phiq evaluates its own ONNX folders of such models");
+      config_.architecture = kPhiMoe.class_name;
+    }
     config_.n_layers = CountLayers();
     const Weight& embedding = WeightNamed(WeightName(config_, {TensorRole::kTokenEmbedding}));
     config_.vocab_size = Size(embedding, "rows", embedding.n_rows, limits::kVocab);
     config_.hidden_size = Size(embedding, "columns", embedding.row_elements, limits::kHidden);
-    const Weight& gate =
-        WeightNamed(WeightName(config_, {TensorRole::kMlpGateUp, 0}, TensorPart::kGate));
-    config_.intermediate_size = Size(gate, "rows", gate.n_rows, limits::kIntermediate);
+    if (has_experts) {
+      ReadExperts();
+    } else {
+      const Weight& gate =
+          WeightNamed(WeightName(config_, {TensorRole::kMlpGateUp, 0}, TensorPart::kGate));
+      config_.intermediate_size = Size(gate, "rows", gate.n_rows, limits::kIntermediate);
+    }
     config_.tie_word_embeddings = !embedding.shared_name.empty();
     genai_.CheckModel("vocab_size", config_.vocab_size);
     genai_.CheckDecoder("hidden_size", config_.hidden_size);
@@ -213,7 +275,7 @@ class ModelReader {
       if (is_first) {
         config_.n_heads = heads.n_heads;
         config_.n_kv_heads = heads.n_kv_heads;
-        config_.head_dim = config_.hidden_size / heads.n_heads;
+        config_.head_dim = HeadSize(heads.n_heads);
         config_.sliding_window = heads.sliding_window;
       } else if (heads.n_heads != config_.n_heads || heads.n_kv_heads != config_.n_kv_heads ||
                  heads.sliding_window != config_.sliding_window) {
@@ -229,6 +291,14 @@ class ModelReader {
     genai_.CheckDecoder("head_size", config_.head_dim);
   }
 
+  std::uint32_t HeadSize(std::uint32_t n_heads) const {
+    if (config_.n_experts == 0) return config_.hidden_size / n_heads;
+    const Weight& query = WeightNamed(WeightName(config_, {TensorRole::kAttentionQuery, 0}));
+    if (query.n_rows % n_heads != 0)
+      throw Bad(fmt::format("has {} rows for {} heads", query.n_rows, n_heads)).Tensor(query.name);
+    return static_cast<std::uint32_t>(query.n_rows / n_heads);
+  }
+
   struct Heads {
     std::uint32_t n_heads = 0, n_kv_heads = 0, sliding_window = 0;
   };
@@ -241,7 +311,7 @@ class ModelReader {
     };
     Heads heads;
     heads.n_heads = count("num_heads", IntegerOf(node, "num_heads", std::nullopt), limits::kHeads);
-    if (config_.hidden_size % heads.n_heads != 0) {
+    if (config_.n_experts == 0 && config_.hidden_size % heads.n_heads != 0) {
       throw NodeError(node, fmt::format("has num_heads {}, needs a divisor of hidden_size {}",
                                         heads.n_heads, config_.hidden_size));
     }
@@ -284,7 +354,8 @@ class ModelReader {
     for (const ::onnx::NodeProto& node : folder_.proto().graph().node()) {
       if (node.op_type() != "SimplifiedLayerNormalization" &&
           node.op_type() != "SkipSimplifiedLayerNormalization" &&
-          node.op_type() != "RMSNormalization")
+          node.op_type() != "RMSNormalization" && node.op_type() != "LayerNormalization" &&
+          node.op_type() != "SkipLayerNormalization")
         continue;
       const float found = FloatOf(node, "epsilon", std::nullopt);
       if (!(found > 0) || !std::isfinite(found)) {
@@ -549,7 +620,7 @@ class OnnxModel final : public StoredModel {
       const Initializer& first = folder_.initializers()[*weight.arrays[0]];
       piece.n_rows = weight.n_rows;
       piece.row_elements = weight.row_elements;
-      if (first.dims.size() > 1) piece.shape.push_back(weight.n_rows);  // else a norm
+      if (first.dims.size() > 1) piece.shape.push_back(weight.n_rows);  // else a vector
       piece.shape.push_back(weight.row_elements);
       piece.type = EncodingName(weight.encoding);
       piece.encoding = weight.encoding;

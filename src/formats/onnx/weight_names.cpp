@@ -36,7 +36,22 @@ constexpr std::array kNodes = {
     Node{kMlpNorm, TensorPart::kWhole, "/model/layers.{}/post_attention_layernorm"},
     Node{kMlpGateUp, TensorPart::kGate, "/model/layers.{}/mlp/gate_proj"},
     Node{kMlpGateUp, TensorPart::kUp, "/model/layers.{}/mlp/up_proj"},
-    Node{kMlpDown, TensorPart::kWhole, "/model/layers.{}/mlp/down_proj"}};
+    Node{kMlpDown, TensorPart::kWhole, "/model/layers.{}/mlp/down_proj"},
+    Node{kAttentionQuery, TensorPart::kWhole, "/model/layers.{}/attn/q_proj"},
+    Node{kAttentionKey, TensorPart::kWhole, "/model/layers.{}/attn/k_proj"},
+    Node{kAttentionValue, TensorPart::kWhole, "/model/layers.{}/attn/v_proj"},
+    Node{kRouter, TensorPart::kWhole, "/model/layers.{}/moe/router"},
+    Node{kExpertGate, TensorPart::kWhole, "/model/layers.{}/moe/experts/gate_proj"},
+    Node{kExpertUp, TensorPart::kWhole, "/model/layers.{}/moe/experts/up_proj"},
+    Node{kExpertDown, TensorPart::kWhole, "/model/layers.{}/moe/experts/down_proj"},
+    Node{kAttentionNormBias, TensorPart::kWhole, "/model/layers.{}/input_layernorm"},
+    Node{kAttentionQueryBias, TensorPart::kWhole, "/model/layers.{}/attn/q_proj"},
+    Node{kAttentionKeyBias, TensorPart::kWhole, "/model/layers.{}/attn/k_proj"},
+    Node{kAttentionValueBias, TensorPart::kWhole, "/model/layers.{}/attn/v_proj"},
+    Node{kAttentionOutputBias, TensorPart::kWhole, "/model/layers.{}/attn/o_proj"},
+    Node{kMlpNormBias, TensorPart::kWhole, "/model/layers.{}/post_attention_layernorm"},
+    Node{kOutputNormBias, TensorPart::kWhole, "/model/layers.{}/final_norm_layernorm"},
+    Node{kOutputHeadBias, TensorPart::kWhole, "/lm_head"}};
 
 const Node* FindNode(TensorRole role, TensorPart part) {
   const auto found = std::ranges::find_if(
@@ -53,14 +68,28 @@ const Node& NodeOf(TensorRole role, TensorPart part) {
 std::string NamePattern(const Node& node) {
   std::string name(node.path.substr(1));
   std::ranges::replace(name, '/', '.');
-  const bool is_product = !IsVector(node.role) && node.role != kTokenEmbedding;
-  return name + (is_product ? ".MatMul.weight" : ".weight");
+  switch (node.role) {
+    case kAttentionNormBias:
+    case kMlpNormBias:
+    case kOutputNormBias:
+      return name + ".bias";
+    case kTokenEmbedding:
+    case kExpertGate:
+    case kExpertUp:
+    case kExpertDown:
+      return name + ".weight";
+    default:
+      return name + (IsBias(node.role)   ? ".Add.bias"
+                     : IsNorm(node.role) ? ".weight"
+                                         : ".MatMul.weight");
+  }
 }
 
 std::string InLayer(std::string pattern, const ModelConfig& config, WeightId weight) {
   const std::size_t at = pattern.find(kLayerMark);
   if (at == std::string::npos) return pattern;
-  const std::int64_t layer = weight.role == kOutputNorm ? config.n_layers : weight.layer;
+  const bool is_last = weight.role == kOutputNorm || weight.role == kOutputNormBias;
+  const std::int64_t layer = is_last ? config.n_layers : weight.layer;
   return pattern.replace(at, kLayerMark.size(), fmt::format("{}", layer));
 }
 
@@ -80,6 +109,15 @@ std::pair<std::string, std::string> AroundLayer(TensorRole role) {
   return {pattern.substr(0, at), pattern.substr(at + kLayerMark.size())};
 }
 
+std::string ExpertName(std::string_view module, TensorRole role) {
+  const std::string pattern = NamePattern(NodeOf(role, TensorPart::kWhole));
+  return std::string(module) + pattern.substr(pattern.rfind(".experts."));
+}
+
+std::string ExpertGateUpName(std::string_view module) {
+  return std::string(module) + ".experts.gate_up_proj.weight";
+}
+
 std::vector<NamedRows> PossibleWeights(const ModelConfig& config) {
   std::vector<NamedRows> weights;
   for (const WeightInfo& weight : WeightsOf(config)) {
@@ -88,7 +126,8 @@ std::vector<NamedRows> PossibleWeights(const ModelConfig& config) {
       weights.push_back({WeightName(config, weight.id, part), weight.id, part, first_row, n_rows});
     };
     add(TensorPart::kWhole, 0, weight.shape.n_rows);
-    for (const WeightPart& part : weight.parts) add(part.part, part.first_row, part.n_rows);
+    for (const WeightPart& part : weight.parts)
+      if (part.part != TensorPart::kWhole) add(part.part, part.first_row, part.n_rows);
   }
   return weights;
 }

@@ -25,6 +25,12 @@ std::string WeightName(const ModelConfig& config, WeightId weight,
 // What stands before and after the layer's number in the name of such a weight.
 std::pair<std::string, std::string> AroundLayer(TensorRole role);
 
+// A matrix of the experts, by the module that they stand in ("model.layers.3.moe"):
+// "model.layers.3.moe.experts.up_proj.weight". Of gate and up, which are one tensor, see below.
+std::string ExpertName(std::string_view module, TensorRole role);
+// The tensor of gate and up, whose rows stand in turn.
+std::string ExpertGateUpName(std::string_view module);
+
 struct NamedRows {
   std::string name;  // "model.layers.0.mlp.up_proj.MatMul.weight"
   WeightId weight;   // the head, of tied models too

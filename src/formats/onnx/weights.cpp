@@ -65,6 +65,16 @@ class WeightFinder {
         AddNorm(node, 1);
       } else if (op == "SkipSimplifiedLayerNormalization") {
         AddNorm(node, 2);
+      } else if (op == "LayerNormalization") {
+        AddNorm(node, 1);
+        AddNorm(node, 2);
+      } else if (op == "SkipLayerNormalization") {
+        AddNorm(node, 2);
+        AddNorm(node, 3);
+      } else if (op == "Add") {
+        if (InputName(node, 1).ends_with(".Add.bias")) AddNorm(node, 1);
+      } else if (op == "MoE" || op == "QMoE") {
+        AddExperts(node);
       }
     }
     return std::move(weights_);
@@ -310,6 +320,90 @@ class WeightFinder {
          .transposed = false,
          .arrays = {array, std::nullopt, std::nullopt}},
         /*is_embedding=*/false);
+  }
+
+  // Experts as phiq writes them: gate and up in turn, then down.
+  void AddExperts(const ::onnx::NodeProto& node) {
+    const bool is_quantized = node.op_type() == "QMoE";
+    const int down_input = is_quantized ? 5 : 4;
+    const std::string name = node.name();
+    const auto parts = SplitNodeName(node);
+    if (!parts || IntegerOf(node, "swiglu_fusion", 0) != 1)
+      throw Unsupported(node, "has experts in another form than phiq writes");
+    for (int i = is_quantized ? 7 : 6; i < node.input_size(); ++i)
+      if (!node.input(i).empty()) throw Unsupported(node, fmt::format("has input {}", i));
+    for (const int i : {2, down_input}) {
+      const std::optional<std::size_t> codes = InitializerAt(node, i);
+      if (!codes) throw Unsupported(node, fmt::format("has no weights as input {}", i));
+      const Initializer& data = At(*codes);
+      if (data.dims.size() != 3 || data.size_bytes == 0)
+        throw Bad(node, fmt::format("input '{}' has dims [{}], needs three", Escape(data.name),
+                                    fmt::join(data.dims, ", ")));
+      Weight weight;
+      weight.n_matrices = data.dims[0];
+      const std::uint64_t n_rows = data.dims[0] * data.dims[1];
+      weight.row_elements = data.dims[2];
+      weight.arrays = {codes, std::nullopt, std::nullopt};
+      if (is_quantized) {
+        SetExpertCodes(node, i, data, weight);
+      } else if (const std::optional<GgmlType> type = FloatTypeOf(data.data_type)) {
+        weight.encoding = *type;
+      } else {
+        throw Bad(node, fmt::format("input '{}' is {}, needs floats", Escape(data.name),
+                                    DataTypeName(data.data_type)));
+      }
+      if (i == down_input) {
+        weight.name = ExpertName(parts->first, TensorRole::kExpertDown);
+        weight.n_rows = n_rows;
+        AddAlone(std::move(weight));
+        continue;
+      }
+      if (data.dims[1] % 2 != 0)
+        throw Bad(node, fmt::format("input '{}' has {} rows of gate and up", Escape(data.name),
+                                    data.dims[1]));
+      weight.n_rows = n_rows / 2;
+      for (const std::size_t turn : {std::size_t{0}, std::size_t{1}}) {
+        Weight half = weight;
+        half.name =
+            ExpertName(parts->first, turn == 0 ? TensorRole::kExpertGate : TensorRole::kExpertUp);
+        half.turn = turn;
+        AddAlone(std::move(half));
+      }
+    }
+  }
+
+  void SetExpertCodes(const ::onnx::NodeProto& node, int input, const Initializer& data,
+                      Weight& weight) const {
+    const std::int64_t bits = IntegerOf(node, "expert_weight_bits", 4);
+    const std::int64_t block_size = IntegerOf(node, "block_size", 0);
+    if (bits != 4 && bits != 8)
+      throw Unsupported(node, fmt::format("has expert_weight_bits {}, phiq does 4 and 8", bits));
+    if (data.data_type != kUint8)
+      throw Bad(node, fmt::format("input '{}' is {}, needs UINT8", Escape(data.name),
+                                  DataTypeName(data.data_type)));
+    if (block_size != 0 &&
+        (block_size < 16 || std::cmp_greater(block_size, limits::kOnnxBlockSize)))
+      throw Bad(node, fmt::format("has block_size {}", block_size));
+    weight.row_elements = data.dims[2] * 8 / static_cast<std::uint64_t>(bits);
+    GroupEncoding groups = {UnsignedCode(static_cast<int>(bits)),
+                            static_cast<std::size_t>(block_size), ScaleType::kF32, Offset::kMiddle};
+    const std::uint64_t n_groups = GroupCount(groups, weight.row_elements);
+    if (block_size != 0 && weight.row_elements % static_cast<std::uint64_t>(block_size) != 0)
+      throw Unsupported(node, "has rows that are no whole blocks");
+    const std::optional<std::size_t> scales = InitializerAt(node, input + 1);
+    if (!scales) throw Unsupported(node, fmt::format("has no scales as input {}", input + 1));
+    std::vector<std::uint64_t> dims = {data.dims[0], data.dims[1]};
+    if (block_size != 0) dims.push_back(n_groups);
+    groups.scale =
+        CheckScales(node, At(*scales), std::array<std::vector<std::uint64_t>, 1>{{dims}});
+    weight.encoding = groups;
+    weight.arrays[1] = scales;
+  }
+
+  // One that no other node shares.
+  void AddAlone(Weight weight) {
+    embeddings_.push_back(false);
+    weights_.push_back(std::move(weight));
   }
 
   void AddMatMulInteger(const ::onnx::NodeProto& node) {

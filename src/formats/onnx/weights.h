@@ -26,7 +26,10 @@ struct Weight {
   Encoding encoding;
   // As in the checkpoint: rows are out features, or the vocabulary.
   std::uint64_t n_rows = 0, row_elements = 0;
-  bool transposed = false;  // stored as [row_elements, n_rows]
+  bool transposed = false;       // stored as [row_elements, n_rows]
+  std::uint64_t n_matrices = 1;  // of experts, which share the rows
+  // Of two weights whose rows stand in turn: 0 is the first's, 1 the second's.
+  std::optional<std::size_t> turn = std::nullopt;
   // Initializers: codes or floats, scales, zero points.
   std::array<std::optional<std::size_t>, kMaxArrays> arrays;
 };

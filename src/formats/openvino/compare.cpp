@@ -106,9 +106,10 @@ PlanLine LineOf(const Weight& weight) {
   line.name = weight.checkpoint_name;
   line.role = weight.id.role;
   line.layer = weight.id.layer;
-  line.shape = IsVector(weight.id.role)
-                   ? std::vector<std::uint64_t>{weight.row_elements}
-                   : std::vector<std::uint64_t>{weight.n_rows, weight.row_elements};
+  line.shape = {weight.row_elements};
+  if (!IsVector(weight.id.role))
+    line.shape.insert(line.shape.begin(), weight.n_rows / weight.n_matrices);
+  if (weight.n_matrices > 1) line.shape.insert(line.shape.begin(), weight.n_matrices);
   line.encoding = weight.encoding;
   return line;
 }

@@ -280,8 +280,10 @@ Value GraphBuilder::SliceFrom(const std::string& name, Value x, std::int64_t axi
 Value GraphBuilder::Reduce(std::string_view type, const std::string& name, Value x,
                            const std::vector<std::int64_t>& axes, bool keep_dims) {
   Dims dims = DimsOf(x);
-  for (const std::int64_t axis : axes) dims[AxisOf(axis, dims.size())] = 1;
-  if (!keep_dims) dims.resize(dims.size() - axes.size());  // only ever all of them
+  constexpr std::int64_t kGone = -2;  // no dimension is
+  const std::size_t rank = dims.size();
+  for (const std::int64_t axis : axes) dims[AxisOf(axis, rank)] = keep_dims ? 1 : kGone;
+  std::erase(dims, kGone);
   std::string precision = PrecisionOf(x);
   return Add(type, "opset1", name, {x, Constant(axes)}, {std::move(precision), std::move(dims), ""},
              {{"keep_dims", Lower(keep_dims)}});
@@ -297,6 +299,67 @@ Value GraphBuilder::Broadcast(const std::string& name, Value x, Value shape, std
                               const Dims& dims) {
   return Add("Broadcast", "opset3", name, {x, shape}, {PrecisionOf(x), dims, ""},
              {{"mode", std::string(mode)}});
+}
+
+Value GraphBuilder::Tile(const std::string& name, Value x,
+                         const std::vector<std::int64_t>& repeats) {
+  Dims dims = DimsOf(x);
+  for (std::size_t i = 0; i < dims.size(); ++i)
+    if (dims[i] != kDynamic) dims[i] *= repeats[i];
+  std::string precision = PrecisionOf(x);
+  return Add("Tile", "opset1", name, {x, Constant(repeats)},
+             {std::move(precision), std::move(dims), ""});
+}
+
+Value GraphBuilder::Mvn(const std::string& name, Value x, float epsilon) {
+  std::string precision = PrecisionOf(x);
+  Dims dims = DimsOf(x);
+  return Add("MVN", "opset6", name, {x, Constant(std::vector<std::int64_t>{-1})},
+             {std::move(precision), std::move(dims), ""},
+             {{"eps", fmt::format("{}", epsilon)},
+              {"normalize_variance", "true"},
+              {"eps_mode", "INSIDE_SQRT"}});
+}
+
+Value GraphBuilder::Softmax(const std::string& name, Value x, std::int64_t axis) {
+  return Add("SoftMax", "opset8", name, {x}, {PrecisionOf(x), DimsOf(x), ""},
+             {{"axis", fmt::format("{}", axis)}});
+}
+
+std::vector<Value> GraphBuilder::Top(const std::string& name, Value x) {
+  Dims dims = DimsOf(x);
+  dims.back() = 1;
+  std::string precision = PrecisionOf(x);
+  const Value one = Constant(std::int64_t{1});
+  const std::size_t layer =
+      AddLayer("TopK", "opset11", name, {x, one},
+               {{std::move(precision), dims, ""}, Port(ElementType::kI64, dims)},
+               {{"axis", "-1"},
+                {"mode", "max"},
+                {"sort", "value"},
+                {"index_element_type", "i64"},
+                {"stable", "true"}});
+  return {{layer, 0}, {layer, 1}};
+}
+
+Value GraphBuilder::GatherElements(const std::string& name, Value data, Value indices,
+                                   std::int64_t axis) {
+  return Add("GatherElements", "opset6", name, {data, indices},
+             {PrecisionOf(data), DimsOf(indices), ""}, {{"axis", fmt::format("{}", axis)}});
+}
+
+Value GraphBuilder::ScatterElements(const std::string& name, Value data, Value indices,
+                                    Value updates, std::int64_t axis) {
+  std::string precision = PrecisionOf(data);
+  Dims dims = DimsOf(data);
+  return Add("ScatterElementsUpdate", "opset3", name, {data, indices, updates, Constant(axis)},
+             {std::move(precision), std::move(dims), ""});
+}
+
+Value GraphBuilder::ReshapeLike(const std::string& name, Value x, Value other) {
+  const Value shape = ShapeOf(name + "/shape", other);
+  return Add("Reshape", "opset1", name, {x, shape}, {PrecisionOf(x), DimsOf(other), ""},
+             {{"special_zero", "false"}});
 }
 
 Value GraphBuilder::Range(const std::string& name, Value start, Value stop, Value step,

@@ -74,6 +74,21 @@ class GraphBuilder {
   // `shape` is a vector of numbers; `dims` is what is known of them.
   Value Broadcast(const std::string& name, Value x, Value shape, std::string_view mode,
                   const Dims& dims);
+  // x, as often as `repeats` says along each axis.
+  Value Tile(const std::string& name, Value x, const std::vector<std::int64_t>& repeats);
+  // (x - mean) / sqrt(variance + epsilon) over the last axis.
+  Value Mvn(const std::string& name, Value x, float epsilon);
+  Value Softmax(const std::string& name, Value x, std::int64_t axis);
+  // The largest element on the last axis, and where it stands (the first of equal ones): both with
+  // a last axis of 1.
+  std::vector<Value> Top(const std::string& name, Value x);
+  Value GatherElements(const std::string& name, Value data, Value indices, std::int64_t axis);
+  // `data` with updates where the indices say.
+  Value ScatterElements(const std::string& name, Value data, Value indices, Value updates,
+                        std::int64_t axis);
+  // x in the shape of another value.
+  Value ReshapeLike(const std::string& name, Value x, Value other);
+
   Value Range(const std::string& name, Value start, Value stop, Value step, ElementType type);
 
   const Layer& LayerOf(Value value) const { return ir_.layers[value.layer]; }

@@ -11,6 +11,7 @@
 #include <variant>
 
 #include "base/half.h"
+#include "model/bias.h"
 #include "model/rope.h"
 #include "model/weights.h"
 #include "phiq/error.h"
@@ -207,12 +208,16 @@ class ModelGraph {
   Value AddNorm(const NormSpec& norm, WeightId id) {
     return std::visit([&](const auto& kind) { return Normalize(kind, id); }, norm);
   }
-  Value Normalize(const LayerNormSpec&, WeightId) {
-    throw Error(ErrorCode::kInternal, "a LayerNorm, which the plan has let through");
+  Value Normalize(const LayerNormSpec& norm, WeightId id) {
+    const std::string path = Module(id);
+    const Value normed = graph_.Mvn(path + "/normed", residual_, norm.epsilon);
+    const Value weight = AddVector(id);
+    const Value scaled = graph_.Binary("Multiply", path + "/scaled", normed, weight);
+    const Value bias = AddVector({BiasOf(id.role), id.layer});
+    return graph_.Binary("Add", path, scaled, bias);
   }
   Value Normalize(const RmsNormSpec& norm, WeightId id) {
     const std::string path = Module(id);
-    const std::size_t line = LineOf(id.role, id.layer);
     const Value two = graph_.Constant(2.0F, {1, 1, 1});
     const Value squares = graph_.Binary("Power", path + "/squares", residual_, two);
     const Value mean = graph_.Reduce("ReduceMean", path + "/mean", squares, {-1}, true);
@@ -223,19 +228,23 @@ class ModelGraph {
     const Value one = graph_.Constant(1.0F, {1, 1, 1});
     const Value inverse = graph_.Binary("Divide", path + "/inverse", one, root);
     const Value normed = graph_.Binary("Multiply", path + "/normed", residual_, inverse);
-    const Value weight =
-        graph_.Stored(plan_.lines[line].name, ElementType::kF32,
-                      {1, 1, static_cast<std::int64_t>(config_.hidden_size)}, line, 0);
+    const Value weight = AddVector(id);
     return graph_.Binary("Multiply", path, weight, normed);
+  }
+
+  // A norm or a bias, [1, 1, n].
+  Value AddVector(WeightId id) {
+    const std::size_t line = LineOf(id.role, id.layer);
+    const PlanLine& plan_line = plan_.lines[line];
+    return graph_.Stored(plan_line.name, ElementType::kF32,
+                         {1, 1, static_cast<std::int64_t>(plan_line.row_elements())}, line, 0);
   }
 
   void AddAttention(const AttentionSpec& spec, std::int32_t layer, Value x) {
     const std::string path = OuterModule({TensorRole::kAttentionOutput, layer});
     const std::int64_t head_dim = spec.head_dim, n_heads = spec.n_heads,
                        n_kv_heads = spec.n_kv_heads;
-    const Value qkv = AddLinear({TensorRole::kAttentionQkv, layer}, x);
-    const std::vector<Value> parts = graph_.Split(
-        path + "/qkv", qkv, -1, {n_heads * head_dim, n_kv_heads * head_dim, n_kv_heads * head_dim});
+    const std::vector<Value> parts = AddQueryKeyValue(spec, layer, path, x);
     const auto heads = [&](std::string_view letter, Value part, std::int64_t n) {
       const std::string name = fmt::format("{}/{}", path, letter);
       return graph_.Transpose(name + "_heads",
@@ -255,6 +264,20 @@ class ModelGraph {
         graph_.Reshape(path + "/attention_rows", tokens, {0, 0, n_heads * head_dim}, true);
     const Value output = AddLinear({TensorRole::kAttentionOutput, layer}, rows);
     residual_ = graph_.Binary("Add", path + "/residual", residual_, output);
+  }
+
+  std::vector<Value> AddQueryKeyValue(const AttentionSpec& spec, std::int32_t layer,
+                                      const std::string& path, Value x) {
+    if (spec.is_split) {
+      const Value query = AddLinear({TensorRole::kAttentionQuery, layer}, x);
+      const Value key = AddLinear({TensorRole::kAttentionKey, layer}, x);
+      const Value value = AddLinear({TensorRole::kAttentionValue, layer}, x);
+      return {query, key, value};
+    }
+    const std::int64_t n_queries = static_cast<std::int64_t>(spec.query_columns());
+    const std::int64_t n_keys = static_cast<std::int64_t>(spec.key_columns());
+    const Value qkv = AddLinear({TensorRole::kAttentionQkv, layer}, x);
+    return graph_.Split(path + "/qkv", qkv, -1, {n_queries, n_keys, n_keys});
   }
 
   // What every cache holds before the first token: [batch, kv heads, 0, head_dim].
@@ -291,8 +314,71 @@ class ModelGraph {
                           {0, config_.n_heads, kDynamic, config_.head_dim}, true);
   }
 
-  void AddMlp(const Experts&, std::int32_t, Value) {
-    throw Error(ErrorCode::kInternal, "experts, which the plan has let through");
+  // Every expert for every token, times weights of which two are not 0: the form that the exporter
+  // of PyTorch models gives, and that plugins may replace.
+  void AddMlp(const Experts& experts, std::int32_t layer, Value x) {
+    const std::string path = OuterModule({TensorRole::kRouter, layer});
+    const std::int64_t n = experts.n_experts, width = config_.hidden_size;
+    const Value tokens = graph_.Reshape(path + "/tokens", x, {-1, width}, false);
+    const Value weights = AddExpertWeights(experts, layer, path, tokens);
+    const Value tiled = graph_.Tile(path + "/tiled", tokens, {n, 1});
+    const Value inputs = graph_.Reshape(path + "/inputs", tiled, {n, -1, width}, false);
+    const Value gate = AddExpertProduct({TensorRole::kExpertGate, layer}, inputs);
+    const Value silu = graph_.Unary("Swish", "opset4", path + "/silu", gate);
+    const Value up = AddExpertProduct({TensorRole::kExpertUp, layer}, inputs);
+    const Value product = graph_.Binary("Multiply", path + "/product", silu, up);
+    const Value outputs = AddExpertProduct({TensorRole::kExpertDown, layer}, product);
+    const Value weighted = graph_.Binary("Multiply", path + "/weighted", outputs, weights);
+    const Value summed = graph_.Reduce("ReduceSum", path + "/summed", weighted, {0}, false);
+    const Value rows = graph_.ReshapeLike(path, summed, x);
+    residual_ = graph_.Binary("Add", path + "/residual", residual_, rows);
+  }
+
+  Value AddExpertProduct(WeightId id, Value x) {
+    const Value weight = AddWeight(LineOf(id.role, id.layer));
+    return graph_.MatMul(Module(id), x, weight, /*transpose_b=*/true);
+  }
+
+  // What each expert counts for each token: [experts, tokens, 1]. See Experts.
+  Value AddExpertWeights(const Experts& experts, std::int32_t layer, const std::string& path,
+                         Value tokens) {
+    const Value scores = AddLinear({TensorRole::kRouter, layer}, tokens);
+    const Value magnitudes = graph_.Unary("Abs", "opset1", path + "/magnitudes", scores);
+    const std::vector<Value> first =
+        AddChoice(experts, path + "/first", scores, scores, magnitudes);
+    // As if the first were not there.
+    const Value hidden = graph_.Constant(kHidden);
+    const Value index_shape = graph_.ShapeOf(path + "/index_shape", first[0]);
+    const Value nothing =
+        graph_.Broadcast(path + "/nothing", hidden, index_shape, "numpy", graph_.DimsOf(first[0]));
+    const Value others = graph_.ScatterElements(path + "/others", scores, first[0], nothing, 1);
+    const std::vector<Value> second =
+        AddChoice(experts, path + "/second", others, scores, magnitudes);
+    const Value indices = graph_.Concat(path + "/chosen", {first[0], second[0]}, 1);
+    const Value weights = graph_.Concat(path + "/weights", {first[1], second[1]}, 1);
+    const Value zero = graph_.Constant(0.0F);
+    const Value shape = graph_.ShapeOf(path + "/scores_shape", scores);
+    const Value zeros =
+        graph_.Broadcast(path + "/zeros", zero, shape, "numpy", graph_.DimsOf(scores));
+    const Value dense = graph_.ScatterElements(path + "/dense", zeros, indices, weights, 1);
+    const Value of_experts = graph_.Transpose(path + "/of_experts", dense, {1, 0});
+    return graph_.Unsqueeze(path + "/factors", of_experts, 2);
+  }
+
+  // The best of the candidates and its weight, [tokens, 1] each.
+  std::vector<Value> AddChoice(const Experts& experts, const std::string& path, Value candidates,
+                               Value scores, Value magnitudes) {
+    const std::vector<Value> best = graph_.Top(path + "/best", candidates);
+    const Value distance = graph_.Binary("Subtract", path + "/distance", best[0], scores);
+    const Value scale = graph_.Binary("Maximum", path + "/scale", magnitudes, best[0]);
+    const Value share = graph_.Binary("Divide", path + "/share", distance, scale);
+    const Value limit = graph_.Constant(2 * experts.epsilon);
+    const Value is_less = graph_.Binary("Greater", path + "/is_less", share, limit);
+    const Value hidden = graph_.Constant(kHidden);
+    const Value ties = graph_.Select(path + "/ties", is_less, hidden, candidates);
+    const Value softmax = graph_.Softmax(path + "/softmax", ties, 1);
+    const Value weight = graph_.GatherElements(path + "/weight", softmax, best[1], 1);
+    return {best[1], weight};
   }
   void AddMlp(const GatedMlp& mlp, std::int32_t layer, Value x) {
     const std::string path = OuterModule({TensorRole::kMlpDown, layer});
@@ -327,10 +413,16 @@ class ModelGraph {
         id.role == TensorRole::kOutputHead && !lines_.contains({id.role, id.layer});
     const std::size_t line = LineOf(is_tied ? TensorRole::kTokenEmbedding : id.role, id.layer);
     const Value weight = AddWeight(line);
-    return graph_.MatMul(Module(id), x, weight, /*transpose_b=*/true);
+    const WeightId bias = {BiasOf(id.role), id.layer};
+    const bool has_bias = bias.role != id.role && lines_.contains({bias.role, bias.layer});
+    if (!has_bias) return graph_.MatMul(Module(id), x, weight, /*transpose_b=*/true);
+    const Value product = graph_.MatMul(Module(id) + "/product", x, weight, /*transpose_b=*/true);
+    const Value added = AddVector(bias);
+    return graph_.Binary("Add", Module(id), product, added);
   }
 
-  // The weight as float32 [rows, columns]; one that serves twice is stored once.
+  // The weight as float32 [rows, columns], or [experts, rows, columns]; one that serves twice is
+  // stored once.
   Value AddWeight(std::size_t line) {
     if (const auto found = weights_.find(line); found != weights_.end()) return found->second;
     const auto* groups = std::get_if<GroupEncoding>(&plan_.lines[line].encoding);
@@ -355,11 +447,13 @@ class ModelGraph {
     const PlanLine& plan_line = plan_.lines[line];
     const Dims dims = DimsOf(plan_line);
     const bool has_groups = groups.group_size != 0;
-    Dims code_dims = dims, scale_dims = {dims[0], 1};
+    Dims code_dims = dims, scale_dims = dims;
+    scale_dims.back() = 1;
     if (has_groups) {
       const auto n_groups = static_cast<std::int64_t>(GroupCount(groups, plan_line.row_elements()));
-      code_dims = {dims[0], n_groups, static_cast<std::int64_t>(groups.group_size)};
-      scale_dims = {dims[0], n_groups, 1};
+      code_dims.back() = scale_dims.back() = n_groups;
+      code_dims.push_back(static_cast<std::int64_t>(groups.group_size));
+      scale_dims.push_back(1);
     }
     const ElementType type = BitsOf(groups.code) == 8
                                  ? (IsSigned(groups.code) ? ElementType::kI8 : ElementType::kU8)
@@ -383,8 +477,9 @@ class ModelGraph {
   }
 
   static Dims DimsOf(const PlanLine& line) {
-    return {static_cast<std::int64_t>(line.n_rows()),
-            static_cast<std::int64_t>(line.row_elements())};
+    Dims dims;
+    for (const std::uint64_t dim : line.shape) dims.push_back(static_cast<std::int64_t>(dim));
+    return dims;
   }
 
   const ModelConfig& config_;

@@ -105,7 +105,13 @@ class Planner {
 
   // By recipe and rules, one for each model tensor.
   void DecideWanted() {
-    RefuseExperts(model_.config, "OpenVINO");
+    if (model_.config.long_attention_factor) {
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("long_mscale {} is another than short_mscale: two factors are not "
+                              "written to OpenVINO",
+                              *model_.config.long_attention_factor))
+          .In("config.json");
+    }
     const bool tied = IsTied(model_);
     const std::vector<std::optional<std::size_t>> deciding =
         MatchRules(options_.tensor_rules, SubjectsOf(model_));

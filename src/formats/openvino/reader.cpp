@@ -180,6 +180,10 @@ void Folder::FindWeights() {
     weight.checkpoint_name = std::move(checkpoint_name);
     weight.id = *id;
     weight.arrays[kCodes] = i;
+    const bool is_of_experts = id->role == TensorRole::kExpertGate ||
+                               id->role == TensorRole::kExpertUp ||
+                               id->role == TensorRole::kExpertDown;
+    if (is_of_experts) weight.n_matrices = codes.dims.front();
     if (IsFloat(*codes.type)) {
       weight.encoding = FloatTypeOf(*codes.type);
       weight.row_elements = codes.dims.back();
@@ -196,13 +200,14 @@ void Folder::FindWeights() {
                                                : Offset::kMiddle;
     if (!weight.arrays[kScales]) throw Bad(codes, "has codes but no scales");
     const StoredConst& scales = constants_[*weight.arrays[kScales]];
-    const bool is_grouped = codes.dims.size() == 3;
-    if (codes.dims.size() < 2 || codes.dims.size() > 3)
-      throw Bad(codes, fmt::format("codes of type {} with {} dimensions, needs 2 or 3",
-                                   codes.type_name, codes.dims.size()));
-    weight.n_rows = codes.dims[0];
-    weight.row_elements = codes.dims[1] * (is_grouped ? codes.dims[2] : 1);
-    groups.group_size = is_grouped ? codes.dims[2] : 0;
+    const std::size_t least = is_of_experts ? 3 : 2;
+    const bool is_grouped = codes.dims.size() == least + 1;
+    if (codes.dims.size() < least || codes.dims.size() > least + 1)
+      throw Bad(codes, fmt::format("codes of type {} with {} dimensions, needs {} or {}",
+                                   codes.type_name, codes.dims.size(), least, least + 1));
+    weight.row_elements = codes.dims[least - 1] * (is_grouped ? codes.dims[least] : 1);
+    weight.n_rows = CheckedProduct(codes.dims).value() / weight.row_elements;
+    groups.group_size = is_grouped ? codes.dims[least] : 0;
     groups.scale = scales.type == ElementType::kF32 ? ScaleType::kF32 : ScaleType::kF16;
     if (!scales.type || (*scales.type != ElementType::kF16 && *scales.type != ElementType::kF32))
       throw Bad(scales,

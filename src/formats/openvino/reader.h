@@ -35,7 +35,8 @@ struct Weight {
   std::string checkpoint_name;  // "model.layers.3.mlp.down_proj.weight"
   WeightId id;
   Encoding encoding;
-  std::uint64_t n_rows = 0, row_elements = 0;                 // norms: 1 x hidden_size
+  std::uint64_t n_rows = 0, row_elements = 0;                 // vectors: 1 x n
+  std::uint64_t n_matrices = 1;                               // of experts, which share the rows
   std::array<std::optional<std::size_t>, kMaxArrays> arrays;  // index into Folder::constants()
 };
 
