@@ -136,6 +136,12 @@ extern const Method kMlas, kRtn, kKQuant, kGather;
 // Edges     groups of less than 2^-23 or so decode to something as small as they are.
 extern const Method kNncf;
 
+// Bit for bit what llm-compressor stores (its observer "memoryless_minmax"), for groups of any size
+// and whole rows. Weights are rounded to the type of the scales first, and so is every quotient.
+// Scale     never 0: of a group of zeros the type's epsilon.
+// Source    docs/quantization.md "llm-compressor's integer groups".
+extern const Method kMinMax;
+
 // Whose roundings an encoder of MLX's groups follows; files of both load everywhere.
 enum class MlxRounding : std::uint8_t {
   kCpu,    // MLX's CPU back end

@@ -246,7 +246,7 @@ std::string MethodText(const Method& method) {
 
 const Method* FindMethod(std::string_view text) noexcept {
   using enum FloatType;
-  static const std::array<const Method*, 16> methods = {&kGgml,
+  static const std::array<const Method*, 17> methods = {&kGgml,
                                                         &kSearch,
                                                         &kImatrix,
                                                         &kFeedback,
@@ -256,6 +256,7 @@ const Method* FindMethod(std::string_view text) noexcept {
                                                         &kKQuant,
                                                         &kGather,
                                                         &kNncf,
+                                                        &kMinMax,
                                                         &MlxMethod(MlxRounding::kCpu, kF32),
                                                         &MlxMethod(MlxRounding::kCpu, kF16),
                                                         &MlxMethod(MlxRounding::kCpu, kBF16),

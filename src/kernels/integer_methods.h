@@ -20,7 +20,7 @@ inline constexpr std::size_t kMaxGroupSize = 256;
 struct GroupSpec {
   int bits = 8;           // 4 or 8
   bool symmetric = true;  // zero point in the middle of the codes; else chosen for the group
-  ScaleType scale = ScaleType::kF32;  // kF32 or kF16
+  ScaleType scale = ScaleType::kF32;  // kF32 or kF16; of QuantizeMinMax kBF16, too
   bool positive_scales = false;       // see GroupEncoding; of QuantizeNearest
 };
 
@@ -30,13 +30,14 @@ struct GroupScale {
 };
 
 // Shapes    x: [group_size], values of spec.scale (QuantizeNncf: any); codes: as x.
+//           QuantizeMinMax: any, which it rounds to spec.scale.
 //           QuantizeRtn and QuantizeKQuant want a short last group padded with zeros, as
 //           onnxruntime does.
 // Returns   a scale that is a value of spec.scale, and a zero point: 2^(bits-1) of symmetric
 //           groups.
 // Codes     unsigned: 0 ... 2^bits - 1. With zero points one of them decodes to exactly 0.
-// Source    docs/quantization.md "Integer groups", "onnxruntime's integer blocks" and "NNCF's
-//           integer groups".
+// Source    docs/quantization.md "Integer groups", "onnxruntime's integer blocks", "NNCF's
+//           integer groups" and "llm-compressor's integer groups".
 GroupScale QuantizeNearest(const GroupSpec& spec, std::span<const float> x,
                            std::span<std::uint8_t> codes) noexcept;
 GroupScale QuantizeMlas(const GroupSpec& spec, std::span<const float> x,
@@ -49,13 +50,16 @@ GroupScale QuantizeGather(const GroupSpec& spec, std::span<const float> x,
                           std::span<std::uint8_t> codes) noexcept;
 GroupScale QuantizeNncf(const GroupSpec& spec, std::span<const float> x,
                         std::span<std::uint8_t> codes) noexcept;
+GroupScale QuantizeMinMax(const GroupSpec& spec, std::span<const float> x,
+                          std::span<std::uint8_t> codes) noexcept;
 
 inline int MiddleCode(const GroupSpec& spec) noexcept { return 1 << (spec.bits - 1); }
 inline int LastCode(const GroupSpec& spec) noexcept { return (1 << spec.bits) - 1; }
 
 template <typename Real>
 float RoundTo(ScaleType type, Real x) noexcept {
-  return type == ScaleType::kF16 ? RoundToHalf(x) : static_cast<float>(x);
+  if (type == ScaleType::kF16) return RoundToHalf(x);
+  return type == ScaleType::kBF16 ? RoundToBf16(static_cast<float>(x)) : static_cast<float>(x);
 }
 
 struct Range {

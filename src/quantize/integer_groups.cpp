@@ -7,6 +7,7 @@
 
 #include "kernels/bits.h"
 #include "kernels/integer_methods.h"
+#include "kernels/scale_type.h"
 #include "kernels/simd/floats.h"
 #include "kernels/simd/groups.h"
 #include "phiq/quantize.h"
@@ -27,6 +28,7 @@ struct GroupMethod {
 // NNCF's codes are those of float32 scales and weights.
 constexpr GroupMethod kNearestGroups = {QuantizeNearest};
 constexpr GroupMethod kNncfGroups = {QuantizeNncf, false, false, simd::EncodeNncf};
+constexpr GroupMethod kMinMaxGroups = {QuantizeMinMax, false, false, simd::EncodeMinMax};
 constexpr GroupMethod kMlasGroups = {QuantizeMlas, true, false, simd::EncodeMlas};
 constexpr GroupMethod kGatherGroups = {QuantizeGather, true, false, simd::EncodeGather};
 constexpr GroupMethod kRtnGroups = {QuantizeRtn, true, true, simd::EncodeRtn, kMaxGroupSize};
@@ -106,8 +108,8 @@ void QuantizeRows(const Encoding& encoding, const RawRows& x, std::size_t n,
   }
   if (signed_codes) FlipPacked(spec.bits, n_groups * group_size, n, arrays[0]);
   // Exact: values of that type already.
-  const FloatType scale_type = spec.scale == ScaleType::kF16 ? FloatType::kF16 : FloatType::kF32;
-  simd::ConvertFloats(Weights(scales.data()), scales.size(), scale_type, arrays[1].data());
+  simd::ConvertFloats(Weights(scales.data()), scales.size(), AsFloatType(spec.scale),
+                      arrays[1].data());
   if (!HasZeroPoints(groups)) return;
   // An 8 fills the last byte of 4-bit zero points.
   std::vector<std::uint8_t> row(spec.bits == 4 ? n_groups + n_groups % 2 : n_groups);
@@ -146,6 +148,11 @@ bool HasFloatOrHalfScales(const Encoding& encoding) noexcept {
   return groups != nullptr && !groups->positive_scales && IsFloatOrHalf(groups->scale);
 }
 
+bool HasAnyFloatScales(const Encoding& encoding) noexcept {
+  const GroupEncoding* groups = AsIntegers(encoding);
+  return groups != nullptr && !groups->positive_scales && !IsByte(groups->scale);
+}
+
 bool IsBlocks(const Encoding& encoding) noexcept {
   if (!HasFloatOrHalfScales(encoding)) return false;
   const std::size_t group_size = std::get_if<GroupEncoding>(&encoding)->group_size;
@@ -172,5 +179,8 @@ constinit const Method kGather = {"gather", FloatType::kF32, Needs::kNothing, Is
                                   QuantizeRows<kGatherGroups>};
 constinit const Method kNncf = {"nncf", FloatType::kF32, Needs::kNothing, HasFloatOrHalfScales,
                                 QuantizeRows<kNncfGroups>};
+
+constinit const Method kMinMax = {"minmax", FloatType::kF32, Needs::kNothing, HasAnyFloatScales,
+                                  QuantizeRows<kMinMaxGroups>};
 
 }  // namespace phiq

@@ -325,6 +325,11 @@ TEST(Methods, SayWhatTheyCannotFill) {
     EXPECT_EQ(method->fills(rows), method == &kNncf) << method->name;
     EXPECT_EQ(method->fills(blocks), method != &kNearest && method != &kKQuant) << method->name;
   }
+  EXPECT_TRUE(kMinMax.fills(blocks));
+  EXPECT_TRUE(kMinMax.fills(rows));
+  EXPECT_TRUE(kMinMax.fills(bfloats));
+  EXPECT_FALSE(kMinMax.fills(mlx));
+  EXPECT_FALSE(kMinMax.fills(kMxfp4));
   EXPECT_TRUE(kKQuant.fills(Integers(4, kAsymmetric, 32, ScaleType::kF16)));
   EXPECT_TRUE(kNearest.fills(SignedIntegers(8, kSymmetric, 0)));
   EXPECT_FALSE(kGgml.fills(mlx));

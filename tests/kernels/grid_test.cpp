@@ -30,8 +30,10 @@ std::vector<Recipe> Encodings() {
       all.push_back({Integers(bits, symmetric, 128, ScaleType::kF16), &kMlas});
       all.push_back({SignedIntegers(bits, symmetric, 64, ScaleType::kF16), &kNncf});
       all.push_back({SignedIntegers(bits, symmetric, 0, ScaleType::kF16), &kNncf});
+      all.push_back({Integers(bits, symmetric, 128, ScaleType::kBF16), &kMinMax});
     }
   }
+  all.push_back({SignedIntegers(8, kSymmetric, 0, ScaleType::kBF16), &kMinMax});
   for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16})
     for (const int bits : {2, 3, 4, 5, 6, 8})
       all.push_back({Affine(bits, 64, type), &MlxMethod(MlxRounding::kCpu, type)});

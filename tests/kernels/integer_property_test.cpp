@@ -147,7 +147,8 @@ INSTANTIATE_TEST_SUITE_P(, IdempotentMethods,
                          })),
                          NameOf);
 
-// docs/quantization.md "onnxruntime's integer blocks" and "NNCF's integer groups" print these.
+// docs/quantization.md "onnxruntime's integer blocks", "NNCF's integer groups" and
+// "llm-compressor's integer groups" print these.
 TEST(IntegerErrors, OfGaussianWeightsAreThoseOfTheDocumentation) {
   struct Row {
     GroupEncoding groups;
@@ -173,7 +174,10 @@ TEST(IntegerErrors, OfGaussianWeightsAreThoseOfTheDocumentation) {
                         {Integers(4, kSymmetric, 128, ScaleType::kF16), &kNncf, 0.1030},
                         {Integers(4, kAsymmetric, 128, ScaleType::kF16), &kNncf, 0.1000},
                         {Integers(8, kSymmetric, 4096, ScaleType::kF16), &kNncf, 0.0087},
-                        {Integers(8, kAsymmetric, 4096, ScaleType::kF16), &kNncf, 0.0083}}) {
+                        {Integers(8, kAsymmetric, 4096, ScaleType::kF16), &kNncf, 0.0083},
+                        {Integers(4, kSymmetric, 128, ScaleType::kBF16), &kMinMax, 0.1108},
+                        {Integers(4, kAsymmetric, 128, ScaleType::kBF16), &kMinMax, 0.1006},
+                        {Integers(8, kSymmetric, 4096, ScaleType::kBF16), &kMinMax, 0.0094}}) {
     const Recipe recipe{row.groups, row.method};
     const double error = RelativeRmse(x, EncodedRow(recipe, x).Decoded());
     // Seeds differ by less than 0.5 %, and the figures have four decimals.

@@ -31,9 +31,11 @@ struct Method {
 
 class GroupKernels : public testing::OnEveryTarget {
  protected:
-  void ExpectPlainCodes(const Method& method, bool symmetric) {
+  void ExpectPlainCodes(const Method& method, bool symmetric,
+                        const std::vector<ScaleType>& scale_types = {ScaleType::kF32,
+                                                                     ScaleType::kF16}) {
     for (const int bits : {4, 8})
-      for (const ScaleType scale_type : {ScaleType::kF32, ScaleType::kF16})
+      for (const ScaleType scale_type : scale_types)
         for (const std::size_t group_size : {16, 32, 256})
           for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16})
             for (int k = 0; k <= static_cast<int>(Kind::kLast); ++k)
@@ -70,7 +72,7 @@ class GroupKernels : public testing::OnEveryTarget {
         return ::testing::Message()
                << "kind " << static_cast<int>(kind) << " of " << testing::NameOf(type) << ", "
                << spec.bits << " bits, group " << g << " of " << group_size << ", scales "
-               << (spec.scale == ScaleType::kF16 ? "f16" : "f32");
+               << testing::NameOf(AsFloatType(spec.scale));
       };
       ASSERT_EQ(std::bit_cast<std::uint32_t>(scales[g]), std::bit_cast<std::uint32_t>(scale.scale))
           << where();
@@ -88,6 +90,8 @@ constexpr Method kGatherMethod = {simd::EncodeGather, QuantizeGather, true};
 constexpr Method kRtnMethod = {simd::EncodeRtn, QuantizeRtn, true};
 constexpr Method kKQuantMethod = {simd::EncodeKQuant, QuantizeKQuant, true};
 constexpr Method kNncfMethod = {simd::EncodeNncf, QuantizeNncf, false};
+constexpr Method kMinMaxMethod = {simd::EncodeMinMax, QuantizeMinMax, false};
+const std::vector<ScaleType> kAllFloats = {ScaleType::kF32, ScaleType::kF16, ScaleType::kBF16};
 
 TEST_P(GroupKernels, EncodeAsMlasSymmetric) { ExpectPlainCodes(kMlasMethod, true); }
 TEST_P(GroupKernels, EncodeAsMlasWithZeroPoints) { ExpectPlainCodes(kMlasMethod, false); }
@@ -95,6 +99,10 @@ TEST_P(GroupKernels, EncodeAsGatherSymmetric) { ExpectPlainCodes(kGatherMethod, 
 TEST_P(GroupKernels, EncodeAsGatherWithZeroPoints) { ExpectPlainCodes(kGatherMethod, false); }
 TEST_P(GroupKernels, EncodeAsNncfSymmetric) { ExpectPlainCodes(kNncfMethod, true); }
 TEST_P(GroupKernels, EncodeAsNncfWithZeroPoints) { ExpectPlainCodes(kNncfMethod, false); }
+TEST_P(GroupKernels, EncodeAsMinMaxSymmetric) { ExpectPlainCodes(kMinMaxMethod, true, kAllFloats); }
+TEST_P(GroupKernels, EncodeAsMinMaxWithZeroPoints) {
+  ExpectPlainCodes(kMinMaxMethod, false, kAllFloats);
+}
 TEST_P(GroupKernels, EncodeAsRtnSymmetric) { ExpectPlainCodes(kRtnMethod, true); }
 TEST_P(GroupKernels, EncodeAsRtnWithZeroPoints) { ExpectPlainCodes(kRtnMethod, false); }
 TEST_P(GroupKernels, EncodeAsKQuant) { ExpectPlainCodes(kKQuantMethod, false); }

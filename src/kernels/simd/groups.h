@@ -34,6 +34,8 @@ bool EncodeGather(const GroupSpec& spec, std::size_t group_size, const Weights& 
                   std::size_t n_groups, const GroupArrays& out);
 bool EncodeNncf(const GroupSpec& spec, std::size_t group_size, const Weights& x,
                 std::size_t n_groups, const GroupArrays& out);
+bool EncodeMinMax(const GroupSpec& spec, std::size_t group_size, const Weights& x,
+                  std::size_t n_groups, const GroupArrays& out);
 bool EncodeRtn(const GroupSpec& spec, std::size_t group_size, const Weights& x,
                std::size_t n_groups, const GroupArrays& out);
 bool EncodeKQuant(const GroupSpec& spec, std::size_t group_size, const Weights& x,

@@ -1,11 +1,12 @@
 // Groups that are rounded to nearest, straight from what a checkpoint holds: onnxruntime's MLAS and
-// embeddings, NNCF's and MLX's (kernels/mlas_blocks.cpp, gather_blocks.cpp, nncf_groups.cpp,
-// mlx_affine.cpp, mlx_floats.cpp).
+// embeddings, NNCF's, llm-compressor's and MLX's (kernels/mlas_blocks.cpp, gather_blocks.cpp,
+// nncf_groups.cpp, minmax_groups.cpp, mlx_affine.cpp, mlx_floats.cpp).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/simd/nearest_groups.cpp"
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/bits.h"
 #include "kernels/integer_methods.h"
@@ -26,6 +27,7 @@ namespace {
 struct Mlas;
 struct Gather;
 struct Nncf;
+struct MinMax;
 
 template <typename Method>
 bool EncodeGroups(const GroupSpec&, std::size_t, const Weights&, std::size_t,
@@ -207,6 +209,47 @@ struct NncfGroups {
     } else {
       return EvenCode(hn::Add(v, zero_point), last);
     }
+  }
+};
+
+// Every step rounds to the type of the scales. Codes are signed until they are stored.
+template <FloatType kType, bool kSymmetric>
+struct MinMaxGroups {
+  static constexpr FloatType kRoundsTo = kType;
+  static constexpr float kEpsilon = kType == FloatType::kBF16  ? 0x1p-7F
+                                    : kType == FloatType::kF16 ? 0x1p-10F
+                                                               : 0x1p-23F;
+  F middle, last;
+
+  HWY_INLINE void Make(const Ranges& ranges, Scales& scales) const {
+    const F zero = Set(0.0F);
+    F low, scale, zero_point = middle;
+    [[maybe_unused]] const F width = WidthWithZero(ranges, low);
+    if constexpr (kSymmetric) {
+      const F largest = hn::Max(hn::Neg(low), hn::Max(ranges.high, zero));
+      scale = Rounded<kType>(hn::Div(largest, hn::Mul(last, Set(0.5F))));
+    } else {
+      scale = Rounded<kType>(hn::Div(Rounded<kType>(width), last));
+      const F first = hn::Neg(middle), top = hn::Sub(middle, Set(1.0F));
+      const F quotient = hn::Div(low, scale);
+      const F exact =
+          hn::IfThenElse(hn::Eq(quotient, quotient),
+                         Rounded<kType>(hn::Sub(first, Rounded<kType>(quotient))), first);
+      const F without = hn::IfThenElse(hn::Lt(low, zero), top, zero);
+      const F nearest = hn::IfThenElse(hn::Eq(scale, zero), without, exact);
+      zero_point = hn::Add(hn::ConvertTo(Floats(), CutCode(nearest, first, top)), middle);
+    }
+    scale = hn::IfThenElse(hn::Eq(scale, zero), Set(kEpsilon), scale);
+    StoreScales(scale, scale, zero_point, scales);
+  }
+  HWY_INLINE I Code(F x, F scale, F zero_point) const {
+    const F quotient = hn::Div(x, scale);
+    F v = Rounded<kType>(quotient);
+    if constexpr (!kSymmetric) v = Rounded<kType>(hn::Add(v, hn::Sub(zero_point, middle)));
+    // None where a weight and its scale are infinite.
+    v = hn::IfThenElse(hn::Eq(quotient, quotient), v, hn::Neg(middle));
+    const I code = CutCode(v, hn::Neg(middle), hn::Sub(middle, Set(1.0F)));
+    return hn::Add(code, hn::ConvertTo(Ints(), middle));
   }
 };
 
@@ -442,13 +485,25 @@ struct Nncf {
   using Groups = NncfGroups<kType, kSymmetric>;
 };
 
+struct MinMax {
+  template <FloatType kType, bool kSymmetric>
+  using Groups = MinMaxGroups<kType, kSymmetric>;
+};
+
 template <typename Method>
 bool EncodeGroups(const GroupSpec& spec, std::size_t group_size, const Weights& x,
                   std::size_t n_groups, const simd::GroupArrays& out) {
   const auto with = [&]<typename Groups>() {
     return EncodeWith<Groups>(spec.bits, group_size, x, n_groups, out);
   };
-  using FloatType::kF16, FloatType::kF32;
+  using FloatType::kBF16, FloatType::kF16, FloatType::kF32;
+  if constexpr (std::is_same_v<Method, MinMax>) {  // the others have no scales of that type
+    if (spec.scale == ScaleType::kBF16) {
+      return spec.symmetric
+                 ? with.template operator()<typename Method::template Groups<kBF16, true> >()
+                 : with.template operator()<typename Method::template Groups<kBF16, false> >();
+    }
+  }
   if (spec.scale == ScaleType::kF16) {
     return spec.symmetric
                ? with.template operator()<typename Method::template Groups<kF16, true> >()
@@ -524,6 +579,10 @@ bool EncodeNncf(const GroupSpec& spec, std::size_t group_size, const Weights& x,
                 std::size_t n_groups, const simd::GroupArrays& out) {
   return pairs::EncodeGroups<pairs::Nncf>(spec, group_size, x, n_groups, out);
 }
+bool EncodeMinMax(const GroupSpec& spec, std::size_t group_size, const Weights& x,
+                  std::size_t n_groups, const simd::GroupArrays& out) {
+  return pairs::EncodeGroups<pairs::MinMax>(spec, group_size, x, n_groups, out);
+}
 
 bool EncodeMlxAffine(int bits, bool as_metal, FloatType float_type, std::size_t group_size,
                      const Weights& x, std::size_t n_groups, const simd::GroupArrays& out) {
@@ -548,6 +607,7 @@ namespace {
 HWY_EXPORT(EncodeMlas);
 HWY_EXPORT(EncodeGather);
 HWY_EXPORT(EncodeNncf);
+HWY_EXPORT(EncodeMinMax);
 HWY_EXPORT(EncodeMlxAffine);
 HWY_EXPORT(EncodeMlxFloats);
 }  // namespace
@@ -565,6 +625,10 @@ bool EncodeGather(const GroupSpec& spec, std::size_t group_size, const Weights& 
 bool EncodeNncf(const GroupSpec& spec, std::size_t group_size, const Weights& x,
                 std::size_t n_groups, const GroupArrays& out) {
   return HWY_DYNAMIC_DISPATCH(EncodeNncf)(spec, group_size, x, n_groups, out);
+}
+bool EncodeMinMax(const GroupSpec& spec, std::size_t group_size, const Weights& x,
+                  std::size_t n_groups, const GroupArrays& out) {
+  return HWY_DYNAMIC_DISPATCH(EncodeMinMax)(spec, group_size, x, n_groups, out);
 }
 
 bool EncodeMlxAffine(int bits, bool as_metal, FloatType float_type, std::size_t group_size,
