@@ -15,7 +15,6 @@
 namespace phiq::safetensors {
 namespace {
 
-constexpr std::uint64_t kAlignment = 64;  // of the data: a cache line, and any element
 // Below what readers take: MLX refuses 100,000,000 bytes.
 constexpr std::uint64_t kHeaderBytes = 99'000'000;
 static_assert(kHeaderBytes < limits::kSafetensorsHeaderBytes);
@@ -48,7 +47,16 @@ std::vector<std::vector<std::size_t>> CutIntoShards(std::span<const TensorSpec> 
 }
 
 // The order of a shard's tensors in its file.
-void Align(std::vector<std::size_t>& shard, std::span<const TensorSpec> tensors) {
+void Align(std::vector<std::size_t>& shard, std::span<const TensorSpec> tensors,
+           const Style& style) {
+  if (style.by_type) {
+    std::ranges::sort(shard, [&](std::size_t a, std::size_t b) {
+      return tensors[a].dtype != tensors[b].dtype ? tensors[a].dtype > tensors[b].dtype
+                                                  : tensors[a].name < tensors[b].name;
+    });
+  }
+  const auto has_content = [&](std::size_t i) { return !tensors[i].content.empty(); };
+  std::ranges::stable_partition(shard, has_content);
   std::uint64_t offset_bytes = 0;
   bool is_aligned = true;
   for (const std::size_t i : shard) {
@@ -56,8 +64,9 @@ void Align(std::vector<std::size_t>& shard, std::span<const TensorSpec> tensors)
     offset_bytes += SizeBytes(tensors[i]);
   }
   if (is_aligned) return;
-  std::ranges::stable_sort(shard, std::greater<>(),
-                           [&](std::size_t i) { return ElementBytes(tensors[i]); });
+  std::ranges::stable_sort(shard, std::greater<>(), [&](std::size_t i) {
+    return std::pair(has_content(i), ElementBytes(tensors[i]));
+  });
 }
 
 nlohmann::ordered_json Entry(const TensorSpec& tensor, std::uint64_t begin, std::uint64_t end) {
@@ -69,10 +78,12 @@ nlohmann::ordered_json Entry(const TensorSpec& tensor, std::uint64_t begin, std:
 }
 
 // Length, JSON and the spaces that fill it.
-std::string MakeHead(const nlohmann::ordered_json& header, std::string_view file) {
+std::string MakeHead(const nlohmann::ordered_json& header, std::uint64_t alignment_bytes,
+                     std::string_view file) {
   std::string json = header.dump();
   constexpr std::size_t kLengthBytes = sizeof(std::uint64_t);
-  json.append((kAlignment - (kLengthBytes + json.size()) % kAlignment) % kAlignment, ' ');
+  const std::size_t beyond = (kLengthBytes + json.size()) % alignment_bytes;
+  json.append((alignment_bytes - beyond) % alignment_bytes, ' ');
   if (json.size() > kHeaderBytes) {
     throw Error(ErrorCode::kUnsupported, fmt::format("the header needs {} bytes, readers take {}",
                                                      json.size(), kHeaderBytes))
@@ -91,13 +102,13 @@ std::string ShardName(std::size_t shard, std::size_t n_shards) {
 }
 
 Files PlaceTensors(std::span<const TensorSpec> tensors, const Metadata& metadata,
-                   std::uint64_t max_shard_bytes) {
+                   std::uint64_t max_shard_bytes, const Style& style) {
   std::vector<std::vector<std::size_t>> shards = CutIntoShards(tensors, max_shard_bytes);
   Files files;
   files.tensors.resize(tensors.size());
   for (std::size_t s = 0; s < shards.size(); ++s) {
-    Align(shards[s], tensors);
-    nlohmann::ordered_json header;
+    Align(shards[s], tensors, style);
+    nlohmann::ordered_json header = nlohmann::ordered_json::object();
     for (const auto& [key, value] : metadata) header["__metadata__"][key] = value;
     std::uint64_t end = 0;
     for (const std::size_t i : shards[s]) {
@@ -107,9 +118,10 @@ Files PlaceTensors(std::span<const TensorSpec> tensors, const Metadata& metadata
       end += size_bytes;
     }
     Shard shard{ShardName(s, shards.size()), "", 0};
-    shard.head = MakeHead(header, shard.name);
+    shard.head = MakeHead(header, style.alignment_bytes, shard.name);
     shard.size_bytes = shard.head.size() + end;
     for (const std::size_t i : shards[s]) files.tensors[i].offset_bytes += shard.head.size();
+    for (const std::size_t i : shards[s]) shard.head += tensors[i].content;
     files.tensor_bytes += end;
     files.shards.push_back(std::move(shard));
   }

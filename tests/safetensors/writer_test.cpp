@@ -76,6 +76,30 @@ TEST(SafetensorsWriter, BeginsAShardWhereATensorWouldPassTheLimit) {
   EXPECT_EQ(files.tensor_bytes, 302U);
 }
 
+TEST(SafetensorsWriter, WritesAsTheSafetensorsLibraryWhenAsked) {
+  // The largest types first, then names; the data begins at a multiple of 8.
+  const std::vector<TensorSpec> specs = {{"b", DType::kBF16, {2}},
+                                         {"a", DType::kBF16, {1}},
+                                         {"codes", DType::kI8, {3}},
+                                         {"words", DType::kI32, {1}}};
+  const Files files =
+      PlaceTensors(specs, {{"format", "pt"}}, kNoLimit, {.alignment_bytes = 8, .by_type = true});
+  EXPECT_THAT(OffsetsInData(files), ElementsAre(6, 4, 10, 0));
+  EXPECT_EQ(files.shards[0].head.size() % 8, 0U);
+  EXPECT_LT(files.shards[0].head.size() - files.shards[0].head.rfind('}'), 9U);
+}
+
+TEST(SafetensorsWriter, PutsKnownTensorsIntoTheHead) {
+  const std::vector<TensorSpec> specs = {{"weights", DType::kI32, {2}},
+                                         {"shape", DType::kI32, {1}, "wxyz"}};
+  const Files files = PlaceTensors(specs, {}, kNoLimit, {.alignment_bytes = 8, .by_type = true});
+  const std::string& head = files.shards[0].head;
+  EXPECT_TRUE(head.ends_with("wxyz"));
+  EXPECT_EQ(files.tensors[1].offset_bytes, head.size() - 4);
+  EXPECT_EQ(files.tensors[0].offset_bytes, head.size());
+  EXPECT_EQ(files.shards[0].size_bytes, head.size() + 8);
+}
+
 TEST(SafetensorsWriter, EscapesNames) {
   const TensorSpec odd{"a\"\\\n\xC3\xA9", DType::kU8, {1}};
   const Files files = PlaceTensors({&odd, 1}, {}, kNoLimit);

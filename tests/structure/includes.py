@@ -23,7 +23,7 @@ BELOW = {
     "formats/mlx": {"formats", "safetensors", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/onnx": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/openvino": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
-    "formats": {"stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "formats": {"safetensors", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "engine": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "calibrate": {"engine", "stored", "quantize", "model", "checkpoint", "io", "kernels", "base"},
     "convert": {"calibrate", "engine", "formats", "stored", "plan", "model", "quantize", "checkpoint", "io", "kernels", "base"},

@@ -7,6 +7,7 @@
 #include "formats/mlx/config.h"
 #include "formats/mlx/side_files.h"
 #include "formats/mlx/tensor_names.h"
+#include "formats/shards.h"
 #include "model/float_types.h"
 #include "model/weights.h"
 #include "safetensors/writer.h"
@@ -21,8 +22,7 @@ DType DTypeOfArray(const Encoding& encoding, std::size_t array) {
   if (const auto* type = std::get_if<GgmlType>(&encoding))
     return DTypeOf(FloatTypeOf(*type).value());
   if (array == 0) return DType::kU32;
-  const std::optional<FloatType> type = FloatTypeOf(std::get<GroupEncoding>(encoding).scale);
-  return type ? DTypeOf(*type) : DType::kU8;
+  return DTypeOfScales(std::get<GroupEncoding>(encoding).scale);
 }
 
 // Where a weight stands in its layer; mlx-lm's parameters are in the order of its modules.
@@ -94,18 +94,11 @@ safetensors::TensorSpec SpecOf(const PlanLine& line, std::size_t array) {
   return spec;
 }
 
-struct Tensors {
-  std::vector<safetensors::TensorSpec> specs;
-  std::vector<PlacedArray> arrays;  // beside `specs`; line and array are set
-};
-
-Tensors TensorsOf(const Plan& plan) {
-  Tensors tensors;
+std::vector<ShardTensor> TensorsOf(const Plan& plan) {
+  std::vector<ShardTensor> tensors;
   for (const std::size_t i : LineOrder(plan)) {
-    for (std::size_t a = 0; a < ArrayCount(plan.lines[i].encoding); ++a) {
-      tensors.specs.push_back(SpecOf(plan.lines[i], a));
-      tensors.arrays.push_back({.line = i, .array = a});
-    }
+    for (std::size_t a = 0; a < ArrayCount(plan.lines[i].encoding); ++a)
+      tensors.push_back({SpecOf(plan.lines[i], a), PlacedArray{.line = i, .array = a}});
   }
   return tensors;
 }
@@ -122,33 +115,16 @@ safetensors::Metadata MetadataOf(const Plan& plan) {
 std::vector<std::string> OwnedFiles(const SideFiles& side_files) {
   std::vector<std::string> names = CodeFileNames(side_files);
   for (const std::string_view name : SideFileNames()) names.emplace_back(name);
-  names.emplace_back(safetensors::kIndexName);
-  for (std::size_t n = 1; n <= kMaxShards; ++n) {
-    for (std::size_t shard = 0; shard < n; ++shard)
-      names.push_back(safetensors::ShardName(shard, n));
-  }
+  for (std::string& name : ShardNames(kMaxShards)) names.push_back(std::move(name));
   return names;
 }
 
 OutputLayout MakeLayout(const SideFiles& side_files, const Model& model, FolderPlan& plan) {
   OutputLayout layout;
   layout.is_folder = true;
-  Tensors tensors = TensorsOf(plan);
-  safetensors::Files files =
-      safetensors::PlaceTensors(tensors.specs, MetadataOf(plan), kMaxShardBytes);
-  std::vector<std::byte> index =
-      BytesOf(safetensors::MakeIndex(files, tensors.specs, plan.n_weights()));
-  for (safetensors::Shard& shard : files.shards)
-    layout.files.push_back({std::move(shard.name), BytesOf(shard.head), shard.size_bytes});
-  for (std::size_t i = 0; i < tensors.arrays.size(); ++i) {
-    tensors.arrays[i].file = files.tensors[i].shard;
-    tensors.arrays[i].offset_bytes = files.tensors[i].offset_bytes;
-  }
-  layout.arrays = std::move(tensors.arrays);
-  std::ranges::sort(layout.arrays, {}, [](const PlacedArray& array) {
-    return std::pair(array.file, array.offset_bytes);
-  });
-  layout.files.push_back(WholeFile(std::string(safetensors::kIndexName), std::move(index)));
+  const std::string index =
+      AddShards(TensorsOf(plan), MetadataOf(plan), kMaxShardBytes, {}, plan.n_weights(), layout);
+  layout.files.push_back(WholeFile(std::string(safetensors::kIndexName), BytesOf(index)));
   for (SideFile& file : MakeSideFiles(side_files, model, plan)) {
     if (file.name == kConfigName) layout.root = layout.files.size();
     layout.files.push_back(WholeFile(std::move(file.name), std::move(file.content)));
@@ -157,9 +133,8 @@ OutputLayout MakeLayout(const SideFiles& side_files, const Model& model, FolderP
 }
 
 std::string MakeIndex(const Plan& plan) {
-  const Tensors tensors = TensorsOf(plan);
-  return safetensors::MakeIndex(safetensors::PlaceTensors(tensors.specs, {}, kMaxShardBytes),
-                                tensors.specs, plan.n_weights());
+  OutputLayout layout;
+  return AddShards(TensorsOf(plan), {}, kMaxShardBytes, {}, plan.n_weights(), layout);
 }
 
 }  // namespace phiq::mlx
