@@ -46,7 +46,7 @@ class ArrayReader {
     const auto read = [&](std::uint64_t offset_bytes, std::span<std::byte> out) {
       files_[place.file].ReadAt(place.offset_bytes + offset_bytes, out);
     };
-    if (array.order.kind == Order::Kind::kColumns) {
+    if (array.order.IsByColumns()) {
       bands_.ReadRows(array, &place, rows.first, buffer, read);
     } else {
       ReadRows(array, rows.first, buffer, read);

@@ -53,9 +53,8 @@ MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& 
                                 StreamBytesPerThread(targets, source, chunk_elements, overflow));
   };
   const bool has_columns = std::ranges::any_of(targets, [](const StreamTarget& target) {
-    return std::ranges::any_of(target.layout->arrays, [](const PlacedArray& array) {
-      return array.order.kind == Order::Kind::kColumns;
-    });
+    return std::ranges::any_of(target.layout->arrays,
+                               [](const PlacedArray& array) { return array.order.IsByColumns(); });
   });
   // Smaller chunks cost little speed, fewer threads cost much: shrink the chunks first. Matrices by
   // columns come to short runs then, and threads go first as long as there are any.

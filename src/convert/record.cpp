@@ -46,7 +46,9 @@ constexpr std::pair<Order::Kind, std::string_view> kOrders[] = {
     {Order::Kind::kRows, "rows"},
     {Order::Kind::kCutRows, "cut_rows"},
     {Order::Kind::kColumns, "columns"},
-    {Order::Kind::kFlatNibbles, "flat_nibbles"}};
+    {Order::Kind::kFlatNibbles, "flat_nibbles"},
+    {Order::Kind::kRowWords, "row_words"},
+    {Order::Kind::kAwqWords, "awq_words"}};
 constexpr std::pair<FloatType, std::string_view> kWeights[] = {
     {FloatType::kF32, ""}, {FloatType::kF16, " f16"}, {FloatType::kBF16, " bf16"}};
 constexpr std::pair<TensorPart, std::string_view> kParts[] = {
@@ -191,6 +193,10 @@ class Reader {
                  rows.row_bytes - array.order.row_size <= kGroupBytes;
         case Order::Kind::kColumns:
           return array.order.row_size > 0 && rows.row_bytes % array.order.row_size == 0;
+        case Order::Kind::kRowWords:
+        case Order::Kind::kAwqWords:
+          if (rows.n_rows % Order::kRowsInWord != 0) return false;
+          break;
         case Order::Kind::kFlatNibbles:
           break;
       }
@@ -402,9 +408,18 @@ Hash128 HashRow(std::size_t array, std::uint64_t row_number, std::span<const std
   return Xxh3(row, row_number * kMaxArrays + array);
 }
 
+namespace {
+
+// Rows of 4-bit numbers that are stored without what fills their last byte.
+bool HasLooseNibble(const Order& order) noexcept {
+  return (order.kind == Order::Kind::kFlatNibbles || order.HasRowsInWords()) &&
+         order.row_size % 2 != 0;
+}
+
+}  // namespace
+
 bool HasUnstored(const RowArray& array) noexcept {
-  return array.order.kind == Order::Kind::kCutRows ||
-         (array.order.kind == Order::Kind::kFlatNibbles && array.order.row_size % 2 != 0);
+  return array.order.kind == Order::Kind::kCutRows || HasLooseNibble(array.order);
 }
 
 void ClearUnstored(const RowArray& array, std::span<std::byte> rows) {
@@ -412,7 +427,7 @@ void ClearUnstored(const RowArray& array, std::span<std::byte> rows) {
   if (array.order.kind == Order::Kind::kCutRows) {
     for (std::size_t begin = 0; begin < rows.size(); begin += array.row_bytes)
       std::ranges::fill(rows.subspan(begin, array.row_bytes).subspan(n), std::byte{});
-  } else if (array.order.kind == Order::Kind::kFlatNibbles && n % 2 != 0) {
+  } else if (HasLooseNibble(array.order)) {
     for (std::size_t end = array.row_bytes; end <= rows.size(); end += array.row_bytes)
       rows[end - 1] &= std::byte{0x0F};
   }

@@ -132,9 +132,19 @@ std::vector<Job> CollectJobs(const WeightIndex& weights, std::span<const StreamT
 
 bool NeedsMoments(const PlanLine& line) { return line.method->needs == Needs::kMoments; }
 
-std::uint64_t RowsAtOnce(std::uint64_t max_elements, std::uint64_t row_elements,
-                         bool needs_moments) {
-  return std::max<std::uint64_t>(needs_moments ? kFeedbackRows : 1, max_elements / row_elements);
+// Whether rows of the line share words with others: then pieces have whole words of them.
+bool HasRowsInWords(const Sink& sink) {
+  return std::ranges::any_of(sink.arrays, [](const PlacedArray* array) {
+    return array != nullptr && array->order.HasRowsInWords();
+  });
+}
+
+std::uint64_t RowsAtOnce(std::uint64_t max_elements, std::uint64_t row_elements, bool needs_moments,
+                         bool in_words) {
+  const std::uint64_t n =
+      std::max<std::uint64_t>(needs_moments ? kFeedbackRows : 1, max_elements / row_elements);
+  constexpr std::uint64_t kInWord = Order::kRowsInWord;
+  return in_words ? std::max(kInWord, n / kInWord * kInWord) : n;
 }
 
 std::vector<Piece> CutIntoPieces(std::span<const Job> jobs, std::uint64_t max_elements) {
@@ -149,7 +159,8 @@ std::vector<Piece> CutIntoPieces(std::span<const Job> jobs, std::uint64_t max_el
     borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
     const std::uint64_t rows_at_once = RowsAtOnce(
         max_elements, job.sinks.front().line->row_elements(),
-        std::ranges::any_of(job.sinks, [](const Sink& sink) { return NeedsMoments(*sink.line); }));
+        std::ranges::any_of(job.sinks, [](const Sink& sink) { return NeedsMoments(*sink.line); }),
+        std::ranges::any_of(job.sinks, HasRowsInWords));
     for (std::size_t b = 0; b + 1 < borders.size(); ++b) {
       for (std::uint64_t row = borders[b]; row < borders[b + 1]; row += rows_at_once) {
         const Piece piece{&job, row, std::min(rows_at_once, borders[b + 1] - row)};
@@ -397,7 +408,7 @@ class Worker {
     const auto read = [&](std::uint64_t offset_bytes, std::span<std::byte> out) {
       file.ReadAt(place.offset_bytes + offset_bytes, out);
     };
-    if (array.order.kind == Order::Kind::kColumns) {
+    if (array.order.IsByColumns()) {
       shared_.bands.ReadRows(array, &place, rows.first_row, stored_, read);
     } else {
       ReadRows(array, rows.first_row, stored_, read);
@@ -481,8 +492,9 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const 
     for (const PlacedArray& array : target.layout->arrays) {
       const PlanLine& line = target.plan->lines[array.line];
       const std::uint64_t row = line.row_elements();
-      const std::uint64_t n_rows =
-          std::min(line.n_rows(), RowsAtOnce(chunk_elements, row, NeedsMoments(line)));
+      const std::uint64_t n_rows = std::min(
+          line.n_rows(),
+          RowsAtOnce(chunk_elements, row, NeedsMoments(line), array.order.HasRowsInWords()));
       const std::uint64_t encoded = n_rows * EncodedRowBytes(line.encoding, row);
       most_read =
           std::max(most_read, source.StoredBytes(line, 0, n_rows) + source.WorkBytes(line, n_rows) +
@@ -491,7 +503,7 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const 
         most_clamped = std::max(most_clamped, n_rows * row * sizeof(float));
       most_encoded = std::max(most_encoded, encoded);
       if (array.order.kind != Order::Kind::kRows)
-        most_rearranged = std::max(most_rearranged, 2 * encoded);  // and cleared, see HasUnstored
+        most_rearranged = std::max(most_rearranged, 2 * encoded);  // cleared, or words of rows
       if (line.reference == nullptr) continue;
       std::uint64_t calibrated = n_rows * (row + calibrate::Probe::kTokens) * sizeof(float);
       // Twice again as floats: corrected weights, and what they are corrected by.

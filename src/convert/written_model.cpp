@@ -54,7 +54,7 @@ void WrittenModel::ReadRows(std::size_t piece, std::uint64_t first_row, std::uin
     const auto read = [&](std::uint64_t offset_bytes, std::span<std::byte> bytes) {
       target_.files[array.file]->ReadAt(array.offset_bytes + offset_bytes, bytes);
     };
-    if (array.order.kind == Order::Kind::kColumns) {
+    if (array.order.IsByColumns()) {
       columns_->ReadRows(stored, &array, first_row, rows[a], read);
     } else {
       phiq::ReadRows(stored, first_row, rows[a], read);
@@ -70,7 +70,7 @@ void WrittenModel::ReadRows(std::size_t piece, std::uint64_t first_row, std::uin
 
 std::uint64_t WrittenModel::HeldBytes(const StreamTarget& target) {
   const bool has_columns = std::ranges::any_of(target.layout->arrays, [](const PlacedArray& array) {
-    return array.order.kind == Order::Kind::kColumns;
+    return array.order.IsByColumns();
   });
   return has_columns ? 2 * ColumnBands::kBandBytes : 0;
 }

@@ -2,9 +2,11 @@
 #include "formats/order.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/buffer.h"
+#include "base/endian.h"
 #include "kernels/transpose.h"
 
 namespace phiq {
@@ -79,6 +81,113 @@ void ReadFlatNibbles(const RowArray& array, std::uint64_t first_row, std::uint64
   }
 }
 
+constexpr std::uint64_t kRowsInWord = Order::kRowsInWord;
+constexpr std::size_t kWordBytes = kRowsInWord / 2;
+
+// The rows of a word, the one in the lowest bits first.
+using RowsOfWord = std::array<std::uint8_t, kRowsInWord>;
+constexpr RowsOfWord kInOrder = {0, 1, 2, 3, 4, 5, 6, 7}, kAwqOrder = {0, 2, 4, 6, 1, 3, 5, 7};
+const RowsOfWord& RowsOfWords(const Order& order) noexcept {
+  return order.kind == Order::Kind::kAwqWords ? kAwqOrder : kInOrder;
+}
+
+// The words as rows of their own, each of eight rows.
+RowArray WordsOf(const RowArray& array) noexcept {
+  const Order order =
+      array.order.kind == Order::Kind::kAwqWords ? Order::Columns(array.order.row_size) : Order();
+  return {order, array.n_rows / kRowsInWord, array.order.row_size * kWordBytes};
+}
+
+// Eight rows, each as its encoding has it, to a row of words.
+void JoinRows(const RowArray& array, std::span<const std::byte> rows, std::span<std::byte> words) {
+  const RowsOfWord& order = RowsOfWords(array.order);
+  for (std::size_t c = 0; c < array.order.row_size; ++c) {
+    const int shift = c % 2 == 0 ? 0 : 4;
+    std::uint32_t word = 0;
+    for (std::size_t i = 0; i < kRowsInWord; ++i) {
+      const auto both = std::to_integer<std::uint32_t>(rows[order[i] * array.row_bytes + c / 2]);
+      word |= (both >> shift & 15U) << 4 * i;
+    }
+    StoreLe(word, words, c * kWordBytes);
+  }
+}
+
+// The rows [first, first + n) of eight.
+void PartRows(const RowArray& array, std::span<const std::byte> words, std::uint64_t first,
+              std::uint64_t n, std::span<std::byte> rows) {
+  const RowsOfWord& order = RowsOfWords(array.order);
+  for (std::size_t i = 0; i < kRowsInWord; ++i) {
+    if (order[i] < first || order[i] >= first + n) continue;
+    const std::span<std::byte> row =
+        rows.subspan((order[i] - first) * array.row_bytes, array.row_bytes);
+    std::ranges::fill(row, std::byte{});
+    for (std::size_t c = 0; c < array.order.row_size; ++c)
+      SetNibble(row, c, NibbleAt(words.subspan(c * kWordBytes, kWordBytes), i));
+  }
+}
+
+// Rows of a word whose others come at another time: byte by byte.
+void WritePartOfWords(const RowArray& array, std::uint64_t row, std::span<const std::byte> numbers,
+                      SharedBytes& shared, const void* key, const WriteBytes& write) {
+  const RowsOfWord& order = RowsOfWords(array.order);
+  const RowArray words = WordsOf(array);
+  const std::uint64_t word_row = row / kRowsInWord;
+  const auto i =
+      static_cast<std::size_t>(std::ranges::find(order, row % kRowsInWord) - order.begin());
+  for (std::size_t c = 0; c < array.order.row_size; ++c) {
+    const std::uint64_t word = array.order.kind == Order::Kind::kAwqWords
+                                   ? c * words.n_rows + word_row
+                                   : word_row * array.order.row_size + c;
+    const std::uint64_t at = word * kWordBytes + i / 2;
+    const std::byte nibble = NibbleAt(numbers, c);
+    if (const auto byte = shared.Join(key, at, i % 2 == 0 ? nibble : nibble << 4))
+      write(at, std::span(&*byte, 1));
+  }
+}
+
+void WriteWords(const RowArray& array, std::uint64_t first_row, std::uint64_t n_rows,
+                std::span<const std::byte> rows, SharedBytes& shared, const void* key,
+                std::vector<std::byte>& buffer, const WriteBytes& write) {
+  const RowArray words = WordsOf(array);
+  const auto row_of = [&](std::uint64_t row) {
+    return rows.subspan((row - first_row) * array.row_bytes);
+  };
+  const std::uint64_t end = first_row + n_rows;
+  const std::uint64_t first_whole = (first_row + kRowsInWord - 1) / kRowsInWord * kRowsInWord;
+  const std::uint64_t end_whole = std::max(first_whole, end / kRowsInWord * kRowsInWord);
+  for (std::uint64_t row = first_row; row < end; ++row) {
+    if (row >= first_whole && row < end_whole) continue;
+    WritePartOfWords(array, row, row_of(row).first(array.row_bytes), shared, key, write);
+  }
+  if (first_whole >= end_whole) return;
+  std::vector<std::byte> joined((end_whole - first_whole) / kRowsInWord * words.row_bytes);
+  for (std::uint64_t row = first_whole; row < end_whole; row += kRowsInWord) {
+    JoinRows(array, row_of(row),
+             std::span(joined).subspan((row - first_whole) / kRowsInWord * words.row_bytes,
+                                       words.row_bytes));
+  }
+  WriteRows(words, first_whole / kRowsInWord, joined, shared, key, buffer, write);
+}
+
+void ReadWords(const RowArray& array, std::uint64_t first_row, std::uint64_t n_rows,
+               std::span<std::byte> rows, const ReadBytes& read) {
+  const RowArray words = WordsOf(array);
+  const std::uint64_t end = first_row + n_rows;
+  const std::uint64_t first_word = first_row / kRowsInWord;
+  std::vector<std::byte> stored(((end + kRowsInWord - 1) / kRowsInWord - first_word) *
+                                words.row_bytes);
+  ReadRows(words, first_word, stored, read);
+  for (std::uint64_t row = first_row; row < end;) {
+    const std::uint64_t first = row % kRowsInWord;
+    const std::uint64_t n = std::min(kRowsInWord - first, end - row);
+    PartRows(array,
+             std::span(stored).subspan((row / kRowsInWord - first_word) * words.row_bytes,
+                                       words.row_bytes),
+             first, n, rows.subspan((row - first_row) * array.row_bytes));
+    row += n;
+  }
+}
+
 }  // namespace
 
 std::uint64_t SizeBytes(const RowArray& array) noexcept {
@@ -89,6 +198,9 @@ std::uint64_t SizeBytes(const RowArray& array) noexcept {
       return (array.n_rows * array.order.row_size + 1) / 2;
     case Order::Kind::kSpreadRows:
       return array.n_rows == 0 ? 0 : (array.n_rows - 1) * array.order.row_size + array.row_bytes;
+    case Order::Kind::kRowWords:
+    case Order::Kind::kAwqWords:
+      return array.n_rows / kRowsInWord * array.order.row_size * kWordBytes;
     case Order::Kind::kRows:
     case Order::Kind::kColumns:
       break;
@@ -132,6 +244,9 @@ void WriteRows(const RowArray& array, std::uint64_t first_row, std::span<const s
         write((first_row + r) * array.order.row_size,
               rows.subspan(r * array.row_bytes, array.row_bytes));
       return;
+    case Order::Kind::kRowWords:
+    case Order::Kind::kAwqWords:
+      return WriteWords(array, first_row, n_rows, rows, shared, key, buffer, write);
   }
 }
 
@@ -163,6 +278,9 @@ void ReadRows(const RowArray& array, std::uint64_t first_row, std::span<std::byt
         read((first_row + r) * array.order.row_size,
              rows.subspan(r * array.row_bytes, array.row_bytes));
       return;
+    case Order::Kind::kRowWords:
+    case Order::Kind::kAwqWords:
+      return ReadWords(array, first_row, n_rows, rows, read);
   }
 }
 

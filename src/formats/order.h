@@ -21,19 +21,33 @@ struct Order {
     kColumns,      // a matrix the other way round: [row_size, rows]
     kFlatNibbles,  // rows of 4-bit numbers, of which the next begins in the last byte of one
     kSpreadRows,   // with room for other rows between them
+    // Rows of 4-bit numbers of which eight make one of little-endian words: a word holds the
+    // numbers that eight rows have at one place, those of the first row lowest.
+    kRowWords,  // [rows / 8, row_size] words
+    // Likewise, with the rows of a word in the order 0, 2, 4, 6, 1, 3, 5, 7, and the other way
+    // round: [row_size, rows / 8] words. Of AWQ.
+    kAwqWords,
   };
+  static constexpr std::uint64_t kRowsInWord = 8;
   Kind kind = Kind::kRows;
-  // Of kCutRows the bytes of a row as stored, of kColumns its elements, of kFlatNibbles its
-  // numbers, of kSpreadRows the bytes from the start of a row to that of the next.
+  // Of kCutRows the bytes of a row as stored, of kSpreadRows those from the start of a row to that
+  // of the next, of kColumns its elements, of the others its numbers.
   std::size_t row_size = 0;
 
   static Order CutRows(std::size_t n_bytes) { return {Kind::kCutRows, n_bytes}; }
+  static Order SpreadRows(std::size_t step_bytes) { return {Kind::kSpreadRows, step_bytes}; }
   // Elements of a whole number of bytes.
   static Order Columns(std::size_t n_elements) { return {Kind::kColumns, n_elements}; }
   // Numbers two in a byte, the first in the low nibble; a high nibble that is left over is 0.
   static Order FlatNibbles(std::size_t n) { return {Kind::kFlatNibbles, n}; }
+  // Of arrays of a multiple of kRowsInWord rows.
+  static Order RowWords(std::size_t n) { return {Kind::kRowWords, n}; }
+  static Order AwqWords(std::size_t n) { return {Kind::kAwqWords, n}; }
 
-  static Order SpreadRows(std::size_t step_bytes) { return {Kind::kSpreadRows, step_bytes}; }
+  // Runs of rows that begin and end at multiples of kRowsInWord are written many times as fast.
+  bool HasRowsInWords() const noexcept { return kind >= Kind::kRowWords; }
+  // A few rows are short runs of bytes everywhere in the array.
+  bool IsByColumns() const noexcept { return kind == Kind::kColumns || kind == Kind::kAwqWords; }
 
   bool operator==(const Order&) const = default;
 };
@@ -48,8 +62,8 @@ struct RowArray {
 // Bytes that an array takes.
 std::uint64_t SizeBytes(const RowArray& array) noexcept;
 
-// Bytes of which one half is known: two rows of 4-bit numbers may share a byte, and come from
-// different threads. Threads: safe.
+// Bytes of which one half is known: rows of 4-bit numbers may share a byte, and come from different
+// threads. Threads: safe.
 class SharedBytes {
  public:
   // The byte at `offset_bytes` of an array, when this was its missing half.
@@ -79,9 +93,9 @@ void WriteRows(const RowArray& array, std::uint64_t first_row, std::span<const s
 void ReadRows(const RowArray& array, std::uint64_t first_row, std::span<std::byte> rows,
               const ReadBytes& read);
 
-// Reads the rows of arrays that are stored by columns. A few rows are a run of a few bytes in each
-// column, so many are read at once and kept: those who read a matrix read it from its first row to
-// its last.
+// Reads the rows of arrays that are stored by columns, or in words. A few rows are a run of a few
+// bytes in each column, so many are read at once and kept: those who read a matrix read it from its
+// first row to its last.
 class ColumnBands {
  public:
   static constexpr std::size_t kBandBytes = std::size_t{32} << 20;

@@ -116,6 +116,56 @@ TEST(Order, ReadsAnyRunOfRows) {
   }
 }
 
+TEST(Order, PutsEightRowsIntoAWord) {
+  const std::vector<std::byte> rows = Bytes({0, 1, 2, 3, 4, 5, 6, 7});
+  EXPECT_EQ(Write({Order::RowWords(1), 8, 1}, rows, {0, 8}, {0}).bytes,
+            Bytes({0x10, 0x32, 0x54, 0x76}));
+  EXPECT_EQ(Write({Order::AwqWords(1), 8, 1}, rows, {0, 8}, {0}).bytes,
+            Bytes({0x20, 0x64, 0x31, 0x75}));
+}
+
+// Two words of rows, of three numbers each, one of them with what fills up its byte.
+TEST(Order, KeepsWordsForAnyRuns) {
+  constexpr std::size_t kRows = 16, kNumbers = 3;
+  const auto number = [](std::size_t row, std::size_t c) {
+    return (5 * row + 3 * c + row / 4) % 16;
+  };
+  std::vector<std::byte> rows;
+  for (std::size_t r = 0; r < kRows; ++r) {
+    rows.push_back(static_cast<std::byte>(number(r, 0) | number(r, 1) << 4));
+    rows.push_back(static_cast<std::byte>(number(r, 2)));
+  }
+  constexpr std::size_t kAwq[] = {0, 2, 4, 6, 1, 3, 5, 7};
+  std::vector<std::byte> by_rows, awq;
+  for (std::size_t word = 0; word < kRows / 8; ++word)
+    for (std::size_t c = 0; c < kNumbers; ++c)
+      for (std::size_t i = 0; i < 8; i += 2)
+        by_rows.push_back(
+            static_cast<std::byte>(number(8 * word + i, c) | number(8 * word + i + 1, c) << 4));
+  for (std::size_t c = 0; c < kNumbers; ++c)
+    for (std::size_t word = 0; word < kRows / 8; ++word)
+      for (std::size_t i = 0; i < 8; i += 2)
+        awq.push_back(static_cast<std::byte>(number(8 * word + kAwq[i], c) |
+                                             number(8 * word + kAwq[i + 1], c) << 4));
+  for (const auto& [order, bytes] :
+       {std::pair(Order::RowWords(kNumbers), by_rows), std::pair(Order::AwqWords(kNumbers), awq)}) {
+    const RowArray array = {order, kRows, 2};
+    EXPECT_EQ(SizeBytes(array), bytes.size());
+    EXPECT_EQ(Write(array, rows, {0, 16}, {0}).bytes, bytes);
+    EXPECT_EQ(Write(array, rows, {0, 8, 16}, {1, 0}).bytes, bytes);
+    EXPECT_EQ(Write(array, rows, {0, 3, 16}, {1, 0}).bytes, bytes);
+    EXPECT_EQ(Write(array, rows, {0, 1, 9, 11, 16}, {2, 0, 3, 1}).bytes, bytes);
+    for (std::size_t first = 0; first < kRows; ++first) {
+      for (std::size_t n = 1; first + n <= kRows; ++n) {
+        Stored stored{bytes};
+        std::vector<std::byte> read(n * 2, std::byte{0xEE});
+        ReadRows(array, first, read, stored.read());
+        EXPECT_TRUE(std::ranges::equal(read, std::span(rows).subspan(2 * first, read.size())));
+      }
+    }
+  }
+}
+
 TEST(Order, WritesAWholeMatrixByColumnsAtOnce) {
   const RowArray array = {Order::Columns(64), 100, 128};
   const std::vector<std::byte> rows(100 * 128);
