@@ -97,6 +97,8 @@ Candidate OpenCandidate(EvalInput input, const EvalOptions& options, const Warni
     candidate.hidden_error.resize(config.n_layers);
     if (const std::string note = candidate.stored->RotaryNote(options.n_ctx); !note.empty())
       warn({ErrorCode::kBadData, fmt::format("{}: {}", Escape(candidate.input.shown), note)});
+    if (const std::string note = candidate.stored->ActivationNote(); !note.empty())
+      warn({ErrorCode::kBadData, fmt::format("{}: {}", Escape(candidate.input.shown), note)});
   });
   return candidate;
 }

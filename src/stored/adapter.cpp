@@ -240,6 +240,7 @@ class AdapterModel final : public StoredModel {
   std::string RotaryNote(std::uint64_t n_positions) const override {
     return base_->RotaryNote(n_positions);
   }
+  std::string ActivationNote() const override { return base_->ActivationNote(); }
   Tokenizer ReadTokenizer(const WarningFn& warn) const override {
     return base_->ReadTokenizer(warn);
   }

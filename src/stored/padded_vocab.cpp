@@ -90,6 +90,7 @@ class PaddedModel final : public StoredModel {
   std::string RotaryNote(std::uint64_t n_positions) const override {
     return base_->RotaryNote(n_positions);
   }
+  std::string ActivationNote() const override { return base_->ActivationNote(); }
   Tokenizer ReadTokenizer(const WarningFn& warn) const override {
     return phiq::ReadTokenizer(folder_, config_.vocab_size, config_.bos_token_id,
                                config_.eos_token_id, config_.pad_token_id, warn);

@@ -142,6 +142,10 @@ class StoredModel {
   // means; "": nowhere.
   virtual std::string RotaryNote(std::uint64_t /*n_positions*/) const { return ""; }
 
+  // What the runtime rounds besides the weights, and whoever computes with ReadRows does not; "":
+  // nothing.
+  virtual std::string ActivationNote() const { return ""; }
+
   // What the file says of its tokenizer.
   // Throws    kBadData, kInput, kUnsupported: there is none that phiq can use.
   virtual Tokenizer ReadTokenizer(const WarningFn& warn) const = 0;
