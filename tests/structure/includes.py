@@ -23,6 +23,7 @@ BELOW = {
     "formats/mlx": {"formats", "safetensors", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/onnx": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/openvino": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "formats/torch": {"formats", "safetensors", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats": {"safetensors", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "engine": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "calibrate": {"engine", "stored", "quantize", "model", "checkpoint", "io", "kernels", "base"},
@@ -59,6 +60,7 @@ LISTS = ("list.cpp",)
 NAMING = {"src/checkpoint/safetensors_header.cpp": ("gguf",), "src/model/config.cpp": ("mlx",),
           "src/checkpoint/diagnosis.cpp": ("gguf", "mlx", "onnx", "openvino"),
           "src/checkpoint/lookalike.cpp": ("gguf",), "src/model/find_weights.cpp": ("mlx",),
+          "src/formats/torch/plan.cpp": ("mlx",),
           "tools/phiq/peer_words.cpp": ("mlx", "openvino")}
 COMMENTS_AND_EXAMPLES = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"', re.DOTALL)
 
