@@ -5,12 +5,13 @@
 #include "formats/mlx/format.h"
 #include "formats/onnx/format.h"
 #include "formats/openvino/format.h"
+#include "formats/torch/format.h"
 
 namespace phiq {
 
 std::span<const Format* const> Formats() noexcept {
   static constexpr const Format* kFormats[] = {&gguf::kFormat, &onnx::kFormat, &openvino::kFormat,
-                                               &mlx::kFormat, &litert::kFormat};
+                                               &mlx::kFormat, &litert::kFormat, &torch::kFormat};
   return kFormats;
 }
 
@@ -60,6 +61,7 @@ std::span<const Profile> ListedProfiles() {
        {kInt4, kInt8, kFp32},
        std::nullopt,
        {}},
+      {"pytorch", "transformers and vLLM", "torch", kInt4, {kInt4, kInt8}, std::nullopt, {}},
   };
   return profiles;
 }

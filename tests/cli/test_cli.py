@@ -17,7 +17,7 @@ import pytest
 from harness import (DATA, PHIQ, SOURCE, clean_env, error_line, make_checkpoint, refused, run, snapshot,
                      temporaries, tiny)
 
-PROFILES = ["mobile", "iot", "ai-pc", "ai-pc-intel", "ai-pc-nvidia", "apple", "mobile-litert"]
+PROFILES = ["mobile", "iot", "ai-pc", "ai-pc-intel", "ai-pc-nvidia", "apple", "mobile-litert", "pytorch"]
 COMMANDS = ["quantize", "plan", "inspect", "verify", "eval", "compare", "profiles", "completion"]
 MODEL = DATA / "phi35-tiny"
 
@@ -120,9 +120,9 @@ def test_the_manual_page_has_every_option(command):
     (["--format", "gguf,gguf"], ["--format: 'gguf' is named twice"]),
     (["--profile", "iott"], ["--profile: unknown profile 'iott', did you mean 'iot'?"]),
     (["--tensor-type", "lm_head"], ["--tensor-type", "REGEX=TYPE"]),
-    (["--group-size", "64"], ["--group-size", "not an option of gguf", "onnx, openvino, mlx and litert have it"]),
-    (["--sym"], ["--sym", "not an option of gguf", "onnx and openvino have it"]),
-    (["--asym"], ["--asym", "not an option of gguf", "onnx and openvino have it"]),
+    (["--group-size", "64"], ["--group-size", "not an option of gguf", "onnx, openvino, mlx, litert and torch have it"]),
+    (["--sym"], ["--sym", "not an option of gguf", "onnx, openvino and torch have it"]),
+    (["--asym"], ["--asym", "not an option of gguf", "onnx, openvino and torch have it"]),
     (["--ratio", "0.6"], ["--ratio", "not an option of gguf", "openvino has it"]),
     (["--mlx-rounding", "cpu"], ["--mlx-rounding", "not an option of gguf", "mlx has it"]),
     (["--quiet", "--verbose"], ["--quiet", "--verbose"]),
@@ -237,7 +237,7 @@ def test_a_printed_profile_is_a_profile_file(work):
     ("[]", 3, "object"),
     ('{"format": "gguf"}', 3, "precision"),
     ('{"format": "gguf", "precision": "int3"}', 3, "int3"),
-    ('{"format": "tflite", "precision": "int4"}', 3, "unknown format 'tflite', here it is litert (formats: gguf, onnx, openvino, mlx, litert)"),
+    ('{"format": "tflite", "precision": "int4"}', 3, "unknown format 'tflite', here it is litert (formats: gguf, onnx, openvino, mlx, litert, torch)"),
     ('{"format": "gguf", "precision": "int4", "colour": 1}', 3, "colour"),
 ])
 def test_a_broken_profile_file_is_named(text, code, needle, work):
@@ -552,7 +552,7 @@ def test_bash_completes_commands_options_and_values():
     assert completed("phiq", "plan", "--type", "=") == completed("phiq", "plan", "--type", "")
     assert completed("phiq", "quantize", "--precision", "") == ["int4", "int8", "fp16", "bf16", "fp32"]
     assert completed("phiq", "quantize", "--profile", "") == PROFILES
-    assert completed("phiq", "quantize", "--format", "") == ["gguf", "onnx", "openvino", "mlx", "litert"]
+    assert completed("phiq", "quantize", "--format", "") == ["gguf", "onnx", "openvino", "mlx", "litert", "torch"]
     assert completed("phiq", "quantize", "--format", "gguf,o") == ["gguf,onnx", "gguf,openvino"]
     assert completed("phiq", "quantize", "--format", "mlx", "--type", "m") == ["mxfp8", "mixed_4_6", "mxfp4", "mixed_3_6", "mixed_3_4", "mixed_2_6"]
     assert completed("phiq", "quantize", "--format", "=", "onnx", "--type", "=", "i") == ["int8", "int4"]

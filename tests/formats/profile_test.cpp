@@ -49,6 +49,8 @@ TEST(Profiles, ListsTheBuiltinOnes) {
   EXPECT_EQ(BuiltinProfiles()[5].format, "mlx");
   EXPECT_EQ(BuiltinProfiles()[6].name, "mobile-litert");
   EXPECT_EQ(BuiltinProfiles()[6].format, "litert");
+  EXPECT_EQ(BuiltinProfiles()[7].name, "pytorch");
+  EXPECT_EQ(BuiltinProfiles()[7].format, "torch");
 }
 
 TEST(Profiles, WalksTheTable) {
@@ -66,6 +68,7 @@ TEST(Profiles, WalksTheTable) {
       {"ai-pc-nvidia", kFp16, {kInt4, kInt8, kFp16}, "int4, int8, fp16"},
       {"apple", kInt4, {kInt4, kInt8, kFp16, kBf16, kFp32}, "int4, int8, fp16, bf16, fp32"},
       {"mobile-litert", kInt4, {kInt4, kInt8, kFp32}, "int4, int8, fp32"},
+      {"pytorch", kInt4, {kInt4, kInt8}, "int4, int8"},
   };
   for (const Row& row : table) {
     SCOPED_TRACE(row.name);
@@ -92,16 +95,17 @@ TEST(Profiles, SuggestsForMisspeltNames) {
             std::pair(ErrorCode::kUsage, "unknown profile 'toaster'" + hint));
 }
 
-TEST(Formats, AreFourWords) {
-  EXPECT_THAT(FormatNames(), ElementsAre("gguf", "onnx", "openvino", "mlx", "litert"));
+TEST(Formats, AreSixWords) {
+  EXPECT_THAT(FormatNames(), ElementsAre("gguf", "onnx", "openvino", "mlx", "litert", "torch"));
   EXPECT_NO_THROW(CheckFormatName("openvino"));
   EXPECT_EQ(
       Thrown([] { CheckFormatName("guff"); }),
       std::pair(ErrorCode::kUsage,
-                std::string("unknown format 'guff' (formats: gguf, onnx, openvino, mlx, litert)")));
-  EXPECT_EQ(
-      Thrown([] { CheckFormatName("ggu"); }).second,
-      "unknown format 'ggu', did you mean 'gguf'? (formats: gguf, onnx, openvino, mlx, litert)");
+                std::string(
+                    "unknown format 'guff' (formats: gguf, onnx, openvino, mlx, litert, torch)")));
+  EXPECT_EQ(Thrown([] { CheckFormatName("ggu"); }).second,
+            "unknown format 'ggu', did you mean 'gguf'? (formats: gguf, onnx, openvino, mlx, "
+            "litert, torch)");
   EXPECT_EQ(FormatTitle("openvino"), "OpenVINO");
 }
 
@@ -284,10 +288,10 @@ TEST(Knobs, ThatAFormatLacksAreRefused) {
       refusal({"onnx", "gguf"}, {{"max-length", "64", ""}}),
       "--max-length: not an option of gguf; onnx and litert have it (with several formats --OPTION "
       "FORMAT=VALUE gives an option to one of them)");
-  EXPECT_EQ(
-      refusal({"gguf"}, {{"group-size", "64", ""}}),
-      "--group-size: not an option of gguf; onnx, openvino, mlx and litert have it (in GGUF --type "
-      "decides it)");
+  EXPECT_EQ(refusal({"gguf"}, {{"group-size", "64", ""}}),
+            "--group-size: not an option of gguf; onnx, openvino, mlx, litert and torch have it "
+            "(in GGUF --type "
+            "decides it)");
   EXPECT_EQ(refusal({"mlx"}, {{"method", "rtn", ""}}),
             "--method rtn: not an option of mlx; onnx has it");
   EXPECT_EQ(refusal({"mlx"}, {{"method", "best", ""}}),

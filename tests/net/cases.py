@@ -14,10 +14,13 @@ OPENVINO = ("F32", "F16", "BF16", "INT8_ASYM", "INT8_SYM", "INT4_ASYM", "INT4_SY
 MLX_FLOATS = ("F32", "F16", "BF16")
 MLX_AFFINE = ("8bit", "6bit", "5bit", "mixed_4_6", "4bit", "mixed_3_6", "mixed_3_4", "3bit", "mixed_2_6", "2bit")
 MLX_SMALL_FLOATS = ("mxfp8", "nvfp4", "mxfp4")
-TYPES = {"gguf": GGUF, "onnx": ONNX, "openvino": OPENVINO, "mlx": MLX_FLOATS + MLX_AFFINE + MLX_SMALL_FLOATS}
+TORCH = ("W8A16", "GPTQ-Int8", "W8A8", "W4A16", "GPTQ-Int4", "AWQ")
+TYPES = {"gguf": GGUF, "onnx": ONNX, "openvino": OPENVINO, "mlx": MLX_FLOATS + MLX_AFFINE + MLX_SMALL_FLOATS,
+         "torch": TORCH}
 
 # Several formats in one run: each output is what it is alone.
 TOGETHER = {("--format gguf,onnx --precision int8"): ("--type Q8_0", "--format onnx --type int8"),
+            ("--format torch,gguf --precision int8"): ("--format torch --type W8A8", "--type Q8_0"),
             ("--format mlx,openvino --precision int4"): ("--format mlx --type 4bit", "--format openvino --type INT4_SYM"),
             ("--format gguf,onnx,openvino,mlx --precision int4"): (
                 "--type Q4_K_M", "--format onnx --type int4", "--format openvino --type INT4_SYM",
@@ -102,6 +105,19 @@ def mlx():
     yield "--type mxfp4 --tensor-type lm_head=6bit --group-size 32"
 
 
+def torch(tied):
+    yield from (f"--type {type}" for type in TORCH)
+    for group in ("32", "64", "row"):
+        yield from (f"--type {type} --group-size {group}" for type in TORCH if type != "W8A8")
+        yield f"--type W4A16 --group-size {group} --asym"
+        yield f"--type AWQ --group-size {group} --sym"
+    yield "--type W4A16 --tensor-type down_proj=W8A16 --tensor-type layers.1.self_attn.o_proj=float"
+    if not tied:
+        yield "--type W4A16 --tensor-type lm_head=W4A16"
+        yield "--type W4A16 --group-size 32 --tensor-type lm_head=W8A16"
+        yield "--type W8A8 --tensor-type lm_head=W8A8"
+
+
 def all_cases():
     """(checkpoint, options), each once, in the order of the table."""
     cases = {}
@@ -117,6 +133,7 @@ def all_cases():
         add(model, "onnx", onnx_codes("int8"))
         add(model, "openvino", openvino())
         add(model, "mlx", mlx())
+        add(model, "torch", torch(tied=model == "phi4mini-tiny"))
     # Rows of 672: whole blocks of 32 only, an odd number of groups.
     add("narrow", "gguf", (f"--type {type}" for type in GGUF))
     add("narrow", "onnx", (f"{ep}--type {type}" for ep in ("", "--ep dml ") for type in ONNX[1:]))
@@ -125,6 +142,8 @@ def all_cases():
     add("narrow", "openvino", openvino())
     add("narrow", "mlx", (f"--type {type}{group}" for type in MLX_AFFINE for group in ("", " --group-size 32")))
     add("narrow", "mlx", (f"--type {type}" for type in MLX_SMALL_FLOATS))
+    add("narrow", "torch", ("--type W4A16", "--type W4A16 --group-size 32 --asym", "--type W8A8", "--type AWQ --group-size 32",
+                            "--type GPTQ-Int8 --group-size 32"))
     # The type that the checkpoint is in.
     for model in ("in-f32", "in-f16"):
         add(model, "gguf", ("--type Q4_K_M", "--type BF16", "--type F16"))
@@ -133,9 +152,10 @@ def all_cases():
         add(model, "mlx", (f"--type {type}{rounding}" for type in MLX_AFFINE[:5] + MLX_SMALL_FLOATS
                            for rounding in ("", " --mlx-rounding metal")))
         add(model, "mlx", ("--type BF16",))
+        add(model, "torch", ("--type W4A16", "--type W4A16 --asym", "--type W8A8", "--type AWQ"))
     # Short and long factors none, a window.
     for format, types in (("gguf", ("Q4_K_M",)), ("onnx", ("fp32", "int4")), ("openvino", ("INT4_SYM",)),
-                          ("mlx", ("4bit",))):
+                          ("mlx", ("4bit",)), ("torch", ("W4A16",))):
         add("window", format, (f"--type {type}" for type in types))
     add("window", "onnx", ("--ep dml --type int4",))
     # NaN, and weights beyond half floats.
@@ -147,6 +167,7 @@ def all_cases():
     add("odd", "openvino", ("--type INT4_SYM --nan zero --overflow clamp", "--type F16 --nan zero --overflow clamp",
                             "--type BF16 --nan zero"))
     add("odd", "mlx", ("--type 4bit --nan zero", "--type F16 --nan zero --overflow clamp", "--type mxfp4 --nan zero"))
+    add("odd", "torch", ("--type W4A16 --nan zero", "--type W8A8 --nan zero"))
     return list(cases)
 
 

@@ -49,7 +49,8 @@ def test_formats_of_one_run_are_what_each_is_alone(tmp_path, checkpoints, expect
 
 @pytest.mark.parametrize("format, file, in_tensors", [
     ("gguf", "out", ("out", -40)), ("onnx", "model.onnx", ("model.onnx.data", -40)),
-    ("openvino", "openvino_model.xml", ("openvino_model.bin", -40)), ("mlx", "config.json", ("model.safetensors", -40))])
+    ("openvino", "openvino_model.xml", ("openvino_model.bin", -40)), ("mlx", "config.json", ("model.safetensors", -40)),
+    ("torch", "config.json", ("model.safetensors", -40))])
 def test_each_hash_sees_its_own_bytes(tmp_path, checkpoints, format, file, in_tensors):
     def digests():
         return weights.digests([out], table.version())
