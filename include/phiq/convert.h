@@ -61,6 +61,9 @@ struct ConvertOptions {
   bool mkdir = false;
   bool space_check = true;
   bool fsync = true;
+  // When it is interrupted or killed, what is done is kept, and the same conversion goes on from
+  // there. A conversion of the same outputs without this, or of something else, removes it.
+  bool resume = false;
   // Evaluate the outputs against the checkpoint before they get their final names; a threshold that
   // is not met is kNo, and nothing is left. `models` and `reference` are not looked at. Takes the
   // memory that Evaluate takes.
@@ -134,10 +137,17 @@ struct InputCorrection {
   double without = 0, with = 0;
 };
 
+// Where a run went on from an earlier one.
+struct ResumePoint {
+  std::uint64_t n_stages_done = 0, n_stages = 0;
+  std::uint64_t n_tensors_done = 0;  // over all targets
+};
+
 struct ConvertReport {
-  ConversionPlan planned;            // of the outputs written
-  std::vector<std::string> skipped;  // those that stood already (skip_existing)
-  std::uint64_t source_bytes = 0;    // weight bytes read, twice where a ratio ranks them first
+  ConversionPlan planned;                 // of the outputs written
+  std::vector<std::string> skipped;       // those that stood already (skip_existing)
+  std::optional<ResumePoint> resumed_at;  // nullopt: from the beginning
+  std::uint64_t source_bytes = 0;         // weight bytes read, twice where a ratio ranks them first
   std::uint64_t n_nan_zeroed = 0;
   std::uint64_t n_clamped = 0;  // over all targets
   double elapsed_s = 0;
@@ -157,7 +167,8 @@ ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks);
 
 // Plans, writes, syncs and renames. All outputs get their names or none does: on any exception the
 // names are as they were before, or the message says which are not. Before any work it finishes or
-// removes what a killed run left in the outputs' folder, and warns of what it finished.
+// removes what a killed run left in the outputs' folder, and warns of what it finished. A run that
+// is to be resumed and throws kInterrupted leaves what it has done.
 ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks);
 
 // Removes the temporary files of this process's running jobs. Async-signal-safe: for a signal

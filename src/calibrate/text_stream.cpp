@@ -34,16 +34,16 @@ std::uint64_t WidestInput(const ModelConfig& config) {
 }  // namespace
 
 void FloatStore::Write(std::uint64_t first, std::span<const float> values) {
-  if (file_) {
-    file_->WriteAt(first * sizeof(float), std::as_bytes(values));
+  if (ScratchFile* const on_disk = file()) {
+    on_disk->WriteAt(first * sizeof(float), std::as_bytes(values));
   } else {
     std::ranges::copy(values, memory_.begin() + static_cast<std::ptrdiff_t>(first));
   }
 }
 
 void FloatStore::Read(std::uint64_t first, std::span<float> values) const {
-  if (file_) {
-    file_->ReadAt(first * sizeof(float), std::as_writable_bytes(values));
+  if (const ScratchFile* const on_disk = file()) {
+    on_disk->ReadAt(first * sizeof(float), std::as_writable_bytes(values));
   } else {
     std::ranges::copy(std::span(memory_).subspan(first, values.size()), values.begin());
   }
@@ -52,12 +52,13 @@ void FloatStore::Read(std::uint64_t first, std::span<float> values) const {
 TextStream::TextStream(const StoredModel& model, std::uint32_t n_ctx,
                        std::span<const std::uint32_t> windows,
                        std::span<const std::uint32_t> held_back, engine::Runner runner,
-                       FloatStore store)
+                       FloatStore store, bool keeps)
     : model_(model, n_ctx),
       runner_(std::move(runner)),
       windows_(windows),
       held_back_(held_back),
-      store_(std::move(store)) {
+      store_(std::move(store)),
+      keeps_(keeps) {
   const std::size_t step = TokensOfBatch(n_ctx);
   const auto cut = [&](std::span<const std::uint32_t> ids, std::uint64_t n_before,
                        bool is_held_back) {
@@ -69,56 +70,79 @@ TextStream::TextStream(const StoredModel& model, std::uint32_t n_ctx,
   cut(held_back, windows.size(), true);
 }
 
-std::uint64_t TextStream::HiddenAt(const Batch& batch) const {
-  return batch.first_token * config().hidden_size;
+std::uint64_t TextStream::HiddenAt(const Batch& batch, Place place) const {
+  const std::size_t other = keeps_ && place == Place::kWritten ? 1 : 0;
+  const std::uint64_t n_all = n_tokens() + n_held_back();
+  return ((hidden_place_ ^ other) * n_all + batch.first_token) * config().hidden_size;
 }
 
-std::uint64_t TextStream::InputAt(const Batch& batch) const {
-  return (n_tokens() + n_held_back()) * config().hidden_size +
-         batch.first_token * WidestInput(config());
+std::uint64_t TextStream::InputAt(const Batch& batch, Place place) const {
+  const std::size_t other = keeps_ && place == Place::kWritten ? 1 : 0;
+  const std::uint64_t n_all = n_tokens() + n_held_back();
+  return (keeps_ ? 2 : 1) * n_all * config().hidden_size +
+         ((input_place_ ^ other) * n_all + batch.first_token) * WidestInput(config());
+}
+
+WeightId TextStream::After(const std::optional<WeightId>& at) const {
+  if (!at) return {TensorRole::kAttentionQkv, 0};
+  if (const auto next = engine::ForwardPass::NextMatrix(*at)) return *next;
+  const std::int32_t layer = at->layer + 1;
+  return layer < static_cast<std::int32_t>(config().n_layers)
+             ? WeightId{TensorRole::kAttentionQkv, layer}
+             : kHead;
+}
+
+void TextStream::MoveTo(WeightId next) {
+  if (keeps_) {
+    if (!at_ || engine::ForwardPass::MovesHidden(*at_)) hidden_place_ ^= 1;
+    input_place_ ^= 1;
+  }
+  at_ = next;
+}
+
+void TextStream::Resume(std::size_t n) {
+  at_.reset();
+  hidden_place_ = input_place_ = 0;
+  for (std::size_t i = 0; i < n; ++i) MoveTo(After(at_));
 }
 
 void TextStream::ReadInput(const Batch& batch, std::size_t n_columns, Matrix& x) const {
   x.Resize(batch.ids.size(), n_columns);
-  store_.Read(InputAt(batch), x.values);
+  store_.Read(InputAt(batch, Place::kRead), x.values);
 }
 
 void TextStream::Advance(const BatchFn& use) {
   assert(at_ != kHead);
   engine::ForwardPass pass(runner_);  // its buffers are gone when the statistics are used
-  std::optional<WeightId> next;
+  const WeightId next = After(at_);
   Matrix hidden, x;
-  const auto normalize_output = [&] {
-    std::vector<std::size_t> positions(hidden.n_rows);
-    std::iota(positions.begin(), positions.end(), std::size_t{0});
-    pass.NormalizeOutput(model_, hidden, positions, x);
-    return kHead;
-  };
   for (const Batch& batch : batches_) {
     bool moves_hidden = true;
     if (!at_) {
       pass.Embed(model_, batch.ids, hidden);
-      next = pass.StartLayer(model_, 0, hidden, x);
+      pass.StartLayer(model_, 0, hidden, x);
     } else {
       moves_hidden = engine::ForwardPass::MovesHidden(*at_);
       if (moves_hidden) {
         hidden.Resize(batch.ids.size(), config().hidden_size);
-        store_.Read(HiddenAt(batch), hidden.values);
+        store_.Read(HiddenAt(batch, Place::kRead), hidden.values);
       }
       ReadInput(batch, ShapeOf(config(), at_->role).row_elements, x);
-      next = pass.Step(model_, *at_, hidden, x);
-      if (!next) {
-        const std::int32_t layer = at_->layer + 1;
-        next = layer < static_cast<std::int32_t>(config().n_layers)
-                   ? pass.StartLayer(model_, layer, hidden, x)
-                   : normalize_output();
+      if (!pass.Step(model_, *at_, hidden, x)) {
+        if (next == kHead) {
+          std::vector<std::size_t> positions(hidden.n_rows);
+          std::iota(positions.begin(), positions.end(), std::size_t{0});
+          pass.NormalizeOutput(model_, hidden, positions, x);
+        } else {
+          pass.StartLayer(model_, next.layer, hidden, x);
+        }
       }
     }
-    if (moves_hidden) store_.Write(HiddenAt(batch), hidden.values);
-    store_.Write(InputAt(batch), x.values);
-    if (use) use(batch, *next, x);
+    if (moves_hidden) store_.Write(HiddenAt(batch, Place::kWritten), hidden.values);
+    store_.Write(InputAt(batch, Place::kWritten), x.values);
+    if (use) use(batch, next, x);
   }
-  at_ = next;
+  MoveTo(next);
 }
 
 InputStatistics TextStream::Take(const TextStream* plain, const WantedFn& wanted) {
@@ -156,8 +180,9 @@ InputStatistics TextStream::NextBeside(const TextStream& plain, const WantedFn& 
 
 void TextStream::Skip() { Advance({}); }
 
-std::uint64_t TextStream::StateFloats(const ModelConfig& config, std::uint64_t n_tokens) {
-  return n_tokens * (config.hidden_size + WidestInput(config));
+std::uint64_t TextStream::StateFloats(const ModelConfig& config, std::uint64_t n_tokens,
+                                      bool keeps) {
+  return (keeps ? 2 : 1) * n_tokens * (config.hidden_size + WidestInput(config));
 }
 
 std::uint64_t TextStream::WorkBytes(const ModelConfig& config, std::uint32_t n_ctx,

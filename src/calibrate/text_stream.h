@@ -23,14 +23,20 @@ namespace phiq::calibrate {
 class FloatStore {
  public:
   explicit FloatStore(std::uint64_t n_floats) : memory_(n_floats) {}
-  explicit FloatStore(ScratchFile file) : file_(std::move(file)) {}
+  explicit FloatStore(ScratchFile file) : own_(std::move(file)) {}
+  // That of somebody else, which must outlive this.
+  explicit FloatStore(ScratchFile* file) : kept_(file) {}
 
   void Write(std::uint64_t first, std::span<const float> values);
   void Read(std::uint64_t first, std::span<float> values) const;
 
  private:
+  ScratchFile* file() { return own_ ? &*own_ : kept_; }
+  const ScratchFile* file() const { return own_ ? &*own_ : kept_; }
+
   std::vector<float> memory_;
-  std::optional<ScratchFile> file_;
+  std::optional<ScratchFile> own_;
+  ScratchFile* kept_ = nullptr;
 };
 
 class TextStream {
@@ -38,9 +44,12 @@ class TextStream {
   // Windows of `n_ctx` tokens, one after the other; those held back are run, not summed.
   // `model`, and the ids, must outlive this.
   // `store`   of StateFloats.
+  // `keeps`   what stands at one input is there until Next has come to the one after the next: a
+  //           run that is interrupted in between can Resume.
   // Throws    what ForwardModel throws.
   TextStream(const StoredModel& model, std::uint32_t n_ctx, std::span<const std::uint32_t> windows,
-             std::span<const std::uint32_t> held_back, engine::Runner runner, FloatStore store);
+             std::span<const std::uint32_t> held_back, engine::Runner runner, FloatStore store,
+             bool keeps = false);
 
   // How much is wanted of a weight's input. The numbers of tokens are the stream's.
   using WantedFn = std::function<InputStatistics::Wanted(WeightId)>;
@@ -53,7 +62,9 @@ class TextStream {
   // Moves on without a look.
   void Skip();
   // Before the first input again.
-  void Restart() { at_.reset(); }
+  void Restart() { Resume(0); }
+  // At the n-th input, which an earlier stream over the same store has left; 0: before the first.
+  void Resume(std::size_t n);
 
   // Whose input it is; nullopt: before the first Next.
   const std::optional<WeightId>& at() const noexcept { return at_; }
@@ -62,7 +73,8 @@ class TextStream {
   std::size_t n_held_back() const noexcept { return held_back_.size(); }
 
   // What stands of so many tokens.
-  static std::uint64_t StateFloats(const ModelConfig& config, std::uint64_t n_tokens);
+  static std::uint64_t StateFloats(const ModelConfig& config, std::uint64_t n_tokens,
+                                   bool keeps = false);
   // Bytes of what Next holds besides while it runs (without what it returns).
   static std::uint64_t WorkBytes(const ModelConfig& config, std::uint32_t n_ctx, unsigned threads);
 
@@ -77,15 +89,24 @@ class TextStream {
   void Advance(const BatchFn& use);
   InputStatistics Take(const TextStream* plain, const WantedFn& wanted);
   void ReadInput(const Batch& batch, std::size_t n_columns, engine::Matrix& x) const;
-  std::uint64_t HiddenAt(const Batch& batch) const;
-  std::uint64_t InputAt(const Batch& batch) const;
+  // Of the place that is read, or of that which is written: the same, unless both are kept.
+  enum class Place { kRead, kWritten };
+  std::uint64_t HiddenAt(const Batch& batch, Place place) const;
+  std::uint64_t InputAt(const Batch& batch, Place place) const;
+  // The matrix behind `at`; nullopt: the first.
+  WeightId After(const std::optional<WeightId>& at) const;
+  void MoveTo(WeightId next);
 
   engine::ForwardModel model_;
   engine::Runner runner_;
   std::span<const std::uint32_t> windows_, held_back_;
   std::vector<Batch> batches_;
-  FloatStore store_;  // [tokens, hidden_size], then [tokens, columns of the input]
+  // [tokens, hidden_size], then [tokens, columns of the input]; where both are kept, twice each.
+  FloatStore store_;
+  bool keeps_;
   std::optional<WeightId> at_;
+  // Which of the two places holds what stands.
+  std::size_t hidden_place_ = 0, input_place_ = 0;
 };
 
 }  // namespace phiq::calibrate

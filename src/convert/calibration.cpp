@@ -80,10 +80,11 @@ struct Size {
   std::uint64_t n_corrected = 0;
   std::size_t widest_block = calibrate::kWidestBlock;
   bool is_on_disk = false;
+  bool is_kept = false;  // for a run that goes on
 
   // Of hidden states.
   std::uint64_t StateBytes(const ModelConfig& config) const {
-    return (1 + n_corrected) * TextStream::StateFloats(config, n_tokens) * sizeof(float);
+    return (1 + n_corrected) * TextStream::StateFloats(config, n_tokens, is_kept) * sizeof(float);
   }
   std::uint64_t HeldBytes(const ModelConfig& config) const {
     std::uint64_t most = 0;  // floats of one input
@@ -114,6 +115,7 @@ Size FitToMemory(const ConvertOptions& options, const SourceModel& source, Needs
       needs,
       wanted.n_tokens + calibrate::HeldBackWindows(wanted.n_tokens, wanted.n_ctx) * wanted.n_ctx,
       n_corrected};
+  size.is_kept = size.is_on_disk = options.resume;
   const auto n_bytes = [&] {
     return FixedBytes(source) + size.HeldBytes(config) +
            std::max(TextStream::WorkBytes(config, wanted.n_ctx, kPlannedThreads),
@@ -190,21 +192,35 @@ const std::vector<float>* Find(const Importance& matrix, const WeightIndex& weig
 
 StreamResult WriteByMatrix(const Importance& matrix, const SourceModel& source,
                            std::span<const StreamTarget> targets, const StreamOptions& options,
-                           const Hooks& hooks) {
+                           const Hooks& hooks, Stages& stages) {
   Meter meter(hooks, WeightsOf(source, targets, {}));
+  StreamResult result;
+  std::size_t n_stages = 0;
+  const auto run = [&](const StreamStage& stage) {
+    StageNote note;
+    if (n_stages < stages.done().size()) {
+      note = stages.done()[n_stages];
+      meter.done += WeightsOf(source, targets, stage);
+    } else {
+      note.result = StreamTensors(source, targets, options, stage, meter);
+      stages.Note(note);
+    }
+    ++n_stages;
+    result.Add(std::move(note.result));
+  };
   StreamStage stage;
   stage.takes = [&](const PlanLine& line) {
     const std::optional<WeightId> input = InputOf(source.weights, line);
     return !input || Find(matrix, source.weights, *input) == nullptr;
   };
-  StreamResult result = StreamTensors(source, targets, options, stage, meter);
+  run(stage);
   for (const WeightInfo& weight : phiq::WeightsOf(source.model.config)) {
     const WeightId input = source.weights.StoredAs(weight.id);
     const std::vector<float>* const squares = Find(matrix, source.weights, input);
     if (squares == nullptr || input != weight.id) continue;  // a tied head is the embedding
     stage.stats = {*squares, {}};
     stage.takes = [&](const PlanLine& line) { return InputOf(source.weights, line) == input; };
-    result.Add(StreamTensors(source, targets, options, stage, meter));
+    run(stage);
   }
   return result;
 }
@@ -215,13 +231,13 @@ class CalibratedRun {
  public:
   CalibratedRun(const Calibration& calibration, const SourceModel& source,
                 std::span<const StreamTarget> targets, const StreamOptions& options,
-                const Hooks& hooks, const std::filesystem::path& beside,
+                const Hooks& hooks, Stages& stages,
                 std::vector<std::vector<InputCorrection>>& corrections)
       : calibration_(calibration),
         source_(source),
         targets_(targets),
         options_(options),
-        beside_(beside),
+        stages_(stages),
         warn_(WarnOrIgnore(hooks.warn)),
         corrections_(corrections),
         groups_(GroupsOf(calibration, targets)),
@@ -231,21 +247,24 @@ class CalibratedRun {
   }
 
   StreamResult Run(std::vector<InputSquares>& inputs_out) {
-    StreamStage plain;
-    plain.takes = [this](const PlanLine& line) { return !InputOf(source_.weights, line); };
-    result_ = StreamTensors(source_, targets_, options_, plain, meter_);
-    if (HasHeadFirst()) WriteHeadFirst();
+    if (stages_.done().empty()) {
+      StreamStage plain;
+      plain.takes = [this](const PlanLine& line) { return !InputOf(source_.weights, line); };
+      note_.result = StreamTensors(source_, targets_, options_, plain, meter_);
+      if (HasHeadFirst()) WriteHeadFirst();
+      EndStage();
+    }
     Group& uncorrected = groups_.front();
     const std::span<Group> corrected = std::span(groups_).subspan(1);
     for (Group& group : corrected) {
       group.written = std::make_unique<WrittenModel>(source_, group.targets.front());
       group.text.emplace(MakeStream(*group.written));
     }
-    do {
+    GoOn(inputs_out);
+    while (text_.at() != kHead) {
       InputStatistics input = Next(text_, nullptr, uncorrected);
-      // Of a tied model it is the embedding that is asked for, and named.
-      inputs_out.push_back(
-          {source_.weights.StoredAs(input.weight()), input.SquareSums(), text_.n_tokens()});
+      inputs_out.push_back(SquaresOf(input.weight(), input.SquareSums()));
+      KeepSums(inputs_out.back().sums);
       Write(input, uncorrected, {});
       input = InputStatistics(input.weight(), 0, {});  // its memory is free again
       for (Group& group : corrected) {
@@ -253,7 +272,8 @@ class CalibratedRun {
         InputStatistics own = Next(*group.text, &text_, group);
         WriteCorrected(own, group);
       }
-    } while (text_.at() != kHead);
+      EndStage();
+    }
     WarnOfFewTokens();
     return std::move(result_);
   }
@@ -290,15 +310,62 @@ class CalibratedRun {
     return std::ranges::any_of(groups_, [](const Group& group) { return group.has_head_first; });
   }
 
-  TextStream MakeStream(const StoredModel& model) const {
+  TextStream MakeStream(const StoredModel& model) {
     const calibrate::CalibrationText& text = calibration_.text;
+    const bool keeps = stages_.are_kept();
     const std::uint64_t n_floats =
-        TextStream::StateFloats(config(), text.windows.size() + text.held_back.size());
+        TextStream::StateFloats(config(), text.windows.size() + text.held_back.size(), keeps);
+    const std::uint64_t n_bytes = n_floats * sizeof(float);
     calibrate::FloatStore store =
-        calibration_.is_on_disk
-            ? calibrate::FloatStore(ScratchFile(beside_, n_floats * sizeof(float)))
-            : calibrate::FloatStore(n_floats);
-    return {model, text.n_ctx, text.windows, text.held_back, runner(), std::move(store)};
+        keeps ? calibrate::FloatStore(
+                    &stages_.AddScratch(fmt::format("text{}", n_streams_++), n_bytes))
+        : calibration_.is_on_disk ? calibrate::FloatStore(ScratchFile(stages_.beside(), n_bytes))
+                                  : calibrate::FloatStore(n_floats);
+    return {model, text.n_ctx, text.windows, text.held_back, runner(), std::move(store), keeps};
+  }
+
+  // Of a tied model it is the embedding that is asked for, and named.
+  InputSquares SquaresOf(WeightId weight, std::vector<float> sums) const {
+    return {source_.weights.StoredAs(weight), std::move(sums), text_.n_tokens()};
+  }
+
+  void KeepSums(std::span<const float> sums) {
+    if (sums_ == nullptr) return;
+    sums_->WriteAt(sums_bytes_, std::as_bytes(sums));
+    sums_bytes_ += sums.size_bytes();
+  }
+
+  void EndStage() {
+    stages_.Note(note_);
+    Take(std::move(note_));
+    note_ = {};
+  }
+
+  void Take(StageNote&& note) {
+    result_.Add(std::move(note.result));
+    for (StageNote::Correction& one : note.corrections)
+      corrections_[one.target].push_back(std::move(one.input));
+  }
+
+  // Behind the stages that are done: the first, and one for each input.
+  void GoOn(std::vector<InputSquares>& inputs_out) {
+    if (!stages_.are_kept()) return;
+    std::uint64_t n_sums = config().hidden_size;
+    for (const std::uint64_t n : LayerInputs(config())) n_sums += n * config().n_layers;
+    sums_ = &stages_.AddScratch("sums", n_sums * sizeof(float));
+    const std::span<const StageNote> done = stages_.done();
+    if (done.empty()) return;
+    for (const StageNote& note : done) Take(StageNote(note));
+    for (std::size_t n = 1; n < done.size(); ++n) {
+      text_.Resume(n);
+      const WeightId weight = *text_.at();
+      std::vector<float> sums(ShapeOf(config(), weight.role).row_elements);
+      sums_->ReadAt(sums_bytes_, std::as_writable_bytes(std::span(sums)));
+      sums_bytes_ += sums.size() * sizeof(float);
+      inputs_out.push_back(SquaresOf(weight, std::move(sums)));
+      meter_.done += groups_.size() * WeightsIn(weight);
+    }
+    for (Group& group : std::span(groups_).subspan(1)) group.text->Resume(done.size() - 1);
   }
 
   const ModelConfig& config() const { return source_.model.config; }
@@ -372,9 +439,10 @@ class CalibratedRun {
       if (has_factor)
         errors = calibrate::MeasureCorrection(runner(), source_.weights, weight, input.probe(),
                                               correction, calibrate::kCorrectionShare);
-      corrections_[group.numbers.front()].push_back({std::string(RoleName(input.weight().role)),
-                                                     input.weight().layer, errors.pays(),
-                                                     errors.without, errors.with});
+      note_.corrections.push_back(
+          {group.numbers.front(),
+           {std::string(RoleName(input.weight().role)), input.weight().layer, errors.pays(),
+            errors.without, errors.with}});
       if (!errors.pays()) correction.clear();
     }
     Write(input, group, correction);
@@ -440,7 +508,7 @@ class CalibratedRun {
           line.products->held_back > line.products->reference)
         unserved.push_back(&LineOf(line));
     }
-    result_.Add(std::move(written));
+    note_.result.Add(std::move(written));
     return unserved;
   }
 
@@ -473,13 +541,17 @@ class CalibratedRun {
   const SourceModel& source_;
   std::span<const StreamTarget> targets_;
   const StreamOptions& options_;
-  const std::filesystem::path& beside_;
+  Stages& stages_;
+  std::size_t n_streams_ = 0;
+  ScratchFile* sums_ = nullptr;  // of squares of inputs, where stages are kept
+  std::uint64_t sums_bytes_ = 0;
   WarningFn warn_;
   std::vector<std::vector<InputCorrection>>& corrections_;
   std::vector<Group> groups_;
   Meter meter_;
   TextStream text_;
-  StreamResult result_;
+  StageNote note_;       // of the stage that is being done
+  StreamResult result_;  // of those that are
 };
 
 // Operations a second of the product on all threads.
@@ -745,6 +817,16 @@ void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan
   add("calibration_sha256", planned.sha256.empty() ? std::string(64, '0') : planned.sha256);
 }
 
+std::uint64_t CountStages(const Calibration& calibration, const SourceModel& source) {
+  if (!calibration.matrix) return 1 + calibration.planned.n_inputs;
+  std::uint64_t n = 1;
+  for (const WeightInfo& weight : phiq::WeightsOf(source.model.config))
+    if (source.weights.StoredAs(weight.id) == weight.id &&
+        Find(*calibration.matrix, source.weights, weight.id) != nullptr)
+      ++n;
+  return n;
+}
+
 bool IsCorrected(const Calibration& calibration, const Plan& plan) {
   return calibration.corrects && std::ranges::any_of(plan.lines, IsFeedback);
 }
@@ -809,12 +891,11 @@ double EstimateSeconds(const Calibration& calibration, const SourceModel& source
 
 StreamResult WriteCalibrated(const Calibration& calibration, const SourceModel& source,
                              std::span<const StreamTarget> targets, const StreamOptions& options,
-                             const Hooks& hooks, const std::filesystem::path& beside,
-                             std::vector<InputSquares>& inputs,
+                             const Hooks& hooks, Stages& stages, std::vector<InputSquares>& inputs,
                              std::vector<std::vector<InputCorrection>>& corrections) {
   if (calibration.matrix)
-    return WriteByMatrix(*calibration.matrix, source, targets, options, hooks);
-  return CalibratedRun(calibration, source, targets, options, hooks, beside, corrections)
+    return WriteByMatrix(*calibration.matrix, source, targets, options, hooks, stages);
+  return CalibratedRun(calibration, source, targets, options, hooks, stages, corrections)
       .Run(inputs);
 }
 

@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "calibrate/text.h"
 #include "convert/rows.h"
+#include "convert/stages.h"
 #include "convert/stream.h"
 #include "formats/importance.h"
 #include "phiq/convert.h"
@@ -59,21 +59,22 @@ void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan
 double EstimateSeconds(const Calibration& calibration, const SourceModel& source,
                        std::span<const StreamTarget> targets, unsigned threads);
 
+// Stages that WriteCalibrated has.
+std::uint64_t CountStages(const Calibration& calibration, const SourceModel& source);
+
 // Whether the codes of a target are to make up for what is lost before them.
 bool IsCorrected(const Calibration& calibration, const Plan& plan);
 
 // StreamTensors of all lines: layer by layer, each weight when the text's moments of its input are
 // known. Where error feedback does not pay on held-back text, kImatrix chooses the codes.
 //
-// `beside`  an output, for scratch files to stand in its folder.
 // `inputs`  gets the sums of every input of the unquantized model, of a text.
 // `corrections`  one a target: gets its inputs where it is corrected.
 // Throws   as StreamTensors, and kNumeric: naming the layer or the input that is not finite.
 // Warns    of tensors that feedback did not serve; of too few tokens.
 StreamResult WriteCalibrated(const Calibration& calibration, const SourceModel& source,
                              std::span<const StreamTarget> targets, const StreamOptions& options,
-                             const Hooks& hooks, const std::filesystem::path& beside,
-                             std::vector<InputSquares>& inputs,
+                             const Hooks& hooks, Stages& stages, std::vector<InputSquares>& inputs,
                              std::vector<std::vector<InputCorrection>>& corrections);
 
 }  // namespace phiq

@@ -22,6 +22,7 @@
 #include "convert/open_model.h"
 #include "convert/output.h"
 #include "convert/score.h"
+#include "convert/stages.h"
 #include "convert/stream.h"
 #include "convert/written_model.h"
 #include "formats/format.h"
@@ -80,6 +81,10 @@ void CheckTargets(const ConvertOptions& options) {
           .Hint(options.targets.size() > 1
                     ? "several go to a folder"
                     : fmt::format("with {} -o names a folder", format.title));
+    if (options.resume && IsStream(options.output))
+      throw usage(
+          fmt::format("--resume: nothing of {} can be gone on with", Escape(options.output)))
+          .Hint("give -o a file name");
     if (!HasParts(format, target)) continue;
     if (options.output == kStandardOutput)
       throw usage(fmt::format("--{} needs files, not standard output (-o -)", format.parts_knob));
@@ -155,6 +160,7 @@ struct Job {
   std::vector<PlanOptions> targets;
   std::vector<fs::path> paths;  // of the targets
   std::vector<std::string> skipped;
+  std::vector<KeptRun> kept = {};  // what interrupted runs left in the outputs' folder
 };
 
 Job Locate(const ConvertOptions& options, const WarningFn& warn) {
@@ -164,8 +170,9 @@ Job Locate(const ConvertOptions& options, const WarningFn& warn) {
   return job;
 }
 
-void RecoverWhatWasLeft(const fs::path& folder, const WarningFn& warn) {
-  const Recovered recovered = RecoverFolder(folder);
+// Returns what may be gone on with.
+std::vector<KeptRun> RecoverWhatWasLeft(const fs::path& folder, const WarningFn& warn) {
+  Recovered recovered = RecoverFolder(folder);
   const auto shown = [&](const std::string& name) { return Escape((folder / name).string()); };
   for (const std::string& name : recovered.finished)
     warn({ErrorCode::kBadData,
@@ -175,12 +182,49 @@ void RecoverWhatWasLeft(const fs::path& folder, const WarningFn& warn) {
   for (const std::string& name : recovered.left)
     warn({ErrorCode::kBadData,
           shown(name) + ": what phiq replaced once, or left; remove it if nobody needs it"});
+  return std::move(recovered.kept);
+}
+
+// The folder that an output stands in, be it "out/".
+fs::path FolderOf(const fs::path& output) {
+  return ParentFolder(output.has_filename() ? output : output.parent_path());
+}
+
+// Of what interrupted runs left of these outputs: what this one goes on with; the rest is removed.
+const KeptRun* ChooseKept(const ConvertOptions& options, std::span<const KeptRun> kept,
+                          std::span<const Output> outputs, std::string_view fingerprint,
+                          const WarningFn& warn) {
+  const auto is_of = [](const KeptRun& run, const Output& output) {
+    return output.layout.is_folder ? IsOf(run, output.path)
+                                   : std::ranges::any_of(output.files, [&](const fs::path& file) {
+                                       return IsOf(run, file);
+                                     });
+  };
+  const KeptRun* chosen = nullptr;
+  for (const KeptRun& run : kept) {
+    const auto output =
+        std::ranges::find_if(outputs, [&](const Output& one) { return is_of(run, one); });
+    if (output == outputs.end()) continue;
+    if (options.resume && chosen == nullptr && run.content.fingerprint == fingerprint) {
+      chosen = &run;
+      continue;
+    }
+    RemoveKept(FolderOf(output->path), run);
+    warn(
+        {ErrorCode::kBadData,
+         fmt::format("{}: {}", Escape(output->path.string()),
+                     options.resume ? "what an interrupted run had done is of another source, of "
+                                      "other options or of another phiq; it is removed"
+                                    : "what an interrupted run had done is removed: --resume would "
+                                      "have gone on with it, if all is as it was")});
+  }
+  return chosen;
 }
 
 // Before any work: what dead runs left, and what stands at the names.
 void CheckOutputs(const ConvertOptions& options, Job& job, const WarningFn& warn) {
   const fs::path& first = job.paths.front();
-  if (!IsStream(first)) RecoverWhatWasLeft(ParentFolder(first), warn);
+  if (!IsStream(first)) job.kept = RecoverWhatWasLeft(FolderOf(first), warn);
   for (std::size_t i = 0; options.skip_existing && i < job.paths.size();) {
     if (IsStream(job.paths[i]) || !OutputStands(job.paths[i], job.targets[i])) {
       ++i;
@@ -465,14 +509,37 @@ void CheckRequest(const ConvertOptions& options, const Job& job) {
   }
 }
 
+std::uint64_t CountStages(const Prepared& prepared) {
+  return prepared.calibration ? CountStages(*prepared.calibration, prepared.source)
+                              : 1 + prepared.source.model.config.n_layers;
+}
+
 StreamResult Write(const Prepared& prepared, std::span<const StreamTarget> streams,
-                   const StreamOptions& options, const Hooks& hooks,
+                   const StreamOptions& options, const Hooks& hooks, Stages& stages,
                    std::vector<InputSquares>& inputs, ConvertReport& report) {
   if (prepared.calibration)
-    return WriteCalibrated(*prepared.calibration, prepared.source, streams, options, hooks,
-                           prepared.targets.front().path, inputs, report.corrections);
+    return WriteCalibrated(*prepared.calibration, prepared.source, streams, options, hooks, stages,
+                           inputs, report.corrections);
   Meter meter(hooks, WeightsOf(prepared.source, streams, {}));
-  return StreamTensors(prepared.source, streams, options, {}, meter);
+  if (!stages.are_kept()) return StreamTensors(prepared.source, streams, options, {}, meter);
+  // What is of no layer, then layer by layer.
+  StreamResult result;
+  for (std::size_t n = 0; n < CountStages(prepared); ++n) {
+    StreamStage stage;
+    stage.takes = [n](const PlanLine& line) {
+      return (line.table ? 0 : static_cast<std::size_t>(line.layer + 1)) == n;
+    };
+    StageNote note;
+    if (n < stages.done().size()) {
+      note = stages.done()[n];
+      meter.done += WeightsOf(prepared.source, streams, stage);
+    } else {
+      note.result = StreamTensors(prepared.source, streams, options, stage, meter);
+      stages.Note(note);
+    }
+    result.Add(std::move(note.result));
+  }
+  return result;
 }
 
 // Figures of a text that the codes were chosen by are better than those of any other.
@@ -596,19 +663,31 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   };
   // What is wrong with the options or the disk is told before the model writes for minutes.
   if (WritesOwnText(options)) {
-    CheckSpaceOfAll(options, Prepare(options, job, {}, Depth::kOptions));
+    const Prepared planned = Prepare(options, job, {}, Depth::kOptions);
+    if (job.kept.empty()) CheckSpaceOfAll(options, planned);
     check_evaluation();
   }
+  const std::vector<KeptRun> all_kept = std::move(job.kept);
   const Prepared prepared = Prepare(options, std::move(job), hooks, Depth::kRun);
   report.planned = Describe(prepared);
   check_evaluation();  // a text that cannot be used, before any work
   if (options.evaluation && prepared.calibration)
     WarnOfSeenText(options, *prepared.calibration, warn);
 
-  CheckSpaceOfAll(options, prepared);
+  const Calibration* const calibration = prepared.calibration ? &*prepared.calibration : nullptr;
+  std::string fingerprint;
+  if (options.resume)
+    fingerprint = FingerprintOf(
+        options, prepared.source, prepared.targets,
+        calibration != nullptr ? &calibration->planned : nullptr,
+        calibration != nullptr && calibration->matrix ? &*calibration->matrix : nullptr);
+  const KeptRun* const kept = ChooseKept(options, all_kept, prepared.targets, fingerprint, warn);
+  if (kept == nullptr) CheckSpaceOfAll(options, prepared);  // else it has its room already
 
   CommonFolder common(options);
-  Outputs outputs(OutputOptionsOf(options));
+  std::optional<Resumable> resumable;
+  if (options.resume) resumable = {fingerprint, kept};
+  Outputs outputs(OutputOptionsOf(options), resumable);
   std::deque<OutputWriter> writers;
   std::vector<StreamTarget> streams;
   for (std::size_t i = 0; i < prepared.targets.size(); ++i) {
@@ -620,7 +699,31 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
                                      options.nan, options.overflow};
   std::vector<InputSquares> inputs;
   report.corrections.resize(prepared.targets.size());
-  const StreamResult streamed = Write(prepared, streams, stream_options, hooks, inputs, report);
+  const fs::path& first = prepared.targets.front().path;
+  Stages stages(options.resume ? &outputs : nullptr,
+                kept != nullptr ? std::span<const std::string>(kept->content.stages)
+                                : std::span<const std::string>(),
+                streams, first.has_filename() ? first : first.parent_path());
+  if (kept != nullptr) {
+    report.resumed_at = {stages.done().size(), CountStages(prepared), 0};
+    for (const StageNote& note : stages.done())
+      report.resumed_at->n_tensors_done += note.result.lines.size();
+  }
+  const auto keep_when_interrupted = [&](const auto& work) {
+    try {
+      work();
+    } catch (Error& error) {
+      if (error.code() != ErrorCode::kInterrupted || !options.resume) throw;
+      outputs.Keep();
+      common.Keep();
+      throw std::move(error).Hint(
+          "what is done is kept: the same command goes on from there, and "
+          "without --resume it is removed");
+    }
+  };
+  StreamResult streamed;
+  keep_when_interrupted(
+      [&] { streamed = Write(prepared, streams, stream_options, hooks, stages, inputs, report); });
   report.source_bytes = prepared.scored_bytes + streamed.bytes_read;
   report.n_nan_zeroed = streamed.n_nan_zeroed;
   Summarize(prepared, streamed, report);
@@ -628,7 +731,8 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   WarnOfReplacedWeights(report, warn);
   for (const Output& target : prepared.targets) WarnOfOtherParts(target, warn);
   if (options.evaluation)
-    report.evaluation = EvaluateOutputs(options, writers, prepared.targets, hooks);
+    keep_when_interrupted(
+        [&] { report.evaluation = EvaluateOutputs(options, writers, prepared.targets, hooks); });
   Outputs beside(OutputOptionsOf(options));
   AddImportance(options, prepared, inputs, beside);
   AddIds(options, prepared, beside);

@@ -224,21 +224,37 @@ std::optional<WeightId> ForwardPass::Step(const ForwardModel& model, WeightId we
       RotateQueriesAndKeys(model, spec.attention, [n_ctx](std::size_t t) { return t % n_ctx; });
       Attend(model, spec.attention);
       std::swap(input_, x);
-      return WeightId{TensorRole::kAttentionOutput, layer};
+      break;
     }
     case TensorRole::kAttentionOutput:
       AddProduct(model, weight, input_, hidden);
       Normalize(model, spec.mlp_norm, {TensorRole::kMlpNorm, layer},
                 {TensorRole::kMlpNormBias, layer}, hidden);
       std::swap(input_, x);
-      return WeightId{TensorRole::kMlpGateUp, layer};
+      break;
     case TensorRole::kMlpGateUp:
       MultiplyGateUp(model, weight);
       std::swap(wide_, x);
-      return WeightId{TensorRole::kMlpDown, layer};
+      break;
     case TensorRole::kMlpDown:
       AddProduct(model, weight, input_, hidden);
       RequireFinite(hidden, layer);
+      break;
+    default:
+      break;  // NextMatrix throws
+  }
+  return NextMatrix(weight);
+}
+
+std::optional<WeightId> ForwardPass::NextMatrix(WeightId weight) {
+  switch (weight.role) {
+    case TensorRole::kAttentionQkv:
+      return WeightId{TensorRole::kAttentionOutput, weight.layer};
+    case TensorRole::kAttentionOutput:
+      return WeightId{TensorRole::kMlpGateUp, weight.layer};
+    case TensorRole::kMlpGateUp:
+      return WeightId{TensorRole::kMlpDown, weight.layer};
+    case TensorRole::kMlpDown:
       return std::nullopt;
     default:
       throw Error(ErrorCode::kInternal,

@@ -139,6 +139,8 @@ class ForwardPass {
   // Throws    kNumeric: the hidden state is not finite behind this layer.
   std::optional<WeightId> Step(const ForwardModel& model, WeightId weight, Matrix& hidden,
                                Matrix& x);
+  // The matrix that Step returns.
+  static std::optional<WeightId> NextMatrix(WeightId weight);
   // Whether Step changes hidden.
   static bool MovesHidden(WeightId weight) noexcept;
   // out = the output norm of the hidden state's rows at `positions`: what the head multiplies.

@@ -15,6 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::string_view kResume = "resume";
+constexpr std::string_view kFile = "file";
+constexpr std::string_view kStage = "stage";
 constexpr std::string_view kFolder = "folder";
 constexpr std::string_view kRename = "rename";
 constexpr std::string_view kCommit = "commit";
@@ -101,6 +104,12 @@ JournalContent ReadJournal(std::string_view text) {
     text.remove_prefix(end + 1);
     if (words[0] == kFolder && words.size() == 3 && IsTemporaryName(words[1])) {
       content.folders.push_back({words[1], Number(words[2])});
+    } else if (words[0] == kFile && words.size() == 3 && IsTemporaryName(words[1])) {
+      content.files.push_back({words[1], Number(words[2])});
+    } else if (words[0] == kResume && words.size() == 2) {
+      content.fingerprint = words[1];
+    } else if (words[0] == kStage && words.size() == 2) {
+      content.stages.push_back(words[1]);
     } else if (words[0] == kRename && words.size() >= 7) {
       if (Rename rename = RenameOf(words); IsSafe(rename)) renames.push_back(std::move(rename));
     } else if (words[0] == kCommit) {
@@ -116,9 +125,36 @@ Journal::Journal(const fs::path& folder) : path_(folder) {
   folder_ = locked.Release();
 }
 
+Journal::Journal(const fs::path& folder, const KeptRun& kept) : path_(folder) {
+  LockedFolder locked(folder);
+  std::optional<Temporary> adopted = locked.Adopt(kept.journal.name, kept.journal.inode);
+  if (!adopted)
+    throw Error(ErrorCode::kTryAgain, "what an interrupted run left is gone, or another run has it")
+        .In(folder.native());
+  file_ = std::move(*adopted);
+  folder_ = locked.Release();
+  // A record that a crash has cut is ended, and ignored.
+  if (::lseek(file_.fd.get(), 0, SEEK_END) < 0)
+    throw SystemError(ErrorCode::kOutput, path_ / file_.name, "", errno);
+  Append("\n", false);
+}
+
 Journal::~Journal() {
   if (!keep_) ::unlinkat(folder_.get(), file_.name.c_str(), 0);
   file_.registered.Reset();  // before the folder closes
+}
+
+void Journal::NoteRun(std::string_view fingerprint, bool fsync) {
+  Append(fmt::format("{} {}\n", kResume, Encode(fingerprint)), fsync);
+  file_.registered.Reset();  // a second signal must not remove it
+}
+
+void Journal::NoteFile(const StagedName& file, bool fsync) {
+  Append(fmt::format("{} {} {}\n", kFile, Encode(file.name), file.inode), fsync);
+}
+
+void Journal::NoteStage(std::string_view stage, bool fsync) {
+  Append(fmt::format("{} {}\n", kStage, Encode(stage)), fsync);
 }
 
 void Journal::Note(const StagedName& folder, bool fsync) {

@@ -1,6 +1,8 @@
 // What a run notes beside its temporaries, for a later run to find: the file
 // `.phiq-run.XXXXXXXXXXXX`, locked as long as its process lives. It says which hidden folders the
-// run made, and which renames it had begun when all was written.
+// run made, and which renames it had begun when all was written. Of a run that is to be gone on
+// with it also says what was asked for, which temporaries it made, and which of its stages are
+// done.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +37,19 @@ struct StagedName {
 };
 
 struct JournalContent {
+  // Of a run that is to be gone on with: what was asked for, and what it noted of each stage; else
+  // empty.
+  std::string fingerprint;
+  std::vector<std::string> stages;
+  std::vector<StagedName> files;
   std::vector<StagedName> folders;
   std::vector<Rename> renames;  // empty, or all of them: a commit began
+};
+
+// What a dead run has left that is to be gone on with.
+struct KeptRun {
+  StagedName journal;
+  JournalContent content;
 };
 
 class Journal {
@@ -44,11 +57,17 @@ class Journal {
   // In the folder of the outputs. Locks it for a moment.
   // Throws   kOutput, kTryAgain as LockedFolder does.
   explicit Journal(const std::filesystem::path& folder);
+  // That of a run that is gone on with.
+  // Throws   besides: kTryAgain when another run has it.
+  Journal(const std::filesystem::path& folder, const KeptRun& kept);
   ~Journal();  // removes it, unless Keep was called
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
 
   // On disk when they return, if `fsync`.
+  void NoteRun(std::string_view fingerprint, bool fsync);
+  void NoteFile(const StagedName& file, bool fsync);
+  void NoteStage(std::string_view stage, bool fsync);
   void Note(const StagedName& folder, bool fsync);
   void Note(const std::vector<Rename>& renames, bool fsync);
   // A later run shall find it.

@@ -204,22 +204,32 @@ void OutputFile::Impl::OpenStream() {
   max_piece_bytes = is_regular ? std::size_t{1} << 20 : PIPE_BUF;
 }
 
-void OutputFile::Impl::OpenTemporary() {
+// The temporary that a run, which is gone on with, had for this name.
+std::optional<Temporary> AdoptKept(const LockedFolder& locked, const fs::path& path,
+                                   const std::vector<StagedName>* kept) {
+  if (kept == nullptr) return std::nullopt;
+  const std::string prefix = TemporaryPrefix(path.filename().native());
+  for (const StagedName& staged : *kept)
+    if (staged.name.starts_with(prefix)) return locked.Adopt(staged.name, staged.inode);
+  return std::nullopt;
+}
+
+void OutputFile::Impl::OpenTemporary(const std::vector<StagedName>* kept) {
   PrepareFolder(path, options);
   LockedFolder locked(ParentFolder(path));
   locked.RefuseLive(path);
   // Looked at again under the lock: a run that ended a moment ago has left its output, not its
   // lock.
   if (!options.force) RefuseExisting(path);
-  file = locked.Create(path, RegisteredName::Kind::kFile);
+  std::optional<Temporary> adopted = AdoptKept(locked, path, kept);
+  file = adopted ? std::move(*adopted) : locked.Create(path, RegisteredName::Kind::kFile);
   folder = locked.Release();
 }
 
-void OutputFile::Impl::OpenStaged(int dir_fd) {
+void OutputFile::Impl::OpenStaged(int dir_fd, bool may_exist) {
   const fs::path name = path.filename();
-  file.fd = Descriptor(Retry([&] {
-    return ::openat(dir_fd, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  }));
+  const int mode = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | (may_exist ? 0 : O_EXCL);
+  file.fd = Descriptor(Retry([&] { return ::openat(dir_fd, name.c_str(), mode, 0600); }));
   if (!file.fd) throw SystemError(ErrorCode::kOutput, path, "cannot create", errno);
   Reserve();
 }
@@ -303,6 +313,11 @@ void OutputFile::Impl::WriteStream(std::uint64_t offset_bytes, std::span<const s
   }
   position_bytes = offset_bytes;
   turn.notify_all();
+}
+
+void OutputFile::Impl::Sync() const {
+  if (options.fsync && Retry([&] { return ::fdatasync(file.fd.get()); }) != 0)
+    throw SystemError(ErrorCode::kOutput, path, "fsync failed", errno);
 }
 
 void OutputFile::Impl::Finish() {

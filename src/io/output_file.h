@@ -99,6 +99,7 @@ class StagedFolder {
   std::filesystem::path staged_path() const;
 
   struct Impl;
+  explicit StagedFolder(std::unique_ptr<Impl> impl);  // opened
 
  private:
   friend class Outputs;

@@ -24,6 +24,10 @@ mode_t DefaultMode(mode_t all) noexcept;
 // Syncs a folder's entries. File systems that cannot sync folders pass.
 void SyncFolder(int dir_fd, const std::filesystem::path& path, std::string_view what);
 
+// The temporary that a run, which is gone on with, had for this name; nullopt: none.
+std::optional<Temporary> AdoptKept(const LockedFolder& locked, const std::filesystem::path& path,
+                                   const std::vector<StagedName>* kept);
+
 // Throws kOutput when anything stands there, a dangling link included.
 void RefuseExisting(const std::filesystem::path& path);
 
@@ -51,9 +55,11 @@ struct OutputFile::Impl {
   Impl& operator=(const Impl&) = delete;
 
   void OpenStream();
-  void OpenTemporary();
+  // `kept`  the temporaries of a run that is gone on with, or nullptr.
+  void OpenTemporary(const std::vector<StagedName>* kept = nullptr);
   // Under its final name in a folder that is itself a temporary; the folder's owner removes it.
-  void OpenStaged(int dir_fd);
+  void OpenStaged(int dir_fd, bool may_exist = false);
+  void Sync() const;
 
   void Reserve() { ReserveBytes(file.fd.get(), path, size_bytes); }
   void WriteStream(std::uint64_t offset_bytes, std::span<const std::byte> bytes);
@@ -99,7 +105,9 @@ struct StagedFolder::Impl {
   Rename ToRename() const;  // when it is finished
   void ForgetTemporary();
   void Unregister();
+  void Open(const std::vector<StagedName>* kept = nullptr);
 
+  bool is_kept = false;  // of a run that is gone on with: its files may be there
   std::filesystem::path path;
   std::vector<std::string> owned;
   OutputOptions options;

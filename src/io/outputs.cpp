@@ -24,7 +24,19 @@ struct Outputs::Impl {
     StagedFolder* folder = nullptr;
   };
 
-  explicit Impl(const OutputOptions& options_in) : options(options_in) {}
+  Impl(const OutputOptions& options_in, std::optional<Resumable> resumable_in)
+      : options(options_in), resumable(std::move(resumable_in)) {}
+  ~Impl() { RemoveScratch(); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  // In the folder of all outputs. Of a resumable run it says so from the first on.
+  void StartJournal(const fs::path& folder);
+  const std::vector<StagedName>* Kept(std::vector<StagedName> JournalContent::*names) const {
+    const bool is_kept = resumable && resumable->kept != nullptr;
+    return is_kept ? &(resumable->kept->content.*names) : nullptr;
+  }
+  void RemoveScratch();
 
   std::vector<Rename> ListRenames() const;
   void MakeRenames(std::vector<Rename> list);
@@ -34,8 +46,14 @@ struct Outputs::Impl {
   void CheckFolder(const fs::path& path) const;
 
   OutputOptions options;
+  std::optional<Resumable> resumable;
   std::unique_ptr<Journal> journal;  // outlives the temporaries
-  std::deque<OutputFile> files;      // deques: references stay valid
+  struct Scratch {
+    std::string name;
+    std::unique_ptr<ScratchFile> file;
+  };
+  std::vector<Scratch> scratch;
+  std::deque<OutputFile> files;  // deques: references stay valid
   std::deque<StagedFolder> folders;
   std::vector<Group> groups;
 };
@@ -109,6 +127,7 @@ void Outputs::Impl::MakeRenames(std::vector<Rename> list) {
     throw;
   }
   ForgetTemporaries();
+  RemoveScratch();
   try {
     if (options.fsync) SyncFolder(dir_fd, shown, "renamed but not known durable");
   } catch (Error& error) {
@@ -122,24 +141,93 @@ void Outputs::Impl::MakeRenames(std::vector<Rename> list) {
   renames.RemoveOld();
 }
 
-Outputs::Outputs(const OutputOptions& options) : impl_(std::make_unique<Impl>(options)) {}
+void Outputs::Impl::StartJournal(const fs::path& folder) {
+  if (journal) return;
+  if (resumable && resumable->kept != nullptr) {
+    journal = std::make_unique<Journal>(folder, *resumable->kept);
+    return;
+  }
+  journal = std::make_unique<Journal>(folder);
+  if (resumable) journal->NoteRun(resumable->fingerprint, options.fsync);
+}
+
+void Outputs::Impl::RemoveScratch() {
+  for (const Scratch& one : scratch) ::unlinkat(journal->folder().get(), one.name.c_str(), 0);
+  scratch.clear();
+}
+
+Outputs::Outputs(const OutputOptions& options, std::optional<Resumable> resumable)
+    : impl_(std::make_unique<Impl>(options, std::move(resumable))) {}
 Outputs::~Outputs() = default;
+
+ScratchFile& Outputs::AddScratch(const fs::path& beside, std::string_view name,
+                                 std::uint64_t size_bytes) {
+  const fs::path folder = ParentFolder(beside);
+  impl_->CheckFolder(beside);
+  impl_->StartJournal(folder);
+  const fs::path path = folder / name;
+  LockedFolder locked(folder);
+  std::optional<Temporary> adopted = AdoptKept(locked, path, impl_->Kept(&JournalContent::files));
+  const bool is_new = !adopted;
+  Temporary made = adopted ? std::move(*adopted) : locked.Create(path, RegisteredName::Kind::kFile);
+  made.registered.Reset();
+  impl_->scratch.push_back({made.name, nullptr});
+  if (is_new)
+    impl_->journal->NoteFile({made.name, InodeAt(locked.fd(), made.name)}, impl_->options.fsync);
+  impl_->scratch.back().file = std::make_unique<ScratchFile>(path, std::move(made.fd), size_bytes);
+  return *impl_->scratch.back().file;
+}
+
+void Outputs::NoteStage(std::string_view stage) {
+  for (const OutputFile& file : impl_->files) file.impl_->Sync();
+  for (const StagedFolder& folder : impl_->folders)
+    for (const OutputFile& file : folder.impl_->files) file.impl_->Sync();
+  if (impl_->options.fsync)
+    for (const Impl::Scratch& scratch : impl_->scratch) scratch.file->Sync();
+  impl_->journal->NoteStage(stage, impl_->options.fsync);
+}
+
+void Outputs::Keep() {
+  if (!impl_->journal) return;
+  impl_->journal->Keep();
+  impl_->ForgetTemporaries();
+  impl_->scratch.clear();
+}
 
 std::vector<OutputFile*> Outputs::AddFiles(const std::vector<NewFile>& files, std::size_t root) {
   std::vector<OutputFile*> added;
   for (const NewFile& file : files) {
     impl_->CheckFolder(file.path);
-    added.push_back(&impl_->files.emplace_back(file.path, file.size_bytes, impl_->options));
+    if (!impl_->resumable) {
+      added.push_back(&impl_->files.emplace_back(file.path, file.size_bytes, impl_->options));
+      continue;
+    }
+    CheckOutputPath(file.path, impl_->options);
+    auto made = std::make_unique<OutputFile::Impl>(file.path, file.size_bytes, impl_->options);
+    made->OpenTemporary(impl_->Kept(&JournalContent::files));
+    impl_->StartJournal(ParentFolder(file.path));
+    impl_->journal->NoteFile({made->file.name, InodeAt(made->folder.get(), made->file.name)},
+                             impl_->options.fsync);
+    made->file.registered.Reset();  // a second signal must not remove it
+    made->Reserve();
+    added.push_back(&impl_->files.emplace_back(OutputFile(std::move(made))));
   }
   impl_->groups.push_back({.files = added, .root = root});
   return added;
 }
 
 StagedFolder& Outputs::AddFolder(const fs::path& path, std::vector<std::string> owned) {
-  StagedFolder& folder = impl_->folders.emplace_back(path, std::move(owned), impl_->options);
+  auto made = std::make_unique<StagedFolder::Impl>(path.has_filename() ? path : path.parent_path(),
+                                                   std::move(owned), impl_->options);
+  impl_->CheckFolder(made->path);
+  made->Open(impl_->Kept(&JournalContent::folders));
+  if (impl_->resumable) {
+    made->is_kept = true;  // from now on
+    made->Unregister();
+  }
+  StagedFolder& folder = impl_->folders.emplace_back(std::move(made));
   StagedFolder::Impl& staged = *folder.impl_;
-  impl_->CheckFolder(staged.path);
-  if (!impl_->journal) impl_->journal = std::make_unique<Journal>(ParentFolder(staged.path));
+  impl_->StartJournal(ParentFolder(staged.path));
   const std::uint64_t inode = InodeAt(staged.parent.get(), staged.staging.name);
   impl_->journal->Note({staged.staging.name, inode}, impl_->options.fsync);
   impl_->groups.push_back({.folder = &folder});

@@ -82,9 +82,25 @@ class Recovery {
       }
       return false;
     }
+    if (!content.fingerprint.empty() && content.renames.empty() && IsWhole(content)) {
+      for (const auto* names : {&content.files, &content.folders})
+        for (const StagedName& staged : *names) busy_.push_back(staged.name);
+      result_.kept.push_back({{name, found->st.st_ino}, std::move(content)});
+      return false;
+    }
     staged_.insert(staged_.end(), content.folders.begin(), content.folders.end());
     if (!content.renames.empty()) Finish(std::move(content.renames));
     return true;
+  }
+
+  // All that the run had made is still there.
+  bool IsWhole(const JournalContent& content) const {
+    if (content.files.empty() && content.folders.empty()) return false;
+    const auto stands = [&](const StagedName& staged) {
+      return InodeAt(dir_fd_, staged.name) == staged.inode;
+    };
+    return std::ranges::all_of(content.files, stands) &&
+           std::ranges::all_of(content.folders, stands);
   }
 
   void Finish(std::vector<Rename> list) {
@@ -127,6 +143,27 @@ Recovered RecoverFolder(const fs::path& folder) {
   if (!fs::is_directory(folder, ignored)) return {};
   const LockedFolder locked(folder);
   return Recovery(locked.fd(), folder).Run();
+}
+
+bool IsOf(const KeptRun& kept, const fs::path& output) {
+  const fs::path name = output.has_filename() ? output.filename() : output.parent_path().filename();
+  const std::string prefix = TemporaryPrefix(name.native());
+  const auto is_of = [&](const StagedName& staged) { return staged.name.starts_with(prefix); };
+  return std::ranges::any_of(kept.content.files, is_of) ||
+         std::ranges::any_of(kept.content.folders, is_of);
+}
+
+void RemoveKept(const fs::path& folder, const KeptRun& kept) {
+  const LockedFolder locked(folder);
+  const std::optional<Temporary> journal = locked.Adopt(kept.journal.name, kept.journal.inode);
+  if (!journal) return;  // another run goes on with it
+  for (const StagedName& file : kept.content.files)
+    if (InodeAt(locked.fd(), file.name) == file.inode)
+      ::unlinkat(locked.fd(), file.name.c_str(), 0);
+  for (const StagedName& staged : kept.content.folders)
+    if (InodeAt(locked.fd(), staged.name) == staged.inode)
+      RemoveFolder(locked.fd(), staged.name, nullptr);
+  ::unlinkat(locked.fd(), kept.journal.name.c_str(), 0);
 }
 
 }  // namespace phiq

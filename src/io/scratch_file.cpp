@@ -22,6 +22,16 @@ ScratchFile::ScratchFile(const std::filesystem::path& beside, std::uint64_t size
   ReserveBytes(file_.get(), path_, size_bytes);
 }
 
+ScratchFile::ScratchFile(std::filesystem::path path, Descriptor file, std::uint64_t size_bytes)
+    : path_(std::move(path)), file_(std::move(file)) {
+  ReserveBytes(file_.get(), path_, size_bytes);
+}
+
+void ScratchFile::Sync() const {
+  if (Retry([&] { return ::fdatasync(file_.get()); }) != 0)
+    throw SystemError(ErrorCode::kOutput, path_, "fsync failed", errno);
+}
+
 void ScratchFile::WriteAt(std::uint64_t offset_bytes, std::span<const std::byte> bytes) {
   WriteAllAt(file_.get(), path_, offset_bytes, bytes);
 }

@@ -115,23 +115,32 @@ StagedFolder::StagedFolder(const fs::path& path, std::vector<std::string> owned,
                            const OutputOptions& options)
     : impl_(std::make_unique<Impl>(path.has_filename() ? path : path.parent_path(),
                                    std::move(owned), options)) {
-  impl_->Check();
-  PrepareFolder(impl_->path, options);
-  LockedFolder locked(ParentFolder(impl_->path));
-  locked.RefuseLive(impl_->path);
-  impl_->Replaces();
-  impl_->staging = locked.Create(impl_->path, RegisteredName::Kind::kFolder);
-  impl_->parent = locked.Release();
+  impl_->Open();
+}
+
+StagedFolder::StagedFolder(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+void StagedFolder::Impl::Open(const std::vector<StagedName>* kept) {
+  Check();
+  PrepareFolder(path, options);
+  LockedFolder locked(ParentFolder(path));
+  locked.RefuseLive(path);
+  Replaces();
+  std::optional<Temporary> adopted = AdoptKept(locked, path, kept);
+  is_kept = adopted.has_value();
+  staging = adopted ? std::move(*adopted) : locked.Create(path, RegisteredName::Kind::kFolder);
+  parent = locked.Release();
 }
 
 StagedFolder::~StagedFolder() = default;
 
 OutputFile& StagedFolder::Create(const std::string& name, std::uint64_t size_bytes) {
-  impl_->registered.emplace_back(impl_->parent.get(), impl_->staging.name + "/" + name,
-                                 RegisteredName::Kind::kFile);
+  if (!impl_->is_kept)
+    impl_->registered.emplace_back(impl_->parent.get(), impl_->staging.name + "/" + name,
+                                   RegisteredName::Kind::kFile);
   impl_->names.push_back(name);
   auto file = std::make_unique<OutputFile::Impl>(impl_->path / name, size_bytes, impl_->options);
-  file->OpenStaged(impl_->staging.fd.get());
+  file->OpenStaged(impl_->staging.fd.get(), impl_->is_kept);
   return impl_->files.emplace_back(OutputFile(std::move(file)));
 }
 

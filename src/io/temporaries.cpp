@@ -204,6 +204,20 @@ Temporary LockedFolder::Create(const fs::path& final_path, RegisteredName::Kind 
   return CreateNamed(TemporaryPrefix(final_path.filename().native()), final_path, kind);
 }
 
+std::optional<Temporary> LockedFolder::Adopt(const std::string& name, std::uint64_t inode) const {
+  struct stat st = {};
+  if (::fstatat(fd_.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return std::nullopt;
+  const int mode = S_ISDIR(st.st_mode) ? O_RDONLY | O_DIRECTORY : O_RDWR;
+  Temporary temporary;
+  temporary.name = name;
+  temporary.fd = Descriptor(
+      Retry([&] { return ::openat(fd_.get(), name.c_str(), mode | O_NOFOLLOW | O_CLOEXEC); }));
+  if (!temporary.fd || ::fstat(temporary.fd.get(), &st) != 0 || st.st_ino != inode ||
+      st.st_uid != ::geteuid() || TryLock(temporary.fd.get()) == LockResult::kHeldByAnother)
+    return std::nullopt;
+  return temporary;
+}
+
 Temporary LockedFolder::CreateJournal(const fs::path& path) {
   return CreateNamed(std::string(kJournalPrefix), path, RegisteredName::Kind::kFile);
 }

@@ -3,7 +3,9 @@
 // lives, so that the next run can tell a stale one from one that another run is writing.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -72,6 +74,9 @@ class LockedFolder {
 
   // A new temporary of `final_path`, readable by the owner only.
   Temporary Create(const std::filesystem::path& final_path, RegisteredName::Kind kind);
+  // A temporary of a dead run, or its journal, as one of this process; nullopt: it is not there, or
+  // another run has it. It is not registered: it stays when this process is killed.
+  std::optional<Temporary> Adopt(const std::string& name, std::uint64_t inode) const;
   // A new journal in the folder `path`.
   Temporary CreateJournal(const std::filesystem::path& path);
 

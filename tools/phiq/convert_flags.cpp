@@ -253,6 +253,7 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   if (flags.force && flags.skip_existing) throw Wrong("--skip-existing", "contradicts --force");
   options.force = flags.force;
   options.skip_existing = flags.skip_existing;
+  options.resume = flags.resume;
   options.mkdir = flags.mkdir;
   options.space_check = !flags.no_space_check;
   options.fsync = !flags.no_fsync;
@@ -343,6 +344,9 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
         "File or folder to write; - is standard output (of one file); with\nseveral formats the "
         "folder for all");
   toggle("--force", flags.force, "Replace an output that exists");
+  toggle("--resume", flags.resume,
+         "Keep what is done when the run is interrupted or killed, and go on\nfrom what the same "
+         "command has kept");
   toggle("--skip-existing", flags.skip_existing,
          "Leave an output that exists, write the others; exit 0 when\nnothing is left to do");
   toggle("--mkdir", flags.mkdir, "Make the output's folder");

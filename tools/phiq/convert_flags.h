@@ -26,7 +26,7 @@ struct ConvertFlags {
       imatrix_out;
   std::optional<std::string> pad_vocab;
   bool strict_types = false, no_correction = false;
-  bool force = false, skip_existing = false, mkdir = false;
+  bool force = false, skip_existing = false, mkdir = false, resume = false;
   bool no_space_check = false, no_fsync = false, dry_run = false;
   ReportFlags report;
 };

@@ -299,12 +299,26 @@ std::string FormatReport(const ConvertReport& report) {
                               decision.reason));
   }
   if (report.planned.calibration) add("calibration", CalibrationText(*report.planned.calibration));
+  if (report.resumed_at)
+    add("resumed", fmt::format("{} of {} stages were done", report.resumed_at->n_stages_done,
+                               report.resumed_at->n_stages));
   if (report.n_nan_zeroed > 0) add("NaN to zero", FormatCount(report.n_nan_zeroed));
   if (report.n_clamped > 0) add("clamped", FormatCount(report.n_clamped));
   add("time", fmt::format("{}, {}", FormatSeconds(report.elapsed_s), FormatRate(Rate(report))));
   add("peak memory", FormatBytes(report.peak_memory_bytes));
   return text;
 }
+
+namespace {
+
+Json ResumePointToJson(const std::optional<ResumePoint>& point) {
+  if (!point) return nullptr;
+  return {{"stages_done", point->n_stages_done},
+          {"stages", point->n_stages},
+          {"tensors_done", point->n_tensors_done}};
+}
+
+}  // namespace
 
 Json ReportToJson(const ConvertReport& report) {
   std::vector<Json> outputs;
@@ -316,11 +330,15 @@ Json ReportToJson(const ConvertReport& report) {
     if (!report.corrections[i].empty())
       json["corrections"] = CorrectionsToJson(report.corrections[i]);
   }
-  Json shared = {
-      {"skipped", report.skipped},           {"threads", report.planned.threads},
-      {"source_bytes", report.source_bytes}, {"n_nan_zeroed", report.n_nan_zeroed},
-      {"n_clamped", report.n_clamped},       {"elapsed_s", report.elapsed_s},
-      {"weights_per_second", Rate(report)},  {"peak_memory_bytes", report.peak_memory_bytes}};
+  Json shared = {{"skipped", report.skipped},
+                 {"threads", report.planned.threads},
+                 {"resumed_at", ResumePointToJson(report.resumed_at)},
+                 {"source_bytes", report.source_bytes},
+                 {"n_nan_zeroed", report.n_nan_zeroed},
+                 {"n_clamped", report.n_clamped},
+                 {"elapsed_s", report.elapsed_s},
+                 {"weights_per_second", Rate(report)},
+                 {"peak_memory_bytes", report.peak_memory_bytes}};
   if (report.planned.calibration)
     shared["calibration"] = CalibrationToJson(*report.planned.calibration);
   return Join(std::move(outputs), shared);
