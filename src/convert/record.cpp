@@ -47,6 +47,7 @@ constexpr std::pair<Order::Kind, std::string_view> kOrders[] = {
     {Order::Kind::kCutRows, "cut_rows"},
     {Order::Kind::kColumns, "columns"},
     {Order::Kind::kFlatNibbles, "flat_nibbles"},
+    {Order::Kind::kSpreadRows, "spread_rows"},
     {Order::Kind::kRowWords, "row_words"},
     {Order::Kind::kAwqWords, "awq_words"}};
 constexpr std::pair<FloatType, std::string_view> kWeights[] = {
@@ -191,6 +192,9 @@ class Reader {
           // Less than a group is cut off.
           return array.order.row_size > 0 && array.order.row_size <= rows.row_bytes &&
                  rows.row_bytes - array.order.row_size <= kGroupBytes;
+        case Order::Kind::kSpreadRows:
+          return array.order.row_size >= rows.row_bytes &&
+                 CheckedMul(rows.n_rows, array.order.row_size).has_value();
         case Order::Kind::kColumns:
           return array.order.row_size > 0 && rows.row_bytes % array.order.row_size == 0;
         case Order::Kind::kRowWords:
@@ -214,6 +218,39 @@ class Reader {
  private:
   std::string_view path_;
 };
+
+// Bytes of a file, from one of its arrays to the next.
+struct Range {
+  std::uint64_t begin = 0, end = 0;
+};
+// Those of `file` that arrays take, in their order, and an empty one at its end.
+std::vector<Range> TakenRanges(const Record& record, std::size_t file) {
+  std::vector<Range> taken;
+  for (const PlacedArray& array : record.arrays)
+    if (array.file == file)
+      taken.push_back({array.offset_bytes,
+                       array.offset_bytes + SizeBytes(ArrayOf(record.lines[array.line], array))});
+  taken.push_back({record.files[file].size_bytes, record.files[file].size_bytes});
+  std::ranges::sort(taken, {}, &Range::begin);
+  return taken;
+}
+
+// Where the text of a record stands in the first file: between two arrays.
+std::optional<std::uint64_t> FindText(const StoredRecord& stored) {
+  const InputFile file(stored.files[0]);
+  std::uint64_t at = 0;
+  for (const Range& range : TakenRanges(stored.record, 0)) {
+    const std::uint64_t end = std::min({range.begin, file.size(), at + kMostHeadBytes});
+    if (at + stored.text.size() <= end) {
+      std::string text(end - at, '\0');
+      file.ReadAt(at, std::as_writable_bytes(std::span(text)));
+      if (const std::size_t found = text.find(stored.text); found != std::string::npos)
+        return at + found;
+    }
+    at = std::max(at, range.end);
+  }
+  return std::nullopt;
+}
 
 }  // namespace
 
@@ -378,15 +415,15 @@ Record ParseRecord(std::string_view text, std::string_view path) {
   }
   record.of_text = reader.Hash(json, "record");
   record.has_checksums = record.of_text != Hash128();
-  // Where no two arrays share a byte, what is hashed grows with the files and not with the record.
-  std::vector<std::array<std::uint64_t, 3>> ranges;
-  for (const PlacedArray& array : record.arrays)
-    ranges.push_back({array.file, array.offset_bytes,
-                      array.offset_bytes + SizeBytes(ArrayOf(record.lines[array.line], array))});
-  std::ranges::sort(ranges);
-  for (std::size_t i = 1; i < ranges.size(); ++i)
-    if (ranges[i][0] == ranges[i - 1][0] && ranges[i][1] < ranges[i - 1][2])
-      throw reader.Bad("arrays that overlap");
+  // What is hashed grows with the files and not with the record.
+  std::uint64_t n_file_bytes = 0, n_array_bytes = 0;
+  for (const Record::File& file : record.files) n_file_bytes += file.size_bytes;
+  for (const PlacedArray& array : record.arrays) {
+    const RowArray rows = ArrayOf(record.lines[array.line], array);
+    n_array_bytes += rows.order.kind == Order::Kind::kSpreadRows ? rows.n_rows * rows.row_bytes
+                                                                 : SizeBytes(rows);
+  }
+  if (n_array_bytes > n_file_bytes) throw reader.Bad("arrays that overlap");
   return record;
 }
 
@@ -435,22 +472,15 @@ void ClearUnstored(const RowArray& array, std::span<std::byte> rows) {
 
 std::vector<Hash128> HashHeads(const Record& record, const RecordPlace& place,
                                std::uint64_t n_record_bytes, const ReadFileBytes& read) {
-  struct Range {
-    std::uint64_t begin = 0, end = 0;
-  };
-  std::vector<std::vector<Range>> taken(record.files.size());
-  for (const PlacedArray& array : record.arrays)
-    taken[array.file].push_back(
-        {array.offset_bytes,
-         array.offset_bytes + SizeBytes(ArrayOf(record.lines[array.line], array))});
-  taken[place.file].push_back({place.offset_bytes, place.offset_bytes + n_record_bytes});
   constexpr std::uint64_t kAtOnce = 1U << 16;
   std::vector<std::byte> buffer;
   std::vector<Hash128> hashes;
   for (std::size_t f = 0; f < record.files.size(); ++f) {
-    std::vector<Range>& ranges = taken[f];
-    ranges.push_back({record.files[f].size_bytes, record.files[f].size_bytes});
-    std::ranges::sort(ranges, {}, &Range::begin);
+    std::vector<Range> ranges = TakenRanges(record, f);
+    if (f == place.file) {
+      ranges.push_back({place.offset_bytes, place.offset_bytes + n_record_bytes});
+      std::ranges::sort(ranges, {}, &Range::begin);
+    }
     Xxh3Stream hash;
     std::uint64_t at = 0;
     for (const Range& range : ranges) {
@@ -506,16 +536,9 @@ std::optional<StoredRecord> FindRecord(const StoredModel& output, const std::str
   const std::string stem = path.substr(0, path.size() - first.size());
   for (const Record::File& one : found.record.files) found.files.emplace_back(stem + one.name);
   if (found.files.empty()) throw Error(ErrorCode::kBadData, "its record names no file").In(path);
-  // It stands before the first file's arrays.
-  const InputFile file(found.files[0]);
-  std::uint64_t end = std::min(file.size(), kMostHeadBytes);
-  for (const PlacedArray& array : found.record.arrays)
-    if (array.file == 0) end = std::min(end, array.offset_bytes);
-  std::string head(end, '\0');
-  file.ReadAt(0, std::as_writable_bytes(std::span(head)));
-  found.place.offset_bytes = head.find(found.text);
-  if (found.place.offset_bytes == std::string::npos)
-    throw Error(ErrorCode::kBadData, "its record does not stand before its tensors").In(path);
+  const std::optional<std::uint64_t> place = FindText(found);
+  if (!place) throw Error(ErrorCode::kBadData, "its record does not stand as it is told").In(path);
+  found.place.offset_bytes = *place;
   return found;
 }
 

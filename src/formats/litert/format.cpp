@@ -31,6 +31,7 @@ const Format kFormat = {
     .file_ending = ".litertlm",
     .bare_ending = ".tflite",
     .knobs = kKnobs,
+    .keeps_record = true,
     .types = [] { return TypeNamesOf(Recipes()); },
     .parse_type = [](std::string_view name) { return std::string(FindRecipe(name).name); },
     .types_of_precisions = {"int4", "int8", "", "", "fp32"},
