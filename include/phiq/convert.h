@@ -64,6 +64,7 @@ struct ConvertOptions {
   // When it is interrupted or killed, what is done is kept, and the same conversion goes on from
   // there. A conversion of the same outputs without this, or of something else, removes it.
   bool resume = false;
+  bool sha256 = false;  // read the outputs again, for PlannedFile::sha256
   // Evaluate the outputs against the checkpoint before they get their final names; a threshold that
   // is not met is kNo, and nothing is left. `models` and `reference` are not looked at. Takes the
   // memory that Evaluate takes.
@@ -73,6 +74,7 @@ struct ConvertOptions {
 struct PlannedFile {
   std::string path;
   std::uint64_t size_bytes = 0;
+  std::string sha256 = {};  // of the file as it stands (ConvertOptions::sha256); else ""
 };
 
 // A plan with its output's exact sizes.

@@ -51,13 +51,7 @@ Error Usage(std::string message) { return Error(ErrorCode::kUsage, std::move(mes
 void CheckTextOptions(const TextOptions& options, const ModelConfig& config) {
   const std::size_t n_files = options.texts.size() + options.ids.size();
   if (n_files == 0) throw Usage("a calibration needs a text").Hint("--calibrate FILE");
-  if (options.n_ctx < kLeastContext)
-    throw Usage(fmt::format("--calibration-ctx {}: a window has at least {} tokens", options.n_ctx,
-                            kLeastContext));
-  if (options.n_ctx > config.max_position_embeddings) {
-    throw Usage(fmt::format("--calibration-ctx {}: the model's context has {} tokens",
-                            options.n_ctx, config.max_position_embeddings));
-  }
+  CheckContext(options.n_ctx, config);
   if (options.n_tokens == 0 || options.n_tokens > kMostTokens) {
     throw Usage(
         fmt::format("--calibration-tokens {}: allowed are 1 to {}", options.n_tokens, kMostTokens));
@@ -465,8 +459,7 @@ void Distribute(const Ids& windows, std::uint64_t n_held_back, CalibrationText& 
 void WarnOfFewDistinct(const CalibrationText& text, std::uint32_t vocab_size,
                        const WarningFn& warn) {
   const std::unordered_set<std::uint32_t> distinct(text.windows.begin(), text.windows.end());
-  const std::uint64_t n = std::min<std::uint64_t>(text.windows.size(), vocab_size);
-  if (distinct.size() * kTokensForEachDistinct >= n) return;
+  if (!HasFewDistinct(text, vocab_size)) return;
   warn({ErrorCode::kBadData,
         fmt::format(
             "only {} distinct tokens among the {} of the calibration text: it says little of "
@@ -525,6 +518,22 @@ std::uint64_t HeldBackWindows(std::uint64_t n_tokens, std::uint32_t n_ctx) {
   const std::uint64_t n_windows = (n_tokens + n_ctx - 1) / n_ctx;
   return std::clamp<std::uint64_t>((n_windows + kHeldBackShare - 1) / kHeldBackShare, 1,
                                    kMostHeldBack);
+}
+
+void CheckContext(std::uint32_t n_ctx, const ModelConfig& config) {
+  if (n_ctx < kLeastContext)
+    throw Usage(
+        fmt::format("--calibration-ctx {}: a window has at least {} tokens", n_ctx, kLeastContext));
+  if (n_ctx > config.max_position_embeddings) {
+    throw Usage(fmt::format("--calibration-ctx {}: the model's context has {} tokens", n_ctx,
+                            config.max_position_embeddings));
+  }
+}
+
+bool HasFewDistinct(const CalibrationText& text, std::uint32_t vocab_size) {
+  const std::unordered_set<std::uint32_t> distinct(text.windows.begin(), text.windows.end());
+  const std::uint64_t n = std::min<std::uint64_t>(text.windows.size(), vocab_size);
+  return distinct.size() * kTokensForEachDistinct < n;
 }
 
 CalibrationText ReadCalibrationText(const Tokenizer& tokenizer, const ModelConfig& config,

@@ -71,6 +71,13 @@ std::uint64_t HeldBackWindows(std::uint64_t n_tokens, std::uint32_t n_ctx);
 CalibrationText ReadCalibrationText(const Tokenizer& tokenizer, const ModelConfig& config,
                                     const TextOptions& options, const WarningFn& warn);
 
+// Throws   kUsage: windows of so many tokens are too short, or longer than the model's context.
+void CheckContext(std::uint32_t n_ctx, const ModelConfig& config);
+
+// Whether so few of the tokens are distinct (less than 2 %) that inputs of any other text are not
+// like those of this one. Of a text that is written.
+bool HasFewDistinct(const CalibrationText& text, std::uint32_t vocab_size);
+
 // The windows of all sources, a line each: as TextOptions::ids they give the same windows again,
 // summed and held back, where every source had its share.
 std::string FormatIds(const CalibrationText& text);

@@ -707,6 +707,8 @@ Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel&
   CheckMethods(options, targets);
   const CalibrationOptions& wanted = *options.calibration;
   if (!wanted.has_text()) return PrepareMatrix(wanted.imatrix, source, warn);
+  // What no memory would cure is told before what more memory would.
+  calibrate::CheckContext(wanted.n_ctx, source.model.config);
   Needs needs = NeedsOf(targets);
   Size size = FitToMemory(options, source, needs, CountCorrected(options, targets));
   Calibration calibration;
@@ -725,6 +727,15 @@ Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel&
     warn({ErrorCode::kBadData, what});
     planned.notes.push_back(std::move(what));
   };
+  if (!text.sha256.empty() && calibrate::HasFewDistinct(text, source.model.config.vocab_size)) {
+    for (PlanOptions& target : targets) {
+      if (target.method != kFeedback.name && target.method != kImatrix.name) continue;
+      note(
+          fmt::format("search instead of {}: the text has too few distinct tokens", target.method));
+      target.method = kSearch.name;
+    }
+    needs = NeedsOf(targets);
+  }
   if (text.windows.size() < calibrate::kLeastTokensForCorrelations) {
     for (PlanOptions& target : targets) {
       if (target.method != kFeedback.name) continue;
@@ -895,8 +906,16 @@ StreamResult WriteCalibrated(const Calibration& calibration, const SourceModel& 
                              std::vector<std::vector<InputCorrection>>& corrections) {
   if (calibration.matrix)
     return WriteByMatrix(*calibration.matrix, source, targets, options, hooks, stages);
-  return CalibratedRun(calibration, source, targets, options, hooks, stages, corrections)
-      .Run(inputs);
+  try {
+    return CalibratedRun(calibration, source, targets, options, hooks, stages, corrections)
+        .Run(inputs);
+  } catch (Error& error) {
+    if (error.code() != ErrorCode::kNumeric || !error.path().empty()) throw;
+    // Of running the model, not of its weights.
+    throw std::move(error)
+        .In(source.stored->path())
+        .Hint("its activations overflow on this text: --method search needs none");
+  }
 }
 
 }  // namespace phiq

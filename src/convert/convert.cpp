@@ -71,6 +71,9 @@ void CheckTargets(const ConvertOptions& options) {
     return Error(ErrorCode::kUsage, std::move(message));
   };
   if (options.targets.empty()) throw Error(ErrorCode::kInternal, "a conversion without a target");
+  if (options.sha256 && !options.output.empty() && IsStream(options.output))
+    throw usage("--sha256: what went to a pipe cannot be read again")
+        .Hint("sha256sum behind the pipe");
   for (const PlanOptions& target : options.targets) {
     const Format& format = FindFormat(target.format);
     if (options.overflow == OverflowPolicy::kF32 && !format.may_widen)
@@ -636,6 +639,31 @@ EvalReport EvaluateOutputs(const ConvertOptions& options, const std::deque<Outpu
       .Hint("the output was not kept");
 }
 
+// Reads the outputs again: what is hashed is what others will read.
+void HashFiles(ConversionPlan& planned, const Hooks& hooks) {
+  std::uint64_t n_bytes = 0;
+  for (const OutputPlan& output : planned.outputs) n_bytes += output.output_bytes;
+  Meter meter(hooks, n_bytes, "bytes");
+  std::vector<std::byte> buffer(1U << 20);
+  for (OutputPlan& output : planned.outputs) {
+    for (PlannedFile& planned_file : output.files) {
+      const InputFile file(planned_file.path);
+      Sha256 hash;
+      for (std::uint64_t at = 0; at < file.size();) {
+        if (hooks.stop_requested && hooks.stop_requested())
+          throw Error(ErrorCode::kInterrupted, "interrupted; the outputs are complete");
+        const std::size_t n = std::min<std::uint64_t>(buffer.size(), file.size() - at);
+        file.ReadAt(at, std::span(buffer).first(n));
+        hash.Add(std::span(buffer).first(n));
+        at += n;
+        meter.done += n;
+        meter.Tell();
+      }
+      planned_file.sha256 = hash.Hex();
+    }
+  }
+}
+
 }  // namespace
 
 ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks) {
@@ -739,6 +767,7 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   outputs.Commit();
   common.Keep();
   beside.Commit();
+  if (options.sha256) HashFiles(report.planned, hooks);
 
   report.elapsed_s =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

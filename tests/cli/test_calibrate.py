@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from gguf_file import read_gguf
 from harness import DATA, bf16, refused, run, snapshot, tiny, warnings
 
 MODELS = ["phi35-tiny", "phi4mini-tiny"]
@@ -177,6 +178,24 @@ def test_few_tokens_say_nothing_of_correlations(work):
                          "--json")
     assert "512 tokens are too few for correlations: imatrix instead of feedback" in result.json()["calibration"]["notes"]
     assert any("too few for correlations" in line for line in warnings(result))
+
+
+def test_one_word_repeated_is_no_text(work):
+    """Its codes are those of a search, which looks at no inputs."""
+    (work / "word.txt").write_text(" ship" * 4000)
+    out, result = quantize(work, "out.gguf", "phi35-tiny", "--calibrate", work / "word.txt", *WINDOWS,
+                           "--calibration-tokens", "2048", "--json")
+    assert "search instead of feedback: the text has too few distinct tokens" in result.json()["calibration"]["notes"]
+    without, _ = quantize(work, "without.gguf", "phi35-tiny", "--method", "search")
+    assert {name: tensor.content for name, tensor in read_gguf(out)[1].items()} == \
+        {name: tensor.content for name, tensor in read_gguf(without)[1].items()}
+
+
+def test_a_window_beyond_the_models_context_is_a_usage_error(work):
+    """Whatever the memory, which would not bear it either."""
+    calibration, _ = texts(work, "phi35-tiny")
+    refused(run(["plan", DATA / "phi35-tiny", "--calibrate", calibration, "--calibration-ctx", "1000000000"], cwd=work), 2,
+            "--calibration-ctx 1000000000", "the model's context has")
 
 
 def test_evaluating_on_the_calibration_text_is_warned_of(work):

@@ -1,4 +1,6 @@
 """quantize and plan as a user runs them: every type, exact sizes, splits, pipes, memory, verify."""
+import hashlib
+import pathlib
 import random
 import re
 import shutil
@@ -53,6 +55,17 @@ def test_a_pipe_gets_the_bytes_of_the_file(work):
     (work / "piped.gguf").write_bytes(piped.out)
     refused(run(["verify", work / "piped.gguf"]), 2, "has no recorded checksums", "--against MODEL")
     run(["verify", work / "piped.gguf", "--against", DATA / "phi35-tiny"]).ok()
+
+
+@pytest.mark.parametrize("format", ["gguf", "onnx"])
+def test_sha256_of_every_file_is_reported(work, format):
+    args = ["quantize", DATA / "phi35-tiny", "--format", format, "--precision", "int8", "--no-fsync", "--sha256"]
+    files = run([*args, "-o", work / "json", "--json"]).ok().json()["files"]
+    assert {file["path"]: file["sha256"] for file in files} == {
+        file["path"]: hashlib.sha256(pathlib.Path(file["path"]).read_bytes()).hexdigest() for file in files}
+    text = run([*args, "-o", work / "text"]).ok().text
+    assert all(file["sha256"] in text for file in files)
+    refused(run(["quantize", DATA / "phi35-tiny", "-o", "-", "--sha256"]), 2, "--sha256", "cannot be read again")
 
 
 def test_split_files_hold_the_same_tensors(work):

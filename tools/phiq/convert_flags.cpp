@@ -257,6 +257,7 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   options.mkdir = flags.mkdir;
   options.space_check = !flags.no_space_check;
   options.fsync = !flags.no_fsync;
+  options.sha256 = flags.sha256;
   return options;
 }
 

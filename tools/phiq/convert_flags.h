@@ -27,7 +27,7 @@ struct ConvertFlags {
   std::optional<std::string> pad_vocab;
   bool strict_types = false, no_correction = false;
   bool force = false, skip_existing = false, mkdir = false, resume = false;
-  bool no_space_check = false, no_fsync = false, dry_run = false;
+  bool no_space_check = false, no_fsync = false, sha256 = false, dry_run = false;
   ReportFlags report;
 };
 

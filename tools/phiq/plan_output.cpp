@@ -48,7 +48,11 @@ std::string FilesAndSizes(const OutputPlan& output) {
 Json Summary(const OutputPlan& output) {
   Json files = Json::array();
   for (const PlannedFile& file : output.files)
-    files.push_back({{"path", file.path}, {"bytes", file.size_bytes}});
+    if (file.sha256.empty()) {
+      files.push_back({{"path", file.path}, {"bytes", file.size_bytes}});
+    } else {
+      files.push_back({{"path", file.path}, {"bytes", file.size_bytes}, {"sha256", file.sha256}});
+    }
   Json json = {{"model", output.model_name},
                {"architecture", output.architecture},
                {"format", output.plan->format},
@@ -293,6 +297,9 @@ std::string FormatReport(const ConvertReport& report) {
     if (!report.output_errors[i].empty())
       add("output error", OutputErrorText(report.output_errors[i]));
     if (!report.corrections[i].empty()) add("correction", CorrectionText(report.corrections[i]));
+    for (const PlannedFile& file : output.files)
+      if (!file.sha256.empty())
+        add("SHA-256", fmt::format("{}  {}", file.sha256, Escape(file.path)));
     if (!output.plan->needs.empty()) add("needs", output.plan->needs);
     for (const Decision& decision : output.plan->decisions)
       add("note", fmt::format("{}: {} ({})", Escape(decision.subject), Escape(decision.value),

@@ -95,6 +95,9 @@ void AddQuantize(CLI::App& app, Command& chosen) {
   AddConvertFlags(*command, flags->convert);
   AddSwitch(*command, "--dry-run", flags->convert.dry_run, "Write nothing: same as phiq plan")
       ->group("Output");
+  AddSwitch(*command, "--sha256", flags->convert.sha256,
+            "Report the SHA-256 of every file, read again")
+      ->group("Output");
   const std::string group = "Evaluation, before the output gets its name";
   command
       ->add_option(
