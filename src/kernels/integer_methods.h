@@ -16,6 +16,9 @@ namespace phiq {
 // onnxruntime's block sizes are 16, 32, 64, 128 and 256.
 inline constexpr std::size_t kMaxGroupSize = 256;
 
+// A group whose largest weight is below this counts as zero: QuantizeNearest's.
+inline constexpr float kNearestNegligible = 1e-15F;
+
 // What a group's codes and its scale may be.
 struct GroupSpec {
   int bits = 8;           // 4 or 8

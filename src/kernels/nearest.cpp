@@ -6,8 +6,6 @@
 namespace phiq {
 namespace {
 
-constexpr float kNegligible = 1e-15F;  // a group below this counts as zero
-
 float LargestMagnitude(std::span<const float> x) noexcept {
   std::int32_t amax = 0;  // magnitudes compare as their bits do
   for (const float v : x) amax = std::max(amax, std::bit_cast<std::int32_t>(v) & 0x7FFFFFFF);
@@ -47,7 +45,7 @@ GroupScale QuantizeNearest(const GroupSpec& spec, std::span<const float> x,
   if (spec.symmetric) {
     const float amax = LargestMagnitude(x);
     const auto qmax = static_cast<float>(MiddleCode(spec) - 1);
-    if (amax >= kNegligible) group.scale = amax / qmax;
+    if (amax >= kNearestNegligible) group.scale = amax / qmax;
     if (spec.positive_scales) group.scale = PositiveScale(spec.scale, group.scale);
     Encode(x, group, -qmax, qmax, codes);
     return group;
@@ -55,7 +53,7 @@ GroupScale QuantizeNearest(const GroupSpec& spec, std::span<const float> x,
   const Range range = RangeOf(x);
   const float low = std::min(0.0F, range.low);    // a range that holds zero keeps the zero point
   const float high = std::max(0.0F, range.high);  // among the codes
-  if (std::max(-low, high) >= kNegligible) {
+  if (std::max(-low, high) >= kNearestNegligible) {
     group.scale = (high - low) / last_code;
     group.zero_point = RoundToEvenCode(-low / group.scale, last_code);
   }

@@ -26,7 +26,7 @@ struct GroupMethod {
 };
 
 // NNCF's codes are those of float32 scales and weights.
-constexpr GroupMethod kNearestGroups = {QuantizeNearest};
+constexpr GroupMethod kNearestGroups = {QuantizeNearest, false, false, simd::EncodeNearest};
 constexpr GroupMethod kNncfGroups = {QuantizeNncf, false, false, simd::EncodeNncf};
 constexpr GroupMethod kMinMaxGroups = {QuantizeMinMax, false, false, simd::EncodeMinMax};
 constexpr GroupMethod kMlasGroups = {QuantizeMlas, true, false, simd::EncodeMlas};

@@ -33,15 +33,16 @@ class GroupKernels : public testing::OnEveryTarget {
  protected:
   void ExpectPlainCodes(const Method& method, bool symmetric,
                         const std::vector<ScaleType>& scale_types = {ScaleType::kF32,
-                                                                     ScaleType::kF16}) {
+                                                                     ScaleType::kF16},
+                        bool positive_scales = false) {
     for (const int bits : {4, 8})
       for (const ScaleType scale_type : scale_types)
         for (const std::size_t group_size : {16, 32, 256})
           for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16})
             for (int k = 0; k <= static_cast<int>(Kind::kLast); ++k)
               if (group_size == 32 || type == FloatType::kBF16)
-                ExpectPlainCodes(method, {bits, symmetric, scale_type}, group_size, type,
-                                 static_cast<Kind>(k));
+                ExpectPlainCodes(method, {bits, symmetric, scale_type, positive_scales}, group_size,
+                                 type, static_cast<Kind>(k));
   }
 
  private:
@@ -85,6 +86,7 @@ class GroupKernels : public testing::OnEveryTarget {
   }
 };
 
+constexpr Method kNearestMethod = {simd::EncodeNearest, QuantizeNearest, false};
 constexpr Method kMlasMethod = {simd::EncodeMlas, QuantizeMlas, true};
 constexpr Method kGatherMethod = {simd::EncodeGather, QuantizeGather, true};
 constexpr Method kRtnMethod = {simd::EncodeRtn, QuantizeRtn, true};
@@ -93,6 +95,9 @@ constexpr Method kNncfMethod = {simd::EncodeNncf, QuantizeNncf, false};
 constexpr Method kMinMaxMethod = {simd::EncodeMinMax, QuantizeMinMax, false};
 const std::vector<ScaleType> kAllFloats = {ScaleType::kF32, ScaleType::kF16, ScaleType::kBF16};
 
+TEST_P(GroupKernels, EncodeWithPositiveScales) {
+  ExpectPlainCodes(kNearestMethod, true, {ScaleType::kF32, ScaleType::kF16}, true);
+}
 TEST_P(GroupKernels, EncodeAsMlasSymmetric) { ExpectPlainCodes(kMlasMethod, true); }
 TEST_P(GroupKernels, EncodeAsMlasWithZeroPoints) { ExpectPlainCodes(kMlasMethod, false); }
 TEST_P(GroupKernels, EncodeAsGatherSymmetric) { ExpectPlainCodes(kGatherMethod, true); }

@@ -23,11 +23,14 @@ struct GroupArrays {
 //
 // Shapes    x: [n_groups * group_size].
 // Sizes     group_size a multiple of 16; for Rtn and KQuant at most 256. 4 or 8 bits.
-// Returns   false, and nothing is written, where there is no kernel for the processor.
+// Returns   false, and nothing is written, where there is no kernel for the processor, or
+//           (EncodeNearest) for scales that may be 0.
 // Requires  every weight finite.
 // Threads   pure.
 using GroupKernel = bool (*)(const GroupSpec& spec, std::size_t group_size, const Weights& x,
                              std::size_t n_groups, const GroupArrays& out);
+bool EncodeNearest(const GroupSpec& spec, std::size_t group_size, const Weights& x,
+                   std::size_t n_groups, const GroupArrays& out);
 bool EncodeMlas(const GroupSpec& spec, std::size_t group_size, const Weights& x,
                 std::size_t n_groups, const GroupArrays& out);
 bool EncodeGather(const GroupSpec& spec, std::size_t group_size, const Weights& x,

@@ -1,6 +1,7 @@
-// Groups that are rounded to nearest, straight from what a checkpoint holds: onnxruntime's MLAS and
-// embeddings, NNCF's, llm-compressor's and MLX's (kernels/mlas_blocks.cpp, gather_blocks.cpp,
-// nncf_groups.cpp, minmax_groups.cpp, mlx_affine.cpp, mlx_floats.cpp).
+// Groups that are rounded to nearest, straight from what a checkpoint holds: phiq's own with
+// positive scales, onnxruntime's MLAS and embeddings, NNCF's, llm-compressor's and MLX's
+// (kernels/nearest.cpp, mlas_blocks.cpp, gather_blocks.cpp, nncf_groups.cpp, minmax_groups.cpp,
+// mlx_affine.cpp, mlx_floats.cpp).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/simd/nearest_groups.cpp"
 #include <algorithm>
@@ -24,6 +25,7 @@ namespace {
 
 #if HWY_TARGET == HWY_SCALAR
 
+struct Positive;
 struct Mlas;
 struct Gather;
 struct Nncf;
@@ -116,6 +118,26 @@ HWY_INLINE F WidthWithZero(const Ranges& ranges, F& low) {
 }
 
 // The methods. Make: the scales of a batch. Code: of a weight.
+
+// Symmetric only.
+template <FloatType kType, bool kSymmetric>
+struct PositiveGroups {
+  static constexpr FloatType kRoundsTo = FloatType::kF32;
+  F middle, last;
+
+  HWY_INLINE void Make(const Ranges& ranges, Scales& scales) const {
+    const F largest = hn::Max(hn::Abs(ranges.low), hn::Abs(ranges.high));
+    const F scale = Rounded<kType>(hn::Div(largest, hn::Sub(middle, Set(1.0F))));
+    const F stored = kType == FloatType::kF16 ? hn::Max(scale, Set(kLeastHalf)) : scale;
+    const F used = hn::IfThenElse(hn::Lt(largest, Set(kNearestNegligible)), Set(1.0F), stored);
+    StoreScales(used, used, middle, scales);
+  }
+  HWY_INLINE I Code(F x, F factor, F /*zero_point*/) const {
+    const F end = hn::Sub(middle, Set(1.0F));
+    const I code = CutCode(hn::Div(x, factor), hn::Neg(end), end);
+    return hn::Add(code, hn::ConvertTo(Ints(), middle));
+  }
+};
 
 template <FloatType kType, bool kSymmetric>
 struct MlasGroups {
@@ -472,6 +494,10 @@ bool EncodeWith(int bits, std::size_t group_size, const Weights& x, std::size_t 
   return false;
 }
 
+struct Positive {
+  template <FloatType kType, bool kSymmetric>
+  using Groups = PositiveGroups<kType, kSymmetric>;
+};
 struct Mlas {
   template <FloatType kType, bool kSymmetric>
   using Groups = MlasGroups<kType, kSymmetric>;
@@ -567,6 +593,10 @@ bool EncodeMlxFloatGroups(const GroupEncoding& groups, FloatType type, const Wei
 
 namespace {
 
+bool EncodePositive(const GroupSpec& spec, std::size_t group_size, const Weights& x,
+                    std::size_t n_groups, const simd::GroupArrays& out) {
+  return pairs::EncodeGroups<pairs::Positive>(spec, group_size, x, n_groups, out);
+}
 bool EncodeMlas(const GroupSpec& spec, std::size_t group_size, const Weights& x,
                 std::size_t n_groups, const simd::GroupArrays& out) {
   return pairs::EncodeGroups<pairs::Mlas>(spec, group_size, x, n_groups, out);
@@ -604,6 +634,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace phiq {
 namespace {
+HWY_EXPORT(EncodePositive);
 HWY_EXPORT(EncodeMlas);
 HWY_EXPORT(EncodeGather);
 HWY_EXPORT(EncodeNncf);
@@ -614,6 +645,11 @@ HWY_EXPORT(EncodeMlxFloats);
 
 namespace simd {
 
+bool EncodeNearest(const GroupSpec& spec, std::size_t group_size, const Weights& x,
+                   std::size_t n_groups, const GroupArrays& out) {
+  if (!spec.positive_scales || !spec.symmetric) return false;
+  return HWY_DYNAMIC_DISPATCH(EncodePositive)(spec, group_size, x, n_groups, out);
+}
 bool EncodeMlas(const GroupSpec& spec, std::size_t group_size, const Weights& x,
                 std::size_t n_groups, const GroupArrays& out) {
   return HWY_DYNAMIC_DISPATCH(EncodeMlas)(spec, group_size, x, n_groups, out);
