@@ -38,6 +38,7 @@ FORMATS = {
     "onnx": ["--format", "onnx", "--type", "int4", "--tensor-type", "lm_head=int8", "--tensor-type", "embed_tokens=int8"],
     "openvino": ["--format", "openvino", "--type", "INT4_SYM", "--ratio", "1"],
     "mlx": ["--format", "mlx", "--type", "4bit"],
+    "litert": ["--format", "litert", "--max-length", "512"],  # short rotary factors, as the texts have
     "Q4_K": ["--type", "Q4_K_S", *rules("Q4_K", "Q8_0")],
     "IQ4_XS": ["--type", "IQ4_XS", *rules("IQ4_XS", "Q8_0")],
 }
@@ -111,7 +112,8 @@ def test_bytes_do_not_depend_on_the_number_of_threads(work, format):
 
 TYPES = [*[("gguf", type) for type in ("Q2_K", "Q3_K_M", "Q5_K_M", "Q6_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")],
          ("onnx", "int8"), ("onnx", "k_quant_mixed"), ("openvino", "INT4_ASYM"), ("openvino", "INT8_SYM"),
-         ("openvino", "INT8_ASYM"), *[("mlx", type) for type in ("2bit", "3bit", "6bit", "8bit", "mxfp4", "mxfp8", "nvfp4")]]
+         ("openvino", "INT8_ASYM"), *[("mlx", type) for type in ("2bit", "3bit", "6bit", "8bit", "mxfp4", "mxfp8", "nvfp4")],
+         ("litert", "int8"), ("litert", "int4"), ("litert", "int4_all")]
 
 
 @pytest.mark.parametrize("method", ["imatrix", "feedback"])

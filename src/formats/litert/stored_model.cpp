@@ -5,8 +5,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
-#include <system_error>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -231,10 +232,18 @@ class LiteRtModel final : public StoredModel {
 }  // namespace
 
 bool LooksLikeLiteRt(const std::filesystem::path& path) noexcept {
-  std::error_code ignored;
-  if (!std::filesystem::is_regular_file(path, ignored)) return false;
-  const std::string ending = LowerAscii(path.extension().native());
-  return ending == ".litertlm" || ending == ".tflite";
+  try {
+    const InputFile file(path);
+    const std::string ending = LowerAscii(path.extension().native());
+    if (ending == ".litertlm" || ending == ".tflite") return true;
+    std::array<std::byte, kBundleMagic.size()> begin{};
+    if (file.size() < begin.size()) return false;
+    file.ReadAt(0, begin);
+    return std::ranges::equal(begin, std::as_bytes(std::span(kBundleMagic))) ||
+           tflite::ModelBufferHasIdentifier(begin.data());
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 std::unique_ptr<StoredModel> OpenModel(const std::string& path, const WarningFn& warn) {
