@@ -15,8 +15,9 @@ MLX_FLOATS = ("F32", "F16", "BF16")
 MLX_AFFINE = ("8bit", "6bit", "5bit", "mixed_4_6", "4bit", "mixed_3_6", "mixed_3_4", "3bit", "mixed_2_6", "2bit")
 MLX_SMALL_FLOATS = ("mxfp8", "nvfp4", "mxfp4")
 TORCH = ("W8A16", "GPTQ-Int8", "W8A8", "W4A16", "GPTQ-Int4", "AWQ")
+LITERT = ("fp32", "int8", "int4_attention8", "int4", "int4_all")
 TYPES = {"gguf": GGUF, "onnx": ONNX, "openvino": OPENVINO, "mlx": MLX_FLOATS + MLX_AFFINE + MLX_SMALL_FLOATS,
-         "torch": TORCH}
+         "torch": TORCH, "litert": LITERT}
 
 # Several formats in one run: each output is what it is alone.
 TOGETHER = {("--format gguf,onnx --precision int8"): ("--type Q8_0", "--format onnx --type int8"),
@@ -118,6 +119,18 @@ def torch(tied):
         yield "--type W8A8 --tensor-type lm_head=W8A8"
 
 
+def litert():
+    yield from (f"--type {type}" for type in LITERT)
+    for group in ("64", "128", "row"):
+        yield f"--type int4 --group-size {group}"
+        yield f"--type int4_all --group-size {group}"
+    for length in ("16", "512", "1024"):
+        yield f"--type int4 --max-length {length}"
+    for rule in ("lm_head=int4", "embed_tokens=float", "down_proj=int8", "layers.0.=float"):
+        yield f"--type int4 --tensor-type {rule}"
+    yield "--type fp32 --tensor-type down_proj=int4 --group-size 64"
+
+
 def all_cases():
     """(checkpoint, options), each once, in the order of the table."""
     cases = {}
@@ -134,6 +147,7 @@ def all_cases():
         add(model, "openvino", openvino())
         add(model, "mlx", mlx())
         add(model, "torch", torch(tied=model == "phi4mini-tiny"))
+        add(model, "litert", litert())
     # Rows of 672: whole blocks of 32 only, an odd number of groups.
     add("narrow", "gguf", (f"--type {type}" for type in GGUF))
     add("narrow", "onnx", (f"{ep}--type {type}" for ep in ("", "--ep dml ") for type in ONNX[1:]))
@@ -144,6 +158,7 @@ def all_cases():
     add("narrow", "mlx", (f"--type {type}" for type in MLX_SMALL_FLOATS))
     add("narrow", "torch", ("--type W4A16", "--type W4A16 --group-size 32 --asym", "--type W8A8", "--type AWQ --group-size 32",
                             "--type GPTQ-Int8 --group-size 32"))
+    add("narrow", "litert", ("--type int4", "--type int4 --group-size 64", "--type int4 --group-size row"))
     # The type that the checkpoint is in.
     for model in ("in-f32", "in-f16"):
         add(model, "gguf", ("--type Q4_K_M", "--type BF16", "--type F16"))
@@ -153,9 +168,10 @@ def all_cases():
                            for rounding in ("", " --mlx-rounding metal")))
         add(model, "mlx", ("--type BF16",))
         add(model, "torch", ("--type W4A16", "--type W4A16 --asym", "--type W8A8", "--type AWQ"))
+        add(model, "litert", ("--type fp32", "--type int8", "--type int4"))
     # Short and long factors none, a window.
     for format, types in (("gguf", ("Q4_K_M",)), ("onnx", ("fp32", "int4")), ("openvino", ("INT4_SYM",)),
-                          ("mlx", ("4bit",)), ("torch", ("W4A16",))):
+                          ("mlx", ("4bit",)), ("torch", ("W4A16",)), ("litert", ("int4",))):
         add("window", format, (f"--type {type}" for type in types))
     add("window", "onnx", ("--ep dml --type int4",))
     # NaN, and weights beyond half floats.
@@ -168,6 +184,7 @@ def all_cases():
                             "--type BF16 --nan zero"))
     add("odd", "mlx", ("--type 4bit --nan zero", "--type F16 --nan zero --overflow clamp", "--type mxfp4 --nan zero"))
     add("odd", "torch", ("--type W4A16 --nan zero", "--type W8A8 --nan zero"))
+    add("odd", "litert", ("--type int4 --nan zero --overflow clamp", "--type fp32 --nan zero"))
     return list(cases)
 
 

@@ -19,6 +19,7 @@ import cases  # noqa: E402
 import weights  # noqa: E402
 
 PATH = harness.DATA / "net.tsv"
+ENDINGS = {"gguf": ".gguf", "litert": ".litertlm"}  # of the formats that are one file
 COLUMNS = "checkpoint\toptions\tbytes\ttensors\trest\n"
 
 
@@ -54,15 +55,15 @@ def convert(checkpoint, options, work, own_version):
     """One Line for each output of a run. `work` is made and removed again."""
     work.mkdir()
     several = "--format" in options and "," in options.split()[1]
-    is_gguf = "--format" not in options and "--profile" not in options
-    report = harness.run(["quantize", checkpoint, *options.split(), "-o", work / ("out.gguf" if is_gguf else "out"),
+    format = options.split()[1] if "--format" in options else "gguf"
+    report = harness.run(["quantize", checkpoint, *options.split(), "-o", work / f"out{ENDINGS.get(format, '')}",
                           "--no-fsync", "--quiet", "--json", "--threads", 1], timeout=120).ok().json()
     lines = []
     for output in report["outputs"] if several else [report]:
         paths = [pathlib.Path(file["path"]) for file in output["files"]]
         assert all(path.stat().st_size == file["bytes"] for path, file in zip(paths, output["files"])), output["files"]
         assert output["output_bytes"] == sum(file["bytes"] for file in output["files"])
-        is_folder = output["format"] != "gguf"
+        is_folder = output["format"] not in ENDINGS
         if is_folder:
             assert sorted(paths) == sorted(paths[0].parent.iterdir())
         lines.append((output["output_bytes"], [paths[0].parent] if is_folder else paths))

@@ -48,9 +48,10 @@ def test_formats_of_one_run_are_what_each_is_alone(tmp_path, checkpoints, expect
 
 
 @pytest.mark.parametrize("format, file, in_tensors", [
-    ("gguf", "out", ("out", -40)), ("onnx", "model.onnx", ("model.onnx.data", -40)),
+    ("gguf", "out.gguf", ("out.gguf", -40)), ("onnx", "model.onnx", ("model.onnx.data", -40)),
     ("openvino", "openvino_model.xml", ("openvino_model.bin", -40)), ("mlx", "config.json", ("model.safetensors", -40)),
-    ("torch", "config.json", ("model.safetensors", -40))])
+    ("torch", "config.json", ("model.safetensors", -40)),
+    ("litert", "out.litertlm", ("out.litertlm", -40))])
 def test_each_hash_sees_its_own_bytes(tmp_path, checkpoints, format, file, in_tensors):
     def digests():
         return weights.digests([out], table.version())
@@ -61,13 +62,13 @@ def test_each_hash_sees_its_own_bytes(tmp_path, checkpoints, format, file, in_te
         content[position] ^= 1
         path.write_bytes(content)
 
-    out = tmp_path / "out"
+    out = tmp_path / f"out{table.ENDINGS.get(format, '')}"
     run(["quantize", checkpoints["phi35-tiny"], "--format", format, "--precision", "int8", "-o", out]).ok()
     before = digests()
     flip(*in_tensors)
     tensors, rest = digests()
     assert tensors != before[0] and rest == before[1]
     flip(*in_tensors)
-    flip(file, out.read_bytes().index(b"general.name") if format == "gguf" else 200)
+    flip(file, out.read_bytes().index({"gguf": b"general.name", "litert": b"Authors"}[format]) if out.is_file() else 200)
     tensors, rest = digests()
     assert tensors == before[0] and rest != before[1]

@@ -14,6 +14,7 @@ import struct
 import xml.etree.ElementTree
 
 import gguf_file
+import litert_file
 
 
 def gguf_tensors(path):
@@ -36,6 +37,18 @@ def ir_weights(xml_text):
                  xml.etree.ElementTree.fromstring(xml_text).iter("layer") if layer.get("type") == "Const"]
     return [(name, int(data.get("offset")), int(data.get("size"))) for name, data in constants
             if int(data.get("size")) > small]
+
+
+def litert_tensors(data):
+    """The constants behind the flatbuffer, and the scales of rows, which stand inside of it."""
+    begin, end = litert_file.sections(data)["model"]
+    model, found = litert_file.Model(data[begin:end]), []
+    for name, tensor in model.tensors().items():
+        buffer = model.buffers[tensor.number(2, "<I")]
+        found.append((name, begin + buffer.number(1, "<Q"), buffer.number(2, "<Q")))
+        if tensor.place(4) is not None and (scales := tensor.table(4).target(2)) is not None:
+            found.append((f"{name}/row scales", begin + scales + 4, 4 * len(tensor.table(4).array(2))))
+    return found
 
 
 def varint(data, at):
@@ -102,7 +115,8 @@ def digests(paths, version):
         tensors = tensors_of(files)
     else:
         files = {f"part {i}": path.read_bytes() for i, path in enumerate(paths)}
-        tensors = {f"part {i}": gguf_tensors(path) for i, path in enumerate(paths)}
+        tensors = {f"part {i}": litert_tensors(files[f"part {i}"]) if path.suffix == ".litertlm" else gguf_tensors(path)
+                   for i, path in enumerate(paths)}
     contents, rest = [], hashlib.sha256()
     for name, content in files.items():
         end, gaps = 0, []
