@@ -167,17 +167,17 @@ def test_folders_are_made_once_too(models, tmp_path, convert_with, format):
 
 @pytest.mark.parametrize("convert_with", [make, convert])
 def test_every_format_has_a_default_type(models, tmp_path, convert_with):
-    for format in ["gguf", "onnx", "openvino", "mlx"]:
+    for format in ["gguf", "onnx", "openvino", "mlx", "litert"]:
         made = convert_with(tmp_path / "out", models[:1], FORMAT=format, TYPE=None)
         assert made.returncode == 0, made.stdout
     assert set(state(tmp_path / "out")) == {"good-a-Q4_K_M.gguf", "good-a-onnx-int4", "good-a-openvino-INT4_SYM",
-                                            "good-a-mlx-4bit"}
+                                            "good-a-mlx-4bit", "good-a-int4.litertlm"}
 
 
 @pytest.mark.parametrize("convert_with", [make, convert])
 def test_an_unknown_format_is_an_error(models, tmp_path, convert_with):
     done = convert_with(tmp_path / "out", models[:1], FORMAT="tflite")
-    assert done.returncode == 2 and "FORMAT=tflite: gguf, onnx, openvino and mlx are known" in done.stdout
+    assert done.returncode == 2 and "FORMAT=tflite: gguf, onnx, openvino, mlx and litert are known" in done.stdout
     assert not (tmp_path / "out").exists()
 
 
