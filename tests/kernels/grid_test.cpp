@@ -240,7 +240,9 @@ TEST(PositiveScales, AreAboveZeroWhateverTheWeights) {
             EXPECT_THAT(made.scales, Each(1.0F));
             EXPECT_THAT(made.decoded, Each(0.0F));
           }
-          if (groups.code == Code::kI8) EXPECT_THAT(made.codes, Each(::testing::Ge(1)));
+          if (groups.code == Code::kI8) {
+            EXPECT_THAT(made.codes, Each(::testing::Ge(1)));
+          }
         }
       }
     }
