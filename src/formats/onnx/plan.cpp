@@ -344,7 +344,7 @@ class Planner {
   // Operators of their own: 4 bits in groups, or 8 bits with one scale a row (in groups the CPU
   // provider rounds the activations).
   void AddExperts(PlanLine line, const Wanted& wanted) {
-    Need(OnnxRuntime::kCurrent, line.name, "experts need");
+    Need(OnnxRuntime::k1_24, line.name, "experts need");
     if (wanted.bits == 0) return AddFloats(std::move(line), wanted.reason);
     const ModelConfig& config = model_.config;
     const bool fits = config.hidden_size % groups_.group_size == 0 &&
