@@ -185,6 +185,12 @@ def all_cases():
     add("odd", "mlx", ("--type 4bit --nan zero", "--type F16 --nan zero --overflow clamp", "--type mxfp4 --nan zero"))
     add("odd", "torch", ("--type W4A16 --nan zero", "--type W8A8 --nan zero"))
     add("odd", "litert", ("--type int4 --nan zero --overflow clamp", "--type fp32 --nan zero"))
+    # Experts; in GGUF with the weights that llama.cpp is given, and with its own tool's.
+    add("phimoe-tiny", "gguf", (f"--type {type}{method}" for type in ("F16", "Q4_K_M", "IQ4_XS")
+                                for method in ("", " --method reference")))
+    for format, types in (("onnx", ("fp32", "int8", "int4")), ("openvino", ("F32", "INT8_ASYM", "INT4_SYM")),
+                          ("mlx", ("BF16", "4bit", "mixed_3_6"))):
+        add("phimoe-tiny", format, (f"--type {type}" for type in types))
     return list(cases)
 
 
@@ -229,7 +235,7 @@ def make_checkpoints(folder):
         made[name] = harness.make_checkpoint(folder / name, config_updates=config,
                                              tensors_update=changed_tensors(change) if change else None)
 
-    made = {model: harness.DATA / model for model in TINY}
+    made = {model: harness.DATA / model for model in (*TINY, "phimoe-tiny")}
     make("narrow", narrow, {"intermediate_size": 672})
     make("in-f32", lambda name, bits: ("F32", as_f32(bits)), {"torch_dtype": "float32"})
     make("in-f16", lambda name, bits: ("F16", as_f32(bits).astype("<f2")), {"torch_dtype": "float16"})
