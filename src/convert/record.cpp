@@ -29,6 +29,7 @@ constexpr std::uint64_t kMostHeadBytes = 1ULL << 30;
 constexpr std::uint64_t kGroupBytes = 1U << 20;
 constexpr std::size_t kPartBytes = 96;  // of the entry of one part
 
+constexpr std::string_view kPositive = " positive";  // of scales
 constexpr std::pair<Code, std::string_view> kCodes[] = {
     {Code::kU2, "u2"},     {Code::kU3, "u3"},    {Code::kU4, "u4"}, {Code::kU5, "u5"},
     {Code::kU6, "u6"},     {Code::kU8, "u8"},    {Code::kI4, "i4"}, {Code::kI8, "i8"},
@@ -258,8 +259,9 @@ std::string EncodingText(const Encoding& encoding) {
   if (const GgmlType* type = std::get_if<GgmlType>(&encoding))
     return std::string(GetGgmlTypeInfo(*type).name);
   const GroupEncoding& groups = std::get<GroupEncoding>(encoding);
-  return fmt::format("{} g{} {} {}", NameIn(kCodes, groups.code), groups.group_size,
-                     NameIn(kScales, groups.scale), NameIn(kOffsets, groups.offset));
+  return fmt::format("{} g{} {} {}{}", NameIn(kCodes, groups.code), groups.group_size,
+                     NameIn(kScales, groups.scale), NameIn(kOffsets, groups.offset),
+                     groups.positive_scales ? kPositive : "");
 }
 
 std::optional<Encoding> ParseEncodingText(std::string_view text) {
@@ -267,6 +269,8 @@ std::optional<Encoding> ParseEncodingText(std::string_view text) {
     if (const std::optional<GgmlType> type = FindGgmlType(text)) return *type;
     return std::nullopt;
   }
+  const bool is_positive = text.ends_with(kPositive);
+  if (is_positive) text.remove_suffix(kPositive.size());
   std::array<std::string_view, 4> words;
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::size_t end = i + 1 == words.size() ? text.size() : text.find(' ');
@@ -280,7 +284,7 @@ std::optional<Encoding> ParseEncodingText(std::string_view text) {
   if (!code || !scale || !offset || !words[1].starts_with('g')) return std::nullopt;
   const auto group_size = ParseNumber<std::uint32_t>(std::string(words[1].substr(1)));
   if (!group_size || *group_size > 1U << 20) return std::nullopt;
-  return GroupEncoding{*code, *group_size, *scale, *offset};
+  return GroupEncoding{*code, *group_size, *scale, *offset, is_positive};
 }
 
 std::string MethodText(const Method& method) {

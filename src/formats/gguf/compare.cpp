@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/sha256.h"
+#include "formats/gguf/expression.h"
 #include "formats/gguf/layout.h"
 #include "formats/gguf/plan.h"
 #include "formats/gguf/tensor_names.h"
@@ -24,7 +25,7 @@ bool IsLabel(std::string_view key) {
 // Keys that phiq adds. (Of others that begin so a bit is flipped.)
 bool IsOwn(std::string_view key) {
   return key == "phiq.record" || key == "phiq.nan_policy" || key == "phiq.overflow_policy" ||
-         key == "phiq.method" || key.starts_with("phiq.calibration_");
+         key == "phiq.method" || key == kReexpressedKey || key.starts_with("phiq.calibration_");
 }
 
 // The --type name that stands for general.file_type; F32 when the file does not say.
@@ -54,8 +55,7 @@ void CompareMetadata(const Metadata& expected, const File& file,
     }
   }
   for (const auto& [key, value] : file.metadata()) {
-    if (known.contains(key) || IsLabel(key) || IsOwn(key) ||
-        key.starts_with("quantize.imatrix."))
+    if (known.contains(key) || IsLabel(key) || IsOwn(key) || key.starts_with("quantize.imatrix."))
       continue;
     problems.push_back(fmt::format("metadata '{}' has no counterpart in the source", Escape(key)));
   }
