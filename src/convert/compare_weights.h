@@ -23,6 +23,7 @@ struct CompareWeightsOptions {
   bool was_clamped = false;     // weights beyond a half's range are its largest value
   // One of CommonMethods chose the codes: for the products' sake, not for that of each weight.
   bool was_calibrated = false;
+  bool was_corrected = false;  // and of weights that were moved before (calibrate/correction.h)
   unsigned threads = 1;
 };
 

@@ -186,7 +186,7 @@ Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
   const Facts facts = output->facts();
   const CompareWeightsOptions how = {Has(facts, "phiq.nan_policy"),
                                      Has(facts, "phiq.overflow_policy"), Has(facts, "phiq.method"),
-                                     threads};
+                                     Has(facts, "phiq.calibration_correction"), threads};
   if (source) CompareWeights(*source, *output, weights, how, meter, result);
   std::vector<bool> damaged;
   if (has_checksums && !files.empty())

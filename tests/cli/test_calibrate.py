@@ -57,8 +57,7 @@ METHODS = {
     "corrected": ["--method", "feedback"],
 }
 # A corrected run takes twice as long: these in every run of the tests, all with PHIQ_SLOW=1.
-CORRECTED = {("Q4_K", "phi35-tiny"), ("IQ4_XS", "phi4mini-tiny"), ("onnx", "phi4mini-tiny"), ("openvino", "phi35-tiny"),
-             ("mlx", "phi4mini-tiny")}
+CORRECTED = {("Q4_K", "phi35-tiny"), ("onnx", "phi4mini-tiny"), ("mlx", "phi4mini-tiny")}
 IS_SLOW = os.environ.get("PHIQ_SLOW") == "1"
 # Standard errors are 1.3 % of each figure: six of them.
 ROOM = 1.08
@@ -105,7 +104,7 @@ def test_bytes_do_not_depend_on_the_number_of_threads(work, format):
     files = []
     for n in (1, 2, 7):
         out, _ = quantize(work, f"t{n}", "phi35-tiny", *FORMATS[format], "--calibrate", calibration, *WINDOWS,
-                          "--calibration-tokens", "2048", "--threads", n)
+                          "--calibration-tokens", "1024", "--threads", n)
         files.append(contents(out))
     assert files[0] == files[1] == files[2]
 
@@ -121,9 +120,9 @@ TYPES = [*[("gguf", type) for type in ("Q2_K", "Q3_K_M", "Q5_K_M", "Q6_K", "Q4_0
 def test_every_type_with_a_scale_takes_a_text_and_passes_verify(work, format, type, method):
     calibration, _ = texts(work, "phi4mini-tiny")
     out, result = quantize(work, "out.gguf" if format == "gguf" else "out", "phi4mini-tiny", "--format", format, "--type", type,
-                           "--calibrate", calibration, *WINDOWS, "--calibration-tokens", "2048", "--method", method, "--json")
+                           "--calibrate", calibration, *WINDOWS, "--calibration-tokens", "1024", "--method", method, "--json")
     report = result.json()
-    assert report["calibration"]["n_tokens"] == 2048
+    assert report["calibration"]["n_tokens"] == 1024
     errors = report["output_errors"]
     assert {error["role"] for error in errors} >= {"attention_qkv", "attention_output", "mlp_gate_up", "mlp_down"}
     # What feedback did not serve has another method, so nothing of note is worse than without.

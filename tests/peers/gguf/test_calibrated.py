@@ -47,5 +47,5 @@ def test_a_text_is_worth_more_than_its_importance_matrix_to_llama_quantize(outpu
     found = json.loads(done.stdout)["models"]
     print(f"\n{model} {file_type}: " + " beside ".join(f"{1000 * one['kl']['mean']:.2f}" for one in found) + " (KL x 1000)")
     assert found[0]["kl"]["mean"] < MOST[model] * found[1]["kl"]["mean"]
-    weights = [sum(tensor.size for tensor in gguf_file.read(path).tensors.values()) for path in (ours, theirs)]
+    weights = [sum(len(tensor.data) for tensor in gguf_file.read(path).tensors.values()) for path in (ours, theirs)]
     assert weights[0] == weights[1]
