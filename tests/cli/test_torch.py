@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from harness import DATA, read_header, read_safetensors, refused, run, tiny, warnings, write_safetensors
+from harness import DATA, RECORD, read_header, read_safetensors, refused, run, tiny, warnings, write_safetensors
 
 MODELS = {"untied": DATA / "phi35-tiny", "tied": DATA / "phi4mini-tiny"}
 TINY = MODELS["untied"]
@@ -77,7 +77,7 @@ def test_sizes_are_those_of_the_peers_and_verify_passes(made, model, options):
 def test_files_are_the_checkpoints(made):
     folder = made()
     assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md", "added_tokens.json", "config.json", "generation_config.json", "model.safetensors",
+        "README.md", "added_tokens.json", "config.json", "generation_config.json", "model.safetensors", RECORD,
         "special_tokens_map.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json"]
     for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json",
                  "generation_config.json", "special_tokens_map.json"):
@@ -236,6 +236,7 @@ def test_other_files_are_compared(copy):
     differs(folder, "README.md differs", "config.json differs")
     # A folder of another tool is compared by its weights alone.
     configure(folder, lambda q: q.pop("phiq"))
+    (folder / RECORD).unlink()
     run(["verify", folder, "--against", TINY]).ok()
 
 
