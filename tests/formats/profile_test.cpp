@@ -35,7 +35,7 @@ std::string TypeFor(const Profile* profile, std::optional<Precision> precision) 
 }
 
 TEST(Profiles, ListsTheBuiltinOnes) {
-  ASSERT_EQ(BuiltinProfiles().size(), 6U);
+  ASSERT_EQ(BuiltinProfiles().size(), 8U);
   const Profile& iot = BuiltinProfiles()[1];
   EXPECT_EQ(iot.name, "iot");
   EXPECT_EQ(iot.format, "gguf");
