@@ -145,8 +145,8 @@ def test_one_result_in_three_boxes(made):
 
 
 # Mean KL divergence over 2040 tokens of held-out text, of the weights alone. What round to nearest
-# in float32 gives. Rounding the quotients moves one code in 160 (of 8 bits in 11); 5 % is the standard error of
-# such a mean.
+# in float32 gives. Rounding the quotients moves one code in 160, which is held to two standard errors
+# of the mean (2.3 to 2.8 % each); of 8 bits it moves one in 11, which is the 4e-5.
 KL = {"W4A16": 0.03319, "W4A16 --group-size 64": 0.02944, "W4A16 --group-size 32": 0.02476,
       "W4A16 --group-size row": 0.04166, "W8A16": 0.00011, "W8A16 --group-size row": 0.00014,
       "W4A16 --group-size 32 --tensor-type lm_head=W4A16": 0.03513, "AWQ": 0.0278}
@@ -157,9 +157,10 @@ def test_divergence(made):
     done = run(["eval", *folders.values(), "--against", TINY, "--text", DATA / "heldout.txt", "--ctx", "256",
                 "--chunks", "8", "--json"], timeout=120).ok()
     report = done.json()
-    found = {options: model["kl"]["mean"] for options, model in zip(folders, report["models"])}
+    found = {options: model["kl"] for options, model in zip(folders, report["models"])}
     for options, wanted in KL.items():
-        assert found[options] == pytest.approx(wanted, rel=0.05, abs=4e-5), options
+        kl = found[options]
+        assert abs(kl["mean"] - wanted) <= 2 * kl["standard_error"] + 4e-5, (options, kl)
     # The report says what it does not measure.
     (line,) = warnings(done)
     assert "activations" in line and "not measured" in line and str(folders["W8A8"]) in line
