@@ -15,7 +15,7 @@ import time
 
 import pytest
 from harness import (DATA, PHIQ, SOURCE, clean_env, error_line, make_checkpoint, refused, run, snapshot,
-                     temporaries, tiny)
+                     temporaries, tiny, without_checksums)
 
 PROFILES = ["mobile", "iot", "ai-pc", "ai-pc-intel", "ai-pc-nvidia", "apple", "mobile-litert", "pytorch"]
 COMMANDS = ["quantize", "plan", "inspect", "verify", "eval", "compare", "profiles", "completion"]
@@ -320,7 +320,7 @@ def test_verbose_says_what_was_decided():
 def test_standard_output_carries_the_model_and_nothing_else(work):
     run(["quantize", MODEL, "--type", "Q8_0", "-o", "out.gguf"], cwd=work).ok()
     result = run(["quantize", MODEL, "--type", "Q8_0", "-o", "-"], cwd=work).ok()
-    assert result.out == (work / "out.gguf").read_bytes()
+    assert without_checksums(result.out) == without_checksums((work / "out.gguf").read_bytes())
     assert "peak memory" in result.err
     result = run(["quantize", MODEL, "--type", "Q8_0", "-o", "-", "--json"], cwd=work)
     assert result.code == 2 and result.json()["error"]["code"] == 2
@@ -477,13 +477,13 @@ def test_row_182_numbers_do_not_depend_on_the_locale(locale, work):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """A checkpoint whose conversion to a slow type takes about a second."""
+    """A checkpoint whose conversion by a slow method takes half a second: signals are looked for ten times in one."""
     return tiny(tmp_path_factory.mktemp("large") / "phi3-large", layers=8, intermediate=2048)
 
 
 def start(folder, work, prefix=(), **kwargs):
-    return subprocess.Popen([*prefix, str(PHIQ), "quantize", str(folder), "--type", "IQ4_XS", "--threads", "1",
-                             "-o", "out.gguf"], cwd=work, env=clean_env(), stdout=subprocess.DEVNULL,
+    return subprocess.Popen([*prefix, str(PHIQ), "quantize", str(folder), "--type", "IQ4_XS", "--method", "search",
+                             "--threads", "1", "-o", "out.gguf"], cwd=work, env=clean_env(), stdout=subprocess.DEVNULL,
                             stderr=subprocess.PIPE, **kwargs)
 
 

@@ -1,6 +1,7 @@
 """LiteRT files, held against the checkpoint by a reader of their own, and spoiled ones."""
 import json
 import shutil
+import re
 import struct
 import zlib
 
@@ -47,7 +48,11 @@ def test_a_bundle_holds_its_sections_and_the_bare_model(files):
         end = section_end
     assert end == len(bundle)
     begin, end = places["model"]
-    assert bundle[begin:end] == (files / "int4.tflite").read_bytes()
+    bare = (files / "int4.tflite").read_bytes()
+    # But for the record, which says where in which file each array is.
+    record = re.compile(rb'\{"phiq":.*?\n"record":"[0-9a-f]{32}"\}', re.DOTALL)
+    assert len(record.findall(bare)) == 1
+    assert record.sub(b"", bundle[begin:end]) == record.sub(b"", bare)
     begin, end = places["tokenizer.json"]
     assert struct.unpack_from("<Q", bundle, begin) == ((TIED / "tokenizer.json").stat().st_size,)
     assert zlib.decompress(bundle[begin + 8:end]) == (TIED / "tokenizer.json").read_bytes()

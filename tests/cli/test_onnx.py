@@ -176,7 +176,7 @@ def test_gguf_has_none_of_the_options(work, option):
              "--max-length": "4096", "--group-size": "32"}[option]
     owners = "onnx and litert have it" if option == "--max-length" else "onnx has it"
     if option == "--group-size":
-        owners = "onnx, openvino, mlx and litert have it (in GGUF --type decides it)"
+        owners = "onnx, openvino, mlx, litert and torch have it (in GGUF --type decides it)"
     assert refused(quantize(option, value, cwd=work), 2, before={}, folder=work) == \
         f"{option}: not an option of gguf; {owners}"
 

@@ -143,9 +143,9 @@ def test_an_option_is_given_to_one_format():
 
 @pytest.mark.parametrize("formats, option, message", [
     ("openvino,onnx", ["--ratio", "1"], "--ratio: not an option of onnx; openvino has it"),
-    ("gguf,onnx", ["--group-size", "64"], "--group-size: not an option of gguf; onnx, openvino, mlx and litert have it (in GGUF "
+    ("gguf,onnx", ["--group-size", "64"], "--group-size: not an option of gguf; onnx, openvino, mlx, litert and torch have it (in GGUF "
                                           "--type decides it)"),
-    ("onnx,mlx", ["--sym"], "--sym: not an option of mlx; onnx and openvino have it"),
+    ("onnx,mlx", ["--sym"], "--sym: not an option of mlx; onnx, openvino and torch have it"),
     ("gguf,onnx", ["--method", "rtn"], "--method rtn: not an option of gguf; onnx has it"),
     ("onnx,mlx", ["--group-size", "openvino=64"], "--group-size openvino=...: openvino is none of the formats that are "
                                                   "written"),
