@@ -79,11 +79,20 @@ void CheckTargets(const ConvertOptions& options) {
     if (options.overflow == OverflowPolicy::kF32 && !format.may_widen)
       throw usage(fmt::format("--overflow f32: {} cannot keep one tensor in F32", format.title))
           .Hint("--overflow clamp, or a precision that computes in float32");
-    if (options.output == kStandardOutput && (options.targets.size() > 1 || !format.may_stream))
+    const bool is_file = !format.file_ending.empty();
+    if (options.output == kStandardOutput && (options.targets.size() > 1 || !is_file))
       throw usage("-o -: only one output that is a file can go to standard output")
           .Hint(options.targets.size() > 1
                     ? "several go to a folder"
                     : fmt::format("with {} -o names a folder", format.title));
+    // A stream would wait for its next byte for ever.
+    if (options.targets.size() == 1 && !format.may_stream && !options.output.empty() &&
+        IsStream(options.output))
+      throw usage(
+          fmt::format("-o {}: a {} {} is not written from front to back, as a pipe or device "
+                      "takes it",
+                      Escape(options.output), format.title, is_file ? "file" : "folder"))
+          .Hint(is_file ? "give -o a file name" : "give -o a folder's name");
     if (options.resume && IsStream(options.output))
       throw usage(
           fmt::format("--resume: nothing of {} can be gone on with", Escape(options.output)))

@@ -1,7 +1,8 @@
 """LiteRT files, held against the checkpoint by a reader of their own, and spoiled ones."""
 import json
-import shutil
+import os
 import re
+import shutil
 import struct
 import zlib
 
@@ -10,6 +11,7 @@ import pytest
 
 import litert_file
 from harness import DATA, make_checkpoint, read_safetensors, run
+from harness import refused as refused_line
 
 TINY, TIED = DATA / "phi35-tiny", DATA / "phi4mini-tiny"
 SHORT = ("--max-length", "512")
@@ -231,11 +233,34 @@ def test_options_that_contradict_each_other_are_refused(options, words):
     assert all(word in result.err for word in words) and result.err.count("\n") == 1, result.err
 
 
+@pytest.mark.parametrize("out", ["-", "/dev/null", "pipe"])
+def test_what_is_not_written_from_front_to_back_goes_to_no_pipe(tmp_path, out):
+    """It would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    for force in ([], ["--force"]):
+        line = refused_line(run(["quantize", TIED, "--format", "litert", "-o", out, *force], cwd=tmp_path), 2)
+        assert line == f"-o {out}: a LiteRT file is not written from front to back, as a pipe or device takes it (give -o a file name)"
+        line = refused_line(run(["quantize", TIED, "--format", "torch", "-o", out, *force], cwd=tmp_path), 2)
+        assert out == "-" or "a PyTorch folder is not written from front to back" in line
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_window_below_the_cache_is_warned_of(tmp_path):
     checkpoint = make_checkpoint(tmp_path / "window", config_updates={"sliding_window": 300})
     result = run(["plan", checkpoint, "--format", "litert", "--max-length", "512"]).ok()
     assert "sliding_window 300 is below the cache of 512" in result.err and "--max-length 288" in result.err
     assert "sliding_window" not in run(["plan", checkpoint, "--format", "litert", "--max-length", "288"]).ok().err
+
+
+def test_yarn_is_refused(tmp_path):
+    """Its angles are not those of the graph."""
+    scaling = json.loads((TINY / "config.json").read_text())["rope_scaling"]
+    checkpoint = make_checkpoint(tmp_path / "yarn", config_updates={"rope_scaling": {**scaling, "type": "yarn"}})
+    for command in ("plan", "quantize"):
+        line = refused_line(run([command, checkpoint, "--format", "litert"], cwd=tmp_path), 6)
+        assert "rope type yarn is not written to LiteRT" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["yarn"]
+    run(["plan", checkpoint, "--type", "F16"]).ok()  # a format that has it
 
 
 def test_rows_that_groups_do_not_fit_become_int8(tmp_path):
