@@ -272,6 +272,13 @@ def test_a_config_that_is_wrong(copy, change, code, needle):
     broken(folder, needle, code=code)
 
 
+def w8a8(**changes):
+    """The groups of a W8A8 folder, with other activations."""
+    weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
+    return {"group_0": {"targets": ["Linear"], "weights": weights, "format": "int-quantized", "input_activations": {
+        "num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True, **changes}}}
+
+
 @pytest.mark.parametrize("options, change, code, needle", [
     ("GPTQ-Int4", {"desc_act": True}, 6, "desc_act"), ("GPTQ-Int4", {"sym": False}, 6, "'sym' false"),
     ("GPTQ-Int4", {"bits": 3}, 6, "3 bits"), ("GPTQ-Int4", {"lm_head": True}, 6, "lm_head"),
@@ -280,11 +287,80 @@ def test_a_config_that_is_wrong(copy, change, code, needle):
     ("AWQ", {"bits": 8}, 6, "AWQ of 8 bits"), ("AWQ", {"zero_point": False}, 6, "zero points"),
     ("AWQ", {"modules_to_not_convert": ["o_proj"]}, 6, "modules_to_not_convert"),
     ("W8A8", {"format": "pack-quantized"}, 6, "has a format of its own"),
+    ("W8A8", {"config_groups": w8a8(dynamic=False)}, 6, "are not 'dynamic'"),
+    ("W8A8", {"config_groups": w8a8(num_bits=4)}, 6, "no symmetric integers of 8 bits"),
+    ("W8A8", {"config_groups": w8a8(type="float")}, 6, "no symmetric integers of 8 bits"),
+    ("W8A8", {"config_groups": w8a8(colour=1)}, 3, "'colour' is a key that loaders refuse"),
 ])
 def test_a_config_of_other_formats_that_is_wrong(copy, options, change, code, needle):
     folder = copy(options)
     configure(folder, lambda q: q.update(change))
     broken(folder, needle, code=code)
+
+
+def paths(value, above=()):
+    """The path of each key of nested objects."""
+    for key, below in value.items():
+        yield (*above, key)
+        if isinstance(below, dict):
+            yield from paths(below, (*above, key))
+
+
+# Keys that nothing is read from, and those of which --check says what is wrong with a text.
+NOT_READ = {"global_compression_ratio", "phiq", "version", "type", "pack_dtype"}
+LISTED = {"quantization_status"}
+
+
+@pytest.mark.parametrize("options", ["W4A16", "W8A8", "GPTQ-Int4", "AWQ"])
+def test_values_of_the_wrong_kind_end_with_one_line(copy, options):
+    """Every key of the configuration, with every kind of value."""
+    folder = copy(options)
+    (folder / RECORD).unlink()
+    config = config_of(folder)
+    taken = set()
+    for path in paths({"quantization_config": config["quantization_config"]}):
+        for value in (-1, 10 ** 30, "x", [1]):
+            changed = json.loads(json.dumps(config))
+            place = changed
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+            (folder / "config.json").write_text(json.dumps(changed))
+            done = run(["inspect", folder])
+            if done.code == 0:
+                taken.add(path[-1])
+                continue
+            assert done.code in (3, 6), (path, value, done.err)
+            refused(done, done.code, input_size=sum(file.stat().st_size for file in folder.iterdir()))
+    assert taken <= NOT_READ | LISTED
+
+
+def test_shards_that_lie(made, tmp_path):
+    """An index that sends tensors to the wrong file, or to none; files that have more than it says."""
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    tensors = read_safetensors(made() / WEIGHTS)
+    names = list(tensors)
+    halves = [names[:len(names) // 2], names[len(names) // 2:]]
+
+    def sharded(weight_map, parts=halves, n_files=2):
+        folder = shutil.copytree(made(), tmp_path / str(len(list(tmp_path.iterdir()))),
+                                 ignore=shutil.ignore_patterns(WEIGHTS, RECORD))
+        for shard, part in list(zip(shards, parts))[:n_files]:
+            write_safetensors(folder / shard, {name: tensors[name] for name in part})
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+        configure(folder, lambda q: q.pop("phiq"))  # as of another tool: phiq's own would have one file
+        return folder
+
+    sound = {name: shard for shard, half in zip(shards, halves) for name in half}
+    run(["verify", sharded(sound), "--against", TINY]).ok()
+    first = halves[0][0]
+    assert f"'{first}' is in {shards[0]}" in warnings(run(["inspect", sharded({**sound, first: shards[1]})]).ok())[0]
+    broken(sharded({**sound, first: "model-00003-of-00002.safetensors"}), "model-00003-of-00002.safetensors", code=4)
+    broken(sharded({**sound, first: "../model.safetensors"}), "..")
+    broken(sharded(sound, n_files=1), shards[1], code=4)
+    broken(sharded(sound, [halves[0], [*halves[1], first]]), first)
+    less = sharded({name: shard for name, shard in sound.items() if name != first})
+    assert f"1 tensor of the shards is not in it, '{first}'" in warnings(run(["inspect", less]).ok())[0]
 
 
 @pytest.mark.parametrize("options, name, change, needle", [
@@ -296,6 +372,11 @@ def test_a_config_of_other_formats_that_is_wrong(copy, options, change, code, ne
     ("W8A8", "weight", ("U8", (256, 768), bytes(256 * 768)), "has dtype U8, needs I8"),
     ("AWQ", "qzeros", ("I32", (6, 16), bytes(384)), "has shape [6, 16], needs [6, 32]"),
     ("GPTQ-Int4", "g_idx", None, "g_idx is missing"),
+    ("GPTQ-Int4", "scales", ("BF16", (256, 6), bytes(2 * 256 * 6)), "has shape [256, 6], needs [6, 256]"),
+    ("W4A16", "weight_shape", ("I64", (3,), bytes(24)), "has shape [3], needs [2]"),
+    ("W4A16", "weight_scale", ("BF16", (256,), bytes(512)), "has shape [256], needs [256, 6]"),
+    ("W4A16 --asym --group-size 32", "weight_zero_point", ("I32", (256, 24), bytes(4 * 256 * 24)),
+     "has shape [256, 24], needs [32, 24]"),
 ])
 def test_tensors_that_are_wrong(copy, options, name, change, needle):
     folder = copy(options)

@@ -325,12 +325,17 @@ class QuantizationReader {
       throw Unsupported(
           fmt::format("{}: input_activations are not 'dynamic', which is all that phiq reads of {}",
                       where, kIntegers));
+    KnowArguments(where + " 'input_activations'", *input);
+    // As the note on what is not measured says.
+    if (Text(*input, "type").value_or("int") != "int" || ReadBits(where, *input, "num_bits") != 8 ||
+        !Flag(*input, "symmetric").value_or(true) ||
+        Text(*input, "strategy").value_or("") != "token")
+      throw Unsupported(fmt::format(
+          "{}: input_activations are no symmetric integers of 8 bits, a scale a token", where));
   }
 
   Scheme ReadScheme(const std::string& where, const Json& weights) const {
-    KnowKeys(where + " 'weights'", weights,
-             {"num_bits", "type", "symmetric", "strategy", "group_size", "dynamic", "actorder",
-              "block_structure", "observer", "observer_kwargs", "scale_dtype", "zp_dtype"});
+    KnowArguments(where + " 'weights'", weights);
     if (FindMember(weights, "actorder") != nullptr)
       throw Bad(
           fmt::format("{}: 'actorder' is no longer in compressed-tensors, and loaders refuse "
@@ -427,6 +432,13 @@ class QuantizationReader {
     }
   }
 
+  // Of weights or activations.
+  void KnowArguments(std::string_view where, const Json& arguments) const {
+    KnowKeys(where, arguments,
+             {"num_bits", "type", "symmetric", "strategy", "group_size", "dynamic", "actorder",
+              "block_structure", "observer", "observer_kwargs", "scale_dtype", "zp_dtype"});
+  }
+
   // All matrices of the layers, and not the head.
   void AddLayers(const Scheme& scheme) {
     read_.schemes_.push_back(scheme);
@@ -447,7 +459,8 @@ class QuantizationReader {
       throw Unsupported("GPTQ in the order of activations ('desc_act') is not read");
     if (Flag(json_, head_).value_or(false))
       throw Unsupported(fmt::format("GPTQ with a quantized output head ('{}') is not read", head_));
-    if (const Json* dynamic = FindMember(json_, "dynamic"); dynamic != nullptr && !dynamic->empty())
+    if (const Json* dynamic = FindMember(json_, "dynamic");
+        dynamic != nullptr && !(dynamic->is_object() && dynamic->empty()))
       throw Unsupported("GPTQ with other settings for some modules ('dynamic') is not read");
     const std::string format = Text(json_, "checkpoint_format").value_or("gptq");
     if (format != "gptq" && format != "gptq_v2")
@@ -469,7 +482,7 @@ class QuantizationReader {
     if (LowerAscii(Text(json_, "version").value_or("gemm")) != "gemm")
       throw Unsupported("AWQ of another version than gemm is not read");
     if (const Json* others = FindMember(json_, "modules_to_not_convert");
-        others != nullptr && !others->empty())
+        others != nullptr && !(others->is_array() && others->empty()))
       throw Unsupported("AWQ with modules_to_not_convert is not read");
     AddLayers(scheme);
   }
