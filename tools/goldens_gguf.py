@@ -21,39 +21,15 @@ import argparse
 import hashlib
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / "tests" / "peers"), str(ROOT / "tests" / "peers" / "gguf")]
 import llama  # the programs that tools/setup builds
-
-# The converter knows BPE tokenizers by the digest of a probe text's ids. phi4mini-tiny's vocabulary
-# is its own, so its digest is unknown; its split expression is that of `gpt-4o`.
-CHECKPOINTS = {"phi35-tiny": None, "phi4mini-tiny": "gpt-4o"}
-
-CONVERT = """
-import runpy, sys
-source, pre = sys.argv[1], sys.argv[2]
-sys.path.insert(0, source)
-if pre:
-    import conversion.base
-    conversion.base.TextModel.get_vocab_base_pre = lambda self, tokenizer: pre
-script = source + "/convert_hf_to_gguf.py"
-sys.argv = [script] + sys.argv[3:]
-runpy.run_path(script, run_name="__main__")
-"""
+import llama_converter
 
 LONGEST_LISTED = 64  # elements; longer arrays are listed as a digest with their ends
-
-
-def convert(source, checkpoint, pre, out):
-    command = [sys.executable, "-c", CONVERT, source, pre or "", str(checkpoint),
-               "--outtype", "f32", "--outfile", str(out)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{checkpoint}: the converter failed:\n{done.stdout}")
 
 
 def metadata_of(reader):
@@ -118,10 +94,12 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     options = parser.parse_args()
     from gguf import GGUFReader
-    for name, pre in CHECKPOINTS.items():
+    for name in llama_converter.PRE_TOKENIZERS:
         with tempfile.TemporaryDirectory() as scratch:
             path = pathlib.Path(scratch) / "out.gguf"
-            convert(options.llama_cpp, options.data / name, pre, path)
+            for said in llama_converter.convert(options.llama_cpp, name, {options.data / name: path}).values():
+                if said is not None:
+                    sys.exit(f"{name}: the converter failed:\n{said}")
             reader = GGUFReader(path)
             listing = {"metadata": metadata_of(reader), "tensors": tensors_of(reader),
                        "data_bytes": path.stat().st_size - reader.data_offset}

@@ -93,17 +93,60 @@ def test_each_method_serves_unseen_text_better_than_the_one_before(work, format,
         assert 1000 * one["mean"] < ROOM * figure
 
 
+# Boxes of PyTorch's folders: the first of each kind of codes in every run of the tests, all with PHIQ_SLOW=1.
+PYTORCH_BOXES = ["W4A16", "W4A16 --group-size 32 --asym", "W8A16", "AWQ", "W4A16 --group-size 32", "W4A16 --group-size 64",
+                 "W4A16 --group-size row", "W8A16 --group-size row", "W8A8"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("box", PYTORCH_BOXES[:None if IS_SLOW else 4])
+def test_each_method_serves_better_in_pytorchs_boxes(work, box, model):
+    calibration, evaluation = texts(work, model)
+    outs = {}
+    for method, options in {**METHODS, "search": ["--method", "search"]}.items():
+        text = [] if method in ("reference", "search") else ["--calibrate", calibration, *WINDOWS]
+        outs[method], _ = quantize(work, method, model, "--format", "torch", "--type", *box.split(), *options, *text)
+        run(["verify", outs[method], "--against", DATA / model], timeout=120).ok()
+    sizes = {(out / "model.safetensors").stat().st_size for out in outs.values()}
+    assert len(sizes) == 1
+    report = run(["eval", *outs.values(), "--against", DATA / model, "--text", evaluation, "--ctx", "256", "--protocol", "all",
+                  "--json"], timeout=300).ok().json()
+    kl = {method: found["kl"] for method, found in zip(outs, report["models"])}
+    print(box, model, {method: round(1000 * one["mean"], 3) for method, one in kl.items()})
+    assert kl["search"]["mean"] < kl["reference"]["mean"]  # of few weights a group, by less than the error of measurement
+    # Errors are added as those of independent figures, which these are not: differences are known better than that.
+    for worse, better in (("reference", "imatrix"), ("imatrix", "feedback"), ("feedback", "corrected")):
+        room = 2 * (kl[worse]["standard_error"] ** 2 + kl[better]["standard_error"] ** 2) ** 0.5
+        assert kl[better]["mean"] + room < kl[worse]["mean"], (worse, better)
+
+
+@pytest.mark.parametrize("method", ["search", "imatrix", "feedback"])
+@pytest.mark.parametrize("boxes", [["W4A16 --group-size 64", "GPTQ-Int4 --group-size 64", "AWQ --group-size 64 --sym"],
+                                   ["W4A16 --group-size row --asym", "AWQ --group-size row"],
+                                   ["W8A16 --group-size 32", "GPTQ-Int8 --group-size 32"],
+                                   ["W8A16 --group-size row", "W8A8", "GPTQ-Int8 --group-size row"]], ids=" = ".join)
+def test_a_method_gives_the_same_weights_in_all_boxes_that_hold_them(work, boxes, method):
+    calibration, _ = texts(work, "phi35-tiny")
+    text = [] if method == "search" else ["--calibrate", calibration, *WINDOWS, "--calibration-tokens", "1024"]
+    outs = [quantize(work, f"out{i}", "phi35-tiny", "--format", "torch", "--type", *box.split(), "--method", method, *text)[0]
+            for i, box in enumerate(boxes)]
+    for out in outs[1:]:
+        assert run(["compare", outs[0], out, "--json"]).ok().json()["max_error"] == 0
+    plain, _ = quantize(work, "plain", "phi35-tiny", "--format", "torch", "--type", *boxes[0].split())
+    assert run(["compare", plain, outs[0], "--json"]).ok().json()["max_error"] > 0
+
+
 def contents(out):
     files = sorted(path for path in out.rglob("*") if path.is_file()) if out.is_dir() else [out]
     return {path.name if out.is_dir() else "": path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", [*FORMATS, "torch"])
 def test_bytes_do_not_depend_on_the_number_of_threads(work, format):
     calibration, _ = texts(work, "phi35-tiny")
     files = []
     for n in (1, 2, 7):
-        out, _ = quantize(work, f"t{n}", "phi35-tiny", *FORMATS[format], "--calibrate", calibration, *WINDOWS,
+        out, _ = quantize(work, f"t{n}", "phi35-tiny", *FORMATS.get(format, ("--format", format)), "--calibrate", calibration, *WINDOWS,
                           "--calibration-tokens", "1024", "--threads", n)
         files.append(contents(out))
     assert files[0] == files[1] == files[2]
@@ -112,7 +155,8 @@ def test_bytes_do_not_depend_on_the_number_of_threads(work, format):
 TYPES = [*[("gguf", type) for type in ("Q2_K", "Q3_K_M", "Q5_K_M", "Q6_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")],
          ("onnx", "int8"), ("onnx", "k_quant_mixed"), ("openvino", "INT4_ASYM"), ("openvino", "INT8_SYM"),
          ("openvino", "INT8_ASYM"), *[("mlx", type) for type in ("2bit", "3bit", "6bit", "8bit", "mxfp4", "mxfp8", "nvfp4")],
-         ("litert", "int8"), ("litert", "int4"), ("litert", "int4_all")]
+         ("litert", "int8"), ("litert", "int4"), ("litert", "int4_all"),
+         *[("torch", type) for type in ("W4A16", "W8A16", "W8A8", "GPTQ-Int4", "GPTQ-Int8", "AWQ")]]
 
 
 @pytest.mark.parametrize("method", ["imatrix", "feedback"])
@@ -252,7 +296,7 @@ def column(value, n=1):
 
 
 @pytest.mark.parametrize("format, type", [("gguf", "Q4_K_S"), ("gguf", "IQ4_XS"), ("onnx", "int4"), ("openvino", "INT4_SYM"),
-                                          ("mlx", "4bit")])
+                                          ("mlx", "4bit"), ("litert", "int4"), ("torch", "W4A16"), ("torch", "AWQ")])
 @pytest.mark.parametrize("changed", [
     norm_of_mlp(column(0.0)),                # a column without input
     norm_of_mlp(column(0.0, n=256)),         # no input at all
@@ -454,7 +498,8 @@ def test_too_little_memory_to_write_one_window(work):
     assert plan["peak_memory_bytes"] <= 200 << 20
 
 
-@pytest.mark.parametrize("format, type", [("gguf", "Q4_0"), ("onnx", "int4"), ("openvino", "INT4_SYM"), ("mlx", "4bit")])
+@pytest.mark.parametrize("format, type", [("gguf", "Q4_0"), ("onnx", "int4"), ("openvino", "INT4_SYM"), ("mlx", "4bit"),
+                                          ("litert", "int4")])
 def test_codes_of_a_search_alone_pass_verify(work, format, type):
     out, _ = quantize(work, "out.gguf" if format == "gguf" else "out", "phi35-tiny", "--format", format, "--type", type,
                       "--method", "search")

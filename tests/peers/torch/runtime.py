@@ -38,3 +38,15 @@ def logits(model, ids):
 def greedy(model, ids, n):
     out = model.generate(torch.tensor([ids]), max_new_tokens=n, do_sample=False)
     return out[0, len(ids):].tolist()
+
+
+class Session:
+    """What quality.Quality asks for."""
+
+    def __init__(self, folder):
+        self.model = load(folder)
+
+    @torch.no_grad()
+    def run(self, windows):
+        """[batch, n] -> [logits [batch, n, vocabulary]]"""
+        return [self.model(torch.from_numpy(windows)).logits.numpy()]
