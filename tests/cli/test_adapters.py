@@ -50,7 +50,7 @@ def copy(source, target, **changes):
 
 
 @pytest.mark.parametrize("form, type_name", [("gguf", "Q4_K_M"), ("onnx", "int4"), ("openvino", "INT4_SYM"),
-                                             ("mlx", "4bit")])
+                                             ("mlx", "4bit"), ("litert", "int4"), ("torch", "W4A16"), ("torch", "AWQ")])
 def test_is_what_a_merged_checkpoint_gives(work, form, type_name):
     by_hand = work / "phi35-tiny"
     shutil.copytree(MODEL, by_hand)

@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from harness import (DATA, read_safetensors, refused_by_both, run, side_files, warnings,
+from harness import (DATA, bf16, read_safetensors, refused_by_both, run, side_files, warnings,
                      write_safetensors)
 
 OUTPUTS = {"gguf": ("gguf", "Q4_K_M"), "onnx": ("onnx", "int4"), "openvino": ("openvino", "INT4_SYM"),
-           "mlx": ("mlx", "4bit")}
+           "mlx": ("mlx", "4bit"), "litert": ("litert", "int4"), "torch": ("torch", "W4A16")}
 
 
 def weights(base="phi35-tiny"):
@@ -462,8 +462,8 @@ def test_a_quantization_of_mlx_over_plain_floats(work, kind):
 
 # --- more rows -------------------------------------------------------------------------------
 
-def resized(work, n_rows, tokens, base="phi35-tiny"):
-    """`tokens` without rows, and the same with rows that are the mean of the others."""
+def resized(work, n_rows, tokens, base="phi35-tiny", copies=False):
+    """`tokens` without rows, and the same with rows that are the mean of the others; `copies`: in the weights' own type."""
     plain, tensors = make(work / "a", weights(base), base), weights(base)
     size = tensors["model.embed_tokens.weight"][1][0]
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
@@ -473,7 +473,8 @@ def resized(work, n_rows, tokens, base="phi35-tiny"):
         values = (np.frombuffer(content, "<u2").astype("<u4") << 16).view("<f4").reshape(rows, columns)
         mean = values.astype("<f8").sum(0) / rows
         more = np.concatenate([values, np.repeat(mean.astype("<f4")[None], n_rows - rows, 0)])
-        tensors[name] = ("F32", [n_rows, columns], more.astype("<f4").tobytes())
+        content = bf16(more) if copies else more.astype("<f4").tobytes()
+        tensors[name] = ("BF16" if copies else "F32", [n_rows, columns], content)
     wanted = make(work / "b", tensors, base, updates={"vocab_size": n_rows})
     for folder in (plain, wanted):
         path = folder / "tokenizer.json"
@@ -490,7 +491,8 @@ def resized(work, n_rows, tokens, base="phi35-tiny"):
 def test_rows_for_all_tokens(work, kind, base, n_rows):
     size = weights(base)["model.embed_tokens.weight"][1][0]
     n_rows = n_rows or (size + 2 + 63) // 64 * 64
-    model, resaved = resized(work, n_rows, ["<pad>", "<tool>"], base)
+    # PyTorch's folders have embedding and head as they are.
+    model, resaved = resized(work, n_rows, ["<pad>", "<tool>"], base, copies=kind == "torch")
     _, wanted = write(resaved, work, kind)
     result, found = write(model, work, kind, "--pad-vocab", "64")
     assert found == wanted

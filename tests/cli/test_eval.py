@@ -78,12 +78,12 @@ def test_divergence_is_that_of_llama_cpp_without_rounded_activations(name, work)
 
 def test_float32_outputs_are_the_checkpoint(name, work):
     run(["quantize", DATA / name, "--type", "F32", "-o", work / "f32.gguf"]).ok()
-    for format in ("onnx", "openvino"):
+    for format in ("onnx", "openvino", "litert"):
         run(["quantize", DATA / name, "--format", format, "--precision", "fp32", "-o", work / format]).ok()
-    report = evaluate(work / "f32.gguf", work / "onnx", work / "openvino", "--text", HELDOUT, "--against", DATA / name,
-                      "--ctx", "600", "--chunks", "2")  # long factors
+    report = evaluate(work / "f32.gguf", work / "onnx", work / "openvino", work / "litert", "--text", HELDOUT,
+                      "--against", DATA / name, "--ctx", "600", "--chunks", "2")  # long factors
     base = report["reference"]["perplexity"]["value"]
-    assert [model["kind"] for model in report["models"]] == ["gguf", "onnx", "openvino"]
+    assert [model["kind"] for model in report["models"]] == ["gguf", "onnx", "openvino", "litert"]
     for model in report["models"]:
         # The same weights through the same arithmetic; the ONNX folder's rotary tables come from
         # other float32 operations than the engine's only where they may (1 ulp).
