@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "formats/format.h"
 #include "formats/side_files.h"
@@ -174,7 +175,27 @@ OutputWriter::OutputWriter(const Output& output, Outputs& outputs) : output_(out
       files.push_back({output.files[i], layout.files[i].size_bytes});
     files_ = outputs.AddFiles(files, layout.root);
   }
-  for (std::size_t i = 0; i < files_.size(); ++i) files_[i]->WriteAt(0, layout.files[i].head);
+  for (std::size_t i = 0; i < files_.size(); ++i) WriteHead(i);
+}
+
+// Arrays that lie in it are left out: of a run that is gone on with, they stand there already.
+void OutputWriter::WriteHead(std::size_t file) {
+  const std::span<const std::byte> head = output_.layout.files[file].head;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> taken;  // begin, end
+  for (const PlacedArray& array : output_.layout.arrays) {
+    if (array.file != file || array.offset_bytes >= head.size()) continue;
+    const PlanLine& line = output_.plan->lines[array.line];
+    const std::size_t row_bytes = ArrayRowBytes(line.encoding, array.array, line.row_elements());
+    taken.emplace_back(array.offset_bytes,
+                       array.offset_bytes + SizeBytes({array.order, line.n_rows(), row_bytes}));
+  }
+  taken.emplace_back(head.size(), head.size());
+  std::ranges::sort(taken);
+  std::uint64_t at = 0;
+  for (const auto& [begin, end] : taken) {
+    if (at < begin) files_[file]->WriteAt(at, head.subspan(at, begin - at));
+    at = std::max(at, end);
+  }
 }
 
 StreamTarget OutputWriter::stream() const { return {output_.plan.get(), &output_.layout, files_}; }

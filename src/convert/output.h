@@ -65,6 +65,8 @@ class OutputWriter {
   std::filesystem::path staged_path() const;
 
  private:
+  void WriteHead(std::size_t file);
+
   const Output& output_;
   const StagedFolder* folder_ = nullptr;
   std::vector<OutputFile*> files_;

@@ -29,6 +29,9 @@ def args_of(case, many_layers, text, out):
         "corrected": ([DATA / "phi4mini-tiny", "-o", out / "out", "--format", "onnx", "--type", "int4", *calibrated], 18),
         "two targets": ([DATA / "phi35-tiny", "-o", out, "--format", "gguf,mlx", "--precision", "int4", *calibrated,
                          "--imatrix-out", out / "m.gguf"], 18),
+        # Rows that stand between others, and scales in a file's head.
+        "bands": ([DATA / "phi35-tiny", "-o", out, "--format", "torch,litert", "--type", "torch=AWQ", "--type", "litert=int8",
+                   *calibrated], 18),
     }[case]
     return ["quantize", *args, "--json"], n_stages
 
@@ -53,7 +56,7 @@ def interrupt(args, folder, number, n_stages, delay):
     return process.returncode, err
 
 
-@pytest.mark.parametrize("case", ["plain", "corrected", "two targets"])
+@pytest.mark.parametrize("case", ["plain", "corrected", "two targets", "bands"])
 def test_a_run_that_was_ended_again_and_again_gives_the_bytes_of_an_undisturbed_one(work, many_layers, case):
     whole, out, text = work / "whole", work / "out", work / "text.txt"
     whole.mkdir()
