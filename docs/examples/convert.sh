@@ -1,8 +1,8 @@
 #!/bin/bash
 # Converts several checkpoints in one go, for a CI job:
 #
-#   convert.sh OUT MODEL...          (PHIQ names the program; FORMAT is gguf, onnx, openvino, mlx or litert,
-#                                     TYPE one of its types, OPTIONS more options of quantize)
+#   convert.sh OUT MODEL...          (PHIQ names the program; FORMAT is gguf, onnx, openvino, mlx, litert
+#                                     or torch, TYPE one of its types, OPTIONS more options of quantize)
 #
 # A checkpoint that fails does not stop the others. An output is left alone when it was made by the
 # same phiq with the same options and is newer than every file of its checkpoint. Exit code: 0 all
@@ -15,8 +15,9 @@ case $format in
   openvino) type=${TYPE:-INT4_SYM} suffix=-openvino-$type ;;
   mlx) type=${TYPE:-4bit} suffix=-mlx-$type ;;
   litert) type=${TYPE:-int4} suffix=-$type.litertlm ;;
+  torch) type=${TYPE:-W4A16} suffix=-torch-$type ;;
   *)
-    echo "convert.sh: FORMAT=$format: gguf, onnx, openvino, mlx and litert are known" >&2
+    echo "convert.sh: FORMAT=$format: gguf, onnx, openvino, mlx, litert and torch are known" >&2
     exit 2
     ;;
 esac

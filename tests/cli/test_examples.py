@@ -143,7 +143,7 @@ def test_a_file_that_becomes_corrupt_leaves_the_old_output(models, tmp_path):
     assert state(out) == first
 
 
-FOLDERS = {"onnx": "int8", "openvino": "INT8_SYM", "mlx": "8bit"}
+FOLDERS = {"onnx": "int8", "openvino": "INT8_SYM", "mlx": "8bit", "torch": "W8A8"}
 
 
 @pytest.mark.parametrize("format", FOLDERS)
@@ -167,11 +167,11 @@ def test_folders_are_made_once_too(models, tmp_path, convert_with, format):
 
 @pytest.mark.parametrize("convert_with", [make, convert])
 def test_every_format_has_a_default_type(models, tmp_path, convert_with):
-    for format in ["gguf", "onnx", "openvino", "mlx", "litert"]:
+    for format in ["gguf", "onnx", "openvino", "mlx", "litert", "torch"]:
         made = convert_with(tmp_path / "out", models[:1], FORMAT=format, TYPE=None)
         assert made.returncode == 0, made.stdout
     assert set(state(tmp_path / "out")) == {"good-a-Q4_K_M.gguf", "good-a-onnx-int4", "good-a-openvino-INT4_SYM",
-                                            "good-a-mlx-4bit", "good-a-int4.litertlm"}
+                                            "good-a-mlx-4bit", "good-a-int4.litertlm", "good-a-torch-W4A16"}
 
 
 @pytest.mark.parametrize("convert_with", [make, convert])
