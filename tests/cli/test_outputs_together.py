@@ -160,7 +160,8 @@ def test_killed_at_each_rename_the_next_run_finishes(model, whole, work, kind, f
 
 @needs_strace
 @pytest.mark.parametrize("format, next_format", [("onnx", "gguf"), ("openvino", "onnx"), ("mlx", "openvino"),
-                                                 ("gguf", "mlx"), ("onnx,mlx", "gguf")])
+                                                 ("gguf", "mlx"), ("onnx,mlx", "gguf"), ("torch", "litert"),
+                                                 ("litert", "torch"), ("torch,litert", "onnx")])
 def test_a_run_of_another_format_removes_what_a_killed_one_left(model, work, format, next_format):
     out = work / "out"
     result = run_under_strace(["quantize", model, "--format", format, "-o", out, "--precision", "int8"], work / "log",

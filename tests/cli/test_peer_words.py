@@ -57,7 +57,8 @@ def test_a_command_of_another_tool_is_answered_with_ours(word, ours, work):
     run([*ours.split(), "--help"]).ok()
 
 
-@pytest.mark.parametrize("word, ours", [("ov", "openvino"), ("llama.cpp", "gguf"), ("ORT", "onnx"), ("mlx-lm", "mlx")])
+@pytest.mark.parametrize("word, ours", [("ov", "openvino"), ("llama.cpp", "gguf"), ("ORT", "onnx"), ("mlx-lm", "mlx"),
+                                        ("vllm", "torch"), ("tflite", "litert")])
 def test_a_runtime_is_answered_with_its_format(word, ours, work):
     assert refused(run(["plan", MODEL, "--format", word], cwd=work), 2) == \
         f"--format: unknown format '{word}', here it is {ours} (formats: gguf, onnx, openvino, mlx, litert, torch)"

@@ -71,7 +71,7 @@ def test_old_added_tokens_do_not_decide(folder):
     result, content = converted(folder)
     assert strings_of(content)["tokenizer.ggml.tokens"][2050] == b"<think>"
     assert any("added_tokens.json: is not used" in w for w in warnings(result))
-    for format in ("onnx", "openvino", "mlx"):
+    for format in ("onnx", "openvino", "mlx", "litert", "torch"):
         quantize(folder, folder.parent / format, format).ok()
 
 
@@ -135,7 +135,7 @@ def test_a_token_without_a_row_is_left_out_of_gguf_with_a_warning(folder):
     keys = strings_of(content)
     assert len(keys["tokenizer.ggml.tokens"]) == 2112 and b"<pad>" not in keys["tokenizer.ggml.tokens"]
     assert any("'<pad>' has id 2112, but the embedding has 2112 rows" in w for w in warnings(result))
-    for format in ("onnx", "openvino", "mlx"):
+    for format in ("onnx", "openvino", "mlx", "torch"):
         out = folder.parent / format
         quantize(folder, out, format).ok()
         assert "<pad>" in (out / "tokenizer.json").read_text()
