@@ -39,6 +39,17 @@ struct CalibrationOptions {
   bool has_text() const noexcept { return !texts.empty() || !ids.empty(); }
 };
 
+// Instead of the types of a recipe: tensors get types one by one, so that least is lost within a
+// size, or least is taken within a loss. One of the three.
+struct MixOptions {
+  std::optional<std::uint64_t> size_bytes;  // of all files of the output, at most
+  std::optional<double> bits_per_weight;    // of the tensors, at most
+  std::optional<double> kl;  // mean KL divergence from the model on held-back text, nats, at most
+  // What the kinds of tensors are worth: read where the file stands, else measured on the
+  // calibration text and written there. "": measured, and not kept.
+  std::string sensitivities;
+};
+
 struct ConvertOptions {
   std::string model;  // folder, file or "organisation/name"
   // One target: the file or folder; empty: named after the model and the type; "-": standard
@@ -56,6 +67,9 @@ struct ConvertOptions {
   std::uint64_t memory_limit_bytes = 1ULL << 30;  // ceiling of resident memory
   // For the methods "imatrix" and "feedback", which need it; of others the errors are measured.
   std::optional<CalibrationOptions> calibration;
+  // Of each target whose tensors may have different types. Needs a calibration text, or
+  // sensitivities; without them a target has the best of its format's recipes that fits.
+  std::optional<MixOptions> mix;
   bool force = false;
   bool skip_existing = false;  // leave outputs that stand already; write the others
   bool mkdir = false;
@@ -77,6 +91,23 @@ struct PlannedFile {
   std::string sha256 = {};  // of the file as it stands (ConvertOptions::sha256); else ""
 };
 
+// How MixOptions was met.
+struct MixReport {
+  // Of a plan of the same target: they give the same types. Empty: a recipe was taken.
+  std::vector<TensorRule> rules;
+  std::string recipe;  // see above: the type
+  // Mean KL divergences, nats, of the codes that --method reference makes of these types: the sum
+  // of what was measured of each kind of tensor; and what the whole model then has, on n_tokens of
+  // text that nothing else saw. 0 tokens: not measured.
+  double predicted_kl = 0, measured_kl = 0;
+  std::uint64_t n_tokens = 0;
+  struct Point {
+    std::uint64_t data_bytes = 0;
+    double bits_per_weight = 0, predicted_kl = 0;
+  };
+  std::vector<Point> frontier;  // what other sizes would lose, the smallest first
+};
+
 // A plan with its output's exact sizes.
 struct OutputPlan {
   std::shared_ptr<const Plan> plan;
@@ -85,6 +116,7 @@ struct OutputPlan {
   std::string architecture;
   std::vector<PlannedFile> files;
   std::uint64_t output_bytes = 0;  // sum of the files, exact
+  std::optional<MixReport> mix;    // where ConvertOptions has one
 };
 
 // What is taken of a calibration text or an importance matrix, and what that takes.

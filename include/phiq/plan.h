@@ -19,6 +19,7 @@ namespace phiq {
 struct TensorRule {
   std::string pattern;
   std::string type;
+  std::string reason = {};  // what a line of the plan says; "": the rule itself
 };
 // "REGEX=TYPE". Throws kUsage.
 TensorRule ParseTensorRule(std::string_view text);

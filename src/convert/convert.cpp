@@ -19,6 +19,7 @@
 #include "convert/calibration.h"
 #include "convert/evaluate.h"
 #include "convert/memory.h"
+#include "convert/mix.h"
 #include "convert/open_model.h"
 #include "convert/output.h"
 #include "convert/score.h"
@@ -124,6 +125,7 @@ std::vector<fs::path> InputsBeside(const ConvertOptions& options) {
     for (const std::string& path : options.calibration->ids) add(path);
     add(options.calibration->imatrix);
   }
+  if (options.mix) add(options.mix->sensitivities);
   if (options.evaluation) {
     add(options.evaluation->text);
     add(options.evaluation->ids);
@@ -293,6 +295,7 @@ struct Prepared {
   MemoryPlan memory;
   std::uint64_t scored_bytes = 0;  // of weights, read to plan
   std::optional<Calibration> calibration;
+  std::vector<std::optional<MixReport>> mixes;  // of the targets
 };
 
 // --overflow f32: tensors with a value that F16 cannot hold stay F32. Reads the weights of F16
@@ -370,6 +373,25 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
   if (options.calibration && reads_weights)
     calibration =
         PrepareCalibration(options, source, job.targets, depth == Depth::kRun, threads, hooks);
+  const auto make_plan = [&](const PlanOptions& target, const Answers& answers,
+                             const WarningFn& told) {
+    std::unique_ptr<Plan> plan = PlanTarget(source.model, target, told, answers);
+    for (auto& policy : PoliciesOf(options)) plan->facts.push_back(policy);
+    if (calibration) Apply(*calibration, source, *plan, told);
+    return plan;
+  };
+  std::vector<std::optional<MixReport>> mixes(job.targets.size());
+  for (std::size_t i = 0; options.mix && reads_weights && i < job.targets.size(); ++i) {
+    const auto output_bytes = [&](const PlanOptions& target) {
+      const WarningFn ignore = WarnOrIgnore({});
+      const Answers answers(QuestionsOf(source.model, target).size());
+      return LayOut(source, make_plan(target, answers, ignore),
+                    HasParts(FindFormat(target.format), target), job.paths[i], ignore)
+          .size_bytes();
+    };
+    mixes[i] = ChooseMix(options, source, calibration ? &*calibration : nullptr, threads,
+                         output_bytes, job.targets[i], hooks);
+  }
   std::vector<std::unique_ptr<Plan>> plans;
   std::uint64_t scored_bytes = 0;
   for (const PlanOptions& target : job.targets) {
@@ -377,9 +399,7 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
     Measured measured{.answers = Answers(questions.size())};
     if (reads_weights) measured = Answer(source, questions, options, threads, hooks);
     scored_bytes += measured.bytes_read;
-    plans.push_back(PlanTarget(source.model, target, warn, measured.answers));
-    for (auto& policy : PoliciesOf(options)) plans.back()->facts.push_back(policy);
-    if (calibration) Apply(*calibration, source, *plans.back(), warn);
+    plans.push_back(make_plan(target, measured.answers, warn));
     if (reads_weights && options.overflow == OverflowPolicy::kF32)
       WidenWhatOverflowsHalf(source, *plans.back(), threads);
   }
@@ -411,7 +431,8 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
     memory.peak_bytes = std::max({memory.peak_bytes, held + work(), calibration->own_bytes});
     calibration->planned.seconds = EstimateSeconds(*calibration, source, streams, memory.threads);
   }
-  return {std::move(source), std::move(targets), memory, scored_bytes, std::move(calibration)};
+  return {std::move(source), std::move(targets),     memory,
+          scored_bytes,      std::move(calibration), std::move(mixes)};
 }
 
 ConversionPlan Describe(const Prepared& prepared) {
@@ -425,6 +446,7 @@ ConversionPlan Describe(const Prepared& prepared) {
     for (std::size_t i = 0; i < target.files.size(); ++i)
       output.files.push_back({target.files[i].string(), target.layout.files[i].size_bytes});
     output.output_bytes = target.size_bytes();
+    output.mix = prepared.mixes[conversion.outputs.size()];
     conversion.outputs.push_back(std::move(output));
   }
   if (prepared.calibration) conversion.calibration = prepared.calibration->planned;

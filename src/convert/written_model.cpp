@@ -8,6 +8,21 @@
 
 namespace phiq {
 
+StoredPiece PieceOf(const PlanLine& line) {
+  StoredPiece piece;
+  piece.name = line.display_name();
+  piece.role = line.role;
+  piece.layer = line.layer;
+  piece.first_row = line.first_row;
+  piece.n_rows = line.n_rows();
+  piece.row_elements = line.row_elements();
+  piece.shape = line.shape;
+  piece.type = EncodingName(line.encoding);
+  piece.encoding = line.encoding;
+  piece.size_bytes = line.size_bytes;
+  return piece;
+}
+
 WrittenModel::WrittenModel(const SourceModel& source, const StreamTarget& target)
     : StoredModel(source.stored->path()),
       source_(source),
@@ -19,17 +34,7 @@ WrittenModel::WrittenModel(const SourceModel& source, const StreamTarget& target
     const PlanLine& line = lines[i];
     if (line.table) continue;
     piece_of[i] = pieces_.size();
-    StoredPiece& piece = pieces_.emplace_back();
-    piece.name = line.display_name();
-    piece.role = line.role;
-    piece.layer = line.layer;
-    piece.first_row = line.first_row;
-    piece.n_rows = line.n_rows();
-    piece.row_elements = line.row_elements();
-    piece.shape = line.shape;
-    piece.type = EncodingName(line.encoding);
-    piece.encoding = line.encoding;
-    piece.size_bytes = line.size_bytes;
+    pieces_.push_back(PieceOf(line));
     places_.push_back({&line, {}});
   }
   for (const PlacedArray& array : target.layout->arrays)
@@ -69,9 +74,8 @@ void WrittenModel::ReadRows(std::size_t piece, std::uint64_t first_row, std::uin
 }
 
 std::uint64_t WrittenModel::HeldBytes(const StreamTarget& target) {
-  const bool has_columns = std::ranges::any_of(target.layout->arrays, [](const PlacedArray& array) {
-    return array.order.IsByColumns();
-  });
+  const bool has_columns = std::ranges::any_of(
+      target.layout->arrays, [](const PlacedArray& array) { return array.order.IsByColumns(); });
   return has_columns ? 2 * ColumnBands::kBandBytes : 0;
 }
 

@@ -17,6 +17,9 @@
 
 namespace phiq {
 
+// The piece of a model that a line of its plan becomes.
+StoredPiece PieceOf(const PlanLine& line);
+
 // Rows may be read when they are written, not before. Not of a target that is a stream.
 class WrittenModel : public StoredModel {
  public:

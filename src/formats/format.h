@@ -61,6 +61,9 @@ struct Format {
   std::string (*parse_type)(std::string_view name);  // see ParseType
   // The type that each Precision means, in their order; "": the format lacks it.
   std::array<std::string_view, 5> types_of_precisions;
+  // Types that rules may give to matrices side by side, for who chooses them by size and loss.
+  // Empty: the format has one type for all.
+  std::span<const std::string_view> mixed_types = {};
   // What knobs make of such a type. May be null: nothing. Throws kUsage.
   std::string (*type_with)(std::string_view type, const PlanOptions& options) = nullptr;
   // What its runtimes are called, for those who name one of them as the format.

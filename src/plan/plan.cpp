@@ -118,6 +118,7 @@ bool IsTied(const Model& model) noexcept {
 }
 
 std::string RuleReason(const TensorRule& rule) {
+  if (!rule.reason.empty()) return rule.reason;
   return fmt::format("rule '{}={}'", Escape(rule.pattern), Escape(rule.type));
 }
 

@@ -131,6 +131,27 @@ std::optional<CalibrationOptions> ResolveCalibration(const ConvertFlags& flags,
   return calibration;
 }
 
+// A size or a loss, for which types are chosen.
+std::optional<MixOptions> ResolveMix(const ConvertFlags& flags) {
+  MixOptions mix;
+  constexpr double kMostBits = 32, kMostKl = 100;
+  if (flags.target_size)
+    mix.size_bytes = ForOption("--target-size", [&] { return ParseSize(*flags.target_size); });
+  if (flags.target_bpw)
+    mix.bits_per_weight = ParseNumber("--target-bpw", *flags.target_bpw, 0, kMostBits);
+  if (flags.target_kl) mix.kl = ParseNumber("--target-kl", *flags.target_kl, 0, kMostKl);
+  mix.sensitivities = ValueOf("--sensitivity", flags.sensitivities);
+  const int n = int{flags.target_size.has_value()} + int{flags.target_bpw.has_value()} +
+                int{flags.target_kl.has_value()};
+  if (n > 1)
+    throw Wrong("--target-size", "excludes --target-bpw and --target-kl").Hint("give one of them");
+  if (n == 1) return mix;
+  if (flags.sensitivities)
+    throw Wrong("--sensitivity", "needs something to reach")
+        .Hint("--target-size, --target-bpw or --target-kl");
+  return std::nullopt;
+}
+
 // Lines of at most 63 characters, which stand beside the names of the options.
 std::string Wrap(std::string_view text) {
   constexpr std::size_t kWidth = 63;
@@ -237,6 +258,7 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   options.targets = ResolveTargetFlags(flags);
   ForOption("--output", [&] { CheckOutputName(options.output, options.targets); });
   options.calibration = ResolveCalibration(flags, options.targets);
+  options.mix = ResolveMix(flags);
   options.ignore_extra = flags.ignore_extra;
   options.adapters = flags.adapters;
   options.pad_vocab = ParsePadVocab(flags.pad_vocab);
@@ -339,6 +361,16 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
          "With feedback, do not make up for what earlier layers lost: half the\ntime, more lost");
   value("--shrink", flags.shrink, "R",
         "Share of each correlation that feedback leaves out; default 0.2");
+
+  group = "Size or loss: types chosen tensor by tensor, by the calibration text";
+  value("--target-size", flags.target_size, "SIZE",
+        "The least loss in at most SIZE bytes of output (e.g. 2.4G)");
+  value("--target-bpw", flags.target_bpw, "N", "The same, in at most N bits per weight");
+  value("--target-kl", flags.target_kl, "X",
+        "The least size whose mean KL divergence on held-back text is at\nmost X");
+  value("--sensitivity", flags.sensitivities, "FILE",
+        "What kinds of tensors are worth: read where the file exists, else\nmeasured and written "
+        "there");
 
   group = "Output";
   value("-o,--output", flags.output, "OUT",

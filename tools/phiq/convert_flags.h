@@ -24,6 +24,7 @@ struct ConvertFlags {
   std::vector<std::string> calibration_texts, calibration_ids;
   std::optional<std::string> calibration_tokens, calibration_ctx, calibration_out, shrink, imatrix,
       imatrix_out;
+  std::optional<std::string> target_size, target_bpw, target_kl, sensitivities;
   std::optional<std::string> pad_vocab;
   bool strict_types = false, no_correction = false;
   bool force = false, skip_existing = false, mkdir = false, resume = false;

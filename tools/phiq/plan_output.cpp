@@ -44,6 +44,50 @@ std::string FilesAndSizes(const OutputPlan& output) {
   return text;
 }
 
+// How the types were chosen.
+std::string MixText(const MixReport& mix) {
+  if (!mix.recipe.empty()) return fmt::format("the recipe {}, for want of a text", mix.recipe);
+  std::string text = fmt::format("tensor by tensor; predicted KL {:.3g}", mix.predicted_kl);
+  if (mix.n_tokens > 0)
+    text += fmt::format(", {:.3g} measured on {} held-back tokens", mix.measured_kl,
+                        FormatCount(mix.n_tokens));
+  return text + " (reference codes)";
+}
+
+std::string RulesText(const MixReport& mix) {
+  std::string text;
+  for (const TensorRule& rule : mix.rules)
+    text += fmt::format("--tensor-type '{}={}'\n", rule.pattern, rule.type);
+  return text;
+}
+
+Json MixToJson(const MixReport& mix) {
+  if (!mix.recipe.empty()) return {{"recipe", mix.recipe}};
+  Json rules = Json::array(), frontier = Json::array();
+  for (const TensorRule& rule : mix.rules)
+    rules.push_back(fmt::format("{}={}", rule.pattern, rule.type));
+  for (const MixReport::Point& point : mix.frontier)
+    frontier.push_back({{"data_bytes", point.data_bytes},
+                        {"bits_per_weight", point.bits_per_weight},
+                        {"predicted_kl", point.predicted_kl}});
+  Json json = {{"tensor_types", rules},
+               {"predicted_kl", mix.predicted_kl},
+               {"measured_kl", nullptr},
+               {"n_tokens", mix.n_tokens},
+               {"frontier", frontier}};
+  if (mix.n_tokens > 0) json["measured_kl"] = mix.measured_kl;
+  return json;
+}
+
+std::string FrontierText(const MixReport& mix) {
+  if (mix.frontier.empty()) return "";
+  std::vector<std::vector<std::string>> rows = {{"BYTES", "BITS PER WEIGHT", "PREDICTED KL"}};
+  for (const MixReport::Point& point : mix.frontier)
+    rows.push_back({FormatCount(point.data_bytes), fmt::format("{:.2f}", point.bits_per_weight),
+                    fmt::format("{:.3g}", point.predicted_kl)});
+  return FormatTable("rrr", rows) + "\n";
+}
+
 // What a plan and a report both say of an output.
 Json Summary(const OutputPlan& output) {
   Json files = Json::array();
@@ -63,6 +107,7 @@ Json Summary(const OutputPlan& output) {
                {"n_fallbacks", CountFallbacks(*output.plan)},
                {"n_weights", output.plan->n_weights()},
                {"bits_per_weight", output.plan->bits_per_weight()}};
+  if (output.mix) json["types"] = MixToJson(*output.mix);
   if (output.plan->decisions.empty()) return json;
   Json& decisions = json["decisions"] = Json::array();
   for (const Decision& decision : output.plan->decisions)
@@ -207,8 +252,12 @@ std::string FormatOutput(const OutputPlan& output) {
     text.push_back('\n');
     text += FormatTable("lll", decided);
   }
+  text.push_back('\n');
+  if (output.mix)
+    text += FrontierText(*output.mix) + RulesText(*output.mix) + "types: " + MixText(*output.mix) +
+            "\n";
   return text +
-         fmt::format("\n{} ({}) -> {} {}\n", Escape(output.model_name), Escape(output.architecture),
+         fmt::format("{} ({}) -> {} {}\n", Escape(output.model_name), Escape(output.architecture),
                      plan.format, plan.type) +
          FilesAndSizes(output) +
          fmt::format("{} tensors, {} weights, {:.2f} bits per weight\n", plan.lines.size(),
@@ -292,6 +341,7 @@ std::string FormatReport(const ConvertReport& report) {
     add("bytes", fmt::format("{} in, {} out", FormatBytes(report.source_bytes),
                              FormatBytes(output.output_bytes)));
     add("bits per weight", fmt::format("{:.2f}", output.plan->bits_per_weight()));
+    if (output.mix) add("types", MixText(*output.mix));
     add("weighted error",
         fmt::format("{:.3g} (relative RMSE of the quantized weights)", report.relative_rmse[i]));
     if (!report.output_errors[i].empty())

@@ -19,6 +19,9 @@ namespace phiq::gguf {
 namespace {
 
 constexpr std::string_view kPeerNames[] = {"ggml", "llama.cpp", "llamacpp"};
+// Of equal size the better one is here; F32, BF16 and the old types with mins are never best.
+constexpr std::string_view kMixedTypes[] = {"Q2_K", "Q3_K", "IQ4_XS", "IQ4_NL", "Q4_K",
+                                            "Q5_0", "Q5_K", "Q6_K",   "Q8_0",   "F16"};
 
 constexpr Knob kKnobs[] = {
     {"split-max-size", "SIZE", "Split a GGUF into files of at most SIZE (e.g. 2G)", "", {}},
@@ -80,6 +83,7 @@ const Format kFormat = {
     .types = [] { return TypeNamesOf(Recipes()); },
     .parse_type = [](std::string_view name) { return std::string(FindRecipe(name).name); },
     .types_of_precisions = {"Q4_K_M", "Q8_0", "F16", "BF16", "F32"},
+    .mixed_types = kMixedTypes,
     .runtimes = kPeerNames,
     .expression = ExpressionOf,
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,

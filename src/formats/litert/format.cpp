@@ -12,6 +12,7 @@ namespace phiq::litert {
 namespace {
 
 constexpr std::string_view kPeerNames[] = {"litert-lm", "tflite", "tensorflow"};
+constexpr std::string_view kMixedTypes[] = {"int4", "int8"};
 
 constexpr Knob kKnobs[] = {
     {"group-size",
@@ -35,6 +36,7 @@ const Format kFormat = {
     .types = [] { return TypeNamesOf(Recipes()); },
     .parse_type = [](std::string_view name) { return std::string(FindRecipe(name).name); },
     .types_of_precisions = {"int4", "int8", "", "", "fp32"},
+    .mixed_types = kMixedTypes,
     .runtimes = kPeerNames,
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,
                const WarningFn& warn) -> std::unique_ptr<Plan> {

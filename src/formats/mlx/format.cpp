@@ -10,6 +10,7 @@ namespace phiq::mlx {
 namespace {
 
 constexpr std::string_view kPeerNames[] = {"mlx-lm", "mlx_lm"};
+constexpr std::string_view kMixedTypes[] = {"2bit", "3bit", "4bit", "5bit", "6bit", "8bit"};
 
 constexpr Knob kKnobs[] = {
     {"group-size", "N", "Weights per scale", "32, 64 (default), 128", {}, true},
@@ -26,6 +27,7 @@ const Format kFormat = {
     .types = [] { return TypeNamesOf(Types()); },
     .parse_type = [](std::string_view name) { return std::string(FindType(name).name); },
     .types_of_precisions = {"4bit", "8bit", "F16", "BF16", "F32"},
+    .mixed_types = kMixedTypes,
     .runtimes = kPeerNames,
     .expression = [](const ModelConfig& config,
                      const PlanOptions&) { return OwnExpression(config); },

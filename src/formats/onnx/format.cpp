@@ -22,6 +22,7 @@ constexpr std::string_view kLevels[] = {"0", "1", "2", "3", "4"};
 constexpr std::string_view kMethods[] = {"rtn", "k_quant"};
 
 constexpr std::string_view kPeerNames[] = {"onnxruntime", "ort", "onnxruntime-genai"};
+constexpr std::string_view kMixedTypes[] = {"int4", "int8"};
 
 constexpr Knob kKnobs[] = {
     {"group-size", "N", "Weights per scale", "16, 32 (default), 64, 128, 256", {}, true},
@@ -86,6 +87,7 @@ const Format kFormat = {
     .types = [] { return TypeNamesOf(Recipes()); },
     .parse_type = [](std::string_view name) { return std::string(FindRecipe(name).name); },
     .types_of_precisions = {"int4", "int8", "fp16", "", "fp32"},
+    .mixed_types = kMixedTypes,
     .runtimes = kPeerNames,
     .name_suffix = NameSuffix,
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,

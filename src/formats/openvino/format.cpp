@@ -11,6 +11,7 @@ namespace phiq::openvino {
 namespace {
 
 constexpr std::string_view kPeerNames[] = {"ov", "ir", "openvino-genai"};
+constexpr std::string_view kMixedTypes[] = {"INT4_SYM", "INT8_ASYM"};
 
 constexpr Knob kKnobs[] = {
     {"group-size",
@@ -52,6 +53,7 @@ const Format kFormat = {
     .types = [] { return TypeNamesOf(WeightTypes()); },
     .parse_type = [](std::string_view name) { return std::string(FindWeightType(name).name); },
     .types_of_precisions = {"INT4_SYM", "INT8_ASYM", "F16", "BF16", "F32"},
+    .mixed_types = kMixedTypes,
     .type_with = WithSymmetry,
     .runtimes = kPeerNames,
     .questions = QuestionsOf,

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::string_view kPeerNames[] = {"pytorch", "transformers", "vllm", "compressed-tensors",
                                            "gptq",    "awq"};
+constexpr std::string_view kMixedTypes[] = {"W4A16", "W8A16"};
 
 constexpr Knob kKnobs[] = {
     {"group-size", "N", "Weights per scale", "32, 64, 128 (default), or row", {}, true},
@@ -28,6 +29,7 @@ const Format kFormat = {
     .types = [] { return TypeNamesOf(Types()); },
     .parse_type = [](std::string_view name) { return std::string(FindType(name).name); },
     .types_of_precisions = {"W4A16", "W8A8", "", "", ""},
+    .mixed_types = kMixedTypes,
     .runtimes = kPeerNames,
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,
                const WarningFn& warn) -> std::unique_ptr<Plan> {
