@@ -10,11 +10,10 @@
 #include <cmath>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <utility>
 
-#include "base/half.h"
-#include "base/limits.h"
 #include "base/sha256.h"
 #include "convert/calibration.h"
 #include "convert/evaluate.h"
@@ -298,33 +297,6 @@ struct Prepared {
   std::vector<std::optional<MixReport>> mixes;  // of the targets
 };
 
-// --overflow f32: tensors with a value that F16 cannot hold stay F32. Reads the weights of F16
-// lines.
-void WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan, unsigned threads) {
-  constexpr std::uint64_t kChunkElements = 1ULL << 18;
-  std::vector<std::size_t> half_lines;
-  for (std::size_t i = 0; i < plan.lines.size(); ++i) {
-    if (plan.lines[i].encoding == Encoding(GgmlType::kF16)) half_lines.push_back(i);
-  }
-  const std::vector<RowChunk> chunks = CutIntoChunks(plan, half_lines, kChunkElements);
-  std::vector<LineReader> readers(threads, LineReader(source));
-  std::vector<char> overflows(chunks.size(), 0);
-  ParallelChunks(threads, chunks.size(), [&](std::size_t item, unsigned worker) {
-    const std::span<const float> x =
-        readers[worker].Read(plan.lines[chunks[item].line], chunks[item]);
-    overflows[item] = std::any_of(x.begin(), x.end(), [](float w) {
-      return std::isfinite(w) && std::abs(w) >= kHalfOverflow;
-    });
-  });
-  for (std::size_t item = 0; item < chunks.size(); ++item) {
-    PlanLine& line = plan.lines[chunks[item].line];
-    if (overflows[item] == 0 || IsExact(line.encoding)) continue;
-    line.encoding = GgmlType::kF32;
-    line.size_bytes = line.n_elements() * sizeof(float);
-    line.reason = "--overflow f32: a weight is beyond F16's range";
-  }
-}
-
 // The weights that all targets want.
 Expression ExpressionOf(const ModelConfig& config, std::span<const PlanOptions> targets) {
   std::optional<Expression> wanted;
@@ -401,7 +373,7 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
     scored_bytes += measured.bytes_read;
     plans.push_back(make_plan(target, measured.answers, warn));
     if (reads_weights && options.overflow == OverflowPolicy::kF32)
-      WidenWhatOverflowsHalf(source, *plans.back(), threads);
+      scored_bytes += WidenWhatOverflowsHalf(source, *plans.back(), options, threads, hooks);
   }
   // From here on formats and byte counts are final.
   std::vector<Output> targets;
@@ -576,12 +548,26 @@ StreamResult Write(const Prepared& prepared, std::span<const StreamTarget> strea
   return result;
 }
 
+// Read piece by piece; `tick` learns of each piece's bytes.
+std::string Sha256Of(const InputFile& file, const std::function<void(std::size_t)>& tick = {}) {
+  std::vector<std::byte> buffer(1U << 20);
+  Sha256 hash;
+  for (std::uint64_t at = 0; at < file.size();) {
+    const std::size_t n = std::min<std::uint64_t>(buffer.size(), file.size() - at);
+    file.ReadAt(at, std::span(buffer).first(n));
+    hash.Add(std::span(buffer).first(n));
+    at += n;
+    if (tick) tick(n);
+  }
+  return hash.Hex();
+}
+
 // Figures of a text that the codes were chosen by are better than those of any other.
 void WarnOfSeenText(const ConvertOptions& options, const Calibration& calibration,
                     const WarningFn& warn) {
   const std::string& path =
       options.evaluation->text.empty() ? options.evaluation->ids : options.evaluation->text;
-  const std::string sha256 = Sha256Hex(ReadWholeFile(path, limits::kEvalTextBytes));
+  const std::string sha256 = Sha256Of(InputFile(path));
   if (std::ranges::find(calibration.text.sources, sha256, &calibrate::TextSource::sha256) !=
       calibration.text.sources.end())
     warn({ErrorCode::kBadData,
@@ -675,23 +661,14 @@ void HashFiles(ConversionPlan& planned, const Hooks& hooks) {
   std::uint64_t n_bytes = 0;
   for (const OutputPlan& output : planned.outputs) n_bytes += output.output_bytes;
   Meter meter(hooks, n_bytes, "bytes");
-  std::vector<std::byte> buffer(1U << 20);
+  const auto tick = [&](std::size_t n) {
+    if (hooks.stop_requested && hooks.stop_requested())
+      throw Error(ErrorCode::kInterrupted, "interrupted; the outputs are complete");
+    meter.done += n;
+    meter.Tell();
+  };
   for (OutputPlan& output : planned.outputs) {
-    for (PlannedFile& planned_file : output.files) {
-      const InputFile file(planned_file.path);
-      Sha256 hash;
-      for (std::uint64_t at = 0; at < file.size();) {
-        if (hooks.stop_requested && hooks.stop_requested())
-          throw Error(ErrorCode::kInterrupted, "interrupted; the outputs are complete");
-        const std::size_t n = std::min<std::uint64_t>(buffer.size(), file.size() - at);
-        file.ReadAt(at, std::span(buffer).first(n));
-        hash.Add(std::span(buffer).first(n));
-        at += n;
-        meter.done += n;
-        meter.Tell();
-      }
-      planned_file.sha256 = hash.Hex();
-    }
+    for (PlannedFile& file : output.files) file.sha256 = Sha256Of(InputFile(file.path), tick);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <utility>
 
+#include "convert/meter.h"
 #include "convert/open_model.h"
 #include "io/parallel.h"
 #include "kernels/simd/floats.h"
@@ -37,18 +38,23 @@ void CheckRows(const StoredModel& model, unsigned threads, const Hooks& hooks,
     RowCodec codec;
     std::vector<float> floats;
   };
+  std::uint64_t n_weights = 0;
+  for (const StoredPiece& piece : pieces) n_weights += piece.n_rows * piece.row_elements;
+  Meter meter(hooks, n_weights);
   std::vector<Worker> workers(threads);
   std::vector<std::atomic<bool>> is_bad(pieces.size());
-  ParallelChunks(threads, chunks.size(),
-                 [&](std::size_t item, unsigned i) {
-                   const Rows& rows = chunks[item];
-                   Worker& worker = workers[i];
-                   worker.floats.resize(rows.n * pieces[rows.piece].row_elements);
-                   model.ReadRows(rows.piece, rows.first, rows.n, worker.codec, worker.floats);
-                   if (simd::FirstNonFinite(worker.floats) < worker.floats.size())
-                     is_bad[rows.piece] = true;
-                 },
-                 {{}, hooks.stop_requested, {}});
+  ParallelChunks(
+      threads, chunks.size(),
+      [&](std::size_t item, unsigned i) {
+        const Rows& rows = chunks[item];
+        Worker& worker = workers[i];
+        worker.floats.resize(rows.n * pieces[rows.piece].row_elements);
+        model.ReadRows(rows.piece, rows.first, rows.n, worker.codec, worker.floats);
+        if (simd::FirstNonFinite(worker.floats) < worker.floats.size()) is_bad[rows.piece] = true;
+        meter.done += worker.floats.size();
+      },
+      meter.parallel_hooks());
+  meter.Tell();
   for (std::size_t i = 0; i < pieces.size(); ++i)
     if (is_bad[i]) problems.emplace_back(NonFiniteWeights(model, i, kCheckElements).what());
 }

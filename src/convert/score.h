@@ -1,4 +1,5 @@
-// The pass over the weights before a plan: how badly 8 bits serve each matrix.
+// Passes over the weights before a plan is final: how badly 8 bits serve each matrix, and what is
+// too large for 16.
 #pragma once
 
 #include <cstddef>
@@ -24,5 +25,11 @@ struct Measured {
 //          kInput, kTryAgain, kInterrupted.
 Measured Answer(const SourceModel& source, std::span<const Question> questions,
                 const ConvertOptions& options, unsigned threads, const Hooks& hooks);
+
+// --overflow f32: tensors with a value that F16 cannot hold stay F32. Reads the weights of all F16
+// lines, and returns their bytes. Memory as Answer.
+std::uint64_t WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan,
+                                     const ConvertOptions& options, unsigned threads,
+                                     const Hooks& hooks);
 
 }  // namespace phiq

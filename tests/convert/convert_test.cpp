@@ -92,6 +92,34 @@ TEST(Convert, LeavesNothingWhenStopped) {
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
+// What overflows F16 is known from the weights: a pass of its own, which a signal ends too.
+TEST(Convert, StopsAndReportsWhileItSeeksWhatOverflows) {
+  ConvertOptions options = Options("out.gguf", "F16");
+  options.overflow = OverflowPolicy::kF32;
+  std::uint64_t n_weights = 0;
+  Hooks hooks;
+  hooks.progress = [&](const Progress& progress) { n_weights = progress.total; };
+  PlanOutput(options, hooks);
+  EXPECT_GT(n_weights, 4'000'000U);
+  hooks.stop_requested = [] { return true; };
+  try {
+    PlanOutput(options, hooks);
+    FAIL() << "was not stopped";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInterrupted);
+  }
+}
+
+TEST(Convert, CountsTheBytesOfAllPasses) {
+  const testing::TempFolder folder;
+  ConvertOptions options = Options(folder.path() / "out.gguf", "F16");
+  const std::uint64_t once = Convert(options, {}).source_bytes;
+  options.force = true;
+  options.overflow = OverflowPolicy::kF32;
+  // All but the norms, which are F32 anyway.
+  EXPECT_GT(Convert(options, {}).source_bytes, once + once / 2);
+}
+
 TEST(Convert, ReportsProgressUpToTheEnd) {
   const testing::TempFolder folder;
   std::vector<Progress> seen;
@@ -119,6 +147,16 @@ TEST(Verify, AcceptsWhatConvertWroteAndNamesWhatWasChanged) {
   ASSERT_EQ(problems.size(), 2U);
   EXPECT_TRUE(problems[0].starts_with("the chat template differs from the source's: SHA-256 "));
   EXPECT_TRUE(problems[1].starts_with("file 'out.gguf': damaged or changed"));
+}
+
+TEST(Inspect, ReportsHowFarACheckIs) {
+  std::vector<Progress> seen;
+  Hooks hooks;
+  hooks.progress = [&](const Progress& progress) { seen.push_back(progress); };
+  EXPECT_TRUE(Inspect(kTiny, {.check = true}, hooks).problems.empty());
+  ASSERT_FALSE(seen.empty());
+  EXPECT_EQ(seen.back().done, 4'491'520U);
+  EXPECT_EQ(seen.back().total, 4'491'520U);
 }
 
 TEST(Inspect, CountsTheWeightsOfACheckpoint) {
