@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from harness import DATA, MIB, refused, run
+from harness import DATA, MIB, bf16, refused, run, tiny, tiny_tensors
 
 TINY = DATA / "phi35-tiny"
 
@@ -254,6 +254,31 @@ def test_row_104_swapped_nibbles_are_found(copy):
     swapped[first:first + size] = part << 4 | part >> 4
     binary.write_bytes(swapped.tobytes())
     verified(folder, "model.layers.0.mlp.down_proj.weight")
+
+
+def test_unsigned_codes_without_zero_points_are_counted_from_0(tmp_path):
+    """As a graph computes them that only converts and multiplies; phiq writes no such weights."""
+    name = "model.layers.0.self_attn.o_proj.weight"
+    shape = tiny_tensors()[name][1]
+    values = np.abs(np.random.default_rng(1).normal(0.0, 0.02, shape))
+    model = tiny(tmp_path / "model", tensors_update={name: ("BF16", shape, bf16(values))})
+    folder = tmp_path / "openvino"
+    run(["quantize", model, "--format", "openvino", "--type", "INT8_SYM", "-o", folder, "--no-fsync"]).ok()
+    xml = (folder / "openvino_model.xml").read_text()
+    data = bytearray((folder / "openvino_model.bin").read_bytes())
+    for suffix, change in {"": lambda codes: -codes.view(np.int8), "/scale": lambda scales: -scales.view(np.float16)}.items():
+        place = re.search(rf'name="{re.escape(name + suffix)}" type="Const"[^>]*>\s*<data ([^>]*)/>', xml).group(1)
+        first, size = (int(re.search(rf'{key}="(\d+)"', place).group(1)) for key in ("offset", "size"))
+        # A row's codes have one sign, that of its scale the other.
+        data[first:first + size] = change(np.frombuffer(bytes(data[first:first + size]), np.uint8)).tobytes()
+    (folder / "openvino_model.bin").write_bytes(data)
+    edit(folder, lambda content: re.sub(
+        rb'(name="%s" type="Const"[^>]*>\s*<data element_type=")i8' % re.escape(name).encode(), rb"\1u8", content))
+    (folder / "phiq.json").unlink()
+    done = run(["verify", folder, "--against", model, "--json"])
+    assert done.code == 1  # as the graph is another one
+    assert [problem for problem in done.json()["problems"] if name in problem and "layer" not in problem.split(name)[0]] == []
+    assert {tensor["name"]: tensor["relative_rmse"] for tensor in done.json()["tensors"]}[name] < 0.01
 
 
 # --- row 105 ---------------------------------------------------------------------------------

@@ -195,9 +195,7 @@ void Folder::FindWeights() {
     groups.code = CodeOf(*codes.type);
     weight.arrays[kScales] = index_of(codes.name + "/scale");
     weight.arrays[kZeroPoints] = index_of(codes.name + "/zero_point");
-    groups.offset = weight.arrays[kZeroPoints] ? Offset::kZeroPoint
-                    : IsSigned(groups.code)    ? Offset::kNone
-                                               : Offset::kMiddle;
+    groups.offset = weight.arrays[kZeroPoints] ? Offset::kZeroPoint : Offset::kNone;
     if (!weight.arrays[kScales]) throw Bad(codes, "has codes but no scales");
     const StoredConst& scales = constants_[*weight.arrays[kScales]];
     const std::size_t least = is_of_experts ? 3 : 2;
