@@ -1,32 +1,28 @@
 #!/bin/bash
 # Converts several checkpoints in one go, for a CI job:
 #
-#   convert.sh OUT MODEL...          (PHIQ names the program; FORMAT is gguf, onnx, openvino, mlx, litert
-#                                     or torch, TYPE one of its types, OPTIONS more options of quantize)
+#   convert.sh OUT MODEL...          (PHIQ names the program; FORMAT is one of `phiq formats`, TYPE one
+#                                     of its types, OPTIONS more options of quantize)
 #
 # A checkpoint that fails does not stop the others. An output is left alone when it was made by the
 # same phiq with the same options and is newer than every file of its checkpoint. Exit code: 0 all
 # done; 2 wrong command line; 10 some failed; the first failure's own code when all failed.
 set -u
 phiq=${PHIQ:-phiq} format=${FORMAT:-gguf} options=${OPTIONS:-}
-case $format in
-  gguf) type=${TYPE:-Q4_K_M} suffix=-$type.gguf ;;
-  onnx) type=${TYPE:-int4} suffix=-onnx-$type ;;
-  openvino) type=${TYPE:-INT4_SYM} suffix=-openvino-$type ;;
-  mlx) type=${TYPE:-4bit} suffix=-mlx-$type ;;
-  litert) type=${TYPE:-int4} suffix=-$type.litertlm ;;
-  torch) type=${TYPE:-W4A16} suffix=-torch-$type ;;
-  *)
-    echo "convert.sh: FORMAT=$format: gguf, onnx, openvino, mlx, litert and torch are known" >&2
-    exit 2
-    ;;
-esac
 if (($# < 2)); then
   echo "usage: convert.sh OUT MODEL..." >&2
   exit 2
 fi
 out=$1
 shift
+# Its type, and what its files are called; "/": it makes folders.
+read -r default_type ending < <("$phiq" formats | awk -v name="$format" '$1 == name { print $2, $3 }') || {
+  echo "convert.sh: FORMAT=$format: \`phiq formats\` lists those that are known" >&2
+  exit 2
+}
+type=${TYPE:-$default_type}
+suffix=-$type$ending
+[[ $ending != / ]] || suffix=-$format-$type
 mkdir -p "$out" || exit 5
 settings="$("$phiq" --version) $options" || exit 2
 

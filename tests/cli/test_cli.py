@@ -18,7 +18,7 @@ from harness import (DATA, PHIQ, SOURCE, clean_env, error_line, make_checkpoint,
                      temporaries, tiny, without_checksums)
 
 PROFILES = ["mobile", "iot", "ai-pc", "ai-pc-intel", "ai-pc-nvidia", "apple", "mobile-litert", "pytorch"]
-COMMANDS = ["quantize", "plan", "inspect", "verify", "eval", "compare", "profiles", "completion"]
+COMMANDS = ["quantize", "plan", "inspect", "verify", "eval", "compare", "formats", "profiles", "completion"]
 MODEL = DATA / "phi35-tiny"
 
 
@@ -247,6 +247,15 @@ def test_a_broken_profile_file_is_named(text, code, needle, work):
 
 def test_a_missing_profile_file_is_input():
     refused(run(["plan", MODEL, "--profile", "no/such.json"]), 4, "no/such.json")
+
+
+def test_formats_lists_what_scripts_need():
+    rows = [line.split() for line in run(["formats"]).ok().text.splitlines()]
+    assert [row[:3] for row in rows] == [
+        ["FORMAT", "TYPE", "ENDING"], ["gguf", "Q4_K_M", ".gguf"], ["onnx", "int4", "/"], ["openvino", "INT4_SYM", "/"],
+        ["mlx", "4bit", "/"], ["litert", "int4", ".litertlm"], ["torch", "W4A16", "/"]]
+    assert run(["formats", "--json"]).ok().json()["formats"][1] == {
+        "name": "onnx", "title": "ONNX", "type": "int4", "ending": "", "is_folder": True}
 
 
 def test_types_lists_the_nineteen_names():

@@ -167,7 +167,8 @@ def test_folders_are_made_once_too(models, tmp_path, convert_with, format):
 
 @pytest.mark.parametrize("convert_with", [make, convert])
 def test_every_format_has_a_default_type(models, tmp_path, convert_with):
-    for format in ["gguf", "onnx", "openvino", "mlx", "litert", "torch"]:
+    formats = [line.split()[0] for line in harness.run(["formats"]).ok().text.splitlines()[1:]]
+    for format in formats:
         made = convert_with(tmp_path / "out", models[:1], FORMAT=format, TYPE=None)
         assert made.returncode == 0, made.stdout
     assert set(state(tmp_path / "out")) == {"good-a-Q4_K_M.gguf", "good-a-onnx-int4", "good-a-openvino-INT4_SYM",
@@ -177,7 +178,7 @@ def test_every_format_has_a_default_type(models, tmp_path, convert_with):
 @pytest.mark.parametrize("convert_with", [make, convert])
 def test_an_unknown_format_is_an_error(models, tmp_path, convert_with):
     done = convert_with(tmp_path / "out", models[:1], FORMAT="tflite")
-    assert done.returncode == 2 and "FORMAT=tflite: gguf, onnx, openvino, mlx and litert are known" in done.stdout
+    assert done.returncode == 2 and "FORMAT=tflite: `phiq formats` lists those that are known" in done.stdout
     assert not (tmp_path / "out").exists()
 
 
@@ -208,3 +209,19 @@ def test_the_script_takes_names_with_spaces(tmp_path):
     for expected in ["done", "up to date"]:
         assert convert(tmp_path / "out folder", [model]).stdout == f"{model}: {expected}\n"
     assert set(state(tmp_path / "out folder")) == {"a model-Q8_0.gguf"}
+
+
+@pytest.mark.parametrize("format, type, name", [("gguf", "Q8_0", "a model-Q8_0.gguf"), ("mlx", "8bit", "a model-mlx-8bit")])
+def test_make_takes_names_with_spaces(tmp_path, format, type, name):
+    model = harness.tiny(tmp_path / "my models" / "a model")
+    out, options = tmp_path / "out folder", {"FORMAT": format, "TYPE": type}
+    other = harness.tiny(tmp_path / "other")
+    names = [str(model).replace(" ", "\\ "), other]
+    assert make(out, names, **options).returncode == 0
+    first = state(out)
+    assert set(first) == {name, name.replace("a model", "other")}
+    assert make(out, names, "-q", **options).returncode == 0
+    change(model / "config.json", 5)
+    assert make(out, names, "-q", **options).returncode == 1
+    assert make(out, names, **options).returncode == 0
+    assert {one for one in first if state(out)[one] != first[one]} == {name}

@@ -180,6 +180,7 @@ void DescribeProgram(CLI::App& app, Command& chosen) {
   AddVerify(app, chosen);
   AddEval(app, chosen);
   AddCompare(app, chosen);
+  AddFormats(app, chosen);
   AddProfiles(app, chosen);
   AddCompletion(app, chosen);
   for (CLI::App* command : app.get_subcommands({})) command->group("Commands");

@@ -15,6 +15,7 @@ void AddInspect(CLI::App& app, Command& chosen);
 void AddVerify(CLI::App& app, Command& chosen);
 void AddEval(CLI::App& app, Command& chosen);
 void AddCompare(CLI::App& app, Command& chosen);
+void AddFormats(CLI::App& app, Command& chosen);
 void AddProfiles(CLI::App& app, Command& chosen);
 void AddCompletion(CLI::App& app, Command& chosen);
 

@@ -119,7 +119,6 @@ constexpr PeerOption kCommands[] = {
     {"ppl", "eval"},           {"benchmark", "eval"},     {"diff", "compare"},
     {"info", "inspect"},       {"show", "inspect"},       {"dump", "inspect"},
     {"check", "verify"},       {"test", "verify"},        {"types", "profiles --types"},
-    {"formats", "profiles --types"},
 };
 // clang-format on
 

@@ -1,0 +1,59 @@
+// phiq formats: what phiq writes, for people and for scripts.
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "commands.h"
+#include "console.h"
+#include "phiq/format.h"
+#include "report_flags.h"
+#include "table.h"
+
+namespace phiq::cli {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  phiq formats                               the list
+  phiq formats --json | jq .formats         the same for programs
+  phiq profiles --types                      all types of each
+
+TYPE is what int4, the default precision, means there. ENDING is that of its
+file; / stands for a folder.)";
+
+int ShowFormats(bool as_json) {
+  std::vector<std::vector<std::string>> rows = {{"FORMAT", "TYPE", "ENDING", ""}};
+  Json list;
+  for (const std::string_view format : FormatNames()) {
+    const std::string type = TypeOfPrecision(format, Precision::kInt4);
+    const std::string_view ending = FileEnding(format);
+    rows.push_back({std::string(format), type, ending.empty() ? "/" : std::string(ending),
+                    std::string(FormatTitle(format))});
+    if (!as_json) continue;
+    list.push_back({{"name", format},
+                    {"title", FormatTitle(format)},
+                    {"type", type},
+                    {"ending", ending},
+                    {"is_folder", ending.empty()}});
+  }
+  if (as_json) {
+    PrintJson(stdout, {{"formats", std::move(list)}});
+  } else {
+    Print(stdout, FormatTable("llll", rows));
+  }
+  return 0;
+}
+
+}  // namespace
+
+void AddFormats(CLI::App& app, Command& chosen) {
+  CLI::App* command =
+      app.add_subcommand("formats", "List the formats, with the usual type of each");
+  const auto as_json = std::make_shared<bool>(false);
+  AddSwitch(*command, "--json", *as_json, "As one JSON object");
+  command->footer(kExamples);
+  command->callback([&chosen, as_json] { chosen = [as_json] { return ShowFormats(*as_json); }; });
+}
+
+}  // namespace phiq::cli
