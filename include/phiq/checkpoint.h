@@ -31,7 +31,7 @@ class SideFiles {
   // In the order of the alphabet.
   virtual std::vector<std::string> Names() const = 0;
   // 0: there is no such file.
-  virtual std::uint64_t SizeBytes(std::string_view name) const noexcept = 0;
+  virtual std::uint64_t SizeBytes(std::string_view name) const = 0;
 
  protected:
   SideFiles() = default;
@@ -57,7 +57,7 @@ class CheckpointFolder final : public SideFiles {
   std::optional<std::string> ReadFile(std::string_view name,
                                       std::uint64_t max_bytes) const override;
   std::vector<std::string> Names() const override;
-  std::uint64_t SizeBytes(std::string_view name) const noexcept override;
+  std::uint64_t SizeBytes(std::string_view name) const override;
 
  private:
   friend CheckpointFolder LocateCheckpoint(const std::string&, const WarningFn&);

@@ -32,7 +32,7 @@ struct Knob {
 };
 
 // "gguf", "onnx", ...: the first is the default.
-std::span<const std::string_view> FormatNames() noexcept;
+std::span<const std::string_view> FormatNames();
 // Throws   kUsage: no such format (with a suggestion).
 void CheckFormatName(std::string_view name);
 

@@ -19,6 +19,8 @@
 #include <variant>
 #include <vector>
 
+#include "base/safe_variant.h"
+
 namespace phiq {
 
 struct JsonMember;
@@ -135,8 +137,7 @@ class Json {
  private:
   const Array& elements() const noexcept;
 
-  std::variant<std::monostate, bool, std::uint64_t, std::int64_t, double, std::string, Array,
-               Object>
+  SafeVariant<std::monostate, bool, std::uint64_t, std::int64_t, double, std::string, Array, Object>
       value_;
 };
 

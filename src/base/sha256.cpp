@@ -11,9 +11,11 @@
 namespace phiq {
 namespace {
 
+// The library does not tell a lack of memory from that of the algorithm, which is in every build.
 void CheckSha256(int result) {
   if (result != 1)
-    throw Error(ErrorCode::kInternal, "SHA-256 is not available in the crypto library");
+    throw Error(ErrorCode::kResources,
+                "SHA-256 cannot be computed: out of memory, or not in the crypto library");
 }
 
 }  // namespace

@@ -63,7 +63,7 @@ std::optional<std::string> CheckpointFolder::ReadFile(std::string_view name,
 
 std::vector<std::string> CheckpointFolder::Names() const { return NamesInFolder(path_); }
 
-std::uint64_t CheckpointFolder::SizeBytes(std::string_view name) const noexcept {
+std::uint64_t CheckpointFolder::SizeBytes(std::string_view name) const {
   std::error_code failed;
   const std::uintmax_t size = fs::file_size(PathOf(name), failed);
   return failed ? 0 : size;

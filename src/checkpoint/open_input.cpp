@@ -3,9 +3,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <system_error>
 
+#include "io/system.h"
 #include "phiq/text.h"
 
 namespace phiq {
@@ -26,15 +26,7 @@ std::string DownloadHint(const fs::path& path) {
 }
 
 std::vector<std::string> NamesInFolder(const fs::path& folder) {
-  std::vector<std::string> names;
-  std::error_code failure;
-  fs::directory_iterator it(folder, failure);
-  for (const fs::directory_iterator end; !failure && it != end; it.increment(failure)) {
-    names.push_back(it->path().filename().native());
-  }
-  if (failure) throw Error(ErrorCode::kInput, failure.message()).In(folder.native());
-  std::sort(names.begin(), names.end());
-  return names;
+  return NamesIn(folder, ErrorCode::kInput);
 }
 
 }  // namespace phiq

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/sha256.h"
+#include "checkpoint/open_input.h"
 #include "convert/calibration.h"
 #include "convert/evaluate.h"
 #include "convert/memory.h"
@@ -148,8 +149,9 @@ void RefuseInputAsOutput(const fs::path& output, const ConvertOptions& options,
   inputs.push_back(folder.path());
   for (const fs::path& input : inputs) {
     if (fs::equivalent(output, input, ignored)) refuse(input);
-    for (const fs::directory_entry& entry : fs::directory_iterator(input, ignored))
-      if (fs::equivalent(output, entry.path(), ignored)) refuse(entry.path());
+    if (!fs::is_directory(input, ignored)) continue;
+    for (const std::string& name : NamesInFolder(input))
+      if (fs::equivalent(output, input / name, ignored)) refuse(input / name);
   }
 }
 

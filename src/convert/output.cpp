@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/open_input.h"
 #include "formats/format.h"
 #include "formats/side_files.h"
 #include "io/temporaries.h"
@@ -38,13 +39,13 @@ bool IsPartOf(std::string_view stem, std::string_view ending, std::string_view n
 
 // The names of all parts that stand beside the output, "out-00002-of-00003.gguf" beside "out.gguf".
 std::vector<std::string> PartsOf(const fs::path& output, std::string_view ending) {
-  std::vector<std::string> names;
   std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(ParentFolder(output), ignored)) {
-    std::string name = entry.path().filename().string();
-    if (IsPartOf(output.stem().string(), ending, name)) names.push_back(std::move(name));
-  }
-  std::ranges::sort(names);
+  const fs::path folder = ParentFolder(output);
+  if (!fs::is_directory(folder, ignored)) return {};
+  std::vector<std::string> names = NamesInFolder(folder);
+  std::erase_if(names, [&](const std::string& name) {
+    return !IsPartOf(output.stem().string(), ending, name);
+  });
   return names;
 }
 

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "base/sha256.h"
+#include "checkpoint/open_input.h"
 
 namespace phiq {
 namespace {
@@ -184,7 +185,8 @@ std::string FingerprintOf(const ConvertOptions& options, const SourceModel& sour
   }
   for (const std::string& adapter : options.adapters) {
     std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(adapter, ignored)) files.insert(entry.path());
+    if (!fs::is_directory(adapter, ignored)) continue;
+    for (const std::string& name : NamesInFolder(adapter)) files.insert(fs::path(adapter) / name);
   }
   for (const fs::path& file : files) {
     std::error_code ignored;

@@ -125,7 +125,7 @@ Precision ParsePrecision(std::string_view text) {
   throw Unknown("precision", text, names);
 }
 
-std::span<const std::string_view> FormatNames() noexcept {
+std::span<const std::string_view> FormatNames() {
   static const std::vector<std::string_view> names = [] {
     std::vector<std::string_view> list;
     for (const Format* format : Formats()) list.push_back(format->name);
@@ -150,7 +150,7 @@ const Format& FindFormat(std::string_view name) {
   throw Unknown("format", name, names);
 }
 
-const Format* RecognizeFormat(const std::filesystem::path& path) noexcept {
+const Format* RecognizeFormat(const std::filesystem::path& path) {
   const std::span<const Format* const> formats = Formats();
   for (std::size_t i = formats.size(); i-- > 0;)
     if (formats[i]->recognizes(path)) return formats[i];

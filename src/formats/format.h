@@ -94,8 +94,9 @@ struct Format {
   std::vector<std::string> (*owned_files)(const SideFiles& source) = nullptr;
 
   // By a path's name and what kind of file it is. The first of the list takes whatever file no
-  // other knows, so that its reader says what is wrong with it.
-  bool (*recognizes)(const std::filesystem::path& path) noexcept;
+  // other knows, so that its reader says what is wrong with it. What cannot be read is not known;
+  // that memory runs out is no answer.
+  bool (*recognizes)(const std::filesystem::path& path);
   // Headers only.
   std::unique_ptr<StoredModel> (*open)(const std::string& path, const WarningFn& warn);
   // Importance matrices, whose names of weights are one format's. Null: not this one's.
@@ -112,7 +113,7 @@ std::span<const Profile> ListedProfiles();
 const Format& FindFormat(std::string_view name);
 
 // The format whose file or folder stands there; nullptr: none, or a checkpoint.
-const Format* RecognizeFormat(const std::filesystem::path& path) noexcept;
+const Format* RecognizeFormat(const std::filesystem::path& path);
 
 // Judges method and knobs: each is one that the format has, and its value one of its words.
 //

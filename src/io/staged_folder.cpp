@@ -16,16 +16,13 @@ namespace {
 namespace fs = std::filesystem;
 
 void RefuseForeignFiles(const fs::path& folder, const std::vector<std::string>& owned) {
-  std::vector<std::string> foreign;
-  std::error_code failed;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, failed)) {
-    const std::string name = entry.path().filename().native();
-    if (std::ranges::find(owned, name) == owned.end() || entry.is_directory())
-      foreign.push_back(name);
-  }
-  if (failed) throw SystemError(ErrorCode::kOutput, folder, "cannot list it", failed.value());
+  std::vector<std::string> foreign = NamesIn(folder, ErrorCode::kOutput);
+  std::erase_if(foreign, [&](const std::string& name) {
+    std::error_code ignored;
+    return std::ranges::find(owned, name) != owned.end() &&
+           !fs::is_directory(folder / name, ignored);
+  });
   if (foreign.empty()) return;
-  std::ranges::sort(foreign);  // folders list in any order, messages do not
   constexpr std::size_t kNamed = 5;
   std::string names;
   for (std::size_t i = 0; i < std::min(foreign.size(), kNamed); ++i) {

@@ -1,6 +1,10 @@
 // Errors with the operating system's own words.
 #include "io/system.h"
 
+#include <dirent.h>
+
+#include <algorithm>
+#include <memory>
 #include <system_error>
 
 namespace phiq {
@@ -12,6 +16,21 @@ Error SystemError(ErrorCode code, const std::filesystem::path& path, std::string
   if (!message.empty()) message += ": ";
   message += std::generic_category().message(number);
   return Error(exhausted ? ErrorCode::kResources : code, std::move(message)).In(path.native());
+}
+
+std::vector<std::string> NamesIn(const std::filesystem::path& folder, ErrorCode code) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(folder.c_str()), ::closedir);
+  if (!dir) throw SystemError(code, folder, "cannot be listed", errno);
+  std::vector<std::string> names;
+  errno = 0;
+  while (const dirent* entry = ::readdir(dir.get())) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+    errno = 0;
+  }
+  if (errno != 0) throw SystemError(code, folder, "cannot be listed", errno);
+  std::ranges::sort(names);
+  return names;
 }
 
 }  // namespace phiq

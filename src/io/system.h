@@ -6,8 +6,10 @@
 
 #include <cerrno>
 #include <filesystem>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "phiq/error.h"
 
@@ -50,5 +52,10 @@ auto Retry(Call call) {
 // whatever `code` says.
 Error SystemError(ErrorCode code, const std::filesystem::path& path, std::string_view what,
                   int number);
+
+// The names in a folder, sorted. Not by std::filesystem's iterators: GCC 12's end the program when
+// memory runs out between two entries.
+// Throws   `code`: it cannot be read.
+std::vector<std::string> NamesIn(const std::filesystem::path& folder, ErrorCode code);
 
 }  // namespace phiq

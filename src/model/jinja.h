@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/safe_variant.h"
 #include "phiq/error.h"
 
 namespace phiq::jinja {
@@ -21,8 +22,8 @@ struct Undefined {};
 struct None {};
 
 struct Value {
-  std::variant<Undefined, None, bool, std::int64_t, std::string, std::shared_ptr<const List>,
-               std::shared_ptr<const Members>>
+  SafeVariant<Undefined, None, bool, std::int64_t, std::string, std::shared_ptr<const List>,
+              std::shared_ptr<const Members>>
       is;
   int depth = 0;  // of lists and objects in each other: comparing and destroying them is recursive
   std::uint64_t weight = 0;  // of a list or object: of all that is in it, see cost

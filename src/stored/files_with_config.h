@@ -22,9 +22,7 @@ class FilesWithConfig final : public SideFiles {
     return config_ && name == "config.json" ? config_ : files_.ReadFile(name, max_bytes);
   }
   std::vector<std::string> Names() const override { return files_.Names(); }
-  std::uint64_t SizeBytes(std::string_view name) const noexcept override {
-    return files_.SizeBytes(name);
-  }
+  std::uint64_t SizeBytes(std::string_view name) const override { return files_.SizeBytes(name); }
 
  private:
   const SideFiles& files_;

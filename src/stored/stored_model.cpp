@@ -21,7 +21,7 @@ class NoSideFiles final : public SideFiles {
     return std::nullopt;
   }
   std::vector<std::string> Names() const override { return {}; }
-  std::uint64_t SizeBytes(std::string_view) const noexcept override { return 0; }
+  std::uint64_t SizeBytes(std::string_view) const override { return 0; }
 };
 
 // The floats that a weight is worth planning from: its own, or float32 of what codes decode to.

@@ -156,7 +156,7 @@ class RawRowsModel final : public StoredModel {
   std::vector<std::uint64_t> offsets_;
 };
 
-bool Recognizes(const std::filesystem::path& path) noexcept {
+bool Recognizes(const std::filesystem::path& path) {
   std::error_code ignored;
   return std::filesystem::exists(path / kIndex, ignored);
 }

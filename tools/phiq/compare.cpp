@@ -104,7 +104,7 @@ Json ToJson(const Comparison& comparison, std::optional<std::size_t> top) {
   }
   return {{"a", ToJson(comparison.a)},         {"b", ToJson(comparison.b)},
           {"n_weights", comparison.n_weights}, {"relative_rmse", comparison.relative_rmse},
-          {"max_error", comparison.max_error}, {"tensors", tensors}};
+          {"max_error", comparison.max_error}, {"tensors", std::move(tensors)}};
 }
 
 int ShowComparison(const CompareFlags& flags) {

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <new>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "phiq/error.h"
 #include "phiq/text.h"
@@ -25,7 +27,7 @@ Json ErrorObject(const Error& error) {
   object["offset"] = error.offset_bytes() ? Json(*error.offset_bytes()) : Json();
   object["tensor"] = error.tensor().empty() ? Json() : Json(error.tensor());
   object["message"] = error.what();
-  return {{"error", object}};
+  return {{"error", std::move(object)}};
 }
 
 int Report(const Error& error, bool json) {
@@ -71,6 +73,8 @@ void OpenLog() {
   auto log =
       std::make_shared<spdlog::logger>("phiq", std::make_shared<spdlog::sinks::stderr_sink_st>());
   log->set_pattern("phiq: %l: %v");
+  // What it cannot do for lack of memory it would tell in a line of its own, and go on.
+  log->set_error_handler([](const std::string&) { throw std::bad_alloc(); });
   spdlog::set_default_logger(std::move(log));
 }
 
@@ -81,19 +85,30 @@ void Print(std::FILE* stream, std::string_view text) {
         .In(kStandardOutput);
 }
 
-void PrintJson(std::FILE* stream, const Json& json) {
-  Print(stream, json.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n");
+void Keep(Json json) {
+  static auto& kept = *new std::vector<Json>;
+  kept.push_back(std::move(json));
 }
 
-int ReportError(const std::exception_ptr& exception, bool json) {
+void PrintJson(std::FILE* stream, Json json) {
+  const std::string text = json.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";
+  Keep(std::move(json));
+  Print(stream, text);
+}
+
+int ReportError(const std::exception_ptr& exception, bool json) noexcept {
   try {
-    std::rethrow_exception(exception);
-  } catch (const Error& error) {
-    return Report(error, json);
-  } catch (const std::bad_alloc&) {
+    try {
+      std::rethrow_exception(exception);
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const Error& error) {
+      return Report(error, json);
+    } catch (const std::exception& error) {
+      return Report(Internal(error.what()), json);
+    }
+  } catch (...) {  // saying what is wrong takes memory, too
     return ReportOutOfMemory(json);
-  } catch (const std::exception& error) {
-    return Report(Internal(error.what()), json);
   }
 }
 

@@ -24,11 +24,13 @@ void OpenLog();
 // Throws   kOutput: a full disk, a closed pipe.
 void Print(std::FILE* stream, std::string_view text);
 // One object, one line; pure ASCII, so that names from files cannot upset a terminal.
-void PrintJson(std::FILE* stream, const Json& json);
+void PrintJson(std::FILE* stream, Json json);
+// Never destroys a tree: nlohmann's destructor allocates, and ends the program where that fails.
+void Keep(Json json);
 
 // Prints the error line (with `json` also the error object on standard output). A caught stop
 // signal ends the process here.
 // Returns  the exit code.
-int ReportError(const std::exception_ptr& exception, bool json);
+int ReportError(const std::exception_ptr& exception, bool json) noexcept;
 
 }  // namespace phiq::cli

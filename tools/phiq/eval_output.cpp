@@ -93,7 +93,7 @@ Json EvaluationToJson(const EvalReport& report) {
           {"n_windows", report.n_windows},
           {"n_scored", report.n_scored},
           {"reference", report.reference ? ToJson(*report.reference) : Json()},
-          {"models", models},
+          {"models", std::move(models)},
           {"unmet", report.unmet},
           {"ok", report.unmet.empty()},
           {"elapsed_s", report.elapsed_s},

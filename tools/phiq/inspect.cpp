@@ -63,11 +63,11 @@ Json ToJson(const Inspection& inspection) {
                        {"file", tensor.file}});
   return {{"path", inspection.path},
           {"kind", inspection.kind},
-          {"metadata", metadata},
+          {"metadata", std::move(metadata)},
           {"n_weights", inspection.n_weights},
           {"data_bytes", inspection.data_bytes},
           {"bits_per_weight", inspection.bits_per_weight()},
-          {"tensors", tensors},
+          {"tensors", std::move(tensors)},
           {"notes", inspection.notes},
           {"problems", inspection.problems}};
 }

@@ -3,10 +3,12 @@
 
 #include "command_line.h"
 #include "console.h"
+#include "memory.h"
 #include "signals.h"
 
 int main(int argc, char** argv) {
   phiq::cli::OpenMissingStandardStreams();
+  phiq::cli::PrepareForOutOfMemory();
   phiq::cli::SetDefaultSignals();
   try {
     phiq::cli::OpenLog();

@@ -5,9 +5,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <exception>
 #include <span>
 
+#include "phiq/error.h"
 #include "phiq/format.h"
 #include "phiq/text.h"
 
@@ -138,7 +138,7 @@ bool IsPrecision(std::string_view word) {
   try {
     ParsePrecision(word);
     return true;
-  } catch (const std::exception&) {
+  } catch (const Error&) {
     return false;
   }
 }

@@ -101,7 +101,7 @@ Json Summary(const OutputPlan& output) {
                {"architecture", output.architecture},
                {"format", output.plan->format},
                {"type", output.plan->type},
-               {"files", files},
+               {"files", std::move(files)},
                {"output_bytes", output.output_bytes},
                {"n_tensors", output.plan->lines.size()},
                {"n_fallbacks", CountFallbacks(*output.plan)},
@@ -117,7 +117,7 @@ Json Summary(const OutputPlan& output) {
 }
 
 // One output's object, or the list of several beside what they share.
-Json Join(std::vector<Json> outputs, const Json& shared) {
+Json Join(std::vector<Json> outputs, Json shared) {
   Json json = Json::object();
   if (outputs.size() == 1) {
     json = std::move(outputs.front());
@@ -125,6 +125,7 @@ Json Join(std::vector<Json> outputs, const Json& shared) {
     json["outputs"] = std::move(outputs);
   }
   json.update(shared);
+  Keep(std::move(shared));
   return json;
 }
 
@@ -319,7 +320,7 @@ Json PlanToJson(const ConversionPlan& conversion) {
   Json shared = {{"threads", conversion.threads},
                  {"peak_memory_bytes", conversion.peak_memory_bytes}};
   if (conversion.calibration) shared["calibration"] = CalibrationToJson(*conversion.calibration);
-  return Join(std::move(outputs), shared);
+  return Join(std::move(outputs), std::move(shared));
 }
 
 std::string FormatReport(const ConvertReport& report) {
@@ -398,7 +399,7 @@ Json ReportToJson(const ConvertReport& report) {
                  {"peak_memory_bytes", report.peak_memory_bytes}};
   if (report.planned.calibration)
     shared["calibration"] = CalibrationToJson(*report.planned.calibration);
-  return Join(std::move(outputs), shared);
+  return Join(std::move(outputs), std::move(shared));
 }
 
 }  // namespace phiq::cli

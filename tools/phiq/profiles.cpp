@@ -31,7 +31,7 @@ struct ProfilesFlags {
 };
 
 void ShowProfiles(bool as_json) {
-  Json json = Json::array();
+  Json json;
   std::vector<std::vector<std::string>> rows = {{"NAME", "FORMAT", "DEFAULT", "ALLOWS", "FOR"}};
   for (const Profile& profile : BuiltinProfiles()) {
     std::vector<std::string_view> allowed;
@@ -39,23 +39,24 @@ void ShowProfiles(bool as_json) {
     rows.push_back({profile.name, profile.format,
                     std::string(PrecisionName(profile.default_precision)),
                     fmt::format("{}", fmt::join(allowed, ", ")), profile.description});
-    json.push_back(Json::parse(ProfileToJson(profile)));
+    if (as_json) json.push_back(Json::parse(ProfileToJson(profile)));
   }
-  if (as_json) return PrintJson(stdout, {{"profiles", json}});
+  if (as_json) return PrintJson(stdout, {{"profiles", std::move(json)}});
   Print(stdout, FormatTable("lllll", rows));
 }
 
 void ShowTypes(bool as_json) {
-  Json json = Json::object();
+  Json json;
   std::vector<std::vector<std::string>> rows = {{"FORMAT", "TYPE", ""}};
   for (const std::string_view format : FormatNames()) {
-    Json& types = json[std::string(format)] = Json::array();
     for (const TypeName& type : TypeNames(format)) {
       rows.push_back({std::string(format), std::string(type.name), std::string(type.description)});
-      types.push_back({{"name", type.name}, {"description", type.description}});
+      if (as_json)
+        json[std::string(format)].push_back(
+            {{"name", type.name}, {"description", type.description}});
     }
   }
-  if (as_json) return PrintJson(stdout, json);
+  if (as_json) return PrintJson(stdout, std::move(json));
   Print(stdout, FormatTable("lll", rows));
 }
 

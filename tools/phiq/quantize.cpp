@@ -78,7 +78,7 @@ int Quantize(const QuantizeFlags& all_flags) {
   if (flags.report.json) {
     Json json = ReportToJson(report);
     if (report.evaluation) json["evaluation"] = EvaluationToJson(*report.evaluation);
-    PrintJson(stdout, json);
+    PrintJson(stdout, std::move(json));
   } else if (!flags.report.quiet) {
     std::string text = FormatReport(report);
     if (report.evaluation) text += "\n" + FormatEvaluation(*report.evaluation);

@@ -71,7 +71,7 @@ Json ToJson(const VerifyFlags& flags, const Verification& verification) {
           {"notes", verification.notes},
           {"checksums", verification.n_checked},
           {"encoded_again", verification.n_encoded},
-          {"tensors", tensors}};
+          {"tensors", std::move(tensors)}};
 }
 
 int ShowVerification(const VerifyFlags& flags) {

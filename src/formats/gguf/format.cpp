@@ -59,7 +59,7 @@ OutputLayout LayOut(const Model& model, const SideFiles& files, Plan& plan, cons
 }
 
 // Whatever file is there, but for those that are a checkpoint's.
-bool Recognizes(const std::filesystem::path& path) noexcept {
+bool Recognizes(const std::filesystem::path& path) {
   std::error_code ignored;
   const std::string& name = path.native();
   return std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored) &&

@@ -206,7 +206,7 @@ void File::ReadRows(const Tensor& tensor, std::uint64_t first_row, std::uint64_t
   codec.Decode(tensor.type, rows, out);
 }
 
-bool LooksLikeGguf(const std::filesystem::path& path) noexcept {
+bool LooksLikeGguf(const std::filesystem::path& path) {
   try {
     const InputFile file(path);
     std::array<std::byte, 4> magic{};

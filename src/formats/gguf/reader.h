@@ -55,6 +55,6 @@ class File {
 };
 
 // True when the file begins with GGUF's magic bytes.
-bool LooksLikeGguf(const std::filesystem::path& path) noexcept;
+bool LooksLikeGguf(const std::filesystem::path& path);
 
 }  // namespace phiq::gguf

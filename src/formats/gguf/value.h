@@ -9,6 +9,8 @@
 #include <variant>
 #include <vector>
 
+#include "base/safe_variant.h"
+
 namespace phiq::gguf {
 
 // On disk: never renumber.
@@ -31,12 +33,12 @@ enum class ValueType : std::int32_t {
 // The alternatives are in the order of no code: TypeOf maps them. llama.cpp checks types exactly,
 // so a u32 must be a std::uint32_t here.
 using Value =
-    std::variant<std::uint8_t, std::int8_t, std::uint16_t, std::int16_t, std::uint32_t,
-                 std::int32_t, float, bool, std::string, std::uint64_t, std::int64_t, double,
-                 std::vector<std::uint8_t>, std::vector<std::int8_t>, std::vector<std::uint16_t>,
-                 std::vector<std::int16_t>, std::vector<std::uint32_t>, std::vector<std::int32_t>,
-                 std::vector<float>, std::vector<bool>, std::vector<std::string>,
-                 std::vector<std::uint64_t>, std::vector<std::int64_t>, std::vector<double>>;
+    SafeVariant<std::uint8_t, std::int8_t, std::uint16_t, std::int16_t, std::uint32_t, std::int32_t,
+                float, bool, std::string, std::uint64_t, std::int64_t, double,
+                std::vector<std::uint8_t>, std::vector<std::int8_t>, std::vector<std::uint16_t>,
+                std::vector<std::int16_t>, std::vector<std::uint32_t>, std::vector<std::int32_t>,
+                std::vector<float>, std::vector<bool>, std::vector<std::string>,
+                std::vector<std::uint64_t>, std::vector<std::int64_t>, std::vector<double>>;
 
 // In file order; keys are unique.
 using Metadata = std::vector<std::pair<std::string, Value>>;

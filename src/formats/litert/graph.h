@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/safe_variant.h"
 #include "formats/litert/tflite_generated.h"
 
 namespace phiq::litert {
@@ -48,7 +49,7 @@ struct StoredArray {
   std::size_t line = 0, array = 0;
   std::uint64_t size_bytes = 0;
 };
-using BufferContent = std::variant<std::vector<std::byte>, StoredArray>;
+using BufferContent = SafeVariant<std::vector<std::byte>, StoredArray>;
 
 // What makes floats of the codes of a tensor.
 struct Quantization {

@@ -231,7 +231,7 @@ class LiteRtModel final : public StoredModel {
 
 }  // namespace
 
-bool LooksLikeLiteRt(const std::filesystem::path& path) noexcept {
+bool LooksLikeLiteRt(const std::filesystem::path& path) {
   try {
     const InputFile file(path);
     const std::string ending = LowerAscii(path.extension().native());

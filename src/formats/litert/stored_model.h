@@ -11,7 +11,7 @@
 namespace phiq::litert {
 
 // True for a file named *.litertlm or *.tflite, or that begins as one.
-bool LooksLikeLiteRt(const std::filesystem::path& path) noexcept;
+bool LooksLikeLiteRt(const std::filesystem::path& path);
 
 // Reads the header, the tables and the small files of a bundle; weights when they are asked for.
 //

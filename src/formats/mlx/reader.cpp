@@ -244,7 +244,7 @@ void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64
   rows.Decode(codec, out);
 }
 
-bool LooksLikeMlx(const fs::path& path) noexcept {
+bool LooksLikeMlx(const fs::path& path) {
   // Both writers begin a header with the metadata, if with little of it.
   constexpr std::size_t kSniffBytes = 4096;
   try {
@@ -259,7 +259,9 @@ bool LooksLikeMlx(const fs::path& path) noexcept {
       file.ReadAt(0, std::as_writable_bytes(std::span(first)));
       return first.find(R"("format":"mlx")") != std::string::npos;
     }
-  } catch (const std::exception&) {
+  } catch (const Error&) {
+    return false;
+  } catch (const fs::filesystem_error&) {
     return false;
   }
   return false;

@@ -67,7 +67,7 @@ class Folder {
 
 // True for a checkpoint whose config.json says that it is quantized for MLX, or whose weights say
 // that they were written for it.
-bool LooksLikeMlx(const std::filesystem::path& path) noexcept;
+bool LooksLikeMlx(const std::filesystem::path& path);
 
 // Whether phiq wrote it.
 bool IsOurs(const Folder& folder) noexcept;

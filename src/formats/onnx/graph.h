@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/safe_variant.h"
 #include "formats/onnx/data_type.h"
 #include "formats/order.h"
 
@@ -23,10 +24,10 @@ inline constexpr std::string_view kContribDomain = "com.microsoft";
 
 using Attribute =
     std::pair<std::string,
-              std::variant<std::int64_t, float, std::vector<std::int64_t>, std::string>>;
+              SafeVariant<std::int64_t, float, std::vector<std::int64_t>, std::string>>;
 
 // A graph input's or output's dimension: a number or a name.
-using Dim = std::variant<std::int64_t, std::string>;
+using Dim = SafeVariant<std::int64_t, std::string>;
 
 // An initializer whose bytes are one array of one plan line.
 struct StoredTensor {

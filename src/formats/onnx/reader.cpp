@@ -12,6 +12,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "checkpoint/open_input.h"
 #include "formats/encoded_rows.h"
 #include "formats/onnx/data_type.h"
 #include "formats/onnx/graph_problems.h"
@@ -230,15 +231,16 @@ void Folder::ReadRows(const Table& table, std::uint64_t first_row, std::span<flo
   DequantizeGgmlRow(type, bytes, out);  // floats: rows stand one behind the other
 }
 
-bool LooksLikeOnnx(const fs::path& path) noexcept {
+bool LooksLikeOnnx(const fs::path& path) {
   try {
     if (!fs::is_directory(path)) return path.extension() == ".onnx";
     if (!fs::exists(path / "model.onnx") && !fs::exists(path / "genai_config.json")) return false;
-    return std::none_of(fs::directory_iterator(path), fs::directory_iterator(),
-                        [](const fs::directory_entry& entry) {
-                          return entry.path().extension() == ".safetensors";
-                        });
-  } catch (const std::exception&) {
+    return std::ranges::none_of(NamesInFolder(path), [](const std::string& name) {
+      return name.ends_with(".safetensors");
+    });
+  } catch (const Error&) {
+    return false;
+  } catch (const fs::filesystem_error&) {
     return false;
   }
 }

@@ -72,6 +72,6 @@ class Folder {
 
 // True for a file named *.onnx, and for a folder with model.onnx or genai_config.json that is no
 // checkpoint (has no safetensors).
-bool LooksLikeOnnx(const std::filesystem::path& path) noexcept;
+bool LooksLikeOnnx(const std::filesystem::path& path);
 
 }  // namespace phiq::onnx

@@ -13,6 +13,7 @@
 #include "base/checked.h"
 #include "base/limits.h"
 #include "base/parse_number.h"
+#include "checkpoint/open_input.h"
 #include "formats/encoded_rows.h"
 #include "formats/openvino/layout.h"
 #include "formats/openvino/plan.h"
@@ -298,15 +299,16 @@ void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64
   rows.Decode(codec, out);
 }
 
-bool LooksLikeOpenVino(const fs::path& path) noexcept {
+bool LooksLikeOpenVino(const fs::path& path) {
   try {
     if (!fs::is_directory(path)) return path.extension() == ".xml";
     if (!fs::exists(path / kModelXml)) return false;
-    return std::none_of(fs::directory_iterator(path), fs::directory_iterator(),
-                        [](const fs::directory_entry& entry) {
-                          return entry.path().extension() == ".safetensors";
-                        });
-  } catch (const std::exception&) {
+    return std::ranges::none_of(NamesInFolder(path), [](const std::string& name) {
+      return name.ends_with(".safetensors");
+    });
+  } catch (const Error&) {
+    return false;
+  } catch (const fs::filesystem_error&) {
     return false;
   }
 }

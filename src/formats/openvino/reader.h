@@ -102,7 +102,7 @@ class Folder {
 
 // True for a file named *.xml, and for a folder with openvino_model.xml that is no checkpoint (has
 // no safetensors).
-bool LooksLikeOpenVino(const std::filesystem::path& path) noexcept;
+bool LooksLikeOpenVino(const std::filesystem::path& path);
 
 // Whether phiq wrote it.
 bool IsOurs(const Folder& folder) noexcept;

@@ -272,7 +272,7 @@ void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64
   rows.Decode(codec, out);
 }
 
-bool LooksLikeTorch(const fs::path& path) noexcept {
+bool LooksLikeTorch(const fs::path& path) {
   // Names of such tensors stand near the beginning of a header, whoever wrote it.
   constexpr std::size_t kSniffBytes = 1U << 16;
   constexpr std::string_view kEndings[] = {".weight_packed\"", ".weight_shape\"", ".weight_scale\"",
@@ -300,7 +300,9 @@ bool LooksLikeTorch(const fs::path& path) noexcept {
         return first.find(ending) != std::string::npos;
       });
     }
-  } catch (const std::exception&) {
+  } catch (const Error&) {
+    return false;
+  } catch (const fs::filesystem_error&) {
     return false;
   }
   return false;

@@ -73,6 +73,6 @@ class Folder {
 };
 
 // True for a checkpoint whose config.json says that it is quantized so, with such tensors.
-bool LooksLikeTorch(const std::filesystem::path& path) noexcept;
+bool LooksLikeTorch(const std::filesystem::path& path);
 
 }  // namespace phiq::torch
