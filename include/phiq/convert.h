@@ -80,8 +80,8 @@ struct ConvertOptions {
   bool resume = false;
   bool sha256 = false;  // read the outputs again, for PlannedFile::sha256
   // Evaluate the outputs against the checkpoint before they get their final names; a threshold that
-  // is not met is kNo, and nothing is left. `models` and `reference` are not looked at. Takes the
-  // memory that Evaluate takes.
+  // is not met is kNo, and nothing is left. `models`, `reference` and the memory limit are not
+  // looked at: those of this conversion stand.
   std::optional<EvalOptions> evaluation;
 };
 

@@ -39,6 +39,8 @@ struct EvalOptions {
   std::vector<std::string> adapters;       // merged into each checkpoint (not into outputs)
   std::optional<std::uint32_t> pad_vocab;  // of each checkpoint, as of ConvertOptions
   unsigned threads = 0;
+  // Ceiling of resident memory: fewer windows at once, then fewer threads. Figures stay the same.
+  std::uint64_t memory_limit_bytes = 1ULL << 30;
 };
 
 struct EvaluatedModel {
@@ -71,6 +73,7 @@ struct EvalReport {
 //
 // Throws   kBadData: text that is empty, too short for one window or not UTF-8; ids that a model
 //          lacks; models that do not belong together. kUsage: options that contradict each other.
+//          kResources: a window, or the ids, do not fit the memory limit.
 //          kNumeric: NaN or Inf, with the layer where it began. kUnsupported: a tokenizer that phiq
 //          does not do (give ids).
 // Source   docs/evaluation.md.

@@ -499,6 +499,7 @@ EvalOptions EvaluationOptions(const ConvertOptions& options) {
   evaluation.ignore_extra = options.ignore_extra;
   evaluation.adapters = options.adapters;
   evaluation.pad_vocab = options.pad_vocab;
+  evaluation.memory_limit_bytes = options.memory_limit_bytes;
   return evaluation;
 }
 

@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <utility>
 
+#include "base/checked.h"
 #include "convert/memory.h"
 #include "convert/meter.h"
 #include "convert/open_model.h"
@@ -32,8 +34,6 @@ using engine::PositionScores;
 
 // Tokens that run together: enough that decoding the weights costs little beside the products.
 constexpr std::size_t kBatchTokens = 2048;
-// At most this much for the activations of a batch, of which there is at least one window.
-constexpr std::size_t kActivationBytes = 1ULL << 30;
 
 // A model while it is evaluated.
 struct Candidate {
@@ -119,19 +119,55 @@ void CheckSameShape(const Candidate& a, const Candidate& b) {
   check("layers", first.n_layers, second.n_layers);
 }
 
-std::vector<std::uint32_t> Encode(const Candidate& model, const std::string& text,
-                                  const WarningFn& warn) {
+// Ids take a share of the memory that leaves the models theirs.
+void CheckHeld(std::uint64_t n_ids, const EvalOptions& options) {
+  if (n_ids <= options.memory_limit_bytes / 4 / sizeof(std::uint32_t)) return;
+  throw Error(ErrorCode::kResources,
+              fmt::format("--memory-limit {}: the token ids alone take more than a quarter of it",
+                          FormatBytes(options.memory_limit_bytes)))
+      .In(options.text.empty() ? options.ids : options.text)
+      .Hint("--chunks N takes the first N windows only");
+}
+
+// The tokens of a text, as far as they are wanted.
+struct Tokens {
+  std::vector<std::uint32_t> ids;
+  std::uint64_t n_all = 0;
+};
+
+std::uint64_t WantedTokens(const EvalOptions& options) {
+  constexpr std::uint64_t kAll = std::numeric_limits<std::uint64_t>::max();
+  return options.max_windows ? CheckedMul(*options.max_windows, options.n_ctx).value_or(kAll)
+                             : kAll;
+}
+
+// Piece by piece: a text may be larger than memory.
+Tokens Encode(const Candidate& model, const TextFile& text, const EvalOptions& options,
+              const WarningFn& warn) {
   return model.Blame([&] {
     const Tokenizer tokenizer = model.stored->ReadTokenizer(warn);
-    return TokenEncoder(tokenizer, model.stored->config().vocab_size).Encode(text);
+    const TokenEncoder encoder(tokenizer, model.stored->config().vocab_size);
+    Tokens tokens;
+    text.ForEachPiece([&](std::string_view piece,
+                          std::size_t at_most) { return encoder.CutBefore(piece, at_most); },
+                      [&](std::string_view piece, bool is_rest) {
+                        const std::vector<std::uint32_t> ids = encoder.Encode(piece, is_rest);
+                        const std::uint64_t n = std::min<std::uint64_t>(
+                            ids.size(), WantedTokens(options) - tokens.ids.size());
+                        tokens.ids.insert(tokens.ids.end(), ids.begin(),
+                                          ids.begin() + static_cast<std::ptrdiff_t>(n));
+                        tokens.n_all += ids.size();
+                        CheckHeld(tokens.ids.size(), options);
+                      });
+    return tokens;
   });
 }
 
 // The text as the first model's tokenizer reads it; a warning where another model's own does not.
-std::vector<std::uint32_t> Tokenize(std::span<const Candidate> models, const std::string& path,
-                                    const WarningFn& warn) {
-  const std::string text = ReadTextFile(path);
-  const std::vector<std::uint32_t> ids = Encode(models.front(), text, warn);
+Tokens Tokenize(std::span<const Candidate> models, const EvalOptions& options,
+                const WarningFn& warn) {
+  const TextFile text(options.text);
+  Tokens tokens = Encode(models.front(), text, options, warn);
   for (const Candidate& model : models.subspan(1)) {
     const auto say = [&](const std::string& what) {
       warn({ErrorCode::kBadData,
@@ -140,24 +176,32 @@ std::vector<std::uint32_t> Tokenize(std::span<const Candidate> models, const std
     };
     std::vector<std::uint32_t> own;
     try {
-      own = Encode(model, text, warn);
+      own = Encode(model, text, options, warn).ids;
     } catch (const Error& error) {
       say(fmt::format("its own tokenizer cannot be used ({})", error.what()));
       continue;
     }
-    if (own != ids) {
+    if (own != tokens.ids) {
       say(fmt::format("its own tokenizer gives other ids, the first of them is number {}",
-                      std::ranges::mismatch(own, ids).in1 - own.begin()));
+                      std::ranges::mismatch(own, tokens.ids).in1 - own.begin()));
     }
   }
-  return ids;
+  return tokens;
 }
 
-std::vector<std::uint32_t> ReadTokens(std::span<const Candidate> models, const EvalOptions& options,
-                                      const WarningFn& warn) {
+// Of a file of ids, which is read whole.
+Tokens ReadIds(const EvalOptions& options) {
+  CheckHeld(InputFile(options.ids).size() / sizeof(std::uint32_t), options);
+  Tokens tokens{ReadIdsFile(options.ids)};
+  tokens.n_all = tokens.ids.size();
+  return tokens;
+}
+
+Tokens ReadTokens(std::span<const Candidate> models, const EvalOptions& options,
+                  const WarningFn& warn) {
   const std::string& path = options.text.empty() ? options.ids : options.text;
-  std::vector<std::uint32_t> ids =
-      options.text.empty() ? ReadIdsFile(path) : Tokenize(models, path, warn);
+  Tokens tokens = options.text.empty() ? ReadIds(options) : Tokenize(models, options, warn);
+  const std::vector<std::uint32_t>& ids = tokens.ids;
   const std::uint32_t vocab_size = models.front().stored->config().vocab_size;
   const auto bad = std::ranges::find_if(ids, [&](std::uint32_t id) { return id >= vocab_size; });
   if (bad != ids.end()) {
@@ -172,32 +216,82 @@ std::vector<std::uint32_t> ReadTokens(std::span<const Candidate> models, const E
         .In(path)
         .Hint("a longer text, or a smaller --ctx");
   }
-  return ids;
+  return tokens;
 }
 
-std::size_t WindowsAtOnce(std::span<const Candidate> models, std::size_t n_ctx) {
-  std::size_t scratch = 0;
-  std::size_t hidden = 0;
+// How many windows run at once, and on how many threads.
+struct EvalMemory {
+  unsigned threads = 1;
+  std::size_t n_windows = 1;
+};
+
+// What is held already is measured; the rest is the activations of a batch and what each thread
+// takes. Windows cost little when they are few, threads cost much.
+//
+// Throws   kResources: not even one window on one thread fits (the least limit is named).
+EvalMemory PlanMemory(std::span<const Candidate> models, const EvalOptions& options) {
+  constexpr std::uint64_t kThreadBytes = 1ULL << 20;  // stack and allocator
+  constexpr std::uint64_t kPanelFloats = 1ULL << 18;  // of tokens, beside a tile of rows
+  constexpr std::uint64_t kPositionBytes = 64;        // of each model: running sums, scores
+  const std::uint64_t n_ctx = options.n_ctx;
+  std::uint64_t scratch = 0, hidden = 0, widest = 0, rotary = 0;
   for (const Candidate& model : models) {
-    scratch = std::max(scratch, ForwardPass::ScratchFloats(model.stored->config()));
-    hidden += std::size_t{2} * model.stored->config().hidden_size;
+    const ModelConfig& config = model.stored->config();
+    scratch = std::max<std::uint64_t>(scratch, ForwardPass::ScratchFloats(config));
+    widest = std::max<std::uint64_t>(widest, ForwardPass::WidestFloats(config));
+    hidden += std::uint64_t{2} * config.hidden_size;
+    rotary += n_ctx * config.rope_dim;
   }
-  const std::size_t floats = scratch + hidden;
-  const std::size_t affordable = kActivationBytes / (floats * sizeof(float)) / n_ctx;
-  return std::max<std::size_t>(1, std::min(affordable, kBatchTokens / n_ctx));
+  const std::uint64_t held = ResidentMemoryBytes() + rotary * sizeof(float);
+  const unsigned most_threads = options.threads == 0 ? AvailableThreads() : options.threads;
+  const auto peak = [&](unsigned threads, std::uint64_t n_windows) {
+    const std::uint64_t n_tokens = n_windows * n_ctx;
+    const std::uint64_t of_token =
+        (scratch + hidden) * sizeof(float) + models.size() * kPositionBytes * (1 + 4 * threads / 2);
+    const std::uint64_t of_thread =
+        kThreadBytes +
+        (2 * engine::kTileRows * widest + 2 * n_tokens * engine::kTileRows + n_ctx + kPanelFloats) *
+            sizeof(float);
+    return held + n_tokens * of_token + threads * of_thread;
+  };
+  const std::uint64_t most_windows = std::max<std::uint64_t>(1, kBatchTokens / n_ctx);
+  for (unsigned threads = most_threads; threads > 0; --threads)
+    for (std::uint64_t n_windows = most_windows; n_windows > 0; n_windows /= 2)
+      if (peak(threads, n_windows) <= options.memory_limit_bytes)
+        return {threads, static_cast<std::size_t>(n_windows)};
+  throw Error(
+      ErrorCode::kResources,
+      fmt::format("--memory-limit {}: windows of {} tokens of {} need at least {}",
+                  FormatBytes(options.memory_limit_bytes), n_ctx,
+                  models.size() == 1 ? "this model" : "these models", FormatBytes(peak(1, 1))))
+      .Hint("a smaller --ctx, or fewer models at once");
 }
 
-// sum (h - h_ref)^2 / sum h_ref^2
-double RelativeSquaredError(const Matrix& reference, const Matrix& hidden) {
-  double squared_error = 0;
-  double squared_reference = 0;
-  for (std::size_t i = 0; i < hidden.values.size(); ++i) {
-    const double r = reference.values[i];
-    const double error = hidden.values[i] - r;
-    squared_error += error * error;
-    squared_reference += r * r;
+// A text reads few rows of an embedding and all of every other weight: a NaN in the other rows
+// would never show. A tied one is read as the head.
+void CheckEmbedding(const ForwardModel& model, const engine::Runner& runner) {
+  const WeightId embedding = {TensorRole::kTokenEmbedding};
+  if (model.weights().StoredAs({TensorRole::kOutputHead}) == embedding) return;
+  engine::ForEachTile(runner, model.weights(), embedding, ShapeOf(model.config(), embedding.role),
+                      [](std::size_t, std::span<const float>, unsigned) {});
+}
+
+// Over the windows: the sums of sum (h - h_ref)^2 / sum h_ref^2. A window's does not depend on
+// those that run beside it.
+double RelativeSquaredErrors(const Matrix& reference, const Matrix& hidden, std::size_t n_windows) {
+  double sum = 0;
+  const std::size_t n = hidden.values.size() / n_windows;
+  for (std::size_t window = 0; window < n_windows; ++window) {
+    double squared_error = 0, squared_reference = 0;
+    for (std::size_t i = window * n; i < (window + 1) * n; ++i) {
+      const double r = reference.values[i];
+      const double error = hidden.values[i] - r;
+      squared_error += error * error;
+      squared_reference += r * r;
+    }
+    if (squared_reference > 0) sum += squared_error / squared_reference;
   }
-  return squared_reference > 0 ? squared_error / squared_reference : 0;
+  return sum;
 }
 
 // Runs all models over one batch of windows, in lock step, and adds what it scores.
@@ -212,8 +306,8 @@ void RunBatch(std::span<Candidate> models, bool has_reference, std::span<const s
       model.Blame(
           [&] { pass.RunLayer(*model.forward, static_cast<std::int32_t>(layer), model.hidden); });
       if (has_reference && &model != &models.front()) {
-        model.hidden_error[layer] += RelativeSquaredError(models.front().hidden, model.hidden) *
-                                     static_cast<double>(n_windows);
+        model.hidden_error[layer] +=
+            RelativeSquaredErrors(models.front().hidden, model.hidden, n_windows);
       }
       meter.done += ids.size();
     }
@@ -315,11 +409,13 @@ EvalReport Run(std::span<const EvalInput> inputs, const EvalInput* reference,
   }
   ShareZeroMean(models);
 
-  const std::vector<std::uint32_t> ids = ReadTokens(models, options, warn);
+  const Tokens tokens = ReadTokens(models, options, warn);
+  const std::vector<std::uint32_t>& ids = tokens.ids;
+  const EvalMemory memory = PlanMemory(models, options);
   EvalReport report;
   report.n_ctx = options.n_ctx;
   report.protocol = options.protocol;
-  report.n_tokens = ids.size();
+  report.n_tokens = tokens.n_all;
   report.n_windows =
       std::min<std::uint64_t>(ids.size() / options.n_ctx, options.max_windows.value_or(ids.size()));
   report.n_scored_per_window = static_cast<std::uint32_t>(ScoredPositions(options).size());
@@ -332,9 +428,11 @@ EvalReport Run(std::span<const EvalInput> inputs, const EvalInput* reference,
   // From here on every number is final but for the models' answers.
   const std::size_t n_run = report.n_windows * options.n_ctx;
   Meter meter(hooks, n_run * models.size(), "tokens", models.front().stored->config().n_layers + 1);
-  ForwardPass pass({.threads = options.threads == 0 ? AvailableThreads() : options.threads,
-                    .hooks = {[&] { meter.Tell(); }, hooks.stop_requested, {}}});
-  const std::size_t batch = WindowsAtOnce(models, options.n_ctx) * options.n_ctx;
+  ForwardPass pass(
+      {.threads = memory.threads, .hooks = {[&] { meter.Tell(); }, hooks.stop_requested, {}}});
+  for (const Candidate& model : models)
+    model.Blame([&] { CheckEmbedding(*model.forward, pass.runner()); });
+  const std::size_t batch = memory.n_windows * options.n_ctx;
   for (std::size_t first = 0; first < n_run; first += batch) {
     RunBatch(models, has_reference, std::span(ids).subspan(first, std::min(batch, n_run - first)),
              options, pass, meter);
@@ -379,7 +477,9 @@ void CheckEvaluation(const EvalInput& reference, const EvalOptions& options, boo
   std::vector<Candidate> models;
   models.push_back(OpenCandidate(reference, options, silent));
   const InputFile text(options.text.empty() ? options.ids : options.text);
-  if (read_text) ReadTokens(models, options, silent);
+  if (!read_text) return;
+  ReadTokens(models, options, silent);
+  PlanMemory(models, options);
 }
 
 EvalReport Evaluate(const EvalOptions& options, const Hooks& hooks) {

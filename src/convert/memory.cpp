@@ -3,6 +3,7 @@
 #include "convert/memory.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <cinttypes>
@@ -80,14 +81,30 @@ std::uint64_t FixedBytes(const SourceModel& source) {
   return kProgramBytes + TokenizerBytes(source.stored->side_files(), source.model.tokenizer);
 }
 
-std::uint64_t PeakMemoryBytes() {
-  // Not getrusage: its maximum begins with that of the program that started this one.
+namespace {
+
+// A line of /proc/self/status: "VmHWM:    1234 kB".
+std::uint64_t StatusBytes(const std::string& name) {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
     std::uint64_t kibibytes = 0;
-    if (std::sscanf(line.c_str(), "VmHWM: %" SCNu64, &kibibytes) == 1) return kibibytes * 1024;
+    if (line.starts_with(name) &&
+        std::sscanf(line.c_str() + name.size(), ": %" SCNu64, &kibibytes) == 1)
+      return kibibytes * 1024;
   }
   return 0;
 }
+
+}  // namespace
+
+std::uint64_t ResidentMemoryBytes() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
+  return StatusBytes("VmRSS");
+}
+
+// Not getrusage: its maximum begins with that of the program that started this one.
+std::uint64_t PeakMemoryBytes() { return StatusBytes("VmHWM"); }
 
 }  // namespace phiq

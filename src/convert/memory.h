@@ -28,6 +28,10 @@ MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& 
 // Bytes of PlanMemory that no option changes: program, tokenizer.
 std::uint64_t FixedBytes(const SourceModel& source);
 
+// The resident memory of this process now, without what the allocator has only kept back; 0 where
+// the system does not tell.
+std::uint64_t ResidentMemoryBytes();
+
 // The highest resident memory of this process so far (VmHWM); 0 where the system does not tell.
 std::uint64_t PeakMemoryBytes();
 

@@ -30,7 +30,8 @@ std::size_t LeadingSpace(std::string_view text) {
   return end;
 }
 
-// Bytes of white space that `text` ends with.
+}  // namespace
+
 std::size_t TrailingSpace(std::string_view text) {
   std::size_t begin = text.size();
   while (begin > 0) {
@@ -42,8 +43,6 @@ std::size_t TrailingSpace(std::string_view text) {
   }
   return text.size() - begin;
 }
-
-}  // namespace
 
 AddedTokenSplitter::AddedTokenSplitter(std::vector<AddedToken> tokens)
     : tokens_(std::move(tokens)) {

@@ -12,6 +12,9 @@
 
 namespace phiq {
 
+// Bytes of white space (Unicode's) that `text` ends with.
+std::size_t TrailingSpace(std::string_view text);
+
 // Finds added tokens, leftmost first and the longest of those that begin at one place. Tokens with
 // lstrip (rstrip) take the white space before (behind) them along.
 class AddedTokenSplitter {

@@ -4,20 +4,23 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <system_error>
 
 #include "base/limits.h"
 #include "base/utf8.h"
-#include "io/input_file.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
 
 namespace phiq {
 namespace {
+
+constexpr std::size_t kPieceBytes = 1U << 18;
 
 bool IsBetweenIds(char c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',' || c == '[' || c == ']';
@@ -25,17 +28,38 @@ bool IsBetweenIds(char c) {
 
 }  // namespace
 
-std::string ReadTextFile(const std::filesystem::path& path) {
-  std::string text = ReadWholeFile(path, limits::kEvalTextBytes);
-  if (text.empty()) throw Error(ErrorCode::kBadData, "the text is empty").In(path.string());
-  if (const std::optional<std::size_t> bad = FindInvalidUtf8(text)) {
-    throw Error(ErrorCode::kBadData,
-                fmt::format("is not UTF-8: byte 0x{:02X}", static_cast<unsigned char>(text[*bad])))
-        .In(path.string())
-        .At(*bad)
-        .Hint("iconv converts other encodings");
+TextFile::TextFile(const std::filesystem::path& path) : file_(path) {
+  if (file_.size() == 0) throw Error(ErrorCode::kBadData, "the text is empty").In(path.string());
+}
+
+void TextFile::ForEachPiece(
+    const CutFn& cut, const std::function<void(std::string_view piece, bool is_rest)>& use) const {
+  std::string text;
+  std::size_t wanted = kPieceBytes;
+  for (std::uint64_t begin = 0; begin < file_.size();) {
+    const std::size_t there = text.size();
+    text.resize(static_cast<std::size_t>(std::min<std::uint64_t>(wanted, file_.size() - begin)));
+    file_.ReadAt(begin + there, std::as_writable_bytes(std::span(text)).subspan(there));
+    const bool is_end = begin + text.size() == file_.size();
+    const std::size_t end = is_end ? text.size() : cut(text, text.size() - 1);
+    if (end == 0) {
+      wanted = 2 * text.size();
+      continue;
+    }
+    const std::string_view piece = std::string_view(text).substr(0, end);
+    if (const std::optional<std::size_t> bad = FindInvalidUtf8(piece)) {
+      throw Error(ErrorCode::kBadData, fmt::format("is not UTF-8: byte 0x{:02X}",
+                                                   static_cast<unsigned char>(piece[*bad])))
+          .In(file_.path().string())
+          .At(begin + *bad)
+          .Hint("iconv converts other encodings");
+    }
+    use(piece, begin > 0);
+    text.erase(0, end);
+    begin += end;
+    wanted = std::max(kPieceBytes, 2 * text.size());
   }
-  return text;
+  file_.CheckUnchanged();
 }
 
 std::vector<std::uint32_t> ReadIdsFile(const std::filesystem::path& path) {

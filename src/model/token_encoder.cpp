@@ -151,8 +151,8 @@ std::string Replace(std::string_view text, std::string_view replaced,
   }
 }
 
-std::string Normalize(const EncodingRules& rules, std::string_view text) {
-  std::string prepended = rules.prepend;
+std::string Normalize(const EncodingRules& rules, std::string_view text, bool is_rest = false) {
+  std::string prepended = is_rest ? std::string() : rules.prepend;
   prepended += text;
   return rules.replaced.empty() ? prepended : Replace(prepended, rules.replaced, rules.replacement);
 }
@@ -166,6 +166,39 @@ std::string Mark(const TokenizerStep::Metaspace& metaspace, std::string_view tex
   if (wants_mark && !marked.starts_with(metaspace.replacement))
     marked.insert(0, metaspace.replacement);
   return marked;
+}
+
+// Whether no token has `mark` behind anything else: then no merge reaches across the place before
+// one.
+bool MarksBeginTokens(const Vocabulary& vocabulary, const std::string& mark) {
+  return std::ranges::all_of(vocabulary.ids(), [&](const auto& token) {
+    std::string_view text = token.first;
+    while (text.starts_with(mark)) text.remove_prefix(mark.size());
+    return text.find(mark) == text.npos;
+  });
+}
+
+// Whether a text may be cut before a blank behind something that is none (and no added token):
+// words begin there, by the known split expressions, by Metaspace, or as far as merges go.
+bool CanBeCut(const Tokenizer& tokenizer, const EncodingRules& rules, const Vocabulary& vocabulary,
+              std::span<const AddedToken> added) {
+  const auto has_inner_blank = [](const AddedToken& token) {
+    return token.content.find(' ', 1) != std::string::npos;
+  };
+  if (std::ranges::any_of(added, has_inner_blank)) return false;
+  if (!rules.replaced.empty() && rules.replaced != " ") return false;
+  if (tokenizer.kind == TokenizerKind::kByteLevelBpe) {
+    const std::string_view expression = rules.split_expression;
+    return rules.replaced.empty() &&
+           (expression.empty() || expression == KnownExpression(PreTokenizer::kCl100k) ||
+            expression == KnownExpression(PreTokenizer::kO200k));
+  }
+  if (rules.metaspace && rules.metaspace->split) return rules.replaced.empty();
+  if (tokenizer.ignore_merges) return false;
+  const std::string mark = rules.metaspace           ? rules.metaspace->replacement
+                           : !rules.replaced.empty() ? rules.replacement
+                                                     : " ";
+  return !mark.empty() && MarksBeginTokens(vocabulary, mark);
 }
 
 }  // namespace
@@ -202,6 +235,9 @@ TokenEncoder::TokenEncoder(const Tokenizer& tokenizer, std::uint32_t vocab_size)
       merger_({}) {
   std::vector<AddedToken> added = CollectAddedTokens(tokenizer);
   CheckAddedTokens(added);
+  for (const AddedToken& token : added) added_texts_.push_back(token.content);
+  const Vocabulary vocabulary(tokenizer, vocab_size);
+  can_be_cut_ = CanBeCut(tokenizer, rules_, vocabulary, added);
   const auto normalized =
       std::ranges::stable_partition(added, [](const AddedToken& t) { return !t.normalized; });
   std::vector<AddedToken> normalized_added(normalized.begin(), normalized.end());
@@ -210,7 +246,6 @@ TokenEncoder::TokenEncoder(const Tokenizer& tokenizer, std::uint32_t vocab_size)
   added_ = AddedTokenSplitter(std::move(added));
   normalized_added_ = AddedTokenSplitter(std::move(normalized_added));
 
-  const Vocabulary vocabulary(tokenizer, vocab_size);
   byte_ids_ = FindByteIds(tokenizer.kind, vocabulary);
   if (tokenizer.kind == TokenizerKind::kSentencePiece) {
     character_ids_ = FindCharacterIds(vocabulary);
@@ -222,7 +257,22 @@ TokenEncoder::TokenEncoder(const Tokenizer& tokenizer, std::uint32_t vocab_size)
   merger_ = MakeMerger(tokenizer);
 }
 
-std::vector<std::uint32_t> TokenEncoder::Encode(std::string_view text) const {
+std::size_t TokenEncoder::CutBefore(std::string_view text, std::size_t at_most) const {
+  if (!can_be_cut_ || text.empty()) return 0;
+  for (std::size_t at = std::min(at_most, text.size() - 1); at > 0; --at) {
+    constexpr std::size_t kCharacterBytes = 4;
+    const std::string_view before = text.substr(0, at);
+    const std::string_view last = before.substr(at - std::min(at, kCharacterBytes));
+    if (text[at] != ' ' || TrailingSpace(last) > 0) continue;
+    // Some swallow the white space behind them.
+    if (std::ranges::none_of(added_texts_,
+                             [&](const std::string& token) { return before.ends_with(token); }))
+      return at;
+  }
+  return 0;
+}
+
+std::vector<std::uint32_t> TokenEncoder::Encode(std::string_view text, bool is_rest) const {
   if (text.size() > limits::kEncodedTextBytes) {
     throw Unsupported(fmt::format("{} bytes of text, at most {} can be encoded", text.size(),
                                   limits::kEncodedTextBytes));
@@ -239,9 +289,10 @@ std::vector<std::uint32_t> TokenEncoder::Encode(std::string_view text) const {
     ids.push_back(id);
   };
   const auto use_stretch = [&](std::string_view stretch) {
-    const std::string normalized = Normalize(rules_, stretch);
+    const bool begins = stretch.data() == text.data();
+    const std::string normalized = Normalize(rules_, stretch, begins && is_rest);
     const auto use_normalized = [&](std::string_view part) {
-      const bool is_first = stretch.data() == text.data() && part.data() == normalized.data();
+      const bool is_first = begins && !is_rest && part.data() == normalized.data();
       EncodeStretch(part, is_first, cache, ids);
     };
     normalized_added_.Split(normalized, use_normalized, use_token);

@@ -35,7 +35,14 @@ class TokenEncoder {
   //          kUnsupported: a byte that has no token, a gigabyte of text or more, a split expression
   //          that takes too long.
   // Threads  safe.
-  std::vector<std::uint32_t> Encode(std::string_view text) const;
+  //
+  // `is_rest`   the text goes on behind a place that CutBefore gave.
+  std::vector<std::uint32_t> Encode(std::string_view text, bool is_rest = false) const;
+
+  // The last place up to `at_most` where the text may be cut: the ids of both parts, one behind the
+  // other, are those of the whole. 0: there is none, or the tokenizer has none anywhere.
+  // The text need not be UTF-8.
+  std::size_t CutBefore(std::string_view text, std::size_t at_most) const;
 
  private:
   // The ids of words that came before, for one text.
@@ -49,6 +56,8 @@ class TokenEncoder {
   std::vector<std::uint32_t> Symbols(std::string_view word) const;
 
   EncodingRules rules_;
+  bool can_be_cut_ = false;
+  std::vector<std::string> added_texts_;  // of all added tokens
   TokenizerKind kind_;
   std::uint32_t vocab_size_;
   AddedTokenSplitter added_, normalized_added_;  // looked for before and after the normalizer

@@ -11,7 +11,7 @@ import pytest
 
 from gguf_file import read_gguf
 from faults import needs_strace, run_under_strace
-from harness import (DATA, SANITIZED, bf16, error_line, make_checkpoint, refused, run, snapshot,
+from harness import (DATA, MIB, SANITIZED, bf16, error_line, make_checkpoint, refused, run, snapshot,
                      temporaries, tiny, tiny_tensors, warnings)
 
 MODELS = ["phi35-tiny", "phi4mini-tiny"]
@@ -383,6 +383,42 @@ def test_nan_in_a_checkpoint(folder, text):
     values[5, 7] = np.nan
     tiny(folder, tensors_update={name: ("BF16", values.shape, bf16(values))})
     refused(run(["eval", folder, "--text", text, "--ctx", "64"]), 9, name, "row 5, column 7")
+
+
+def test_nan_in_a_row_that_the_text_does_not_have(folder, text):
+    tensors = tiny_tensors()
+    name = "model.embed_tokens.weight"
+    shape = tensors[name][1]
+    values = np.full(shape, 0.02)
+    values[shape[0] - 1, 7] = np.nan  # of no token
+    tiny(folder, tensors_update={name: ("BF16", shape, bf16(values))})
+    refused(run(["eval", folder, "--text", text, "--ctx", "64"]), 9, name, f"row {shape[0] - 1}, column 7")
+
+
+def test_a_text_larger_than_memory(work):
+    """More than a million tokens, of which the first window is wanted, then all of them."""
+    path = work / "text"
+    path.write_text(HELDOUT.read_text() * (6 * MIB // HELDOUT.stat().st_size))
+    small = run(["eval", DATA / "phi35-tiny", "--text", path, "--ctx", "64", "--chunks", "1", "--threads", "1",
+                 "--memory-limit", "64M", "--json"], timeout=120).ok()
+    assert small.json()["n_tokens"] > 1_000_000
+    if not SANITIZED:
+        assert small.json()["peak_memory_bytes"] <= 64 * MIB  # it was 25 times the text
+    refused(run(["eval", DATA / "phi35-tiny", "--text", path, "--ctx", "64", "--memory-limit", "20M"], timeout=120), 7,
+            "--memory-limit 20.00 MiB: the token ids alone take more than a quarter of it", "--chunks N", seconds=60)
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers take memory of their own")
+def test_the_memory_limit_holds_and_changes_no_figure(work):
+    text = work / "text"
+    text.write_text(HELDOUT.read_text()[:12_000])
+    options = ["eval", DATA / "phi4mini-tiny", DATA / "phi4mini-tiny", "--against", DATA / "phi4mini-tiny", "--text", text,
+               "--ctx", "256", "--threads", "8", "--json"]
+    free, bound = (run([*options, "--memory-limit", limit]).ok() for limit in ("1G", "48M"))
+    for key in ("models", "reference", "n_windows"):
+        assert bound.json()[key] == free.json()[key]
+    assert bound.json()["peak_memory_bytes"] <= 48 * MIB < free.json()["peak_memory_bytes"]
+    refused(run([*options[:-1], "--memory-limit", "10M"]), 7, "--memory-limit 10.00 MiB: windows of 256 tokens of these models need at least")
 
 
 def test_row_064_hostile_template_is_never_rendered(folder, text):

@@ -15,6 +15,7 @@
 #include "html_report.h"
 #include "option_values.h"
 #include "phiq/evaluate.h"
+#include "phiq/text.h"
 #include "report_flags.h"
 
 namespace phiq::cli {
@@ -31,7 +32,7 @@ Weights are decoded as the file stores them; activations stay float32, which som
 
 struct Flags {
   std::vector<std::string> models;
-  std::optional<std::string> text, ids, against, threads;
+  std::optional<std::string> text, ids, against, threads, memory_limit;
   HtmlFile html;
   SourceFlags source;
   EvalFlags eval;
@@ -48,6 +49,9 @@ int ShowEvaluation(const Flags& flags) {
   options.adapters = flags.source.adapters;
   options.pad_vocab = ParsePadVocab(flags.source.pad_vocab);
   options.threads = ParseThreads(flags.threads);
+  if (flags.memory_limit)
+    options.memory_limit_bytes =
+        ForOption("--memory-limit", [&] { return ParseSize(*flags.memory_limit); });
   ResolveEvalFlags(flags.eval, options);
   flags.html.Check(flags.report.json);
   const EvalReport report = [&] {
@@ -86,6 +90,7 @@ void AddEval(CLI::App& app, Command& chosen) {
   AddEvalFlags(*command, "Windows", "Thresholds (exit 1 when one is not met)", flags->eval);
   flags->html.AddTo(*command);
   add("--threads", flags->threads, "N", "1 to 1024; default: all cores");
+  add("--memory-limit", flags->memory_limit, "SIZE", "Ceiling of resident memory; default 1G");
   AddSourceFlags(*command, flags->source);
   AddReportFlags(*command, flags->report);
   command->footer(kExamples);
