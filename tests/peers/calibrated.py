@@ -28,6 +28,26 @@ def files(model, folder, *options, suffix=""):
             for method, chosen in METHODS.items()}
 
 
+def of_equal_size(model, folder, *options, suffix=""):
+    """What phiq writes by the type of the options, and of types that it chooses for its size by the first half."""
+    text = folder / "calibration.txt"
+    text.write_text(halves()[0])
+    fixed = quantize(DATA / model, folder / f"fixed{suffix}", *options)
+    size = sum(path.stat().st_size for path in ([fixed] if suffix else fixed.iterdir()))
+    mixed = quantize(DATA / model, folder / f"mixed{suffix}", *options, "--target-size", size, "--method", "reference",
+                     "--calibrate", text, "--calibration-ctx", 256, "--calibration-tokens", 2048)
+    return {"fixed": fixed, "mixed": mixed}
+
+
+def assert_mixed_serves_better(name, divergences):
+    """As below, of the files of of_equal_size."""
+    (fixed, fixed_error), (mixed, mixed_error) = divergences["fixed"], divergences["mixed"]
+    print(f"\n{name}: {1000 * fixed:.1f} +- {1000 * fixed_error:.1f}, "
+          f"types chosen for its size {1000 * mixed:.1f} +- {1000 * mixed_error:.1f} (KL x 1000)")
+    assert mixed < 0.9 * fixed
+    assert fixed - mixed > 2 * math.hypot(fixed_error, mixed_error)
+
+
 def assert_each_serves_better(name, divergences):
     """`divergences`: {method: (mean KL divergence, its standard error)}, over the same positions.
 

@@ -139,7 +139,7 @@ class Planner {
   // Below a ratio of 1 some matrices keep 8 bits: NNCF ranks all by their error in INT8_ASYM, and
   // those that 8 bits serve worst become 4-bit groups first.
   void ApplyRatio(std::span<const float> int8_errors) {
-    if (type_.bits != 4 || ratio_ >= 1.0) return;
+    if (type_.bits != 4 || ratio_ >= 1.0 || ratio_defining_.empty()) return;
     plan_.ratio = ratio_;
     if (int8_errors.size() != Ranked().size())
       throw Error(ErrorCode::kInternal, "a ratio without an error for each matrix");

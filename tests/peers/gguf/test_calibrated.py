@@ -22,6 +22,16 @@ def test_each_method_serves_unseen_text_better_than_the_one_before(outputs, mode
     calibrated.assert_each_serves_better(f"{model} Q4_K_M", divergences)
 
 
+def test_types_chosen_for_a_size_serve_better_than_the_recipe(outputs, model, tmp_path):
+    text = tmp_path / "evaluation.txt"
+    text.write_text(calibrated.halves()[1])
+    divergences = {}
+    for name, path in calibrated.of_equal_size(model, tmp_path, "--type", "Q4_K_M", suffix=".gguf").items():
+        found = re.search(r"Mean    KLD: +([0-9.]+) ± +([0-9.]+)", outputs.divergence(path, text))
+        divergences[name] = float(found[1]), float(found[2])
+    calibrated.assert_mixed_serves_better(f"{model} Q4_K_M", divergences)
+
+
 # Bytes of heldout.txt: the first 36 windows of 256 tokens (of which phiq holds 4 back), and the windows 128 to 159.
 CALIBRATION = {"phi35-tiny": slice(0, 30551), "phi4mini-tiny": slice(0, 32788)}
 EVALUATION = {"phi35-tiny": slice(113430, 141620), "phi4mini-tiny": slice(119871, 150687)}

@@ -16,3 +16,12 @@ def test_each_method_serves_unseen_text_better_than_the_one_before(model, heldou
         figures = quality.measure(Session(folder))
         divergences[method] = figures["kl"], figures["kl_error"]
     calibrated.assert_each_serves_better(f"{model} 4bit", divergences)
+
+
+def test_types_chosen_for_a_size_serve_better_than_the_recipe(model, heldout_ids, fp32, tmp_path):
+    quality = Quality(heldout_ids[-N_WINDOWS * WINDOW:], fp32, N_WINDOWS, WINDOW)
+    divergences = {}
+    for name, folder in calibrated.of_equal_size(model, tmp_path, "--format", "mlx", "--type", "mixed_4_6").items():
+        figures = quality.measure(Session(folder))
+        divergences[name] = figures["kl"], figures["kl_error"]
+    calibrated.assert_mixed_serves_better(f"{model} mixed_4_6", divergences)
