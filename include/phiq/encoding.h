@@ -47,8 +47,8 @@ struct GroupEncoding {
   std::size_t group_size = 32;  // weights that share a scale; 0: the whole row
   ScaleType scale = ScaleType::kF32;
   Offset offset = Offset::kMiddle;
-  // Every scale is above 0, that of a group of zeros 1: of signed codes without an offset, for
-  // kernels that take no others. 8-bit codes are -127 ... 127 then.
+  // Every scale is above 0, for kernels that take no others. Those of searches are normal numbers,
+  // that of a group of zeros is 1, and 8-bit codes without a zero point are 127 to either side.
   bool positive_scales = false;
 
   bool operator==(const GroupEncoding&) const = default;

@@ -63,6 +63,13 @@ struct GridKind {
   RunIntegers integers = {};
 };
 
+// The squares of such a weight's errors are floats.
+constexpr float kLeastToSquare = 0x1p-40F;
+// A scale of such weights has an inverse that is a float.
+constexpr float kLeastToScale = 0x1p-110F;
+// Times this a weight between those two is one of the first; a power of two rounds nothing.
+constexpr float kMagnified = 0x1p100F;
+
 LineSearch ScaleOf(int zero, int last_code, std::optional<ScaleType> storage) {
   return {LineKind::kScale, Levels::kIntegers, zero, last_code, storage};
 }
@@ -120,36 +127,43 @@ GridKind KindOf(const Encoding& encoding) {
   if (groups.code == Code::kE4M3) return small_floats(Levels::kE4m3);
   if (groups.offset == Offset::kBias)
     return {0, OffsetOf(LineKind::kBias, last_code, groups.scale)};
-  if (groups.offset == Offset::kZeroPoint)
-    return {0, OffsetOf(LineKind::kZeroPoint, last_code, groups.scale)};
-  if (groups.positive_scales) {
-    const bool is_wide = last_code == 255;
-    return {0,
-            {LineKind::kPositiveScale, Levels::kIntegers, is_wide ? 127 : (last_code + 1) / 2,
-             is_wide ? 254 : last_code, groups.scale}};
+  GridKind kind = {0, ScaleOf((last_code + 1) / 2, last_code, groups.scale)};
+  if (groups.offset == Offset::kZeroPoint) {
+    kind.search = OffsetOf(LineKind::kZeroPoint, last_code, groups.scale);
+  } else if (groups.positive_scales && last_code == 255) {
+    kind.search = ScaleOf(127, 254, groups.scale);
   }
-  return {0, ScaleOf((last_code + 1) / 2, last_code, groups.scale)};
+  kind.search.is_positive = groups.positive_scales;
+  return kind;
 }
 
 // kSearchRuns blocks or fewer, side by side; the first one again where there are fewer.
 class SideBySide {
  public:
-  SideBySide(std::size_t size, std::span<const WeighedBlock> blocks)
+  // `magnifies`: blocks of the least weights. (The halves of super-blocks do not hold those.)
+  SideBySide(std::size_t size, std::span<const WeighedBlock> blocks, bool magnifies)
       : size_(size), x_(size * kSearchRuns), importance_(size * kSearchRuns) {
     for (std::size_t b = 0; b < kSearchRuns; ++b) {
       const WeighedBlock& block = blocks[b < blocks.size() ? b : 0];
+      float largest = 0;
       for (std::size_t c = 0; c < size; ++c) {
+        largest = std::max(largest, std::abs(block.x[c]));
         x_[c * kSearchRuns + b] = block.x[c];
         importance_[c * kSearchRuns + b] = block.importance[c];
       }
+      const bool is_least = largest >= kLeastToScale && largest < kLeastToSquare;
+      magnified_[b] = magnifies && is_least ? kMagnified : 1.0F;
+      if (magnified_[b] == 1.0F) continue;
+      for (std::size_t c = 0; c < size; ++c) x_[c * kSearchRuns + b] *= kMagnified;
     }
   }
 
-  Runs All() const { return {size_, x_.data(), importance_.data()}; }
+  Runs All() const { return {size_, x_.data(), importance_.data(), magnified_.data()}; }
 
  private:
   std::size_t size_;
   std::vector<float> x_, importance_;
+  std::array<float, kSearchRuns> magnified_;
 };
 
 using PerBlock = std::array<float, kSearchRuns>;
@@ -157,7 +171,7 @@ using PerBlock = std::array<float, kSearchRuns>;
 // The weights of super-blocks, and what the search finds for each run by itself.
 struct SuperBlocks {
   SuperBlocks(const GridKind& of_kind, std::size_t size, std::span<const WeighedBlock> blocks)
-      : kind(of_kind), n_runs(size / kind.run_size), weights(size, blocks) {
+      : kind(of_kind), n_runs(size / kind.run_size), weights(size, blocks, /*magnifies=*/false) {
     for (std::size_t r = 0; r < n_runs; ++r) SearchLines(kind.search, Run(r), own[r]);
   }
 
@@ -275,7 +289,7 @@ void ChooseFew(const GridKind& kind, std::size_t size, std::span<const WeighedBl
     if (kind.integers.highest_min > 0) return ChooseAffine(super_blocks, grids);
     return ChooseSymmetric(super_blocks, grids);
   }
-  const SideBySide weights(size, blocks);
+  const SideBySide weights(size, blocks, /*magnifies=*/true);
   Lines lines;
   SearchLines(kind.search, weights.All(), lines);
   for (std::size_t b = 0; b < grids.size(); ++b) {
@@ -428,12 +442,10 @@ void PackGroupRow(const GroupEncoding& groups, std::span<const BlockScales> bloc
   const std::size_t n = codes.size(), n_groups = blocks.size();
   const std::size_t filled = groups.group_size == 0 ? n : n_groups * groups.group_size;
   std::vector<std::uint8_t> unpacked(codes.begin(), codes.end());
-  if (IsSigned(groups.code)) {
-    // With positive scales 8-bit codes begin at -127.
-    if (groups.positive_scales && bits == 8)
-      for (std::uint8_t& code : unpacked) ++code;
-    FlipTopBits(bits, unpacked);
-  }
+  // With positive scales 8-bit codes around the middle one begin behind the first.
+  if (groups.positive_scales && bits == 8 && !HasZeroPoints(groups))
+    for (std::uint8_t& code : unpacked) ++code;
+  if (IsSigned(groups.code)) FlipTopBits(bits, unpacked);
   unpacked.resize(filled);
   const std::size_t row_bytes = PackedBytes(bits, filled);
   PackBits(bits, unpacked, arrays[0].subspan(row * row_bytes, row_bytes));
@@ -499,7 +511,7 @@ void ChooseRuns(const Encoding& encoding, std::span<const Grid> grids,
   const GridKind kind = KindOf(encoding);
   for (std::size_t i = 0; i < runs.size(); i += kSearchRuns) {
     const std::size_t n = std::min(kSearchRuns, runs.size() - i);
-    const SideBySide weights(kind.run_size, runs.subspan(i, n));
+    const SideBySide weights(kind.run_size, runs.subspan(i, n), /*magnifies=*/false);
     Lines own;
     SearchLines(kind.search, weights.All(), own);
     for (std::size_t r = 0; r < n; ++r)

@@ -65,8 +65,7 @@ struct WeighedBlock {
 // Shapes    blocks: of `size` weights each; a row's last group may be shorter than the others.
 //           grids: as many.
 // Requires  HasGrid(encoding); importance positive, at most 1e30. x may be any floats: of what is
-// not
-//           finite, scales are nonsense.
+//           not finite, scales are nonsense.
 // Error     not above that of the nearest codes under a scale from the largest weight (of
 //           kZeroPoint and kBias: from the range).
 // Source    docs/quantization.md "Searched scales".

@@ -150,7 +150,7 @@ bool HasFloatOrHalfScales(const Encoding& encoding) noexcept {
 
 bool HasAnyFloatScales(const Encoding& encoding) noexcept {
   const GroupEncoding* groups = AsIntegers(encoding);
-  return groups != nullptr && !groups->positive_scales && !IsByte(groups->scale);
+  return groups != nullptr && !IsByte(groups->scale);  // its scales are positive anyway
 }
 
 bool IsBlocks(const Encoding& encoding) noexcept {

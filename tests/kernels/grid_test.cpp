@@ -30,10 +30,12 @@ std::vector<Recipe> Encodings() {
       all.push_back({Integers(bits, symmetric, 128, ScaleType::kF16), &kMlas});
       all.push_back({SignedIntegers(bits, symmetric, 64, ScaleType::kF16), &kNncf});
       all.push_back({SignedIntegers(bits, symmetric, 0, ScaleType::kF16), &kNncf});
-      all.push_back({Integers(bits, symmetric, 128, ScaleType::kBF16), &kMinMax});
+      GroupEncoding positive = Integers(bits, symmetric, 128, ScaleType::kBF16);
+      positive.positive_scales = true;
+      all.push_back({positive, &kMinMax});
     }
   }
-  all.push_back({SignedIntegers(8, kSymmetric, 0, ScaleType::kBF16), &kMinMax});
+  all.push_back({PositiveIntegers(8, 0, ScaleType::kBF16), &kMinMax});
   for (const FloatType type : {FloatType::kF32, FloatType::kF16, FloatType::kBF16})
     for (const int bits : {2, 3, 4, 5, 6, 8})
       all.push_back({Affine(bits, 64, type), &MlxMethod(MlxRounding::kCpu, type)});
@@ -216,6 +218,37 @@ TEST_P(Grids, TakeWeightsOfAllMagnitudes) {
   }
 }
 
+// Squares of such weights are below every float.
+TEST_P(Grids, ServeTheLeastWeightsNoWorseThanTheReference) {
+  constexpr std::size_t kN = 1 << 13;
+  const std::vector<float> ones(kN, 1.0F), h = UnevenSquares(kN, 29);
+  for (const float size : {1e-13F, 1e-20F, 1e-30F}) {
+    const std::vector<float> x = GaussianWeights(kN, 30, size);
+    const EncodedRow reference(encoding_, reference_, x);
+    EXPECT_LE(WeightedError(ones, x, EncodedRow(encoding_, kSearch, x)),
+              WeightedError(ones, x, reference))
+        << size;
+    EXPECT_LE(WeightedError(h, x, EncodedRow(encoding_, kImatrix, x, {h})),
+              WeightedError(h, x, reference))
+        << size;
+  }
+}
+
+// A power of two rounds nothing, where scales have the exponents of floats.
+TEST_P(Grids, GiveTheLeastWeightsTheCodesOfOthers) {
+  if (HasHalfRange(encoding_) || std::holds_alternative<GgmlType>(encoding_) ||
+      encoding_ == Encoding(kNvfp4))
+    GTEST_SKIP() << "its scales end at 2^-24";
+  const std::vector<float> x = GaussianWeights(512, 31, 0.1F);
+  const std::vector<float> y = EncodedRow(encoding_, kSearch, x).Decoded();
+  for (const float size : {0x1p-43F, 0x1p-66F, 0x1p-100F}) {
+    std::vector<float> tiny = x, expected = y;
+    for (float& v : tiny) v *= size;
+    for (float& v : expected) v *= size;
+    EXPECT_EQ(EncodedRow(encoding_, kSearch, tiny).Decoded(), expected) << size;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(, Grids, ::testing::ValuesIn(Encodings()), [](const auto& recipe) {
   if (const GgmlType* type = std::get_if<GgmlType>(&recipe.param.encoding))
     return std::string(GetGgmlTypeInfo(*type).name);
@@ -226,23 +259,35 @@ INSTANTIATE_TEST_SUITE_P(, Grids, ::testing::ValuesIn(Encodings()), [](const aut
 // What kernels take that refuse other scales: above 0, and 8-bit codes that have an opposite.
 TEST(PositiveScales, AreAboveZeroWhateverTheWeights) {
   std::mt19937 rng(28);
+  std::vector<Recipe> recipes;
   for (const GroupEncoding& groups :
        {PositiveIntegers(4, 32, ScaleType::kF16), PositiveIntegers(4, 32, ScaleType::kF32),
         PositiveIntegers(8, 0, ScaleType::kF32)}) {
-    for (const Method* method : {&kNearest, &kSearch}) {
-      for (const float size : {0.0F, 1e-45F, 1e-30F, 1e-15F, 2e-8F, 1e-7F, 1e-3F, 1.0F, 100.0F}) {
-        for (int row = 0; row < 20; ++row) {
-          std::vector<float> x = MixedRow(rng, 64);
-          for (float& v : x) v *= size;
-          const Groups made = GroupsOf(groups, *method, x);
-          EXPECT_THAT(made.scales, Each(::testing::Gt(0.0F))) << size;
-          if (size == 0.0F) {
-            EXPECT_THAT(made.scales, Each(1.0F));
-            EXPECT_THAT(made.decoded, Each(0.0F));
-          }
-          if (groups.code == Code::kI8) {
-            EXPECT_THAT(made.codes, Each(::testing::Ge(1)));
-          }
+    recipes.push_back({groups, &kNearest});
+    recipes.push_back({groups, &kSearch});
+  }
+  for (const ScaleType scale : {ScaleType::kF16, ScaleType::kBF16}) {
+    for (const bool symmetric : {true, false}) {
+      GroupEncoding groups = Integers(4, symmetric, 32, scale);
+      groups.positive_scales = true;
+      recipes.push_back({groups, &kSearch});
+    }
+    recipes.push_back({PositiveIntegers(8, 0, scale), &kSearch});
+  }
+  for (const Recipe& recipe : recipes) {
+    const auto& groups = std::get<GroupEncoding>(recipe.encoding);
+    for (const float size : {0.0F, 1e-45F, 1e-30F, 1e-15F, 2e-8F, 1e-7F, 1e-3F, 1.0F, 100.0F}) {
+      for (int row = 0; row < 20; ++row) {
+        std::vector<float> x = MixedRow(rng, 64);
+        for (float& v : x) v *= size;
+        const Groups made = GroupsOf(groups, *recipe.method, x);
+        EXPECT_THAT(made.scales, Each(::testing::Ge(std::numeric_limits<float>::min()))) << size;
+        if (size == 0.0F) {
+          EXPECT_THAT(made.scales, Each(1.0F));
+          EXPECT_THAT(made.decoded, Each(0.0F));
+        }
+        if (groups.code == Code::kI8) {
+          EXPECT_THAT(made.codes, Each(::testing::Ge(1)));
         }
       }
     }

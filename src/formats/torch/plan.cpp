@@ -108,10 +108,14 @@ class Planner {
 
   GroupEncoding EncodingOf(const Type& type, const ModelTensor& tensor) const {
     const ScaleType scale = ScaleTypeOf(FloatTypeOfTensor(tensor));
-    if (type.box == Box::kIntegers) return {Code::kI8, 0, scale, Offset::kNone};
-    const bool is_affine = IsAffine() && type.bits == 4;
-    return {UnsignedCode(type.bits), group_size_.value_or(kDefaultGroup), scale,
-            is_affine ? Offset::kZeroPoint : Offset::kMiddle};
+    GroupEncoding codes = {Code::kI8, 0, scale, Offset::kNone};
+    if (type.box != Box::kIntegers) {
+      const bool is_affine = IsAffine() && type.bits == 4;
+      codes = {UnsignedCode(type.bits), group_size_.value_or(kDefaultGroup), scale,
+               is_affine ? Offset::kZeroPoint : Offset::kMiddle};
+    }
+    codes.positive_scales = true;  // as those of llm-compressor are
+    return codes;
   }
 
   void Decide(const ModelTensor& tensor, PlanLine& line, std::optional<std::size_t> rule) const {

@@ -93,13 +93,8 @@ HWY_INLINE F EachStored(F scale, float (*store)(float) noexcept) {
   return hn::Load(kFloats, values);
 }
 
-HWY_INLINE F Stored(const LineSearch& search, F value) {
-  const bool is_positive = search.kind == LineKind::kPositiveScale;
-  if (is_positive || search.kind == LineKind::kUnsignedScale) value = hn::Abs(value);
-  if (!search.storage) return value;
-  if (is_positive && *search.storage == ScaleType::kF16)
-    return hn::Max(RoundedToHalf(value), Set(kLeastHalf));
-  switch (*search.storage) {
+HWY_INLINE F Rounded(ScaleType storage, F value) {
+  switch (storage) {
     case ScaleType::kF32:
       return value;
     case ScaleType::kF16:
@@ -116,13 +111,34 @@ HWY_INLINE F Stored(const LineSearch& search, F value) {
 
 // Some of the runs, one to a lane.
 struct Columns {
-  std::size_t n;
-  const float* x;
-  const float* h;
+  HWY_INLINE Columns(const Runs& runs, std::size_t lane)
+      : n(runs.n),
+        x(runs.x + lane),
+        h(runs.h + lane),
+        magnified(hn::LoadU(kFloats, runs.magnified + lane)),
+        unit(hn::Div(Set(1.0F), magnified)) {}
 
   F X(std::size_t c) const { return hn::LoadU(kFloats, x + c * kSearchRuns); }
   F H(std::size_t c) const { return hn::LoadU(kFloats, h + c * kSearchRuns); }
+
+  std::size_t n;
+  const float* x;
+  const float* h;
+  F magnified, unit;  // 1 / magnified
 };
+
+// A scale or an offset of magnified weights, as what is stored of it makes it.
+HWY_INLINE F Stored(const LineSearch& search, const Columns& columns, F value) {
+  if (search.is_positive || search.kind == LineKind::kUnsignedScale) value = hn::Abs(value);
+  if (!search.storage) return value;
+  F stored = Rounded(*search.storage, hn::Mul(value, columns.unit));
+  if (search.is_positive) {
+    const F least = Set(*search.storage == ScaleType::kF16 ? kLeastHalf
+                                                           : std::numeric_limits<float>::min());
+    stored = hn::IfThenElse(hn::Lt(stored, least), least, stored);
+  }
+  return hn::Mul(stored, columns.magnified);
+}
 
 struct Line {
   F scale;
@@ -194,9 +210,13 @@ HWY_INLINE Extremes ExtremesOf(const Columns& columns) {
   return {low, high, hn::Not(hn::Ge(largest, Set(kNegligible)))};
 }
 
-HWY_INLINE void Put(const Best& best, const Extremes& extremes, std::size_t lane, Lines& lines) {
-  hn::StoreU(hn::IfThenZeroElse(extremes.is_negligible, best.scale), kFloats, lines.scale + lane);
-  hn::StoreU(hn::IfThenZeroElse(extremes.is_negligible, best.offset), kFloats, lines.offset + lane);
+HWY_INLINE void Put(const LineSearch& search, const Columns& columns, const Best& best,
+                    const Extremes& extremes, std::size_t lane, Lines& lines) {
+  const bool has_no_zero = search.is_positive || search.storage == ScaleType::kE8M0;
+  const F scale = hn::Mul(best.scale, columns.unit), offset = hn::Mul(best.offset, columns.unit);
+  hn::StoreU(hn::IfThenElse(extremes.is_negligible, Set(has_no_zero ? 1.0F : 0.0F), scale), kFloats,
+             lines.scale + lane);
+  hn::StoreU(hn::IfThenZeroElse(extremes.is_negligible, offset), kFloats, lines.offset + lane);
   hn::StoreU(hn::IfThenZeroElse(extremes.is_negligible, best.zero), kFloats, lines.zero + lane);
 }
 
@@ -228,13 +248,12 @@ void SearchScale(const LineSearch& search, const Columns& columns, std::size_t l
   const F zero = hn::Zero(kFloats);
   const F extreme = hn::IfThenElse(hn::Gt(hn::Abs(extremes.high), hn::Abs(extremes.low)),
                                    extremes.high, extremes.low);
-  const bool is_positive = search.kind == LineKind::kPositiveScale;
   const Mask all = hn::Ge(zero, zero);
   const auto [low_end, high_end] = EndsOf(search);
   const Span span = {Set(low_end), Set(high_end)};
   Best best;
   const auto take = [&](F scale) {
-    const Line line = {Stored(search, scale), zero};
+    const Line line = {Stored(search, columns, scale), zero};
     best.Take(all, line, zero, ErrorOf<kLevels>(columns, span, line));
   };
   const bool is_fine = search.last_code >= 254;  // 8 bits: fewer candidates do
@@ -245,7 +264,7 @@ void SearchScale(const LineSearch& search, const Columns& columns, std::size_t l
   const std::array<float, 2> ends = {low_end, high_end};
   for (std::size_t end = 0; end < (low_end == high_end ? 1 : 2); ++end) {
     F scale = hn::Div(extreme, Set(ends[end]));
-    if (is_positive) scale = hn::Abs(scale);
+    if (search.is_positive) scale = hn::Abs(scale);
     if (!goes_by_gain) take(scale);
     for (int i = 0; i < count; ++i) {
       const F factor = Set(1.05F - step * static_cast<float>(i));
@@ -258,19 +277,16 @@ void SearchScale(const LineSearch& search, const Columns& columns, std::size_t l
     }
   }
   if (search.storage == ScaleType::kE8M0) {  // powers of two are few: those beside
-    const F middle = Stored(search, hn::Div(hn::Abs(extreme), Set(high_end)));
+    const F middle = Stored(search, columns, hn::Div(hn::Abs(extreme), Set(high_end)));
     for (const float factor : {0.5F, 1.0F, 2.0F}) take(hn::Mul(middle, Set(factor)));
   }
   if (search.storage == ScaleType::kE4M3) {
-    const Mask is_beyond = hn::Gt(hn::Abs(extreme), Set(high_end * kE4m3Overflow));
+    const Mask is_beyond =
+        hn::Gt(hn::Mul(hn::Abs(extreme), columns.unit), Set(high_end * kE4m3Overflow));
     best.scale =
         hn::IfThenElse(is_beyond, Set(std::numeric_limits<float>::quiet_NaN()), best.scale);
   }
-  Put(best, extremes, lane, lines);
-  if (is_positive || search.storage == ScaleType::kE8M0) {  // which has no 0
-    hn::StoreU(hn::IfThenElse(extremes.is_negligible, Set(1.0F), best.scale), kFloats,
-               lines.scale + lane);
-  }
+  Put(search, columns, best, extremes, lane, lines);
 }
 
 // Ranges shrunk from the low end, the high end and both, as they are (the first) and by nine
@@ -336,7 +352,8 @@ void SearchBias(const LineSearch& search, const Columns& columns, std::size_t la
   const Means means = MeansOf(columns);
   Best best;
   const auto take = [&](Mask is_valid, const Line& line) {
-    const Line stored = {Stored(search, line.scale), Stored(search, line.offset)};
+    const Line stored = {Stored(search, columns, line.scale),
+                         Stored(search, columns, line.offset)};
     best.Take(is_valid, stored, zero, ErrorOf<Levels::kIntegers>(columns, span, stored));
   };
   take(hn::Eq(extremes.low, extremes.high), {zero, extremes.low});  // a constant is its own bias
@@ -352,7 +369,7 @@ void SearchBias(const LineSearch& search, const Columns& columns, std::size_t la
       take(is_valid, line);
     }
   });
-  Put(best, extremes, lane, lines);
+  Put(search, columns, best, extremes, lane, lines);
 }
 
 void SearchZeroPoint(const LineSearch& search, const Columns& columns, std::size_t lane,
@@ -370,7 +387,7 @@ void SearchZeroPoint(const LineSearch& search, const Columns& columns, std::size
     return NearestInteger(Cut(hn::Mul(hn::Neg(line.offset), Inverse(line.scale)), zero, last));
   };
   const auto take = [&](Mask is_valid, F scale, F point) {
-    const Line stored = {Stored(search, scale), zero};
+    const Line stored = {Stored(search, columns, scale), zero};
     best.Take(is_valid, stored, point, ErrorOf<Levels::kIntegers>(columns, span_of(point), stored));
   };
   ForEachRange(low, high, last_code, [&](Mask is_valid, Line line) {
@@ -384,7 +401,7 @@ void SearchZeroPoint(const LineSearch& search, const Columns& columns, std::size
       take(is_valid, line.scale, point);
     }
   });
-  Put(best, extremes, lane, lines);
+  Put(search, columns, best, extremes, lane, lines);
 }
 
 // llama-quantize's search for affine runs with an importance matrix: SearchAffine of
@@ -456,7 +473,6 @@ void SearchOfLevels(const LineSearch& search, const Columns& columns, std::size_
   switch (search.kind) {
     case LineKind::kScale:
     case LineKind::kUnsignedScale:
-    case LineKind::kPositiveScale:
       return SearchScale<kLevels>(search, columns, lane, lines);
     case LineKind::kZeroPoint:
       return SearchZeroPoint(search, columns, lane, lines);
@@ -485,7 +501,7 @@ HWY_INLINE void WithLevels(Levels levels, const Use& use) {
 void SearchLines(const LineSearch& search, const Runs& runs, Lines& lines) {
   WithLevels(search.levels, [&](auto levels) {
     for (std::size_t lane = 0; lane < kSearchRuns; lane += kLanes)
-      SearchOfLevels<levels()>(search, {runs.n, runs.x + lane, runs.h + lane}, lane, lines);
+      SearchOfLevels<levels()>(search, Columns(runs, lane), lane, lines);
   });
 }
 
@@ -496,7 +512,7 @@ void ErrorsOf(const LineSearch& search, const Runs& runs, const Lines& lines, fl
     for (std::size_t lane = 0; lane < kSearchRuns; lane += kLanes) {
       const Line line = {hn::LoadU(kFloats, lines.scale + lane),
                          hn::LoadU(kFloats, lines.offset + lane)};
-      const Columns columns = {runs.n, runs.x + lane, runs.h + lane};
+      const Columns columns(runs, lane);
       hn::StoreU(ErrorOf<levels()>(columns, span, line), kFloats, errors + lane);
     }
   });
