@@ -6,9 +6,10 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
-from harness import DATA, RECORD, read_header, read_safetensors, refused, run, tiny, warnings, write_safetensors
+from harness import DATA, RECORD, make_checkpoint, read_header, read_safetensors, refused, run, tiny, warnings, write_safetensors
 
 MODELS = {"untied": DATA / "phi35-tiny", "tied": DATA / "phi4mini-tiny"}
 TINY = MODELS["untied"]
@@ -72,6 +73,26 @@ def test_sizes_are_those_of_the_peers_and_verify_passes(made, model, options):
     verified = run(["verify", folder, "--against", MODELS[model]]).ok()
     assert warnings(verified) == []
     run(["inspect", folder, "--check"]).ok()
+
+
+@pytest.mark.parametrize("options", ["W4A16 --group-size 32", "W4A16 --group-size 32 --asym", "W8A16 --group-size row",
+                                     "W8A8", "GPTQ-Int4 --group-size 32", "AWQ --group-size 32"])
+def test_searched_scales_are_above_zero(tmp_path, options):
+    """Of groups of zeros and of the least weights too. A scale of a search may have either sign, or be 0, where a
+    format allows it; kernels for these folders do not."""
+    dtype, shape, content = read_safetensors(TINY / WEIGHTS)[f"{DOWN}.weight"]
+    values = np.frombuffer(content, "<u2").reshape(shape).copy()  # BF16
+    values[3] = 0
+    values[5, 32:64] = 0
+    values[7] = 1  # 2^-133
+    checkpoint = make_checkpoint(tmp_path / "zeros", tensors_update={f"{DOWN}.weight": (dtype, shape, values.tobytes())})
+    quantize(checkpoint, tmp_path / "out", f"{options} --method search")
+    tensors = read_safetensors(tmp_path / "out" / WEIGHTS)
+    scales = [tensor for name, tensor in tensors.items() if name.endswith((".weight_scale", ".scales"))]
+    assert len(scales) == 4 * config_of(TINY)["num_hidden_layers"]
+    for dtype, _, content in scales:
+        assert dtype in ("F16", "BF16")
+        assert (np.frombuffer(content, "<i2") > 0).all()  # the sign is the top bit of either
 
 
 def test_files_are_the_checkpoints(made):
