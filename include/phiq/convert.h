@@ -199,10 +199,11 @@ struct ConvertReport {
 // those that a ratio of OpenVINO ranks, and with OverflowPolicy::kF32 those of 16-bit float types.
 ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks);
 
-// Plans, writes, syncs and renames. All outputs get their names or none does: on any exception the
-// names are as they were before, or the message says which are not. Before any work it finishes or
-// removes what a killed run left in the outputs' folder, and warns of what it finished. A run that
-// is to be resumed and throws kInterrupted leaves what it has done.
+// Plans, writes, syncs and renames. All outputs and what is written beside them (importance matrix,
+// token ids) get their names or none does: on any exception the names are as they were
+// before, or the message says which are not. Before any work it finishes or removes what a killed
+// run left in the outputs' folder, and warns of what it finished. A run that is to be resumed and
+// throws kInterrupted leaves what it has done.
 ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks);
 
 // Removes the temporary files of this process's running jobs. Async-signal-safe: for a signal

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "base/sha256.h"
@@ -259,25 +260,29 @@ void CheckOutputs(const ConvertOptions& options, Job& job, const WarningFn& warn
 }
 
 // Of what is written besides: importance matrix, token ids.
-void CheckOutputsBeside(const ConvertOptions& options, const Job& job) {
-  if (!options.calibration) return;
-  const std::string& matrix = options.calibration->imatrix_out;
-  const std::string& ids = options.calibration->ids_out;
-  for (const std::string& path : {matrix, ids}) {
-    if (path.empty()) continue;
+void CheckOutputsBeside(const ConvertOptions& options, const Job& job, const WarningFn& warn) {
+  const auto whole = [](const fs::path& name) {
+    std::error_code ignored;
+    return fs::weakly_canonical(fs::absolute(name, ignored), ignored);
+  };
+  std::vector<fs::path> names;
+  for (const fs::path& output : job.paths) names.push_back(whole(output));
+  std::set<fs::path> folders;  // that were looked at
+  if (!IsStream(job.paths.front())) folders.insert(whole(FolderOf(job.paths.front())));
+  const auto check = [&](const std::string& path) {
+    if (path.empty()) return;
+    if (!IsStream(path) && folders.insert(whole(FolderOf(path))).second)
+      RecoverWhatWasLeft(FolderOf(path), warn);
     RefuseInputAsOutput(path, options, job.folder);
-    const auto whole = [](const fs::path& name) {
-      std::error_code ignored;
-      return fs::weakly_canonical(fs::absolute(name, ignored), ignored);
-    };
-    for (const fs::path& output : job.paths)
-      if (whole(path) == whole(output))
-        throw Error(ErrorCode::kUsage, "two outputs have this name").In(path);
+    if (std::ranges::find(names, whole(path)) != names.end())
+      throw Error(ErrorCode::kUsage, "two outputs have this name").In(path);
+    names.push_back(whole(path));
     CheckOutputPath(path, OutputOptionsOf(options));
+  };
+  if (options.calibration) {
+    check(options.calibration->imatrix_out);
+    check(options.calibration->ids_out);
   }
-  if (!ids.empty() && ids == matrix)
-    throw Error(ErrorCode::kUsage, "--imatrix-out and --calibration-out name the same file")
-        .In(ids);
 }
 
 // What an output records of how it treated odd weights, so that `phiq verify` can do the same.
@@ -579,13 +584,16 @@ void WarnOfSeenText(const ConvertOptions& options, const Calibration& calibratio
                       Escape(path))});
 }
 
+// A small file that gets its name with the others.
+void AddFile(Outputs& outputs, const fs::path& path, std::span<const std::byte> bytes) {
+  outputs.AddFiles({{path, bytes.size()}}, 0).front()->WriteAt(0, bytes);
+}
+
 // The text's token ids, where they are wanted.
 void AddIds(const ConvertOptions& options, const Prepared& prepared, Outputs& outputs) {
   if (!options.calibration || options.calibration->ids_out.empty()) return;
   const std::string ids = calibrate::FormatIds(prepared.calibration->text);
-  outputs.AddFiles({{options.calibration->ids_out, ids.size()}}, 0)
-      .front()
-      ->WriteAt(0, std::as_bytes(std::span(ids)));
+  AddFile(outputs, options.calibration->ids_out, std::as_bytes(std::span(ids)));
 }
 
 // The text's importance matrix, where one is wanted.
@@ -599,7 +607,7 @@ void AddImportance(const ConvertOptions& options, const Prepared& prepared,
   const std::vector<std::byte> bytes =
       EncodeImportance(path.extension() == ".dat" ? ImportanceForm::kDat : ImportanceForm::kTensors,
                        inputs, texts, prepared.calibration->text.n_ctx);
-  outputs.AddFiles({{path, bytes.size()}}, 0).front()->WriteAt(0, bytes);
+  AddFile(outputs, path, bytes);
 }
 
 // Checksums of each target, of what was written last.
@@ -692,9 +700,9 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
     CheckRequest(options, job);
     throw;
   }
-  CheckOutputsBeside(options, job);
   report.skipped = job.skipped;
   if (job.targets.empty()) return report;
+  CheckOutputsBeside(options, job, warn);
   const auto check_evaluation = [&options] {
     if (options.evaluation)
       CheckEvaluation({options.model, options.model}, EvaluationOptions(options),
@@ -772,12 +780,10 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   if (options.evaluation)
     keep_when_interrupted(
         [&] { report.evaluation = EvaluateOutputs(options, writers, prepared.targets, hooks); });
-  Outputs beside(OutputOptionsOf(options));
-  AddImportance(options, prepared, inputs, beside);
-  AddIds(options, prepared, beside);
+  AddImportance(options, prepared, inputs, outputs);
+  AddIds(options, prepared, outputs);
   outputs.Commit();
   common.Keep();
-  beside.Commit();
   if (options.sha256) HashFiles(report.planned, hooks);
 
   report.elapsed_s =

@@ -30,11 +30,13 @@ class Outputs {
   Outputs& operator=(const Outputs&) = delete;
 
   // An output of files, of these sizes, which stand in one folder; files[root] is the one that
-  // readers open first. Or a pipe or device.
+  // readers open first. Or a pipe or device. Outputs may stand in several folders; of a resumable
+  // run, what stands in the first one's is kept.
   // Throws   as OutputFile does.
   struct NewFile {
     std::filesystem::path path;
     std::uint64_t size_bytes = 0;
+    bool replaces = false;  // what stands there, whatever the options say
   };
   std::vector<OutputFile*> AddFiles(const std::vector<NewFile>& files, std::size_t root);
   // An output that is a folder. Throws as StagedFolder does.
@@ -50,8 +52,8 @@ class Outputs {
   // A later run shall go on from the last note; then the destructor leaves everything.
   void Keep();
 
-  // Syncs everything, then renames. A run that is killed in between has its renames finished by the
-  // next one that writes into the folder.
+  // Syncs everything, then renames. A run that is killed in between has its renames in a folder
+  // finished by the next one that writes there.
   // Throws   kOutput: no name has changed, or the message says which ("renamed but not known
   //          durable" excepted).
   void Commit();

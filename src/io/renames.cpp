@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -33,36 +32,28 @@ bool RemoveFolder(int dir_fd, const std::string& name, const std::vector<std::st
   return ::unlinkat(dir_fd, name.c_str(), AT_REMOVEDIR) == 0;
 }
 
-Renames::Renames(int dir_fd, fs::path folder, std::vector<Rename> renames, bool fsync)
+Renames::Renames(int dir_fd, fs::path folder, std::vector<Rename> renames, bool fsync, bool is_last)
     : dir_fd_(dir_fd),
       folder_(std::move(folder)),
       renames_(std::move(renames)),
       fsync_(fsync),
+      is_last_(is_last),
       states_(renames_.size(), State::kNone) {}
 
 void Renames::Make() {
-  std::size_t n_begun = 0;
-  try {
-    while (n_begun < renames_.size()) MakeOne(n_begun++);
-    return;
-  } catch (const Error& failure) {
-    std::vector<std::string> stand;
-    while (n_begun > 0) {
-      try {
-        UndoOne(--n_begun);
-      } catch (const Error&) {
-        stand.push_back(Escape(PathOf(renames_[n_begun].to).native()));
-      }
+  for (std::size_t i = 0; i < renames_.size(); ++i) MakeOne(i);
+}
+
+std::vector<std::string> Renames::Undo() {
+  std::vector<std::string> stand;
+  for (std::size_t i = renames_.size(); i-- > 0;) {
+    try {
+      UndoOne(i);
+    } catch (const Error&) {
+      stand.push_back(Escape(PathOf(renames_[i].to).native()));
     }
-    if (stand.empty()) throw;
-    undone_ = false;
-    throw Error(ErrorCode::kOutput,
-                fmt::format("{}; what was renamed before could not be taken back: {}",
-                            failure.what(), fmt::join(stand, ", ")))
-        .Hint(
-            "the other outputs wait, complete, under hidden names: the next phiq that writes "
-            "into this folder gives them theirs");
   }
+  return stand;
 }
 
 void Renames::MakeOne(std::size_t i) {
@@ -79,7 +70,8 @@ void Renames::MakeOne(std::size_t i) {
     state = State::kAdded;
     return;
   }
-  if (!rename.is_folder && i + 1 == renames_.size()) {  // nothing comes after it that could fail
+  if (!rename.is_folder && is_last_ && i + 1 == renames_.size()) {
+    // Nothing comes after it that could fail.
     RenameInto(dir_fd_, rename.from, PathOf(rename.to), true);
     state = State::kReplaced;
     return;

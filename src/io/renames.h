@@ -18,12 +18,15 @@ bool RemoveFolder(int dir_fd, const std::string& name, const std::vector<std::st
 class Renames {
  public:
   // `dir_fd` is the folder, open; `folder` its name for messages.
-  Renames(int dir_fd, std::filesystem::path folder, std::vector<Rename> renames, bool fsync);
+  // `is_last`  nothing comes after them that could fail.
+  Renames(int dir_fd, std::filesystem::path folder, std::vector<Rename> renames, bool fsync,
+          bool is_last = true);
 
   // Makes all, in order. What stood at a name waits under a hidden one for RemoveOld.
-  // Throws   kOutput: nothing is renamed, unless undone() is false; then the message says what is.
+  // Throws   kOutput; then Undo is to be called.
   void Make();
-  bool undone() const noexcept { return undone_; }
+  // Takes back what Make has made. Returns the names that stand all the same.
+  std::vector<std::string> Undo();
 
   // What a killed run did not come to: makes those that can be made, whatever becomes of others.
   // What it had made is known by the inodes. One that cannot be made is told to `failed`.
@@ -48,9 +51,8 @@ class Renames {
   int dir_fd_;
   std::filesystem::path folder_;
   std::vector<Rename> renames_;
-  bool fsync_;
+  bool fsync_, is_last_;
   std::vector<State> states_;
-  bool undone_ = true;
 };
 
 }  // namespace phiq

@@ -263,7 +263,7 @@ LONG = ["--calibrate", "self", "--calibration-tokens", "262144"]
     (["--calibration-out", "ids.txt"], 2, "--calibration-out: needs a text"),
     (["--no-correction"], 2, "--no-correction: needs a text"),
     (["--imatrix", "m.gguf", "--no-correction"], 2, "--no-correction: needs a text"),
-    (["--calibrate", "TEXT", "--calibration-out", "x", "--imatrix-out", "x"], 2, "name the same file"),
+    (["--calibrate", "TEXT", "--calibration-out", "x", "--imatrix-out", "x"], 2, "two outputs have this name"),
     (["--calibrate", "self", "--calibrate", "self"], 2, "--calibrate self is given twice"),
     # Told before the model writes, which would take minutes.
     ([*LONG, "--tensor-type", "lm_head=Q9"], 2, "Q9"),

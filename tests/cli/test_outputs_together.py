@@ -38,7 +38,18 @@ class Split:
                 *options]
 
 
-KINDS = pytest.mark.parametrize("kind", [Several, Split])
+class Beside:
+    """A GGUF, and what is written beside it."""
+    NAMES = ["ids", "matrix.dat", "out.gguf"]
+
+    @staticmethod
+    def args(model, out, *options):
+        return ["quantize", model, "--type", "Q8_0", "-o", out / "out.gguf", "--threads", 1, "--method", "imatrix",
+                "--calibrate", harness.DATA / "heldout.txt", "--calibration-ctx", 16, "--calibration-tokens", 16,
+                "--imatrix-out", out / "matrix.dat", "--calibration-out", out / "ids", *options]
+
+
+KINDS = pytest.mark.parametrize("kind", [Several, Split, Beside])
 
 
 def contents(folder):
@@ -51,7 +62,7 @@ def contents(folder):
 def whole(model, tmp_path_factory):
     """kind -> what an undisturbed run writes."""
     made = {}
-    for kind in (Several, Split):
+    for kind in (Several, Split, Beside):
         out = tmp_path_factory.mktemp(kind.__name__)
         run(kind.args(model, out)).ok()
         made[kind] = contents(out)
@@ -265,3 +276,33 @@ def test_parts_of_another_split_are_told(model, work):
     text, = warnings(result)
     assert "out-00001-of-00003.gguf" in text and "split otherwise" in text
     assert warnings(run([*args, "--split-max-size", "1500K"]).ok()) == [text]
+
+
+@needs_strace
+@pytest.mark.parametrize("force", [False, True])
+def test_names_in_other_folders_come_with_the_models_or_not_at_all(model, work, force):
+    (work / "model").mkdir()
+    (work / "beside").mkdir()
+
+    def args_of(n_tokens):
+        return ["quantize", model, "--type", "Q8_0", "-o", work / "model" / "out.gguf", "--threads", 1, "--method", "imatrix",
+                "--calibrate", harness.DATA / "heldout.txt", "--calibration-ctx", 16, "--calibration-tokens", n_tokens,
+                "--imatrix-out", work / "beside" / "matrix.dat", "--calibration-out", work / "beside" / "ids"]
+
+    args = args_of(16)
+    if force:
+        run(args_of(32)).ok()
+        args.append("--force")
+    before = contents(work)
+    for k in range(1, 20):
+        result = run_under_strace(args, work.parent / "log", f"{RENAMES}:error=EIO:when={k}", trace=RENAMES)
+        if result.code == 0:
+            break
+        assert result.code == 5 and "rename failed: Input/output error" in error_line(result)
+        assert contents(work) == before, f"rename {k}"
+    assert k > 3, "not every rename was made to fail"
+    after = contents(work)
+    assert sorted(after["beside"]) == ["ids", "matrix.dat"] and list(after["model"]) == ["out.gguf"]
+    assert temporaries(work) == []
+    if force:
+        assert after["beside"]["matrix.dat"] != before["beside"]["matrix.dat"]

@@ -110,6 +110,53 @@ TEST(Outputs, OfAFailedCommitLeaveNothing) {
   EXPECT_EQ(ReadText(folder / "data2"), "foreign");
 }
 
+// --- in two folders -----------------------------------------------------------------------
+
+void AddFile(Outputs& outputs, const fs::path& path, const std::string& text) {
+  outputs.AddFiles({{path, text.size()}}, 0)[0]->WriteAt(0, Bytes(text));
+}
+
+TEST(Outputs, OfTwoFoldersGetTheirNamesTogether) {
+  const TempFolder folder, other;
+  {
+    Outputs outputs({});
+    AddBoth(outputs, folder, "new");
+    AddFile(outputs, other / "beside", "new");
+    AddFile(outputs, folder / "." / "same", "new");
+    outputs.Commit();
+  }
+  EXPECT_THAT(folder.List(), ElementsAre("file", "folder", "same"));
+  EXPECT_THAT(other.List(), ElementsAre("beside"));
+}
+
+TEST(Outputs, OfTwoFoldersAreAllOldWhenTheLastCannotBeReplaced) {
+  const TempFolder folder, other;
+  for (const std::string text : {"old", "new"}) {
+    Outputs outputs(kForce);
+    AddFile(outputs, folder / "file", text);
+    AddFile(outputs, other / "beside", text);
+    if (text == "old") {
+      outputs.Commit();
+      continue;
+    }
+    fs::remove(other / "beside");
+    fs::create_directory(other / "beside");
+    ErrorOf(ErrorCode::kOutput, [&] { outputs.Commit(); });
+  }
+  EXPECT_THAT(folder.List(), ElementsAre("file"));
+  EXPECT_EQ(ReadText(folder / "file"), "old");
+  EXPECT_THAT(other.List(), ElementsAre("beside"));
+}
+
+TEST(Outputs, ReplaceWhatTheyMayWithoutForce) {
+  const TempFolder folder;
+  WriteText(folder / "page", "old");
+  Outputs outputs({});
+  outputs.AddFiles({{folder / "page", 3, /*replaces=*/true}}, 0)[0]->WriteAt(0, Bytes("new"));
+  outputs.Commit();
+  EXPECT_EQ(ReadText(folder / "page"), "new");
+}
+
 // --- runs that were killed ------------------------------------------------------------------
 
 TEST(Recovery, RemovesWhatADeadRunOfAnyFormatLeft) {
