@@ -129,7 +129,8 @@ Size FitToMemory(const ConvertOptions& options, const SourceModel& source, Needs
     } else {
       throw Error(ErrorCode::kResources,
                   fmt::format("--memory-limit {}: calibrating this model needs at least {}",
-                              FormatBytes(options.memory_limit_bytes), FormatBytes(n_bytes())));
+                              FormatBytes(options.memory_limit_bytes), FormatBytes(n_bytes())))
+          .Hint("--memory-limit " + LimitFor(n_bytes()));
     }
   }
   return size;
@@ -613,7 +614,8 @@ class OwnText {
                               "text in windows of {} tokens",
                               FormatBytes(options.memory_limit_bytes),
                               FormatBytes(fixed() + of_window), text_.n_ctx))
-          .Hint("a smaller --calibration-ctx, or --calibrate FILE");
+          .Hint(fmt::format("--memory-limit {}, a smaller --calibration-ctx, or --calibrate FILE",
+                            LimitFor(fixed() + of_window)));
     fixed_bytes_ = fixed();
     text_.memory_bytes = options.memory_limit_bytes - fixed_bytes_;
     openings_ = calibrate::Openings(source.model.tokenizer, config.vocab_size, warn);

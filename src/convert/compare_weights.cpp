@@ -1,5 +1,5 @@
 // A weight is good when its error as a whole and that of its worst block are within what its
-// encoding may cost (BoundOf).
+// encoding may cost (BoundOf); where a calibration chose its codes, when the error as a whole is.
 #include "convert/compare_weights.h"
 
 #include <fmt/format.h>
@@ -44,8 +44,8 @@ ErrorBound BoundOf(const PlanLine& line, const CompareWeightsOptions& options) {
 
 struct BoundSum {
   simd::RowSums rows;  // of the source's weights and the output's
-  double worst_block =
-      0;  // largest error of a weight, less the slack / largest weight of its block
+  // The largest error of a weight, less the slack, over the largest weight of its block.
+  double worst_block = 0;
   std::uint64_t n_weights = 0;
   bool is_finite = true;
 

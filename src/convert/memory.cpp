@@ -72,9 +72,15 @@ MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& 
   if (has_columns) plan = fit(kMostColumnElements, kLeastColumnElements);
   if (!plan) plan = fit(kChunkElements, kLeastChunkElements);
   if (plan) return *plan;
-  throw Error(ErrorCode::kResources,
-              fmt::format("--memory-limit {}: this model needs at least {}",
-                          FormatBytes(limit_bytes), FormatBytes(peak(1, kLeastChunkElements))));
+  const std::uint64_t least = peak(1, kLeastChunkElements);
+  throw Error(ErrorCode::kResources, fmt::format("--memory-limit {}: this model needs at least {}",
+                                                 FormatBytes(limit_bytes), FormatBytes(least)))
+      .Hint("--memory-limit " + LimitFor(least));
+}
+
+std::string LimitFor(std::uint64_t n_bytes) {
+  constexpr std::uint64_t kMebibyte = 1ULL << 20;
+  return fmt::format("{}M", (n_bytes + kMebibyte - 1) / kMebibyte);
 }
 
 std::uint64_t FixedBytes(const SourceModel& source) {

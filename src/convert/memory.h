@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "convert/stream.h"
 #include "phiq/plan.h"
@@ -24,6 +25,9 @@ struct MemoryPlan {
 MemoryPlan PlanMemory(std::span<const StreamTarget> targets, const SourceModel& source,
                       std::uint64_t header_bytes, std::uint64_t held_bytes, unsigned threads,
                       std::uint64_t limit_bytes, OverflowPolicy overflow);
+
+// A --memory-limit that holds so many bytes: "97M".
+std::string LimitFor(std::uint64_t n_bytes);
 
 // Bytes of PlanMemory that no option changes: program, tokenizer.
 std::uint64_t FixedBytes(const SourceModel& source);

@@ -1,6 +1,6 @@
 // A block of weights opened up: what each code will decode to, before one is chosen. A search for
-// scales, and whatever carries rounding errors from column to column, are loops over these three
-// functions and know no encoding.
+// scales, and what carries rounding errors from column to column, are loops over these functions
+// and know no encoding.
 //
 // A block is what shares a scale: a group, the whole row where that has one scale, or a block of
 // GGUF's types.

@@ -2,6 +2,7 @@
 what is said of it, and what is refused. Figures are measured by `phiq eval`."""
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -282,6 +283,18 @@ def test_what_cannot_be_is_refused_in_one_line(work, options, code, what):
     calibration, _ = texts(work, "phi35-tiny")
     options = [calibration if option == "TEXT" else option for option in options]
     assert what in refused(run(["quantize", DATA / "phi35-tiny", *options], cwd=work), code)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("options", [["--calibrate", "TEXT", *WINDOWS], ["--calibrate", "self"], ["--type", "F16"],
+                                     ["--calibrate", "TEXT", "--format", "onnx", "--method", "imatrix"]], ids=" ".join)
+def test_the_limit_that_a_refusal_names_will_do(work, model, options):
+    calibration, _ = texts(work, model)
+    options = [calibration if option == "TEXT" else option for option in options]
+    line = refused(run(["plan", DATA / model, *options, "--memory-limit", "20M"], cwd=work), 7, "needs at least")
+    limit = re.search(r"--memory-limit (\d+M)", line)[1]
+    plan = run(["plan", DATA / model, *options, "--memory-limit", limit, "--json"]).ok().json()
+    assert plan["peak_memory_bytes"] <= int(limit[:-1]) << 20
 
 
 def norm_of_mlp(values):
