@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "phiq/calibration.h"
 #include "phiq/error.h"
 #include "phiq/evaluate.h"
 #include "phiq/hooks.h"
@@ -17,27 +18,6 @@ namespace phiq {
 
 enum class NanPolicy { kError, kZero };
 enum class OverflowPolicy { kError, kClamp, kF32 };
-
-// What methods learn of the inputs of weights from.
-struct CalibrationOptions {
-  // Plain text, JSON lines; "self": what the model writes itself. Equal shares of the tokens.
-  std::vector<std::string> texts;
-  std::vector<std::string> ids;  // token ids, as EvalOptions::ids
-  std::uint64_t n_tokens = 8192;
-  std::uint32_t n_ctx = 512;  // tokens of a window
-  float shrink = 0.2F;        // what share of each correlation is taken back
-  // With the method "feedback": weights make up for what the layers before them lost, where that
-  // helps on text that was held back. Each target then takes about as long as the text alone.
-  bool corrects = true;
-  // Instead of a text: an importance matrix of llama.cpp's.
-  std::string imatrix;
-  // Where the text's is written; ".dat": in the older form.
-  std::string imatrix_out;
-  // Where the text's token ids are written, to be read again as `ids`.
-  std::string ids_out;
-
-  bool has_text() const noexcept { return !texts.empty() || !ids.empty(); }
-};
 
 // Instead of the types of a recipe: tensors get types one by one, so that least is lost within a
 // size, or least is taken within a loss. One of the three.
@@ -123,8 +103,9 @@ struct OutputPlan {
 struct CalibrationPlan {
   std::string imatrix;             // the file, where it is one
   std::vector<std::string> files;  // of text; of an importance matrix those that it names
-  std::string sha256;              // of a text's tokens and how they are cut
-  std::uint64_t n_inputs = 0;      // of weights, that something is known of
+  // Of a text's tokens and how they are cut; of an importance matrix' values.
+  std::string sha256;
+  std::uint64_t n_inputs = 0;  // of weights, that something is known of
   std::uint64_t n_windows = 0;
   // Of a text:
   std::uint64_t n_tokens = 0, n_held_back = 0;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "phiq/calibration.h"
 #include "phiq/error.h"
 #include "phiq/hooks.h"
 
@@ -70,13 +71,19 @@ struct VerifyOptions {
   unsigned threads = 0;
   std::vector<std::string> adapters = {};       // that were merged into `model` on the way
   std::optional<std::uint32_t> pad_vocab = {};  // as of ConvertOptions
+  // What the output's codes were chosen by, to be chosen again. Method, shrinkage, correction and
+  // blocks are those that the output names.
+  std::optional<CalibrationOptions> calibration = {};
+  std::uint64_t memory_limit_bytes = 1ULL << 30;  // for that
 };
 
 // Holds an output against the checksums that phiq recorded in it, and against its source: decodes
 // every tensor and compares it, its name, shape and the metadata; encodes it again where the record
-// says how, and compares bytes. Differences do not throw.
+// says how (codes that a calibration chose: with `calibration`), and compares bytes. Differences do
+// not throw.
 //
-// Throws   kUsage: neither a source nor recorded checksums. As Inspect and OpenCheckpoint do.
+// Throws   kUsage: neither a source nor recorded checksums; a calibration that is not the one that
+//          the output names. As Inspect and OpenCheckpoint do, and as Convert of a calibration.
 Verification Verify(const VerifyOptions& options, const Hooks& hooks);
 
 }  // namespace phiq

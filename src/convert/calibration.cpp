@@ -21,11 +21,11 @@
 #include <string>
 #include <utility>
 
+#include "base/sha256.h"
 #include "calibrate/correction.h"
 #include "calibrate/factor.h"
 #include "calibrate/own_text.h"
 #include "calibrate/text_stream.h"
-#include "convert/memory.h"
 #include "convert/written_model.h"
 #include "engine/linear_algebra.h"
 #include "engine/product.h"
@@ -116,6 +116,8 @@ Size FitToMemory(const ConvertOptions& options, const SourceModel& source, Needs
       wanted.n_tokens + calibrate::HeldBackWindows(wanted.n_tokens, wanted.n_ctx) * wanted.n_ctx,
       n_corrected};
   size.is_kept = size.is_on_disk = options.resume;
+  const bool has_blocks = wanted.widest_block > 0;
+  if (has_blocks) size.widest_block = wanted.widest_block;
   const auto n_bytes = [&] {
     return FixedBytes(source) + size.HeldBytes(config) +
            std::max(TextStream::WorkBytes(config, wanted.n_ctx, kPlannedThreads),
@@ -124,7 +126,8 @@ Size FitToMemory(const ConvertOptions& options, const SourceModel& source, Needs
   while (n_bytes() > options.memory_limit_bytes) {
     if (!size.is_on_disk) {
       size.is_on_disk = true;
-    } else if (needs == Needs::kMoments && size.widest_block > 2 * calibrate::kBlockMultiple) {
+    } else if (needs == Needs::kMoments && !has_blocks &&
+               size.widest_block > 2 * calibrate::kBlockMultiple) {
       size.widest_block /= 2;
     } else {
       throw Error(ErrorCode::kResources,
@@ -262,7 +265,7 @@ class CalibratedRun {
       group.text.emplace(MakeStream(*group.written));
     }
     GoOn(inputs_out);
-    while (text_.at() != kHead) {
+    while (text_.at() != kHead && !IsAstray()) {
       InputStatistics input = Next(text_, nullptr, uncorrected);
       inputs_out.push_back(SquaresOf(input.weight(), input.SquareSums()));
       KeepSums(inputs_out.back().sums);
@@ -323,6 +326,14 @@ class CalibratedRun {
         : calibration_.is_on_disk ? calibrate::FloatStore(ScratchFile(stages_.beside(), n_bytes))
                                   : calibrate::FloatStore(n_floats);
     return {model, text.n_ctx, text.windows, text.held_back, runner(), std::move(store), keeps};
+  }
+
+  // The stream of a corrected output runs through its own codes: behind those that stand in it and
+  // are not what is chosen for it, no other is what would be.
+  bool IsAstray() const {
+    return groups_.size() > 1 && std::ranges::any_of(result_.lines, [this](const LineResult& line) {
+             return line.n_different > 0 && !LineOf(line).table;
+           });
   }
 
   // Of a tied model it is the embedding that is asked for, and named.
@@ -682,16 +693,34 @@ std::string FileName(const std::string& path) {
   return std::filesystem::path(path).filename().string();
 }
 
+// Of what is taken of it, whichever form its file has.
+std::string Sha256Of(const Importance& matrix) {
+  Sha256 hash;
+  for (const auto& [weight, squares] : matrix.squares) {
+    const std::string name = fmt::format("{} {}\n", RoleName(weight.role), weight.layer);
+    hash.Add(std::as_bytes(std::span(name)));
+    hash.Add(std::as_bytes(std::span(squares)));
+  }
+  return hash.Hex();
+}
+
 Calibration PrepareMatrix(const std::string& path, const SourceModel& source,
                           const WarningFn& warn) {
   Calibration calibration;
   calibration.matrix = ReadImportance(path, source.model, warn);
   calibration.planned.imatrix = FileName(path);
+  calibration.planned.sha256 = Sha256Of(*calibration.matrix);
   for (const std::string& dataset : calibration.matrix->datasets)
     calibration.planned.files.push_back(FileName(dataset));
   calibration.planned.n_inputs = calibration.matrix->n_entries;
   calibration.planned.n_windows = calibration.matrix->n_chunks;
   return calibration;
+}
+
+// What running a layer takes besides what is held.
+std::uint64_t WorkBytes(const Calibration& calibration, const ModelConfig& config,
+                        unsigned threads) {
+  return calibration.matrix ? 0 : TextStream::WorkBytes(config, calibration.text.n_ctx, threads);
 }
 
 }  // namespace
@@ -778,11 +807,6 @@ Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel&
   return calibration;
 }
 
-std::uint64_t WorkBytes(const Calibration& calibration, const ModelConfig& config,
-                        unsigned threads) {
-  return calibration.matrix ? 0 : TextStream::WorkBytes(config, calibration.text.n_ctx, threads);
-}
-
 void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan,
            const WarningFn& warn) {
   const auto method = std::ranges::find(plan.decisions, "method", &Decision::subject);
@@ -818,8 +842,12 @@ void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan
   add("calibration_files", fmt::format("{}", fmt::join(planned.files, ", ")));
   add("calibration_inputs", fmt::format("{}", planned.n_inputs));
   add("calibration_windows", fmt::format("{}", planned.n_windows));
-  if (calibration.matrix) return;
+  if (calibration.matrix) return add("calibration_sha256", planned.sha256);
   add("calibration_ctx", fmt::format("{}", planned.n_ctx));
+  if (std::ranges::any_of(plan.lines, IsFeedback)) {
+    add("calibration_shrink", fmt::format("{}", planned.shrink));
+    add("calibration_block", fmt::format("{}", planned.widest_block));
+  }
   if (IsCorrected(calibration, plan)) {
     add("calibration_correction", fmt::format("{}", calibrate::kCorrectionShare));
     plan.decisions.push_back({"correction", "on",
@@ -838,6 +866,21 @@ std::uint64_t CountStages(const Calibration& calibration, const SourceModel& sou
         Find(*calibration.matrix, source.weights, weight.id) != nullptr)
       ++n;
   return n;
+}
+
+MemoryPlan PlanMemory(Calibration& calibration, std::span<const StreamTarget> targets,
+                      const SourceModel& source, std::uint64_t header_bytes, unsigned threads,
+                      std::uint64_t limit_bytes, OverflowPolicy overflow) {
+  for (const StreamTarget& target : targets)
+    if (IsCorrected(calibration, *target.plan))
+      calibration.held_bytes += WrittenModel::HeldBytes(target);
+  MemoryPlan memory = PlanMemory(targets, source, header_bytes, calibration.held_bytes, threads,
+                                 limit_bytes, overflow);
+  const std::uint64_t held = FixedBytes(source) + 2 * header_bytes + calibration.held_bytes;
+  const auto work = [&] { return WorkBytes(calibration, source.model.config, memory.threads); };
+  while (memory.threads > 1 && held + work() > limit_bytes) --memory.threads;
+  memory.peak_bytes = std::max({memory.peak_bytes, held + work(), calibration.own_bytes});
+  return memory;
 }
 
 bool IsCorrected(const Calibration& calibration, const Plan& plan) {

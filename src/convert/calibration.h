@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "calibrate/text.h"
+#include "convert/memory.h"
 #include "convert/rows.h"
 #include "convert/stages.h"
 #include "convert/stream.h"
@@ -44,9 +45,10 @@ Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel&
 // Whether the model is to write its own text.
 bool WritesOwnText(const ConvertOptions& options);
 
-// What running a layer takes besides what is held.
-std::uint64_t WorkBytes(const Calibration& calibration, const ModelConfig& config,
-                        unsigned threads);
+// PlanMemory of a run with it.
+MemoryPlan PlanMemory(Calibration& calibration, std::span<const StreamTarget> targets,
+                      const SourceModel& source, std::uint64_t header_bytes, unsigned threads,
+                      std::uint64_t limit_bytes, OverflowPolicy overflow);
 
 // What a target's file says of it, where one of CommonMethods chooses codes. What a matrix says
 // nothing of has the reference's codes.
@@ -66,7 +68,9 @@ std::uint64_t CountStages(const Calibration& calibration, const SourceModel& sou
 bool IsCorrected(const Calibration& calibration, const Plan& plan);
 
 // StreamTensors of all lines: layer by layer, each weight when the text's moments of its input are
-// known. Where error feedback does not pay on held-back text, kImatrix chooses the codes.
+// known. Where error feedback does not pay on held-back text, kImatrix chooses the codes. Of
+// outputs that stand (StreamTarget::stored) a corrected one is left at the first input whose
+// weights differ: what is behind makes up for their codes.
 //
 // `inputs`  gets the sums of every input of the unquantized model, of a text.
 // `corrections`  one a target: gets its inputs where it is corrected.

@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <utility>
 
+#include "convert/stages.h"
 #include "io/parallel.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
@@ -64,9 +66,8 @@ class ArrayReader {
   ColumnBands bands_;
 };
 
-// Without a calibration.
-bool IsMadeAgain(const PlanLine& recorded) {
-  return recorded.method != nullptr && recorded.reference == nullptr;
+bool NeedsCalibration(const PlanLine& recorded) {
+  return recorded.method == nullptr || recorded.method->needs != Needs::kNothing;
 }
 
 // A recorded line as the source has it; nullopt: it has no such rows.
@@ -116,6 +117,25 @@ class LineFinder {
   const Model& model_;
   std::map<std::string_view, const ModelTensor*> tensors_;
 };
+
+// `beside`: where hidden states go that memory does not bear.
+StreamResult CalibrateAgain(const Remaking& remaking, const StreamTarget& target,
+                            const std::filesystem::path& beside) {
+  const std::span<const StreamTarget> targets(&target, 1);
+  const StreamOptions& wanted = remaking.options;
+  const MemoryPlan memory =
+      PlanMemory(*remaking.calibration, targets, remaking.source, /*header_bytes=*/0,
+                 wanted.threads, remaking.memory_limit_bytes, wanted.overflow);
+  const StreamOptions options = {memory.threads, memory.chunk_elements, wanted.nan,
+                                 wanted.overflow};
+  // What there is to warn of was said when it was made.
+  const Hooks silent = {remaking.hooks.progress, {}, remaking.hooks.stop_requested};
+  Stages stages(/*outputs=*/nullptr, {}, targets, beside);
+  std::vector<InputSquares> inputs;
+  std::vector<std::vector<InputCorrection>> corrections(1);
+  return WriteCalibrated(*remaking.calibration, remaking.source, targets, options, silent, stages,
+                         inputs, corrections);
+}
 
 }  // namespace
 
@@ -204,13 +224,12 @@ std::uint64_t WeightsToEncode(const Record& record) {
   if (record.version != PHIQ_VERSION) return 0;
   std::uint64_t sum = 0;
   for (const PlanLine& line : record.lines)
-    if (IsMadeAgain(line)) sum += line.n_elements();
+    if (!NeedsCalibration(line)) sum += line.n_elements();
   return sum;
 }
 
 void EncodeAgain(const StoredRecord& stored, std::span<const InputFile> files,
-                 const std::vector<bool>& damaged, std::string_view format,
-                 const SourceModel& source, const StreamOptions& options, Meter& meter,
+                 const std::vector<bool>& damaged, const Remaking& remaking, Meter& meter,
                  Verification& verification) {
   const Record& record = stored.record;
   if (record.version != PHIQ_VERSION) {
@@ -220,16 +239,17 @@ void EncodeAgain(const StoredRecord& stored, std::span<const InputFile> files,
                     Escape(record.version)));
     return;
   }
-  const LineFinder finder(source.model);
+  const LineFinder finder(remaking.source.model);
   Plan plan;
-  plan.format = format;
+  plan.format = remaking.format;
   OutputLayout layout;
   std::vector<std::optional<std::size_t>> number(record.lines.size());
   std::vector<bool> is_damaged;  // beside plan.lines
   std::size_t n_left = 0;
   for (std::size_t i = 0; i < record.lines.size(); ++i) {
     const PlanLine& recorded = record.lines[i];
-    if (!IsMadeAgain(recorded)) {
+    if (recorded.method == nullptr ||
+        (NeedsCalibration(recorded) && remaking.calibration == nullptr)) {
       ++n_left;
       continue;
     }
@@ -251,25 +271,34 @@ void EncodeAgain(const StoredRecord& stored, std::span<const InputFile> files,
   StreamTarget target{&plan, &layout, {}, {}};
   for (const InputFile& file : files) target.stored.push_back(&file);
   try {
-    const StreamResult again = StreamTensors(source, std::span(&target, 1), options, {}, meter);
+    const StreamResult again =
+        remaking.calibration == nullptr
+            ? StreamTensors(remaking.source, std::span(&target, 1), remaking.options, {}, meter)
+            : CalibrateAgain(remaking, target, stored.files[stored.place.file]);
     for (const LineResult& line : again.lines) {
       ++verification.n_encoded;
       if (line.n_different > 0 && !is_damaged[line.line])
         verification.problems.push_back(
             fmt::format("tensor '{}': its bytes are not those that {} makes of the source: {} rows "
                         "differ",
-                        Escape(plan.lines[line.line].display_name()),
-                        MethodText(*plan.lines[line.line].method), line.n_different));
+                        Escape(plan.lines[line.line].display_name()), MethodText(*line.method),
+                        line.n_different));
     }
+    if (again.lines.size() < plan.lines.size())
+      verification.notes.push_back(fmt::format(
+          "{} tensors make up for what codes before them lost, which are not those that "
+          "were chosen: they are not made again",
+          plan.lines.size() - again.lines.size()));
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kNumeric) throw;
     verification.problems.push_back(fmt::format("cannot be made of the source: {}", error.what()));
   }
   if (n_left > 0)
     verification.notes.push_back(
-        fmt::format("{} tensors have codes chosen by a calibration: they are held to the bounds of "
-                    "their types, not made again",
-                    n_left));
+        fmt::format("{} tensors have codes chosen by a calibration: they are held to {}the bounds "
+                    "of their types, not made again (--calibrate or --imatrix, with what quantize "
+                    "had, makes them)",
+                    n_left, record.has_checksums ? "their checksums and " : ""));
 }
 
 }  // namespace phiq

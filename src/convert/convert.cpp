@@ -26,7 +26,6 @@
 #include "convert/score.h"
 #include "convert/stages.h"
 #include "convert/stream.h"
-#include "convert/written_model.h"
 #include "formats/format.h"
 #include "io/input_file.h"
 #include "io/outputs.h"
@@ -395,21 +394,13 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
     head_bytes += target.head_bytes();
     streams.push_back({target.plan.get(), &target.layout, {}});
   }
-  if (calibration) {
-    for (const StreamTarget& stream : streams)
-      if (IsCorrected(*calibration, *stream.plan))
-        calibration->held_bytes += WrittenModel::HeldBytes(stream);
-  }
-  MemoryPlan memory =
-      PlanMemory(streams, source, head_bytes, calibration ? calibration->held_bytes : 0, threads,
-                 options.memory_limit_bytes, options.overflow);
-  if (calibration) {
-    const std::uint64_t held = FixedBytes(source) + 2 * head_bytes + calibration->held_bytes;
-    const auto work = [&] { return WorkBytes(*calibration, source.model.config, memory.threads); };
-    while (memory.threads > 1 && held + work() > options.memory_limit_bytes) --memory.threads;
-    memory.peak_bytes = std::max({memory.peak_bytes, held + work(), calibration->own_bytes});
+  const MemoryPlan memory = calibration
+                                ? PlanMemory(*calibration, streams, source, head_bytes, threads,
+                                             options.memory_limit_bytes, options.overflow)
+                                : PlanMemory(streams, source, head_bytes, /*held_bytes=*/0, threads,
+                                             options.memory_limit_bytes, options.overflow);
+  if (calibration)
     calibration->planned.seconds = EstimateSeconds(*calibration, source, streams, memory.threads);
-  }
   return {std::move(source), std::move(targets),     memory,
           scored_bytes,      std::move(calibration), std::move(mixes)};
 }
@@ -724,10 +715,8 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   const Calibration* const calibration = prepared.calibration ? &*prepared.calibration : nullptr;
   std::string fingerprint;
   if (options.resume)
-    fingerprint = FingerprintOf(
-        options, prepared.source, prepared.targets,
-        calibration != nullptr ? &calibration->planned : nullptr,
-        calibration != nullptr && calibration->matrix ? &*calibration->matrix : nullptr);
+    fingerprint = FingerprintOf(options, prepared.source, prepared.targets,
+                                calibration != nullptr ? &calibration->planned : nullptr);
   const KeptRun* const kept = ChooseKept(options, all_kept, prepared.targets, fingerprint, warn);
   if (kept == nullptr) CheckSpaceOfAll(options, prepared);  // else it has its room already
 

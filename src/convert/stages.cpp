@@ -172,8 +172,7 @@ ScratchFile& Stages::AddScratch(std::string_view what, std::uint64_t size_bytes)
 }
 
 std::string FingerprintOf(const ConvertOptions& options, const SourceModel& source,
-                          std::span<const Output> outputs, const CalibrationPlan* calibration,
-                          const Importance* matrix) {
+                          std::span<const Output> outputs, const CalibrationPlan* calibration) {
   std::string text = fmt::format("phiq {}\n", PHIQ_VERSION);
   const auto add = [&]<typename... Args>(fmt::format_string<Args...> format, Args&&... args) {
     text += fmt::format(format, std::forward<Args>(args)...) + '\n';
@@ -211,11 +210,6 @@ std::string FingerprintOf(const ConvertOptions& options, const SourceModel& sour
         calibration->n_held_back, calibration->shrink, calibration->widest_block,
         calibration->n_corrected, has_sums);
   }
-  if (matrix != nullptr)
-    for (const auto& [weight, squares] : matrix->squares)
-      add("{} {} {}", RoleName(weight.role), weight.layer,
-          Sha256Hex(
-              {reinterpret_cast<const char*>(squares.data()), squares.size() * sizeof(float)}));
   return Sha256Hex(text);
 }
 

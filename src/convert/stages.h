@@ -16,7 +16,6 @@
 #include "convert/output.h"
 #include "convert/rows.h"
 #include "convert/stream.h"
-#include "formats/importance.h"
 #include "io/outputs.h"
 #include "phiq/convert.h"
 
@@ -63,7 +62,6 @@ class Stages {
 
 // Of all that decides what is written: version, source, plans, layouts, policies, text.
 std::string FingerprintOf(const ConvertOptions& options, const SourceModel& source,
-                          std::span<const Output> outputs, const CalibrationPlan* calibration,
-                          const Importance* matrix);
+                          std::span<const Output> outputs, const CalibrationPlan* calibration);
 
 }  // namespace phiq

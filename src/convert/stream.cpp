@@ -402,11 +402,11 @@ class Worker {
 
   void Compare(const Sink& sink, std::size_t a, const RowChunk& rows, Tally& tally) {
     const PlacedArray& place = *sink.arrays[a];
-    const InputFile& file = *targets_[sink.target].stored[place.file];
+    const StreamTarget& target = targets_[sink.target];
     const RowArray array = ArrayOf(sink, a);
     Renew(stored_, encoded_[a].size());
     const auto read = [&](std::uint64_t offset_bytes, std::span<std::byte> out) {
-      file.ReadAt(place.offset_bytes + offset_bytes, out);
+      target.ReadAt(place.file, place.offset_bytes + offset_bytes, out);
     };
     if (array.order.IsByColumns()) {
       shared_.bands.ReadRows(array, &place, rows.first_row, stored_, read);
@@ -513,6 +513,15 @@ std::uint64_t StreamBytesPerThread(std::span<const StreamTarget> targets, const 
     }
   }
   return most_read + most_clamped + most_encoded + most_rearranged + most_calibrated;
+}
+
+void StreamTarget::ReadAt(std::size_t file, std::uint64_t offset_bytes,
+                          std::span<std::byte> bytes) const {
+  if (stored.empty()) {
+    files[file]->ReadAt(offset_bytes, bytes);
+  } else {
+    stored[file]->ReadAt(offset_bytes, bytes);
+  }
 }
 
 void StreamResult::Add(StreamResult&& other) {

@@ -2,6 +2,7 @@
 // writes at offsets that are final, on all cores.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -28,6 +29,9 @@ struct StreamTarget {
   // Instead of `files`: those of an output that stands. Nothing is written; each row is held
   // against what they have of it.
   std::vector<const InputFile*> stored = {};
+
+  // What one of the files holds by now.
+  void ReadAt(std::size_t file, std::uint64_t offset_bytes, std::span<std::byte> bytes) const;
 };
 
 struct StreamOptions {

@@ -9,6 +9,7 @@
 #include "convert/check_record.h"
 #include "convert/compare_weights.h"
 #include "convert/open_model.h"
+#include "convert/same_calibration.h"
 #include "formats/format.h"
 #include "io/parallel.h"
 #include "phiq/inspect.h"
@@ -165,6 +166,19 @@ Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
     source.emplace(OpenSourceModel(LocateSource(options.model, warn),
                                    {options.ignore_extra, options.adapters, options.pad_vocab},
                                    warn, [&](const ModelConfig&) { return output->expression(); }));
+  const Facts facts = output->facts();
+  std::optional<Calibration> calibration;
+  if (options.calibration) {
+    if (!source)
+      throw Error(ErrorCode::kUsage, "a text or an importance matrix makes codes of a checkpoint")
+          .In(options.output)
+          .Hint("--against MODEL");
+    if (!stored && damage.empty())
+      throw Error(ErrorCode::kUsage, "has no record of which codes a calibration chose")
+          .In(options.output)
+          .Hint("without --calibrate and --imatrix it is held to the bounds of its types");
+    calibration = PrepareSame(options, facts, *source, threads, hooks);
+  }
   result.problems = output->FindProblems();
   std::vector<StoredWeight> weights;
   if (source) {
@@ -181,9 +195,8 @@ Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
   std::uint64_t n_steps = 0;
   for (const StoredWeight& weight : weights) n_steps += weight.line.n_elements();
   if (has_checksums && !files.empty()) n_steps += WeightsOf(stored->record);
-  if (source && !files.empty()) n_steps += WeightsToEncode(stored->record);
+  if (source && !files.empty() && !calibration) n_steps += WeightsToEncode(stored->record);
   Meter meter(hooks, n_steps);
-  const Facts facts = output->facts();
   const CompareWeightsOptions how = {Has(facts, "phiq.nan_policy"),
                                      Has(facts, "phiq.overflow_policy"), Has(facts, "phiq.method"),
                                      Has(facts, "phiq.calibration_correction"), threads};
@@ -191,12 +204,15 @@ Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
   std::vector<bool> damaged;
   if (has_checksums && !files.empty())
     damaged = CheckChecksums(*stored, files, threads, meter, result);
-  if (source && !files.empty())
-    EncodeAgain(
-        *stored, files, damaged, RecognizeFormat(options.output)->name, *source,
-        {threads, kVerifyElements, how.nan_was_zeroed ? NanPolicy::kZero : NanPolicy::kError,
-         how.was_clamped ? OverflowPolicy::kClamp : OverflowPolicy::kError},
-        meter, result);
+  if (source && !files.empty()) {
+    const StreamOptions stream = {
+        threads, kVerifyElements, how.nan_was_zeroed ? NanPolicy::kZero : NanPolicy::kError,
+        how.was_clamped ? OverflowPolicy::kClamp : OverflowPolicy::kError};
+    EncodeAgain(*stored, files, damaged,
+                {*source, RecognizeFormat(options.output)->name, stream,
+                 calibration ? &*calibration : nullptr, options.memory_limit_bytes, hooks},
+                meter, result);
+  }
   return result;
 }
 

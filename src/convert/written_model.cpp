@@ -57,7 +57,7 @@ void WrittenModel::ReadRows(std::size_t piece, std::uint64_t first_row, std::uin
     rows[a].resize(n_rows * row_bytes[a]);
     const RowArray stored = {array.order, place.line->n_rows(), row_bytes[a]};
     const auto read = [&](std::uint64_t offset_bytes, std::span<std::byte> bytes) {
-      target_.files[array.file]->ReadAt(array.offset_bytes + offset_bytes, bytes);
+      target_.ReadAt(array.file, array.offset_bytes + offset_bytes, bytes);
     };
     if (array.order.IsByColumns()) {
       columns_->ReadRows(stored, &array, first_row, rows[a], read);

@@ -278,6 +278,8 @@ LONG = ["--calibrate", "self", "--calibration-tokens", "262144"]
     (["--calibrate", "TEXT", "--format", "onnx", "--method", "rtn"], 2, "--method rtn: takes nothing from a text"),
     (["--calibrate", "TEXT", "--memory-limit", "32M"], 7, "calibrating this model needs at least"),
     (["--calibrate", "missing.txt"], 4, "missing.txt"),
+    (["--calibrate", ""], 2, "--calibrate: the name is empty"),
+    (["--calibration-ids", ""], 2, "--calibration-ids: the name is empty"),
 ])
 def test_what_cannot_be_is_refused_in_one_line(work, options, code, what):
     calibration, _ = texts(work, "phi35-tiny")

@@ -38,7 +38,7 @@ ROOM_OF_PUBLIC_HEADER = {
     "model.h": "model", "tokenizer.h": "model",
     "plan.h": "plan",
     "format.h": "formats", "profile.h": "formats",
-    "convert.h": "convert", "inspect.h": "convert",
+    "calibration.h": "convert", "convert.h": "convert", "inspect.h": "convert",
     "divergence.h": "engine",
     "compare.h": "convert", "evaluate.h": "convert",
 }

@@ -84,26 +84,18 @@ std::vector<PlanOptions> ResolveTargetFlags(const ConvertFlags& flags) {
 // The text or the importance matrix, and the method that takes most of it where none is named.
 std::optional<CalibrationOptions> ResolveCalibration(const ConvertFlags& flags,
                                                      std::vector<PlanOptions>& targets) {
-  constexpr std::uint32_t kMost = 1U << 30;
-  CalibrationOptions calibration;
-  calibration.texts = flags.calibration_texts;
-  calibration.ids = flags.calibration_ids;
-  calibration.imatrix = ValueOf("--imatrix", flags.imatrix);
-  calibration.imatrix_out = ValueOf("--imatrix-out", flags.imatrix_out);
-  calibration.ids_out = ValueOf("--calibration-out", flags.calibration_out);
-  if (!calibration.has_text()) {
-    const std::pair<const char*, const std::optional<std::string>*> kOfText[] = {
-        {"--calibration-tokens", &flags.calibration_tokens},
-        {"--calibration-ctx", &flags.calibration_ctx},
-        {"--calibration-out", &flags.calibration_out},
-        {"--shrink", &flags.shrink},
-        {"--imatrix-out", &flags.imatrix_out}};
-    for (const auto& [option, text] : kOfText)
-      if (*text) throw Wrong(option, "needs a text").Hint("--calibrate self or --calibrate FILE");
+  std::optional<CalibrationOptions> calibration = ResolveCalibrationFlags(flags.calibration);
+  const bool has_text = calibration && calibration->has_text();
+  if (!has_text) {
+    const std::pair<const char*, bool> kOfText[] = {
+        {"--calibration-out", flags.calibration_out.has_value()},
+        {"--shrink", flags.shrink.has_value()},
+        {"--imatrix-out", flags.imatrix_out.has_value()},
+        {"--no-correction", flags.no_correction}};
+    for (const auto& [option, is_given] : kOfText)
+      if (is_given) throw NeedsText(option);
   }
-  if (!calibration.has_text() && flags.no_correction)
-    throw Wrong("--no-correction", "needs a text").Hint("--calibrate self or --calibrate FILE");
-  if (!calibration.has_text() && calibration.imatrix.empty()) {
+  if (!calibration) {
     for (const PlanOptions& target : targets) {
       if (target.method == "feedback")
         throw Wrong("--method", "feedback needs a text")
@@ -114,20 +106,14 @@ std::optional<CalibrationOptions> ResolveCalibration(const ConvertFlags& flags,
     }
     return std::nullopt;
   }
-  if (flags.calibration_tokens)
-    calibration.n_tokens = ParseCount("--calibration-tokens", *flags.calibration_tokens, 1, kMost);
-  // Its time and memory grow with the window's length, its worth hardly.
-  constexpr std::uint32_t kOwnContext = 256;
-  if (std::ranges::find(calibration.texts, "self") != calibration.texts.end())
-    calibration.n_ctx = kOwnContext;
-  if (flags.calibration_ctx)
-    calibration.n_ctx = ParseCount("--calibration-ctx", *flags.calibration_ctx, 4, kMost);
-  calibration.corrects = !flags.no_correction;
+  calibration->imatrix_out = ValueOf("--imatrix-out", flags.imatrix_out);
+  calibration->ids_out = ValueOf("--calibration-out", flags.calibration_out);
+  calibration->corrects = !flags.no_correction;
   if (flags.shrink)
-    calibration.shrink = static_cast<float>(ParseNumber("--shrink", *flags.shrink, 0, 1));
+    calibration->shrink = static_cast<float>(ParseNumber("--shrink", *flags.shrink, 0, 1));
   for (PlanOptions& target : targets)
     if (target.method == "reference" && !IsMethodGiven(flags, target.format))
-      target.method = calibration.has_text() ? "feedback" : "imatrix";
+      target.method = has_text ? "feedback" : "imatrix";
   return calibration;
 }
 
@@ -340,21 +326,10 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   }
 
   group = "Calibration: a text says which errors of weights matter";
-  list("--calibrate", flags.calibration_texts, "self|FILE",
-       "self: text that the model writes itself; a file: text like what\nthe model will see "
-       "(.jsonl: \"text\" or \"messages\"). Repeatable:\nequal shares");
-  list("--calibration-ids", flags.calibration_ids, "FILE",
-       "The same as token ids, as eval's --ids; repeatable");
-  value("--calibration-tokens", flags.calibration_tokens, "N",
-        "Tokens that are run through the model; default 8192");
-  value("--calibration-ctx", flags.calibration_ctx, "N",
-        "Tokens of a window, which knows nothing of others; default 512,\n256 with --calibrate "
-        "self");
+  AddCalibrationFlags(command, group, flags.calibration);
   value("--calibration-out", flags.calibration_out, "FILE",
         "Write the text's token ids, to be read by --calibration-ids (with\nthe same "
         "--calibration-ctx)");
-  value("--imatrix", flags.imatrix, "FILE",
-        "llama.cpp's importance matrix instead of a text, for any format");
   value("--imatrix-out", flags.imatrix_out, "FILE",
         "Write the text's importance matrix; .dat: in the older form");
   toggle("--no-correction", flags.no_correction,

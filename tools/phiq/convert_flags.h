@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "calibration_flags.h"
 #include "phiq/convert.h"
 #include "report_flags.h"
 
@@ -21,9 +22,8 @@ struct ConvertFlags {
   std::map<std::string, std::vector<std::string>> knobs;
   std::map<std::string, std::optional<std::string>> switches;
   std::vector<std::string> tensor_types, ignore_extra, adapters;
-  std::vector<std::string> calibration_texts, calibration_ids;
-  std::optional<std::string> calibration_tokens, calibration_ctx, calibration_out, shrink, imatrix,
-      imatrix_out;
+  CalibrationFlags calibration;
+  std::optional<std::string> calibration_out, shrink, imatrix_out;
   std::optional<std::string> target_size, target_bpw, target_kl, sensitivities;
   std::optional<std::string> pad_vocab;
   bool strict_types = false, no_correction = false;

@@ -146,6 +146,7 @@ Json CalibrationToJson(const CalibrationPlan& calibration) {
   if (!calibration.imatrix.empty())
     return {{"imatrix", calibration.imatrix},
             {"files", calibration.files},
+            {"sha256", calibration.sha256},
             {"n_inputs", calibration.n_inputs}};
   Json json = {{"files", calibration.files},
                {"sha256", calibration.sha256},

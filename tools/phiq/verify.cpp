@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "calibration_flags.h"
 #include "commands.h"
 #include "console.h"
 #include "option_values.h"
@@ -22,13 +23,15 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   phiq verify phi-3.5-mini-instruct-Q4_K_M.gguf --against Phi-3.5-mini-instruct
   phiq verify phi-onnx --against Phi-3.5-mini-instruct
+  phiq verify phi.gguf --against microsoft/phi-4 --calibrate chats.jsonl
   phiq verify phi-3.5-mini-instruct-Q4_K_M.gguf     # only the checksums that it has
   phiq verify --quiet phi.gguf --against microsoft/phi-4 || echo "do not ship it")";
 
 struct VerifyFlags {
   std::string output, model;
   SourceFlags source;
-  std::optional<std::string> threads;
+  CalibrationFlags calibration;
+  std::optional<std::string> threads, memory_limit;
   ReportFlags report;
 };
 
@@ -75,12 +78,16 @@ Json ToJson(const VerifyFlags& flags, const Verification& verification) {
 }
 
 int ShowVerification(const VerifyFlags& flags) {
-  const VerifyOptions options = {.output = flags.output,
-                                 .model = flags.model,
-                                 .ignore_extra = flags.source.ignore_extra,
-                                 .threads = ParseThreads(flags.threads),
-                                 .adapters = flags.source.adapters,
-                                 .pad_vocab = ParsePadVocab(flags.source.pad_vocab)};
+  VerifyOptions options = {.output = flags.output,
+                           .model = flags.model,
+                           .ignore_extra = flags.source.ignore_extra,
+                           .threads = ParseThreads(flags.threads),
+                           .adapters = flags.source.adapters,
+                           .pad_vocab = ParsePadVocab(flags.source.pad_vocab),
+                           .calibration = ResolveCalibrationFlags(flags.calibration)};
+  if (flags.memory_limit)
+    options.memory_limit_bytes =
+        ForOption("--memory-limit", [&] { return ParseSize(*flags.memory_limit); });
   const Verification verification = [&] {
     Reporter reporter(flags.report);
     return Verify(options, reporter.hooks());
@@ -116,8 +123,15 @@ void AddVerify(CLI::App& app, Command& chosen) {
                    "checksums that phiq recorded in the output are checked")
       ->option_text("MODEL");
   AddSourceFlags(*command, flags->source);
+  AddCalibrationFlags(*command,
+                      "Calibration: what quantize had, to make codes again that it chose by them",
+                      flags->calibration);
   command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")
       ->option_text("N");
+  command
+      ->add_option("--memory-limit", flags->memory_limit,
+                   "Ceiling of resident memory of a calibration; default 1G")
+      ->option_text("SIZE");
   AddReportFlags(*command, flags->report);
   command->footer(kExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowVerification(*flags); }; });

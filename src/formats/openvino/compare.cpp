@@ -92,11 +92,11 @@ void CompareInfo(const Ir& expected, const Ir& found, std::vector<std::string>& 
 
 Facts FactsOf(const Folder& folder) {
   Facts facts;
-  for (const std::string_view name :
-       {"nan_policy", "overflow_policy", "method", "calibration_imatrix", "calibration_files",
-        "calibration_inputs", "calibration_windows", "calibration_ctx", "calibration_sha256"}) {
-    if (const std::string* value = folder.FindInfo({"phiq", name}))
-      facts.emplace_back(fmt::format("phiq.{}", name), *value);
+  for (const Info& section : folder.ir().info) {
+    if (section.name != "phiq") continue;
+    for (const Info& leaf : section.children)
+      if (leaf.name != "version" && leaf.name != "type")
+        facts.emplace_back(fmt::format("phiq.{}", leaf.name), leaf.value);
   }
   return facts;
 }
