@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,6 +29,14 @@ struct MixOptions {
   // What the kinds of tensors are worth: read where the file stands, else measured on the
   // calibration text and written there. "": measured, and not kept.
   std::string sensitivities;
+};
+
+struct ConvertReport;
+
+// A file about a conversion, written beside its outputs.
+struct ReportFile {
+  std::string path;  // what stands there is replaced
+  std::function<std::string(const ConvertReport&)> content;
 };
 
 struct ConvertOptions {
@@ -59,6 +68,8 @@ struct ConvertOptions {
   // there. A conversion of the same outputs without this, or of something else, removes it.
   bool resume = false;
   bool sha256 = false;  // read the outputs again, for PlannedFile::sha256
+  // Gets its name with the outputs. Of all figures but the SHA-256.
+  std::optional<ReportFile> page = {};
   // Evaluate the outputs against the checkpoint before they get their final names; a threshold that
   // is not met is kNo, and nothing is left. `models`, `reference` and the memory limit are not
   // looked at: those of this conversion stand.
@@ -181,7 +192,7 @@ struct ConvertReport {
 ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks);
 
 // Plans, writes, syncs and renames. All outputs and what is written beside them (importance matrix,
-// token ids) get their names or none does: on any exception the names are as they were
+// token ids, page) get their names or none does: on any exception the names are as they were
 // before, or the message says which are not. Before any work it finishes or removes what a killed
 // run left in the outputs' folder, and warns of what it finished. A run that is to be resumed and
 // throws kInterrupted leaves what it has done.

@@ -258,7 +258,7 @@ void CheckOutputs(const ConvertOptions& options, Job& job, const WarningFn& warn
     CheckOutput(job.paths[i], job.targets[i], options, job.folder);
 }
 
-// Of what is written besides: importance matrix, token ids.
+// Of what is written besides: importance matrix, token ids, page.
 void CheckOutputsBeside(const ConvertOptions& options, const Job& job, const WarningFn& warn) {
   const auto whole = [](const fs::path& name) {
     std::error_code ignored;
@@ -268,7 +268,7 @@ void CheckOutputsBeside(const ConvertOptions& options, const Job& job, const War
   for (const fs::path& output : job.paths) names.push_back(whole(output));
   std::set<fs::path> folders;  // that were looked at
   if (!IsStream(job.paths.front())) folders.insert(whole(FolderOf(job.paths.front())));
-  const auto check = [&](const std::string& path) {
+  const auto check = [&](const std::string& path, bool force) {
     if (path.empty()) return;
     if (!IsStream(path) && folders.insert(whole(FolderOf(path))).second)
       RecoverWhatWasLeft(FolderOf(path), warn);
@@ -276,12 +276,15 @@ void CheckOutputsBeside(const ConvertOptions& options, const Job& job, const War
     if (std::ranges::find(names, whole(path)) != names.end())
       throw Error(ErrorCode::kUsage, "two outputs have this name").In(path);
     names.push_back(whole(path));
-    CheckOutputPath(path, OutputOptionsOf(options));
+    OutputOptions how = OutputOptionsOf(options);
+    how.force = how.force || force;
+    CheckOutputPath(path, how);
   };
   if (options.calibration) {
-    check(options.calibration->imatrix_out);
-    check(options.calibration->ids_out);
+    check(options.calibration->imatrix_out, /*force=*/false);
+    check(options.calibration->ids_out, /*force=*/false);
   }
+  if (options.page) check(options.page->path, /*force=*/true);
 }
 
 // What an output records of how it treated odd weights, so that `phiq verify` can do the same.
@@ -576,8 +579,9 @@ void WarnOfSeenText(const ConvertOptions& options, const Calibration& calibratio
 }
 
 // A small file that gets its name with the others.
-void AddFile(Outputs& outputs, const fs::path& path, std::span<const std::byte> bytes) {
-  outputs.AddFiles({{path, bytes.size()}}, 0).front()->WriteAt(0, bytes);
+void AddFile(Outputs& outputs, const fs::path& path, std::span<const std::byte> bytes,
+             bool replaces = false) {
+  outputs.AddFiles({{path, bytes.size(), replaces}}, 0).front()->WriteAt(0, bytes);
 }
 
 // The text's token ids, where they are wanted.
@@ -585,6 +589,12 @@ void AddIds(const ConvertOptions& options, const Prepared& prepared, Outputs& ou
   if (!options.calibration || options.calibration->ids_out.empty()) return;
   const std::string ids = calibrate::FormatIds(prepared.calibration->text);
   AddFile(outputs, options.calibration->ids_out, std::as_bytes(std::span(ids)));
+}
+
+void AddPage(const ConvertOptions& options, const ConvertReport& report, Outputs& outputs) {
+  if (!options.page) return;
+  const std::string page = options.page->content(report);
+  AddFile(outputs, options.page->path, std::as_bytes(std::span(page)), /*replaces=*/true);
 }
 
 // The text's importance matrix, where one is wanted.
@@ -769,15 +779,19 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   if (options.evaluation)
     keep_when_interrupted(
         [&] { report.evaluation = EvaluateOutputs(options, writers, prepared.targets, hooks); });
+  const auto measure = [&] {
+    report.elapsed_s =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    report.peak_memory_bytes = PeakMemoryBytes();
+  };
   AddImportance(options, prepared, inputs, outputs);
   AddIds(options, prepared, outputs);
+  measure();
+  AddPage(options, report, outputs);
   outputs.Commit();
   common.Keep();
   if (options.sha256) HashFiles(report.planned, hooks);
-
-  report.elapsed_s =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  report.peak_memory_bytes = PeakMemoryBytes();
+  measure();
   return report;
 }
 

@@ -1,4 +1,4 @@
-"""The pages of `phiq eval --html` and `phiq compare --html`: well-formed, drawn, sorted, legible."""
+"""The pages of `--html` of `phiq eval`, `compare` and `quantize`: well-formed, drawn, sorted, legible."""
 import base64
 import re
 import xml.etree.ElementTree as ElementTree
@@ -7,6 +7,8 @@ import pytest
 
 EVAL = ("eval_one", "eval_three", "eval_twenty", "eval_alone", "eval_equal", "eval_broken")
 COMPARE = ("compare_small", "compare_usual", "compare_large", "compare_equal", "compare_broken")
+QUANTIZE = ("quantize_small", "quantize_usual", "quantize_broken")
+PAGES = EVAL + COMPARE + QUANTIZE
 # Pages without a plot: one model without a reference, and weights or models that are equal.
 UNDRAWN = ("eval_alone", "eval_equal", "compare_equal")
 
@@ -17,7 +19,7 @@ def text_of(pages, name):
 
 # --- the files -------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name", EVAL + COMPARE)
+@pytest.mark.parametrize("name", PAGES)
 def test_page_is_well_formed(pages, name):
     # What is in script and style is no markup in HTML, but would be in XML.
     text = re.sub(r"<(script|style)>.*?</\1>", r"<\1></\1>", text_of(pages, name), flags=re.DOTALL)
@@ -33,7 +35,7 @@ def test_page_is_well_formed(pages, name):
 
 
 def test_page_has_no_number_that_svg_lacks(pages):
-    for name in EVAL + COMPARE:
+    for name in PAGES:
         for svg in re.findall(r"<svg class=\"plot\".*?</svg>", text_of(pages, name), re.DOTALL):
             geometry = re.findall(r" (?:d|x|y|width|height|fill-opacity|viewBox)=\"([^\"]*)\"", svg)
             assert geometry
@@ -42,7 +44,7 @@ def test_page_has_no_number_that_svg_lacks(pages):
 
 
 def test_names_of_files_stay_text(pages):
-    for name in ("eval_equal", "eval_broken", "compare_broken"):
+    for name in ("eval_equal", "eval_broken", "compare_broken", "quantize_broken"):
         text = text_of(pages, name)
         assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;&quot;&#39;\\x01\\xff" in text
         assert "alert(1)</script>" not in text
@@ -50,7 +52,7 @@ def test_names_of_files_stay_text(pages):
 
 # --- the pages in a browser ------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name", EVAL + COMPARE)
+@pytest.mark.parametrize("name", PAGES)
 def test_plots_are_drawn(pages, browser, name):
     browser.open(pages / f"{name}.html")
     plots = browser.evaluate("""
@@ -70,7 +72,7 @@ def test_plots_are_drawn(pages, browser, name):
     assert browser.messages == []
 
 
-@pytest.mark.parametrize("name", EVAL + COMPARE)
+@pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("width", [1200, 400])
 def test_texts_of_a_plot_do_not_touch(pages, browser, name, width):
     browser.open(pages / f"{name}.html", width)

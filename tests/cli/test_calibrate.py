@@ -280,6 +280,10 @@ LONG = ["--calibrate", "self", "--calibration-tokens", "262144"]
     (["--calibrate", "missing.txt"], 4, "missing.txt"),
     (["--calibrate", ""], 2, "--calibrate: the name is empty"),
     (["--calibration-ids", ""], 2, "--calibration-ids: the name is empty"),
+    (["--html", "page.html"], 2, "--html: needs a text"),
+    (["--imatrix", "m.gguf", "--html", "page.html"], 2, "--html: needs a text"),
+    (["--calibrate", "TEXT", "-o", "x.html", "--html", "x.html"], 2, "two outputs have this name"),
+    (["--calibrate", "TEXT", "-o", "-", "--html", "-"], 2, "--html: standard output already carries the model"),
 ])
 def test_what_cannot_be_is_refused_in_one_line(work, options, code, what):
     calibration, _ = texts(work, "phi35-tiny")
@@ -564,3 +568,21 @@ def test_no_output_is_an_input_or_another_output(work, options):
     (work / "link").symlink_to("text.txt")
     before = snapshot(work)
     refused(run(["quantize", "model", *options, "--force"], cwd=work), 2, "", before=before, folder=work)
+
+
+def test_the_page_says_what_is_left_of_each_tensors_error(work):
+    calibration, _ = texts(work, "phi35-tiny")
+    options = ["--calibrate", calibration, *WINDOWS, "--calibration-tokens", "1024"]
+    page = work / "page.html"
+    page.write_text("<!DOCTYPE html>\nof another run")  # a page is replaced, whatever --force says
+    _, result = quantize(work, "out.gguf", "phi35-tiny", *options, "--html", page, "--json")
+    text = page.read_text()
+    assert text.startswith("<!DOCTYPE html>") and "another run" not in text
+    for error in result.json()["output_errors"]:
+        assert f">{error['tensor']}</th>" in text
+    _, result = quantize(work, "b.gguf", "phi35-tiny", *options, "--html", "-")
+    assert result.text.startswith("<!DOCTYPE html>") and "output error" in result.err
+    (work / "notes").write_text("mine")
+    refused(run(["quantize", DATA / "phi35-tiny", "-o", work / "c.gguf", *options, "--html", work / "notes"]), 5,
+            "this file is no report")
+    assert not (work / "c.gguf").exists() and (work / "notes").read_text() == "mine"

@@ -287,7 +287,7 @@ def test_names_in_other_folders_come_with_the_models_or_not_at_all(model, work, 
     def args_of(n_tokens):
         return ["quantize", model, "--type", "Q8_0", "-o", work / "model" / "out.gguf", "--threads", 1, "--method", "imatrix",
                 "--calibrate", harness.DATA / "heldout.txt", "--calibration-ctx", 16, "--calibration-tokens", n_tokens,
-                "--imatrix-out", work / "beside" / "matrix.dat", "--calibration-out", work / "beside" / "ids"]
+                "--imatrix-out", work / "beside" / "matrix.dat", "--html", work / "beside" / "page.html"]
 
     args = args_of(16)
     if force:
@@ -302,7 +302,7 @@ def test_names_in_other_folders_come_with_the_models_or_not_at_all(model, work, 
         assert contents(work) == before, f"rename {k}"
     assert k > 3, "not every rename was made to fail"
     after = contents(work)
-    assert sorted(after["beside"]) == ["ids", "matrix.dat"] and list(after["model"]) == ["out.gguf"]
+    assert sorted(after["beside"]) == ["matrix.dat", "page.html"] and list(after["model"]) == ["out.gguf"]
     assert temporaries(work) == []
     if force:
         assert after["beside"]["matrix.dat"] != before["beside"]["matrix.dat"]

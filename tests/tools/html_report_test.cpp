@@ -101,5 +101,24 @@ TEST(ComparePage, OfALargeModelStaysBelowAMegabyte) {
   EXPECT_LT(CompareHtml(phiq::testing::SampleComparison(64)).size(), 1'000'000U);
 }
 
+TEST(QuantizePage, SaysWhatIsLeftOfEachTensorsError) {
+  ConvertReport report = phiq::testing::SampleConversion(2);
+  OutputError& error = report.output_errors[0][3];
+  ASSERT_EQ(error.tensor, "model.layers.0.self_attn.o_proj.weight");
+  error.error = 0.25;
+  error.reference = 2;
+  const std::string html = QuantizeHtml(report);
+  EXPECT_THAT(html, HasSubstr("model.layers.0.self_attn.o_proj.weight: 12.50 % (feedback)"));
+  EXPECT_THAT(html, HasSubstr("attention qkv: k"));
+  EXPECT_THAT(html, HasSubstr("feedback, instead"));
+  EXPECT_THAT(html, HasSubstr("gguf Q4_K_M: out/phi.gguf"));
+}
+
+TEST(QuantizePage, OfATargetWithoutScalesSaysSo) {
+  ConvertReport report = phiq::testing::SampleConversion(2);
+  report.output_errors[1].clear();
+  EXPECT_THAT(QuantizeHtml(report), HasSubstr("No tensor of it takes codes from a text."));
+}
+
 }  // namespace
 }  // namespace phiq::cli

@@ -5,13 +5,16 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "phiq/compare.h"
+#include "phiq/convert.h"
 #include "phiq/evaluate.h"
 
 namespace phiq::testing {
@@ -162,6 +165,53 @@ inline Comparison SampleComparison(std::int32_t n_layers) {
   for (ComparedTensor& tensor : comparison.tensors) tensor.share /= sum;
   std::ranges::stable_sort(comparison.tensors, std::greater<>(), &ComparedTensor::share);
   return comparison;
+}
+
+// Two outputs of one text, whose codes help more in later layers.
+inline ConvertReport SampleConversion(std::int32_t n_layers) {
+  std::mt19937 rng(1);
+  ConvertReport report;
+  for (const auto& [format, type, left] :
+       {std::tuple("gguf", "Q4_K_M", 0.55), {"onnx", "int4", 0.4}}) {
+    auto plan = std::make_shared<Plan>();
+    plan->format = format;
+    plan->type = type;
+    OutputPlan& output = report.planned.outputs.emplace_back();
+    output.plan = std::move(plan);
+    output.files.push_back({std::string("out/phi.") + format, 2'320'000'000});
+    std::vector<OutputError>& errors = report.output_errors.emplace_back();
+    report.corrections.emplace_back();
+    const auto add = [&](std::string tensor, TensorRole role, std::int32_t layer) {
+      OutputError& error = errors.emplace_back();
+      error.tensor = std::move(tensor);
+      error.role = RoleName(role);
+      error.layer = layer;
+      error.method = "feedback";
+      error.reference = 0.01 * (2 + layer);
+      const double depth = n_layers > 1 ? static_cast<double>(layer) / n_layers : 0;
+      error.error = error.reference * left * (1.2 - 0.5 * depth) *
+                    (0.9 + 0.2 * static_cast<double>(rng() % 1000) / 1000);
+      error.seen = 0.8 * error.error;
+      error.is_fallback = layer == 1;
+    };
+    for (std::int32_t layer = 0; layer < n_layers; ++layer) {
+      const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+      for (const char* part : {"q", "k", "v"})
+        add(prefix + "self_attn.qkv_proj.weight[" + part + "]", TensorRole::kAttentionQkv, layer);
+      add(prefix + "self_attn.o_proj.weight", TensorRole::kAttentionOutput, layer);
+      for (const char* part : {"gate", "up"})
+        add(prefix + "mlp.gate_up_proj.weight[" + part + "]", TensorRole::kMlpGateUp, layer);
+      add(prefix + "mlp.down_proj.weight", TensorRole::kMlpDown, layer);
+    }
+    add("lm_head.weight", TensorRole::kOutputHead, -1);
+  }
+  report.planned.calibration.emplace();
+  report.planned.calibration->n_tokens = 8192;
+  report.planned.calibration->n_held_back = 1024;
+  report.planned.calibration->n_ctx = 512;
+  report.elapsed_s = 812.5;
+  report.peak_memory_bytes = 912'000'000;
+  return report;
 }
 
 }  // namespace phiq::testing

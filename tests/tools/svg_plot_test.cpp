@@ -102,6 +102,8 @@ TEST(HeatMap, ScalesColoursBySquareRoots) {
   EXPECT_THAT(html, HasSubstr("fill-opacity=\"0.287\"><title>a</title>"));
   EXPECT_THAT(html, HasSubstr("fill-opacity=\"1.000\"><title>b</title>"));
   EXPECT_THAT(html, HasSubstr(">68.00 %</text>"));
+  plot.adds_up = false;
+  EXPECT_THAT(PlotHtml(plot), HasSubstr(">34.00 %</text>"));
 }
 
 TEST(HeatMap, SaysSoWhenAllSharesAreZero) {

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "html_report.h"
 #include "tools/report_samples.h"
@@ -13,6 +14,7 @@ namespace {
 using phiq::Comparison;
 using phiq::EvalReport;
 using phiq::testing::SampleComparison;
+using phiq::testing::SampleConversion;
 using phiq::testing::SampleEval;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -66,6 +68,21 @@ Comparison EqualComparison() {
   return comparison;
 }
 
+// One output without such tensors, and errors that are no numbers or nothing; names that would be
+// markup.
+phiq::ConvertReport BrokenConversion() {
+  phiq::ConvertReport report = phiq::testing::SampleConversion(4);
+  report.output_errors[1].clear();
+  std::vector<phiq::OutputError>& errors = report.output_errors[0];
+  errors[0].error = kInfinity;
+  errors[1].error = std::numeric_limits<double>::quiet_NaN();
+  errors[2].error = errors[2].reference = 0;
+  errors[3].error = 0;
+  errors[4].error = 7 * errors[4].reference;
+  report.planned.outputs[0].files[0].path = kHostile;
+  return report;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -90,5 +107,8 @@ int main(int argc, char** argv) {
   write("compare_large.html", phiq::cli::CompareHtml(SampleComparison(64)));
   write("compare_equal.html", phiq::cli::CompareHtml(EqualComparison()));
   write("compare_broken.html", phiq::cli::CompareHtml(BrokenComparison()));
+  write("quantize_small.html", phiq::cli::QuantizeHtml(SampleConversion(1)));
+  write("quantize_usual.html", phiq::cli::QuantizeHtml(SampleConversion(32)));
+  write("quantize_broken.html", phiq::cli::QuantizeHtml(BrokenConversion()));
   return is_written ? 0 : 1;
 }

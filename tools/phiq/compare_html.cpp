@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <map>
@@ -17,6 +16,7 @@
 #include "phiq/text.h"
 #include "svg_plot.h"
 #include "table.h"
+#include "tensor_kinds.h"
 
 namespace phiq::cli {
 namespace {
@@ -31,36 +31,16 @@ struct Group {
   bool is_equal = true;                        // each of them
 };
 
-// "attention qkv", with the part that a name ends with: "...gate_up_proj.weight[gate]" ->
-// "mlp gate up: gate".
-std::string GroupName(const ComparedTensor& tensor) {
-  std::string name(RoleName(tensor.role));
-  std::ranges::replace(name, '_', ' ');
-  const std::size_t bracket = tensor.name.rfind('[');
-  if (bracket != std::string::npos && tensor.name.ends_with(']'))
-    name += ": " + tensor.name.substr(bracket + 1, tensor.name.size() - bracket - 2);
-  return name;
-}
-
-// Where a group stands in the model: embedding, a layer's roles, norm and head.
-std::pair<std::size_t, std::size_t> Order(const ComparedTensor& tensor) {
-  constexpr std::array<TensorRole, 9> kRoles = {
-      TensorRole::kTokenEmbedding,  TensorRole::kAttentionNorm, TensorRole::kAttentionQkv,
-      TensorRole::kAttentionOutput, TensorRole::kMlpNorm,       TensorRole::kMlpGateUp,
-      TensorRole::kMlpDown,         TensorRole::kOutputNorm,    TensorRole::kOutputHead};
-  constexpr std::array<std::string_view, 5> kParts = {"[q]", "[k]", "[v]", "[gate]", "[up]"};
-  const auto part = std::ranges::find_if(
-      kParts, [&](std::string_view name) { return tensor.name.ends_with(name); });
-  return {static_cast<std::size_t>(std::ranges::find(kRoles, tensor.role) - kRoles.begin()),
-          static_cast<std::size_t>(part - kParts.begin())};
+std::string KindOf(const ComparedTensor& tensor) {
+  return KindName(RoleName(tensor.role), tensor.name);
 }
 
 // The groups that differ, in the order of the model.
 std::vector<Group> GroupsOf(const Comparison& comparison) {
   std::map<std::pair<std::pair<std::size_t, std::size_t>, std::string>, Group> groups;
   for (const ComparedTensor& tensor : comparison.tensors) {
-    Group& group = groups[{Order(tensor), GroupName(tensor)}];
-    group.name = GroupName(tensor);
+    Group& group = groups[{KindOrder(RoleName(tensor.role), tensor.name), KindOf(tensor)}];
+    group.name = KindOf(tensor);
     group.tensors.push_back(&tensor);
     group.is_equal = group.is_equal && IsEqual(tensor);
   }
@@ -139,8 +119,8 @@ const ComparedTensor* Worst(const Comparison& comparison, double ComparedTensor:
 }
 
 std::string Place(const ComparedTensor& tensor) {
-  return tensor.layer < 0 ? GroupName(tensor)
-                          : fmt::format("{} of layer {}", GroupName(tensor), tensor.layer);
+  return tensor.layer < 0 ? KindOf(tensor)
+                          : fmt::format("{} of layer {}", KindOf(tensor), tensor.layer);
 }
 
 std::string ErrorByLayer(const Comparison& comparison, const std::vector<Group>& groups) {

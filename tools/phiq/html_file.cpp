@@ -9,12 +9,13 @@
 
 namespace phiq::cli {
 
-void HtmlFile::AddTo(CLI::App& command) {
-  command
-      .add_option("--html", path_,
-                  "Also write a report with plots, one page; - is standard output,\nand the table "
-                  "then goes to standard error")
-      ->option_text("FILE");
+void HtmlFile::AddTo(CLI::App& command, const std::string& group) {
+  CLI::Option* const option = command.add_option(
+      "--html", path_,
+      "Also write a report with plots, one page; - is standard output,\nand the table then goes to "
+      "standard error");
+  option->option_text("FILE");
+  if (!group.empty()) option->group(group);
 }
 
 void HtmlFile::Check(bool json) const {

@@ -1,4 +1,4 @@
-// Where `--html FILE` of eval and compare writes its page: a file, or standard output for "-".
+// Where `--html FILE` writes its page: a file, or standard output for "-".
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -10,7 +10,7 @@ namespace phiq::cli {
 
 class HtmlFile {
  public:
-  void AddTo(CLI::App& command);
+  void AddTo(CLI::App& command, const std::string& group = "");
 
   // Before any work: throws where Write could not write.
   // `json`   standard output is to carry a JSON object.
@@ -18,6 +18,9 @@ class HtmlFile {
   void Check(bool json) const;
 
   bool is_wanted() const noexcept { return path_.has_value(); }
+  bool is_standard_output() const noexcept { return path_ == "-"; }
+  // Requires is_wanted().
+  const std::string& path() const { return *path_; }
   // Throws   kOutput. Requires is_wanted().
   void Write(const std::string& page) const;
 
@@ -25,8 +28,6 @@ class HtmlFile {
   std::FILE* table_stream() const noexcept { return is_standard_output() ? stderr : stdout; }
 
  private:
-  bool is_standard_output() const noexcept { return path_ == "-"; }
-
   std::optional<std::string> path_;
 };
 

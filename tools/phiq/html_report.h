@@ -1,4 +1,4 @@
-// The pages that `phiq compare --html FILE` and `phiq eval --html FILE` write.
+// The pages that `--html FILE` of `phiq quantize`, `phiq compare` and `phiq eval` writes.
 //
 // Each is one HTML file: figures, a table that is sorted by a click, plots (svg_plot.h). It needs
 // no network and no script to be read, and is the same bytes for the same numbers: no date, no path
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "phiq/compare.h"
+#include "phiq/convert.h"
 #include "phiq/evaluate.h"
 
 namespace phiq::cli {
@@ -19,6 +20,9 @@ namespace phiq::cli {
 inline constexpr std::string_view kHtmlBeginning = "<!DOCTYPE html>\n";
 
 std::string CompareHtml(const Comparison& comparison);
+
+// Of a conversion with a text: what it leaves of each tensor's error.
+std::string QuantizeHtml(const ConvertReport& report);
 
 // Without a reference the page has perplexities alone.
 std::string EvalHtml(const EvalReport& report);

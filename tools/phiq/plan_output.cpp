@@ -5,12 +5,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <map>
 #include <string_view>
 #include <vector>
 
+#include "output_errors.h"
 #include "phiq/text.h"
 #include "table.h"
 
@@ -165,18 +165,6 @@ Json CalibrationToJson(const CalibrationPlan& calibration) {
                         {"windows_at_once", calibration.n_own_at_once},
                         {"weight_readings", calibration.n_own_readings}};
   return json;
-}
-
-// How much of the reference's error of products is left, tensor by tensor: geometric mean.
-double MeanRatio(const std::vector<OutputError>& errors) {
-  double sum = 0;
-  std::size_t n = 0;
-  for (const OutputError& error : errors) {
-    if (error.error <= 0 || error.reference <= 0) continue;
-    sum += std::log(error.error / error.reference);
-    ++n;
-  }
-  return n == 0 ? 1 : std::exp(sum / static_cast<double>(n));
 }
 
 std::string OutputErrorText(const std::vector<OutputError>& errors) {

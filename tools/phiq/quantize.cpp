@@ -11,6 +11,8 @@
 #include "convert_flags.h"
 #include "eval_flags.h"
 #include "eval_output.h"
+#include "html_file.h"
+#include "html_report.h"
 #include "option_values.h"
 #include "phiq/convert.h"
 #include "phiq/error.h"
@@ -29,7 +31,7 @@ constexpr const char* kExamples = R"(Examples:
   phiq quantize Phi-3.5-mini-instruct --profile mobile -o phi-onnx
   phiq quantize phi-4 --format gguf,onnx --precision int8 -o out
   phiq quantize phi-4 --eval-text wiki.test.raw --chunks 40 --max-kl 0.05
-  phiq quantize phi-4 --calibrate self --calibrate chats.jsonl
+  phiq quantize phi-4 --calibrate self --calibrate chats.jsonl --html worth.html
 
 Without -o the output is named after the model and the type, in this folder:
 phi-3.5-mini-instruct-Q4_K_M.gguf, a file, or phi-3.5-mini-instruct-onnx-int4, a folder
@@ -38,6 +40,7 @@ until then, and on any failure, nothing is there.)";
 
 struct QuantizeFlags {
   ConvertFlags convert;
+  HtmlFile html;
   std::optional<std::string> eval_text;
   EvalFlags eval;
 };
@@ -56,11 +59,29 @@ std::optional<EvalOptions> ResolveEvaluation(const QuantizeFlags& flags) {
   return evaluation;
 }
 
+// --html FILE: the page gets its name with the outputs.
+void ResolvePage(const QuantizeFlags& flags, ConvertOptions& options) {
+  flags.html.Check(flags.convert.report.json);
+  if (!flags.html.is_wanted()) return;
+  if (!options.calibration || !options.calibration->has_text())
+    throw Wrong("--html", "needs a text: the page says what that is worth")
+        .Hint("--calibrate self or --calibrate FILE");
+  if (flags.html.is_standard_output()) {
+    if (options.output == "-")
+      throw Wrong("--html", "standard output already carries the model")
+          .Hint("give --html or -o a file name");
+  } else {
+    options.page = {flags.html.path(),
+                    [](const ConvertReport& report) { return QuantizeHtml(report); }};
+  }
+}
+
 int Quantize(const QuantizeFlags& all_flags) {
   const ConvertFlags& flags = all_flags.convert;
   ConvertOptions options = ResolveConvertFlags(flags);
   options.evaluation = ResolveEvaluation(all_flags);
   if (options.evaluation) options.evaluation->threads = options.threads;
+  ResolvePage(all_flags, options);
   if (flags.dry_run) return ShowPlan(flags);
   const bool to_stdout = options.output == "-";
   if (to_stdout && flags.report.json)
@@ -82,8 +103,9 @@ int Quantize(const QuantizeFlags& all_flags) {
   } else if (!flags.report.quiet) {
     std::string text = FormatReport(report);
     if (report.evaluation) text += "\n" + FormatEvaluation(*report.evaluation);
-    Print(to_stdout ? stderr : stdout, text);
+    Print(to_stdout ? stderr : all_flags.html.table_stream(), text);
   }
+  if (all_flags.html.is_standard_output()) Print(stdout, QuantizeHtml(report));
   return 0;
 }
 
@@ -98,6 +120,7 @@ void AddQuantize(CLI::App& app, Command& chosen) {
   AddSwitch(*command, "--sha256", flags->convert.sha256,
             "Report the SHA-256 of every file, read again")
       ->group("Output");
+  flags->html.AddTo(*command, "Output");
   const std::string group = "Evaluation, before the output gets its name";
   command
       ->add_option(

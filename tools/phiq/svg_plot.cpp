@@ -415,7 +415,7 @@ std::string PlotHtml(const HeatMap& plot) {
   // The square root tells small shares apart too; a share of nearly nothing still shows.
   const auto opacity = [&](double share) { return 0.05 + 0.95 * std::sqrt(share / greatest); };
 
-  std::string svg = Text(kWidth, 12, "axis end", "in all");
+  std::string svg = Text(kWidth, 12, "axis end", plot.adds_up ? "in all" : "mean");
   const std::size_t n_counted = plot.n_columns - plot.n_outside;
   if (n_counted > 0) {
     svg += Text((frame.left + frame.right) / 2, frame.bottom + 34, "axis middle", plot.x_title);
@@ -428,10 +428,12 @@ std::string PlotHtml(const HeatMap& plot) {
     const HeatMap::Row& row = plot.rows[r];
     const double top = frame.top + kRowHeight * static_cast<double>(r);
     double total = 0;
+    std::size_t n_cells = 0;
     svg += Text(frame.left - 8, top + kRowHeight / 2 + 4, "tick end", row.name);
     for (std::size_t c = 0; c < row.cells.size(); ++c) {
       if (!row.cells[c] || !std::isfinite(row.cells[c]->share)) continue;
       total += row.cells[c]->share;
+      ++n_cells;
       svg += fmt::format(
           "<rect class=\"mark cell\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" "
           "fill-opacity=\"{:.3f}\">{}</rect>\n",
@@ -439,6 +441,7 @@ std::string PlotHtml(const HeatMap& plot) {
           Num(column_width - rim), Num(kRowHeight - 1), opacity(row.cells[c]->share),
           Tooltip(row.cells[c]->tooltip));
     }
+    if (!plot.adds_up && n_cells > 0) total /= static_cast<double>(n_cells);
     svg += Text(kWidth, top + kRowHeight / 2 + 4, "end", FormatShare(total));
   }
   std::string legend = "<ul class=\"legend\">\n";

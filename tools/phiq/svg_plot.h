@@ -82,6 +82,7 @@ struct HeatMap {
     std::vector<std::optional<Cell>> cells;  // of each column
   };
   std::vector<Row> rows;
+  bool adds_up = true;  // to a whole: at the right stand sums of rows; else means
 };
 
 // Each returns a <figure> with caption, plot and legend; with a sentence instead of the plot when
