@@ -14,6 +14,11 @@ namespace phiq {
 // where the checkpoint's text says all that already.
 //
 // Throws   kBadData: no JSON.
-std::optional<std::string> OwnConfigText(const CheckpointFolder& folder, const ModelConfig& config);
+std::optional<std::string> OwnConfigText(const SideFiles& files, const ModelConfig& config);
+
+// The configuration of a model whose file has no config.json: all that ReadModelConfig and the
+// class in transformers look at, so that the same configuration is read from it again. Numbers that
+// the file does not have (0) are left to the class.
+std::string MakeConfigText(const ModelConfig& config);
 
 }  // namespace phiq
