@@ -14,16 +14,17 @@
 namespace phiq {
 namespace {
 
+constexpr std::string_view kTokenizerModel = "tokenizer.model";
 constexpr std::string_view kJinja = "chat_template.jinja";
 constexpr std::array<std::string_view, 9> kTokenizerFiles = {
-    kTokenizerJson,      kTokenizerConfig, "tokenizer.model",    "special_tokens_map.json",
+    kTokenizerJson,      kTokenizerConfig, kTokenizerModel,      "special_tokens_map.json",
     "added_tokens.json", kJinja,           "chat_template.json", "vocab.json",
     "merges.txt"};
 
 std::uint64_t LimitOf(std::string_view name) {
   if (name == kTokenizerJson || name == "vocab.json" || name == "merges.txt")
     return limits::kTokenizerJsonBytes;
-  return name == "tokenizer.model" ? limits::kTokenizerModelBytes : limits::kConfigBytes;
+  return name == kTokenizerModel ? limits::kTokenizerModelBytes : limits::kConfigBytes;
 }
 
 }  // namespace
@@ -34,6 +35,12 @@ std::vector<SideFile> ReadTokenizerFiles(const SideFiles& source,
                                          std::span<const std::string_view> needed,
                                          std::string_view runtime) {
   std::vector<SideFile> files;
+  const auto missing = [&](std::string_view name) {
+    return Error(ErrorCode::kInput, fmt::format("not found, and {} needs it", runtime))
+        .In(source.PathOf(name).string())
+        .Hint("save the tokenizer with transformers, or fetch the file; --tokenizer FOLDER takes "
+              "it from another folder");
+  };
   for (const std::string_view name : kTokenizerFiles) {
     std::optional<std::string> content = source.ReadFile(name, LimitOf(name));
     if (content) {
@@ -42,11 +49,14 @@ std::vector<SideFile> ReadTokenizerFiles(const SideFiles& source,
         content = PortableJson(*std::move(content), SidePath(source, name));
       files.push_back({std::string(name), BytesOf(*content)});
     } else if (std::ranges::find(needed, name) != needed.end()) {
-      throw Error(ErrorCode::kInput, fmt::format("not found, and {} needs it", runtime))
-          .In(source.PathOf(name).string())
-          .Hint("save the tokenizer with transformers, or fetch the file");
+      throw missing(name);
     }
   }
+  // A file of weights alone; a checkpoint has one of the two.
+  const auto is_vocabulary = [](const SideFile& file) {
+    return file.name == kTokenizerJson || file.name == kTokenizerModel;
+  };
+  if (std::ranges::none_of(files, is_vocabulary)) throw missing(kTokenizerJson);
   return files;
 }
 

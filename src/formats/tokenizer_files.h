@@ -23,8 +23,8 @@ std::span<const std::string_view> TokenizerFileNames() noexcept;
 // Reads those that are there.
 //
 // `needed`  names that `runtime` cannot do without.
-// Throws    kInput: one of them is missing, or a file cannot be read. kBadData: larger than its
-//           limit.
+// Throws    kInput: one of them is missing, or the vocabulary, or a file cannot be read. kBadData:
+//           larger than its limit.
 std::vector<SideFile> ReadTokenizerFiles(const SideFiles& source,
                                          std::span<const std::string_view> needed,
                                          std::string_view runtime);

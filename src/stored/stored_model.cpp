@@ -14,7 +14,7 @@
 namespace phiq {
 namespace {
 
-class NoSideFiles final : public SideFiles {
+class NoFiles final : public SideFiles {
  public:
   std::filesystem::path PathOf(std::string_view name) const override { return name; }
   std::optional<std::string> ReadFile(std::string_view, std::uint64_t) const override {
@@ -33,10 +33,12 @@ DType FloatsOf(const Encoding& encoding) {
 
 }  // namespace
 
-const SideFiles& StoredModel::side_files() const noexcept {
-  static const NoSideFiles none;
+const SideFiles& NoSideFiles() noexcept {
+  static const NoFiles none;
   return none;
 }
+
+const SideFiles& StoredModel::side_files() const noexcept { return NoSideFiles(); }
 
 void StoredModel::ReadRawRows(std::size_t piece, std::uint64_t, std::uint64_t,
                               std::span<std::byte>) const {

@@ -79,6 +79,9 @@ void AddConfig(const ModelConfig& config, About& about);
 void AddTokenizer(const Tokenizer& tokenizer, About& about);
 void NoteChatTemplate(const std::string& chat_template, About& about);
 
+// None are there.
+const SideFiles& NoSideFiles() noexcept;
+
 // A rewrite of a model (weights under other names, split or put together, an adapter merged) is a
 // StoredModel over a StoredModel: it answers for what it changes and asks the other for the rest.
 class StoredModel {

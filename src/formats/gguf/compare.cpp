@@ -24,8 +24,9 @@ bool IsLabel(std::string_view key) {
 
 // Keys that phiq adds. (Of others that begin so a bit is flipped.)
 bool IsOwn(std::string_view key) {
-  return key == "phiq.record" || key == "phiq.nan_policy" || key == "phiq.overflow_policy" ||
-         key == "phiq.method" || key == kReexpressedKey || key.starts_with("phiq.calibration_");
+  return key == "phiq.record" || key == "phiq.source" || key == "phiq.nan_policy" ||
+         key == "phiq.overflow_policy" || key == "phiq.method" || key == kReexpressedKey ||
+         key.starts_with("phiq.calibration_");
 }
 
 // The --type name that stands for general.file_type; F32 when the file does not say.

@@ -200,6 +200,15 @@ class ConfigReader {
     config_.rope_scaling = RopeScalingType::kLongRope;
     config_.long_factor = ReadFactors(*long_factors);
     config_.short_factor = ReadFactors(*short_factors);
+    const float factor = AttentionFactor();
+    if (!IsFormula(factor)) config_.attention_factor = factor;
+  }
+
+  // What converters write is the formula's value, more or less exactly.
+  bool IsFormula(float factor) const {
+    constexpr float kTolerance = 1e-6F;  // as of config.json's attention_factor
+    const float formula = RopeAttentionFactor(config_);
+    return std::abs(factor - formula) <= kTolerance * formula;
   }
 
   // Ways to stretch a context that Phi models do not use, and that llama.cpp would follow.
@@ -271,6 +280,11 @@ class GgufModel final : public StoredModel {
     return config_;
   }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
+  std::string name() const override {
+    const Value* const value = Find(file_.metadata(), "general.name");
+    const auto* const name = value == nullptr ? nullptr : std::get_if<std::string>(value);
+    return name == nullptr ? "" : *name;
+  }
 
   // llama.cpp runs phimoe on the graph of phi3, with other experts.
   Network network() const override {

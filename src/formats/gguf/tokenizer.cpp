@@ -67,6 +67,8 @@ class Reader {
       ReadMerges();
     }
     AddAddedTokens();
+    AddSpecialIds();
+    AddChatTemplates();
     return std::move(out_);
   }
 
@@ -199,6 +201,43 @@ class Reader {
       token.rstrip = is_phi3 && token.content != "<unk>" && token.content != "<s>" &&
                      token.content != "<|endoftext|>";
       out_.added_tokens.push_back(std::move(token));
+    }
+  }
+
+  // Encoding needs none of these: what is no id of a token counts as left out.
+  void AddSpecialIds() {
+    const auto id_of = [&](std::string_view name) -> std::optional<std::uint32_t> {
+      const Value* value = Find(metadata_, fmt::format("tokenizer.ggml.{}_token_id", name));
+      const auto* id = value == nullptr ? nullptr : std::get_if<std::uint32_t>(value);
+      return id != nullptr && *id < tokens_->size() ? std::optional(*id) : std::nullopt;
+    };
+    const auto flag = [&](std::string_view name) -> std::optional<bool> {
+      const Value* value = Find(metadata_, fmt::format("tokenizer.ggml.{}", name));
+      const bool* is_set = value == nullptr ? nullptr : std::get_if<bool>(value);
+      return is_set == nullptr ? std::nullopt : std::optional(*is_set);
+    };
+    out_.bos_id = id_of("bos");
+    out_.eos_id = id_of("eos");
+    out_.unk_id = id_of("unknown");
+    out_.sep_id = id_of("seperator");  // spelt so in GGUF
+    out_.pad_id = id_of("padding");
+    out_.cls_id = id_of("cls");
+    out_.mask_id = id_of("mask");
+    out_.add_bos = flag("add_bos_token");
+    out_.add_eos = flag("add_eos_token");
+  }
+
+  void AddChatTemplates() {
+    constexpr std::string_view kTemplate = "tokenizer.chat_template";
+    for (const auto& [key, value] : metadata_) {
+      const auto* text = std::get_if<std::string>(&value);
+      if (text == nullptr || !key.starts_with(kTemplate)) continue;
+      const std::string_view name = std::string_view(key).substr(kTemplate.size());
+      if (name.empty()) {
+        out_.chat_template = *text;
+      } else if (name.front() == '.') {
+        out_.named_chat_templates.emplace_back(name.substr(1), *text);
+      }
     }
   }
 

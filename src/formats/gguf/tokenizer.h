@@ -9,7 +9,7 @@
 namespace phiq::gguf {
 
 // Kind, tokens, merges or scores, added tokens and the rules of encoding: what a TokenEncoder
-// reads. Special ids and chat templates stay behind.
+// reads. Special ids and chat templates, as far as they are there: what a file is made of again.
 //
 // GGUF lacks lstrip and rstrip of added tokens. As in llama.cpp, a model whose general.name says
 // Phi-3 has rstrip for all of them but three.

@@ -47,13 +47,9 @@ std::pair<Section, std::vector<std::byte>> TokenizerSection(const SideFiles& sou
   if (const auto json = find(kTokenizerJson); json != files.end()) {
     made.first.type = SectionType::kZlibTokenizer;
     made.second = CompressTokenizer(json->content);
-  } else if (const auto model = find(kSentencePieceFile); model != files.end()) {
-    made.first.type = SectionType::kSentencePiece;
-    made.second = model->content;
   } else {
-    throw Error(ErrorCode::kInput, "not found, and LiteRT-LM needs it")
-        .In(source.PathOf(kTokenizerJson).string())
-        .Hint("save the tokenizer with transformers, or fetch the file");
+    made.first.type = SectionType::kSentencePiece;
+    made.second = find(kSentencePieceFile)->content;
   }
   made.first.end = made.second.size();
   return made;

@@ -55,7 +55,8 @@ class FilesInside final : public SideFiles {
 
 class LiteRtModel final : public StoredModel {
  public:
-  LiteRtModel(File file, const WarningFn& warn) : StoredModel(file.path()), file_(std::move(file)) {
+  LiteRtModel(File file, const WarningFn& warn)
+      : StoredModel(file.path()), file_(std::move(file)), files_(file_) {
     for (const StoredTensor& tensor : file_.tensors()) pieces_.push_back(PieceOf(tensor));
     try {
       Understand(warn);
@@ -70,6 +71,7 @@ class LiteRtModel final : public StoredModel {
     return config_;
   }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
+  const SideFiles& side_files() const noexcept override { return files_; }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
                 std::span<float> out) const override {
@@ -99,7 +101,7 @@ class LiteRtModel final : public StoredModel {
           .In(path())
           .Hint("a .litertlm file has one; or give the text as token ids with --ids");
     }
-    Tokenizer tokenizer = phiq::ReadTokenizer(FilesInside(file_), of.vocab_size, of.bos_token_id,
+    Tokenizer tokenizer = phiq::ReadTokenizer(files_, of.vocab_size, of.bos_token_id,
                                               of.eos_token_id, of.pad_token_id, warn);
     const LlmMetadata metadata = ReadMetadata();
     tokenizer.add_bos = metadata.start_token.has_value();
@@ -192,7 +194,7 @@ class LiteRtModel final : public StoredModel {
           .In(path())
           .Hint("phiq evaluates its own LiteRT files");
     }
-    const ModelConfig config = ReadModelConfig(FilesInside(file_), warn);
+    const ModelConfig config = ReadModelConfig(files_, warn);
     for (const StoredPiece& piece : pieces_)
       if (piece.refusal) throw *piece.refusal;
     const GraphPlan plan = PlanOf(file_, config);
@@ -221,6 +223,7 @@ class LiteRtModel final : public StoredModel {
   }
 
   const File file_;
+  const FilesInside files_;  // refers to file_
   std::optional<Error> refusal_;
   ModelConfig config_;
   std::uint32_t original_length_ = 0;

@@ -42,6 +42,9 @@ class MlxModel final : public StoredModel {
   const ModelConfig& config() const override { return config_; }
   Expression expression() const override { return OwnExpression(config_); }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
+  std::string name() const override { return folder_.files().model_name(); }
+  std::string repository_id() const override { return folder_.files().repository_id(); }
+  const SideFiles& side_files() const noexcept override { return folder_.files(); }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
                 std::span<float> out) const override {

@@ -482,7 +482,9 @@ void AddGenaiConfig(const fs::path& folder, About& about) {
 class OnnxModel final : public StoredModel {
  public:
   OnnxModel(Folder folder, std::string path)
-      : StoredModel(std::move(path)), folder_(std::move(folder)) {
+      : StoredModel(std::move(path)),
+        folder_(std::move(folder)),
+        files_(LocateCheckpoint(FolderOf(folder_).native(), [](const Warning&) {})) {
     config_.architecture = kPhi3.class_name;
     try {
       ModelReader reader(folder_, config_);
@@ -500,6 +502,7 @@ class OnnxModel final : public StoredModel {
     return config_;
   }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
+  const SideFiles& side_files() const noexcept override { return files_; }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
                 std::span<float> out) const override {
@@ -660,6 +663,7 @@ class OnnxModel final : public StoredModel {
   }
 
   const Folder folder_;
+  const CheckpointFolder files_;  // that it stands in
   std::optional<Error> refusal_;  // why it is no model that phiq computes
   ModelConfig config_;
   RotaryTables tables_;

@@ -39,7 +39,9 @@ void AddInfo(const std::vector<Info>& info, const std::string& above, About& abo
 class OpenVinoModel final : public StoredModel {
  public:
   OpenVinoModel(Folder folder, std::string path, const WarningFn& warn)
-      : StoredModel(std::move(path)), folder_(std::move(folder)) {
+      : StoredModel(std::move(path)),
+        folder_(std::move(folder)),
+        files_(LocateCheckpoint(folder_.parent().native(), [](const Warning&) {})) {
     for (const Weight& weight : folder_.weights())
       pieces_.push_back(
           WholePiece(weight, folder_.SizeBytes(weight), folder_.files()[1].path().string()));
@@ -56,6 +58,7 @@ class OpenVinoModel final : public StoredModel {
     return config_;
   }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
+  const SideFiles& side_files() const noexcept override { return files_; }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
                 std::span<float> out) const override {
@@ -97,7 +100,7 @@ class OpenVinoModel final : public StoredModel {
     }
     if (const std::vector<std::string> problems = folder_.FindProblems(); !problems.empty())
       throw Bad(problems.front());
-    config_ = ReadModelConfig(LocateCheckpoint(folder_.parent().native(), warn), warn);
+    config_ = ReadModelConfig(files_, warn);
     ReadFormula();
     ReadRotaryFacts();
     CheckGraph();
@@ -191,6 +194,7 @@ class OpenVinoModel final : public StoredModel {
   }
 
   const Folder folder_;
+  const CheckpointFolder files_;  // that it stands in
   std::optional<Error> refusal_;
   ModelConfig config_;
   std::optional<ConfigTables> tables_;  // refers to config_

@@ -27,6 +27,9 @@ class TorchModel final : public StoredModel {
   std::string_view kind() const noexcept override { return "torch"; }
   const ModelConfig& config() const override { return folder_.config(); }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
+  std::string name() const override { return folder_.files().model_name(); }
+  std::string repository_id() const override { return folder_.files().repository_id(); }
+  const SideFiles& side_files() const noexcept override { return folder_.files(); }
 
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
                 std::span<float> out) const override {
