@@ -13,6 +13,7 @@
 
 #include "convert/stages.h"
 #include "io/parallel.h"
+#include "model/weights.h"
 #include "phiq/text.h"
 #include "plan/lines.h"
 
@@ -74,7 +75,12 @@ bool NeedsCalibration(const PlanLine& recorded) {
 class LineFinder {
  public:
   explicit LineFinder(const Model& model) : model_(model) {
-    for (const ModelTensor& tensor : model.tensors) tensors_[tensor.name] = &tensor;
+    for (const ModelTensor& tensor : model.tensors) {
+      tensors_[tensor.name] = &tensor;
+      if (tensor.shape.size() != 3) continue;  // an expert may be a line of its own
+      for (const WeightPart& part : InfoOf(model.config, {tensor.role, tensor.layer}).parts)
+        tensors_[part.name] = &tensor;
+    }
   }
 
   std::optional<PlanLine> Find(const PlanLine& recorded) const {
@@ -87,9 +93,10 @@ class LineFinder {
       if (tensor == nullptr) return std::nullopt;
       line = LineOf(*tensor);
       const std::uint64_t n_rows = line.n_rows();
+      const bool is_one_expert = line.shape.size() == 3 && recorded.shape.size() == 2;
       if (line.row_elements() != recorded.row_elements() ||
-          line.shape.size() != recorded.shape.size() || recorded.n_rows() > n_rows ||
-          recorded.first_row > n_rows - recorded.n_rows())
+          (line.shape.size() != recorded.shape.size() && !is_one_expert) ||
+          recorded.n_rows() > n_rows || recorded.first_row > n_rows - recorded.n_rows())
         return std::nullopt;
     }
     line.name = recorded.name;
@@ -115,7 +122,7 @@ class LineFinder {
   }
 
   const Model& model_;
-  std::map<std::string_view, const ModelTensor*> tensors_;
+  std::map<std::string, const ModelTensor*> tensors_;
 };
 
 // `beside`: where hidden states go that memory does not bear.

@@ -507,10 +507,11 @@ Hash128 HashText(std::string_view blank_text) {
 
 std::optional<StoredRecord> FindRecord(const StoredModel& output, const std::string& path) {
   const Format* const format = RecognizeFormat(path);
-  if (format == nullptr) return std::nullopt;
   StoredRecord found;
-  if (format->file_ending.empty()) {
-    const fs::path folder = fs::is_directory(path) ? fs::path(path) : fs::path(path).parent_path();
+  if (format == nullptr || format->file_ending.empty()) {
+    // A checkpoint's path may be a name in the hub cache: its model knows the folder.
+    const fs::path given = format == nullptr ? output.path() : path;
+    const fs::path folder = fs::is_directory(given) ? given : given.parent_path();
     const fs::path file = folder / kRecordFile;
     std::error_code ignored;
     if (!fs::exists(fs::symlink_status(file, ignored))) return std::nullopt;

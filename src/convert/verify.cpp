@@ -181,11 +181,11 @@ Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
   }
   result.problems = output->FindProblems();
   std::vector<StoredWeight> weights;
+  const Format* const format = RecognizeFormat(options.output);
   if (source) {
     for (std::string& problem :
          output->FindDifferences(source->model, source->stored->side_files()))
       result.problems.push_back(std::move(problem));
-    const Format* const format = RecognizeFormat(options.output);
     if (format != nullptr && format->tokenizer_decisions != nullptr)
       result.notes = NotesOf(format->tokenizer_decisions(source->model));
     weights = MatchWeights(*output, *source, result.problems);
@@ -209,7 +209,7 @@ Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
         threads, kVerifyElements, how.nan_was_zeroed ? NanPolicy::kZero : NanPolicy::kError,
         how.was_clamped ? OverflowPolicy::kClamp : OverflowPolicy::kError};
     EncodeAgain(*stored, files, damaged,
-                {*source, RecognizeFormat(options.output)->name, stream,
+                {*source, format == nullptr ? "" : format->name, stream,
                  calibration ? &*calibration : nullptr, options.memory_limit_bytes, hooks},
                 meter, result);
   }

@@ -61,6 +61,8 @@ struct Format {
   std::string (*parse_type)(std::string_view name);  // see ParseType
   // The type that each Precision means, in their order; "": the format lacks it.
   std::array<std::string_view, 5> types_of_precisions;
+  // Without a precision or type; "": that of int4.
+  std::string_view default_type = "";
   // Types that rules may give to matrices side by side, for who chooses them by size and loss.
   // Empty: the format has one type for all.
   std::span<const std::string_view> mixed_types = {};

@@ -5,13 +5,15 @@
 #include "formats/mlx/format.h"
 #include "formats/onnx/format.h"
 #include "formats/openvino/format.h"
+#include "formats/pretrained/format.h"
 #include "formats/torch/format.h"
 
 namespace phiq {
 
 std::span<const Format* const> Formats() noexcept {
-  static constexpr const Format* kFormats[] = {&gguf::kFormat, &onnx::kFormat, &openvino::kFormat,
-                                               &mlx::kFormat, &litert::kFormat, &torch::kFormat};
+  static constexpr const Format* kFormats[] = {
+      &gguf::kFormat,   &onnx::kFormat,  &openvino::kFormat,  &mlx::kFormat,
+      &litert::kFormat, &torch::kFormat, &pretrained::kFormat};
   return kFormats;
 }
 

@@ -236,6 +236,8 @@ PlanOptions ResolveTarget(const TargetRequest& request, const std::string& name)
     options.type = TypeOfPrecision(format, *request.precision, options);
   } else if (request.profile != nullptr && request.profile->type) {
     options.type = format.parse_type(*request.profile->type);
+  } else if (request.profile == nullptr && !format.default_type.empty()) {
+    options.type = format.default_type;
   } else {
     options.type = TypeOfPrecision(
         format, request.profile != nullptr ? request.profile->default_precision : kInt4, options);

@@ -101,6 +101,13 @@ class CheckpointModel final : public StoredModel {
     return about;
   }
 
+  Facts facts() const override {
+    Facts facts;
+    for (const auto& [key, value] : checkpoint_.metadata())
+      if (key.starts_with("phiq.")) facts.emplace_back(key, value);
+    return facts;
+  }
+
   void CheckUnchanged() const override { checkpoint_.CheckUnchanged(); }
 
  private:

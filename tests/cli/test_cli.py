@@ -237,7 +237,7 @@ def test_a_printed_profile_is_a_profile_file(work):
     ("[]", 3, "object"),
     ('{"format": "gguf"}', 3, "precision"),
     ('{"format": "gguf", "precision": "int3"}', 3, "int3"),
-    ('{"format": "tflite", "precision": "int4"}', 3, "unknown format 'tflite', here it is litert (formats: gguf, onnx, openvino, mlx, litert, torch)"),
+    ('{"format": "tflite", "precision": "int4"}', 3, "unknown format 'tflite', here it is litert (formats: gguf, onnx, openvino, mlx, litert, torch, safetensors)"),
     ('{"format": "gguf", "precision": "int4", "colour": 1}', 3, "colour"),
 ])
 def test_a_broken_profile_file_is_named(text, code, needle, work):
@@ -561,7 +561,7 @@ def test_bash_completes_commands_options_and_values():
     assert completed("phiq", "plan", "--type", "=") == completed("phiq", "plan", "--type", "")
     assert completed("phiq", "quantize", "--precision", "") == ["int4", "int8", "fp16", "bf16", "fp32"]
     assert completed("phiq", "quantize", "--profile", "") == PROFILES
-    assert completed("phiq", "quantize", "--format", "") == ["gguf", "onnx", "openvino", "mlx", "litert", "torch"]
+    assert completed("phiq", "quantize", "--format", "") == ["gguf", "onnx", "openvino", "mlx", "litert", "torch", "safetensors"]
     assert completed("phiq", "quantize", "--format", "gguf,o") == ["gguf,onnx", "gguf,openvino"]
     assert completed("phiq", "quantize", "--format", "mlx", "--type", "m") == ["mxfp8", "mixed_4_6", "mxfp4", "mixed_3_6", "mixed_3_4", "mixed_2_6"]
     assert completed("phiq", "quantize", "--format", "=", "onnx", "--type", "=", "i") == ["int8", "int4"]

@@ -266,7 +266,7 @@ def test_several_formats_leave_nothing_when_one_fails(work, folder):
     (["--split-max-size", "1G"], 2, "--split-max-size: not an option of onnx; gguf has it (with several formats --OPTION "
                                     "FORMAT=VALUE gives an option to one of them)"),
     (["--format", "gguf,gguf"], 2, "--format: 'gguf' is named twice"),
-    (["--format", "gguf,"], 2, "--format: unknown format '' (formats: gguf, onnx, openvino, mlx, litert, torch)"),
+    (["--format", "gguf,"], 2, "--format: unknown format '' (formats: gguf, onnx, openvino, mlx, litert, torch, safetensors)"),
 ], ids=str)
 def test_refusals_of_several_formats(work, options, code, message):
     formats = [] if "--format" in options else ["--format", "gguf,onnx"]

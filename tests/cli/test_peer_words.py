@@ -61,7 +61,7 @@ def test_a_command_of_another_tool_is_answered_with_ours(word, ours, work):
                                         ("vllm", "torch"), ("tflite", "litert")])
 def test_a_runtime_is_answered_with_its_format(word, ours, work):
     assert refused(run(["plan", MODEL, "--format", word], cwd=work), 2) == \
-        f"--format: unknown format '{word}', here it is {ours} (formats: gguf, onnx, openvino, mlx, litert, torch)"
+        f"--format: unknown format '{word}', here it is {ours} (formats: gguf, onnx, openvino, mlx, litert, torch, safetensors)"
 
 
 @pytest.mark.parametrize("operands, options", [
@@ -87,7 +87,7 @@ def test_operands_in_the_order_of_llama_quantize(operands, options, work):
     (["--type", "INT4_SYM"], f"'INT4_SYM' is no type of gguf, it is one of openvino (--format openvino; {TYPES})"),
     (["--type", "W4A16"], f"'W4A16' is no type of gguf, it is one of torch (--precision int4 may be meant; {TYPES})"),
     (["--type", "f16", "--format", "onnx"],
-     f"'f16' is no type of onnx, it is one of gguf, openvino, mlx (--precision fp16 may be meant; {TYPES})"),
+     f"'f16' is no type of onnx, it is one of gguf, openvino, mlx, safetensors (--precision fp16 may be meant; {TYPES})"),
     (["--type", "nvfp4", "--format", "gguf"],
      "type NVFP4 is not written: it is too new for most builds of llama.cpp and comes later (" + TYPES + ")"),
     (["--precision", "Q4_K_M"],

@@ -64,7 +64,8 @@ class Damage : public ::testing::TestWithParam<std::string_view> {
     options.output = output_.string();
     PlanOptions& target = options.targets.emplace_back();
     target.format = GetParam();
-    target.type = TypeOfPrecision(GetParam(), Precision::kInt4);
+    target.type = format.default_type.empty() ? TypeOfPrecision(GetParam(), Precision::kInt4)
+                                              : std::string(format.default_type);
     options.fsync = false;
     const ConvertReport report = Convert(options, {});
     for (const PlannedFile& file : report.planned.outputs.at(0).files)

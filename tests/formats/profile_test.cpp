@@ -96,16 +96,17 @@ TEST(Profiles, SuggestsForMisspeltNames) {
 }
 
 TEST(Formats, AreSixWords) {
-  EXPECT_THAT(FormatNames(), ElementsAre("gguf", "onnx", "openvino", "mlx", "litert", "torch"));
+  EXPECT_THAT(FormatNames(), ElementsAre("gguf", "onnx", "openvino", "mlx", "litert", "torch",
+                                         "safetensors"));
   EXPECT_NO_THROW(CheckFormatName("openvino"));
   EXPECT_EQ(
       Thrown([] { CheckFormatName("guff"); }),
       std::pair(ErrorCode::kUsage,
-                std::string(
-                    "unknown format 'guff' (formats: gguf, onnx, openvino, mlx, litert, torch)")));
+                std::string("unknown format 'guff' (formats: gguf, onnx, openvino, mlx, litert, "
+                            "torch, safetensors)")));
   EXPECT_EQ(Thrown([] { CheckFormatName("ggu"); }).second,
             "unknown format 'ggu', did you mean 'gguf'? (formats: gguf, onnx, openvino, mlx, "
-            "litert, torch)");
+            "litert, torch, safetensors)");
   EXPECT_EQ(FormatTitle("openvino"), "OpenVINO");
 }
 

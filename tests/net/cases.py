@@ -15,9 +15,10 @@ MLX_FLOATS = ("F32", "F16", "BF16")
 MLX_AFFINE = ("8bit", "6bit", "5bit", "mixed_4_6", "4bit", "mixed_3_6", "mixed_3_4", "3bit", "mixed_2_6", "2bit")
 MLX_SMALL_FLOATS = ("mxfp8", "nvfp4", "mxfp4")
 TORCH = ("W8A16", "GPTQ-Int8", "W8A8", "W4A16", "GPTQ-Int4", "AWQ")
+SAFETENSORS = ("F32", "as-is", "BF16", "F16")
 LITERT = ("fp32", "int8", "int4_attention8", "int4", "int4_all")
 TYPES = {"gguf": GGUF, "onnx": ONNX, "openvino": OPENVINO, "mlx": MLX_FLOATS + MLX_AFFINE + MLX_SMALL_FLOATS,
-         "torch": TORCH, "litert": LITERT}
+         "torch": TORCH, "litert": LITERT, "safetensors": SAFETENSORS}
 
 # Several formats in one run: each output is what it is alone.
 TOGETHER = {("--format gguf,onnx --precision int8"): ("--type Q8_0", "--format onnx --type int8"),
@@ -148,6 +149,8 @@ def all_cases():
         add(model, "mlx", mlx())
         add(model, "torch", torch(tied=model == "phi4mini-tiny"))
         add(model, "litert", litert())
+        add(model, "safetensors", (f"--type {type}" for type in SAFETENSORS))
+        add(model, "safetensors", ("--type F16 --tensor-type embed_tokens=F32",))
     # Rows of 672: whole blocks of 32 only, an odd number of groups.
     add("narrow", "gguf", (f"--type {type}" for type in GGUF))
     add("narrow", "onnx", (f"{ep}--type {type}" for ep in ("", "--ep dml ") for type in ONNX[1:]))
@@ -169,6 +172,7 @@ def all_cases():
         add(model, "mlx", ("--type BF16",))
         add(model, "torch", ("--type W4A16", "--type W4A16 --asym", "--type W8A8", "--type AWQ"))
         add(model, "litert", ("--type fp32", "--type int8", "--type int4"))
+        add(model, "safetensors", ("--type as-is",))
     # Short and long factors none, a window.
     for format, types in (("gguf", ("Q4_K_M",)), ("onnx", ("fp32", "int4")), ("openvino", ("INT4_SYM",)),
                           ("mlx", ("4bit",)), ("torch", ("W4A16",)), ("litert", ("int4",))):
@@ -189,7 +193,7 @@ def all_cases():
     add("phimoe-tiny", "gguf", (f"--type {type}{method}" for type in ("F16", "Q4_K_M", "IQ4_XS")
                                 for method in ("", " --method reference")))
     for format, types in (("onnx", ("fp32", "int8", "int4")), ("openvino", ("F32", "INT8_ASYM", "INT4_SYM")),
-                          ("mlx", ("BF16", "4bit", "mixed_3_6"))):
+                          ("mlx", ("BF16", "4bit", "mixed_3_6")), ("safetensors", ("as-is",))):
         add("phimoe-tiny", format, (f"--type {type}" for type in types))
     return list(cases)
 

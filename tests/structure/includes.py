@@ -24,6 +24,7 @@ BELOW = {
     "formats/onnx": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/openvino": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats/torch": {"formats", "safetensors", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
+    "formats/pretrained": {"formats", "safetensors", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "formats": {"safetensors", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "engine": {"formats", "stored", "plan", "model", "checkpoint", "io", "kernels", "base"},
     "calibrate": {"engine", "stored", "quantize", "model", "checkpoint", "io", "kernels", "base"},
