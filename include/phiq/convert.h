@@ -1,4 +1,4 @@
-// The main job: a checkpoint in, files of another format out.
+// The main job: a checkpoint, or a model of some format, in; files of another format out.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +40,12 @@ struct ReportFile {
 };
 
 struct ConvertOptions {
-  std::string model;  // folder, file or "organisation/name"
+  // A checkpoint (folder, file or "organisation/name"), or a file or folder of a format that phiq
+  // reads: its weights are then what it decodes to.
+  std::string model;
+  // A folder (or "organisation/name") whose tokenizer, and other small files, are taken instead of
+  // the model's own: some formats have none that others need. Empty: the model's own.
+  std::string tokenizer;
   // One target: the file or folder; empty: named after the model and the type; "-": standard
   // output (of formats that are one file). Several: the folder that their default names stand in;
   // empty: the working folder.
@@ -70,7 +75,7 @@ struct ConvertOptions {
   bool sha256 = false;  // read the outputs again, for PlannedFile::sha256
   // Gets its name with the outputs. Of all figures but the SHA-256.
   std::optional<ReportFile> page = {};
-  // Evaluate the outputs against the checkpoint before they get their final names; a threshold that
+  // Evaluate the outputs against the model before they get their final names; a threshold that
   // is not met is kNo, and nothing is left. `models`, `reference` and the memory limit are not
   // looked at: those of this conversion stand.
   std::optional<EvalOptions> evaluation;

@@ -75,6 +75,7 @@ struct VerifyOptions {
   // blocks are those that the output names.
   std::optional<CalibrationOptions> calibration = {};
   std::uint64_t memory_limit_bytes = 1ULL << 30;  // for that
+  std::string tokenizer = {};                     // as of ConvertOptions
 };
 
 // Holds an output against the checksums that phiq recorded in it, and against its source: decodes

@@ -33,8 +33,8 @@ constexpr std::string_view kConfigName = "config.json";
 constexpr std::string_view kAdapterConfig = "adapter_config.json";
 constexpr std::string_view kMlxAdapter = "adapters.safetensors";
 constexpr std::size_t kMaxFolders = 256;  // looked into
-constexpr std::string_view kFromSource =
-    "quantize starts from the checkpoint that it was made from; inspect and eval take such a model";
+constexpr std::string_view kAsModel =
+    "as MODEL quantize takes such a file or folder, and what was lost in it stays lost";
 
 using Names = std::vector<std::string>;
 
@@ -236,7 +236,7 @@ std::optional<Error> Converted(const fs::path& folder, const Names& names, const
     what += fmt::format("{}models in {}", here.empty() ? "" : ", and ", Quoted(below.converted));
   return Unsupported(folder,
                      fmt::format("holds no checkpoint, but what is converted already: {}", what))
-      .Hint(kFromSource);
+      .Hint(kAsModel);
 }
 
 // "models--microsoft--phi-4": repositories of a hub cache.
@@ -338,7 +338,7 @@ Error NoCheckpointFile(const std::string& path) {
   if (const std::string converted = ConvertedIn(names); !converted.empty()) {
     return Unsupported(path, fmt::format("is {}, which is converted already",
                                          converted.substr(0, converted.find(" '"))))
-        .Hint(kFromSource);
+        .Hint(kAsModel);
   }
   if (IsPickle(name)) {
     return Unsupported(path, "is a pickle, and loading one can run code")

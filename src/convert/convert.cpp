@@ -48,10 +48,10 @@ OutputOptions OutputOptionsOf(const ConvertOptions& options) {
 
 // Where each target goes: OUT, or its default name in the working folder; several targets go by
 // their default names into the folder OUT.
-std::vector<fs::path> OutputPaths(const ConvertOptions& options, const CheckpointFolder& folder) {
+std::vector<fs::path> OutputPaths(const ConvertOptions& options, const Source& source) {
   std::vector<fs::path> paths;
   for (const PlanOptions& target : options.targets) {
-    const fs::path name = DefaultName(folder.model_name(), target);
+    const fs::path name = DefaultName(source.name, target);
     if (options.targets.size() > 1) {
       paths.push_back(fs::path(options.output) / name);
     } else {
@@ -120,6 +120,7 @@ std::vector<fs::path> InputsBeside(const ConvertOptions& options) {
   const auto add = [&](const std::string& path) {
     if (!path.empty()) inputs.emplace_back(path);
   };
+  add(options.tokenizer);
   if (options.calibration) {
     for (const std::string& path : options.calibration->texts) add(path);
     for (const std::string& path : options.calibration->ids) add(path);
@@ -135,7 +136,7 @@ std::vector<fs::path> InputsBeside(const ConvertOptions& options) {
 
 // An output must not be one of the files it is made from, not even with --force.
 void RefuseInputAsOutput(const fs::path& output, const ConvertOptions& options,
-                         const CheckpointFolder& folder) {
+                         const Source& source) {
   std::error_code ignored;
   if (!fs::exists(output, ignored)) return;
   const auto refuse = [&](const fs::path& input) {
@@ -146,7 +147,7 @@ void RefuseInputAsOutput(const fs::path& output, const ConvertOptions& options,
         .Hint("choose another name for the output");
   };
   std::vector<fs::path> inputs = InputsBeside(options);
-  inputs.push_back(folder.path());
+  inputs.push_back(source.folder ? source.folder->path() : fs::path(source.path));
   for (const fs::path& input : inputs) {
     if (fs::equivalent(output, input, ignored)) refuse(input);
     if (!fs::is_directory(input, ignored)) continue;
@@ -157,21 +158,21 @@ void RefuseInputAsOutput(const fs::path& output, const ConvertOptions& options,
 
 // Before any work: what stands at the output's name may be replaced.
 void CheckOutput(const fs::path& output, const PlanOptions& target, const ConvertOptions& options,
-                 const CheckpointFolder& folder) {
+                 const Source& source) {
   if (output == kStandardOutput) return;
-  RefuseInputAsOutput(output, options, folder);
+  RefuseInputAsOutput(output, options, source);
   if (HasParts(FindFormat(target.format), target)) return;  // the parts' names are not known yet
   if (options.targets.size() > 1 && !options.force && OutputStands(output, target)) {
     throw Error(ErrorCode::kOutput, "exists")
         .In(output.string())
         .Hint("--force replaces it, --skip-existing writes the others");
   }
-  CheckOutputName(target, output, folder, OutputOptionsOf(options));
+  CheckOutputName(target, output, source.files(), OutputOptionsOf(options));
 }
 
 // Where the model is, and which outputs are to be made.
 struct Job {
-  CheckpointFolder folder;
+  Source source;
   std::vector<PlanOptions> targets;
   std::vector<fs::path> paths;  // of the targets
   std::vector<std::string> skipped;
@@ -180,8 +181,8 @@ struct Job {
 
 Job Locate(const ConvertOptions& options, const WarningFn& warn) {
   CheckTargets(options);
-  Job job{LocateSource(options.model, warn), options.targets, {}, {}};
-  job.paths = OutputPaths(options, job.folder);
+  Job job{LocateSource(options.model, warn, options.tokenizer), options.targets, {}, {}};
+  job.paths = OutputPaths(options, job.source);
   return job;
 }
 
@@ -255,7 +256,7 @@ void CheckOutputs(const ConvertOptions& options, Job& job, const WarningFn& warn
       !fs::is_directory(options.output, ignored))
     return;
   for (std::size_t i = 0; i < job.paths.size(); ++i)
-    CheckOutput(job.paths[i], job.targets[i], options, job.folder);
+    CheckOutput(job.paths[i], job.targets[i], options, job.source);
 }
 
 // Of what is written besides: importance matrix, token ids, page.
@@ -272,7 +273,7 @@ void CheckOutputsBeside(const ConvertOptions& options, const Job& job, const War
     if (path.empty()) return;
     if (!IsStream(path) && folders.insert(whole(FolderOf(path))).second)
       RecoverWhatWasLeft(FolderOf(path), warn);
-    RefuseInputAsOutput(path, options, job.folder);
+    RefuseInputAsOutput(path, options, job.source);
     if (std::ranges::find(names, whole(path)) != names.end())
       throw Error(ErrorCode::kUsage, "two outputs have this name").In(path);
     names.push_back(whole(path));
@@ -294,6 +295,15 @@ Facts PoliciesOf(const ConvertOptions& options) {
   if (options.overflow == OverflowPolicy::kClamp)
     policies.emplace_back("phiq.overflow_policy", "clamp");
   return policies;
+}
+
+// What the output says of a source that is no checkpoint.
+void AddOrigin(const SourceModel& source, Plan& plan) {
+  if (!source.origin.empty()) plan.facts.emplace_back(kSourceFact, source.origin);
+  if (source.lossy_types.empty()) return;
+  plan.decisions.insert(plan.decisions.begin(),
+                        {"source", source.lossy_types,
+                         "quality was lost before, and what is lost here comes on top of it"});
 }
 
 // Everything that is final before the first byte is written.
@@ -341,7 +351,7 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
   SourceModel source = OpenSourceModel(
-      std::move(job.folder), {options.ignore_extra, options.adapters, options.pad_vocab}, warn,
+      std::move(job.source), {options.ignore_extra, options.adapters, options.pad_vocab}, warn,
       [&](const ModelConfig& config) { return ExpressionOf(config, job.targets); });
   if (options.calibration && source.model.config.n_experts > 0) {
     throw Error(ErrorCode::kUnsupported,
@@ -357,6 +367,7 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
   const auto make_plan = [&](const PlanOptions& target, const Answers& answers,
                              const WarningFn& told) {
     std::unique_ptr<Plan> plan = PlanTarget(source.model, target, told, answers);
+    AddOrigin(source, *plan);
     for (auto& policy : PoliciesOf(options)) plan->facts.push_back(policy);
     if (calibration) Apply(*calibration, source, *plan, told);
     return plan;

@@ -24,6 +24,8 @@ namespace phiq {
 inline constexpr std::string_view kRecordFile = "phiq.json";
 // Of a format that keeps it among its facts (Format::keeps_record).
 inline constexpr std::string_view kRecordFact = "phiq.record";
+// Of an output that was not made from a checkpoint: SourceModel::origin.
+inline constexpr std::string_view kSourceFact = "phiq.source";
 
 // Where the record stands.
 struct RecordPlace {

@@ -26,6 +26,11 @@ struct SourceModel {
   WeightIndex weights;
   Model model;
   ConfigTables tables;  // of the stored model's configuration
+  // "Q4_K, Q6_K, F32": what the weights were stored as where that has lost something; else "".
+  std::string lossy_types = {};
+  // Which file it is, where that is none of a checkpoint: "gguf Q8_0, F32, record 5f0c..."; what it
+  // records of its own bytes, where it does. Else "".
+  std::string origin = {};
 
   // Where the values of a row of a line stand, for messages.
   std::string FileOf(const PlanLine& line, std::uint64_t row) const;

@@ -145,6 +145,20 @@ std::vector<StoredWeight> MatchWeights(const StoredModel& output, const SourceMo
   return weights;
 }
 
+// An output says which file it was made from, where that was none of a checkpoint.
+void NoteOtherSource(const StoredModel& output, const SourceModel& source, Verification& result) {
+  const Facts facts = output.facts();
+  const auto fact = std::ranges::find(facts, kSourceFact,
+                                      [](const auto& one) { return std::string_view(one.first); });
+  const std::string wanted = fact == facts.end() ? "" : fact->second;
+  if (wanted == source.origin) return;
+  const auto shown = [](const std::string& origin) {
+    return origin.empty() ? std::string("a checkpoint") : Escape(origin);
+  };
+  result.notes.push_back(fmt::format("was made from {}, and is compared with {}", shown(wanted),
+                                     shown(source.origin)));
+}
+
 }  // namespace
 
 Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
@@ -163,7 +177,7 @@ Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
         .Hint("--against MODEL compares it with its checkpoint");
   std::optional<SourceModel> source;
   if (!options.model.empty())
-    source.emplace(OpenSourceModel(LocateSource(options.model, warn),
+    source.emplace(OpenSourceModel(LocateSource(options.model, warn, options.tokenizer),
                                    {options.ignore_extra, options.adapters, options.pad_vocab},
                                    warn, [&](const ModelConfig&) { return output->expression(); }));
   const Facts facts = output->facts();
@@ -188,6 +202,7 @@ Verification Verify(const VerifyOptions& options, const Hooks& hooks) {
       result.problems.push_back(std::move(problem));
     if (format != nullptr && format->tokenizer_decisions != nullptr)
       result.notes = NotesOf(format->tokenizer_decisions(source->model));
+    NoteOtherSource(*output, *source, result);
     weights = MatchWeights(*output, *source, result.problems);
   }
   result.problems.insert(result.problems.end(), damage.begin(), damage.end());

@@ -29,8 +29,7 @@ std::string Replaced(std::string text, const std::string& folder) {
 TEST(NoCheckpoint, SaysWhatStandsThereAndWhatToDo) {
   const std::string already = "holds no checkpoint, but what is converted already: ";
   const std::string converted =
-      " (quantize starts from the checkpoint that it was made from; inspect and eval take such a "
-      "model)";
+      " (as MODEL quantize takes such a file or folder, and what was lost in it stays lost)";
   const std::vector<Case> cases = {
       {{},
        4,
@@ -161,9 +160,9 @@ TEST(NoCheckpoint, KnowsAFileByItsNameOrItsContent) {
     const std::string path = scratch.Write(name, content).native();
     const Failure failure = FailureOf([&] { LocateCheckpoint(path, [](const Warning&) {}); });
     EXPECT_EQ(failure.code, 6);
-    EXPECT_EQ(failure.text, fmt::format("{}: is {}, which is converted already (quantize starts "
-                                        "from the checkpoint that it was made from; inspect and "
-                                        "eval take such a model)",
+    EXPECT_EQ(failure.text, fmt::format("{}: is {}, which is converted already (as MODEL quantize "
+                                        "takes such a file or folder, and what was lost in it "
+                                        "stays lost)",
                                         path, what));
   }
 }

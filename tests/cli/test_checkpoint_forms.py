@@ -415,12 +415,10 @@ def test_doubles(work):
 
 
 @pytest.mark.parametrize("name, quantization, tool", [
-    ("qweight", {"quant_method": "gptq", "bits": 4}, 'GPTQ (quant_method "gptq")'),
-    ("qweight", {"quant_method": "awq", "bits": 4}, 'AWQ (quant_method "awq")'),
     ("qweight", None, "GPTQ or AWQ"),
     ("weight.absmax", {"quant_method": "bitsandbytes"}, "bitsandbytes"),
     ("weight.absmax", None, "bitsandbytes"),
-    ("weight_packed", {"quant_method": "compressed-tensors", "format": "pack-quantized"}, "compressed-tensors"),
+    ("weight_packed", {"quant_method": "compressed-tensors", "format": "marlin-24"}, "compressed-tensors"),
     ("weight_packed", None, "compressed-tensors"),
     ("W_q", {"quant_method": "hqq"}, "HQQ"),
     ("codes", {"quant_method": "somebody"}, "'somebody'"),
@@ -433,6 +431,20 @@ def test_packed_weights(folder, name, quantization, tool):
     side_files(folder, "phi35-tiny", {"quantization_config": quantization} if quantization else None)
     write_safetensors(folder / "model.safetensors", tensors)
     refused_by_both(folder, 6, "already quantized by", tool, "convert the checkpoint they were made from")
+
+
+@pytest.mark.parametrize("quantization, why", [
+    ({"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": True},
+     "GPTQ in the order of activations ('desc_act') is not read"),
+    ({"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemv"},
+     "AWQ of another version than gemm is not read")])
+def test_forms_of_quantized_folders_that_are_not_read(folder, quantization, why):
+    tensors = weights()
+    del tensors["model.layers.0.self_attn.qkv_proj.weight"]
+    tensors["model.layers.0.self_attn.qkv_proj.qweight"] = ("I32", [4, 4], bytes(64))
+    side_files(folder, "phi35-tiny", {"quantization_config": quantization})
+    write_safetensors(folder / "model.safetensors", tensors)
+    refused_by_both(folder, 6, why)
 
 
 def test_packed_bytes_under_the_weights_name(folder):

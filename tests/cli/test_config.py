@@ -143,6 +143,19 @@ def test_row_048_mixed_dtypes_give_the_same_bytes(folder):
     assert converted(folder)[1] == one_dtype
 
 
+@pytest.mark.parametrize("architecture, why", [
+    ("PhiForCausalLM", "Phi-1, Phi-1.5 and Phi-2 are not read"),
+    ("Phi3SmallForCausalLM", "Phi-3-small computes another function"),
+    ("Phi4FlashForCausalLM", "Phi-4-mini-flash-reasoning computes another function"),
+    ("Phi4ForCausalLMV", "Phi-4-reasoning-vision is not read"),
+    ("Phi4MultimodalForCausalLM", "Phi-4-multimodal is read as Phi4MMForCausalLM only"),
+    ("Qwen2ForCausalLM", "Qwen2.5, which NextCoder is too, is no Phi")])
+def test_other_models_of_the_family_are_named(folder, architecture, why):
+    side_files(folder, "phi35-tiny", {"architectures": [architecture]})
+    write_raw(folder / "model.safetensors", b"", n_header_bytes=2**62)
+    refused_by_both(folder, 6, f'["{architecture}"] is not supported: {why}', "phiq converts Phi3ForCausalLM: Phi-3-mini")
+
+
 @pytest.mark.parametrize("architectures", [
     ["Phi3SmallForCausalLM"], ["PhiForCausalLM"], ["Qwen2ForCausalLM"],
     ["GemmaForCausalLM"], ["Phi3ForCausalLM", "GemmaForCausalLM"]])
@@ -154,10 +167,10 @@ def test_row_049_unsupported_architecture(folder, architectures):
 
 
 def test_row_050_already_quantized(folder):
-    tiny(folder, config_updates={"quantization_config": {"quant_method": "awq", "bits": 4}},
+    tiny(folder, config_updates={"quantization_config": {"quant_method": "hqq", "bits": 4}},
          drop=["model.layers.0.mlp.down_proj.weight"],
-         tensors_update={"model.layers.0.mlp.down_proj.qweight": ("I32", (256, 32), bytes(32768))})
-    refused_by_both(folder, 6, "already quantized", "awq")
+         tensors_update={"model.layers.0.mlp.down_proj.W_q": ("I32", (256, 32), bytes(32768))})
+    refused_by_both(folder, 6, "already quantized", "hqq")
 
 
 def test_row_051_custom_code_is_ignored(folder):

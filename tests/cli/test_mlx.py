@@ -594,15 +594,7 @@ def test_an_ignored_window_is_a_warning(folder):
     assert not (folder / "no").exists()
 
 
-# --- what was quantized already --------------------------------------------------------------
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_quantized_folders_are_not_converted_again(old, work, format):
-    before = snapshot(work)
-    for command in ("plan", "quantize"):
-        refused(run([command, "out", "--format", format], cwd=work), 6, "out/config.json",
-                "already quantized for MLX", "convert the checkpoint they were made from", before=before, folder=work)
-
+# --- what was converted already (quantized folders: test_sources.py) --------------------------
 
 def test_unquantized_folders_are_checkpoints(work):
     quantize(MODEL, work / "bf16", "--type", "BF16").ok()

@@ -424,7 +424,3 @@ def test_many_targets_take_no_time(copy):
     folder = copy()
     configure(folder, lambda q: group(q).update(targets=["Linear", *(f"model.layers.{i}.x" for i in range(200_000))]))
     run(["inspect", folder]).ok()
-
-
-def test_a_folder_is_no_checkpoint(made, tmp_path):
-    refused(run(["quantize", made(), "-o", tmp_path / "x.gguf"]), 6, "compressed-tensors")

@@ -248,6 +248,7 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   options.ignore_extra = flags.ignore_extra;
   options.adapters = flags.adapters;
   options.pad_vocab = ParsePadVocab(flags.pad_vocab);
+  options.tokenizer = ValueOf("--tokenizer", flags.tokenizer);
   options.nan = ParseChoice<NanPolicy, 2>(
       "--nan", flags.nan, {{{"error", NanPolicy::kError}, {"zero", NanPolicy::kZero}}});
   options.overflow = ParseChoice<OverflowPolicy, 3>("--overflow", flags.overflow,
@@ -297,7 +298,8 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   command
       .add_option("MODEL", flags.model,
                   "A folder with config.json and *.safetensors, one of those files,\n"
-                  "or organisation/name in the local Hugging Face cache")
+                  "or organisation/name in the local Hugging Face cache; or a model in\n"
+                  "one of the formats, whose quality was lost before")
       ->required()
       ->option_text(" ");
 
@@ -369,6 +371,9 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
        "Tensors that the model may have besides; repeatable");
   list("--adapter", flags.adapters, "DIR",
        "LoRA adapter (PEFT) to merge in float32 first; repeatable, in this\norder");
+  value("--tokenizer", flags.tokenizer, "FOLDER",
+        "Where the tokenizer's files are, for a model that has none; also\n"
+        "config.json, where the model's numbers do not tell it");
   value("--pad-vocab", flags.pad_vocab, "N",
         "Rows of embedding and head for tokens that have none, up to a\nmultiple of N: the mean of "
         "the others, as transformers resizes");

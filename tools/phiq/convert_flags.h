@@ -25,7 +25,7 @@ struct ConvertFlags {
   CalibrationFlags calibration;
   std::optional<std::string> calibration_out, shrink, imatrix_out;
   std::optional<std::string> target_size, target_bpw, target_kl, sensitivities;
-  std::optional<std::string> pad_vocab;
+  std::optional<std::string> pad_vocab, tokenizer;
   bool strict_types = false, no_correction = false;
   bool force = false, skip_existing = false, mkdir = false, resume = false;
   bool no_space_check = false, no_fsync = false, sha256 = false, dry_run = false;

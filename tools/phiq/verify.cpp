@@ -31,7 +31,7 @@ struct VerifyFlags {
   std::string output, model;
   SourceFlags source;
   CalibrationFlags calibration;
-  std::optional<std::string> threads, memory_limit;
+  std::optional<std::string> tokenizer, threads, memory_limit;
   ReportFlags report;
 };
 
@@ -84,7 +84,8 @@ int ShowVerification(const VerifyFlags& flags) {
                            .threads = ParseThreads(flags.threads),
                            .adapters = flags.source.adapters,
                            .pad_vocab = ParsePadVocab(flags.source.pad_vocab),
-                           .calibration = ResolveCalibrationFlags(flags.calibration)};
+                           .calibration = ResolveCalibrationFlags(flags.calibration),
+                           .tokenizer = ValueOf("--tokenizer", flags.tokenizer)};
   if (flags.memory_limit)
     options.memory_limit_bytes =
         ForOption("--memory-limit", [&] { return ParseSize(*flags.memory_limit); });
@@ -119,13 +120,17 @@ void AddVerify(CLI::App& app, Command& chosen) {
       ->option_text(" ");
   command
       ->add_option("--against", flags->model,
-                   "The checkpoint that it was made from; without it only the\n"
+                   "The checkpoint or model that it was made from; without it only the\n"
                    "checksums that phiq recorded in the output are checked")
       ->option_text("MODEL");
   AddSourceFlags(*command, flags->source);
   AddCalibrationFlags(*command,
                       "Calibration: what quantize had, to make codes again that it chose by them",
                       flags->calibration);
+  command
+      ->add_option("--tokenizer", flags->tokenizer,
+                   "The folder that quantize took the tokenizer from")
+      ->option_text("FOLDER");
   command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")
       ->option_text("N");
   command
