@@ -1,5 +1,5 @@
-// Conversion with a calibration text, or with the importance matrix of one: what is planned of it,
-// and the stages in which tensors are written when the statistics of their inputs are there.
+// Conversion with a calibration text, or with the importance matrix of one: what is planned of it.
+// The stages in which tensors are written: calibrated_run.h.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,6 @@
 #include "calibrate/text.h"
 #include "convert/memory.h"
 #include "convert/rows.h"
-#include "convert/stages.h"
 #include "convert/stream.h"
 #include "formats/importance.h"
 #include "phiq/convert.h"
@@ -57,28 +56,7 @@ MemoryPlan PlanMemory(Calibration& calibration, std::span<const StreamTarget> ta
 void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan,
            const WarningFn& warn);
 
-// Estimates the time of WriteCalibrated from rates that it measures (some 0.1 s).
-double EstimateSeconds(const Calibration& calibration, const SourceModel& source,
-                       std::span<const StreamTarget> targets, unsigned threads);
-
-// Stages that WriteCalibrated has.
-std::uint64_t CountStages(const Calibration& calibration, const SourceModel& source);
-
 // Whether the codes of a target are to make up for what is lost before them.
 bool IsCorrected(const Calibration& calibration, const Plan& plan);
-
-// StreamTensors of all lines: layer by layer, each weight when the text's moments of its input are
-// known. Where error feedback does not pay on held-back text, kImatrix chooses the codes. Of
-// outputs that stand (StreamTarget::stored) a corrected one is left at the first input whose
-// weights differ: what is behind makes up for their codes.
-//
-// `inputs`  gets the sums of every input of the unquantized model, of a text.
-// `corrections`  one a target: gets its inputs where it is corrected.
-// Throws   as StreamTensors, and kNumeric: naming the layer or the input that is not finite.
-// Warns    of tensors that feedback did not serve; of too few tokens.
-StreamResult WriteCalibrated(const Calibration& calibration, const SourceModel& source,
-                             std::span<const StreamTarget> targets, const StreamOptions& options,
-                             const Hooks& hooks, Stages& stages, std::vector<InputSquares>& inputs,
-                             std::vector<std::vector<InputCorrection>>& corrections);
 
 }  // namespace phiq

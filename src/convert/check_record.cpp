@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "convert/calibrated_run.h"
 #include "convert/stages.h"
 #include "io/parallel.h"
 #include "model/weights.h"

@@ -17,7 +17,9 @@
 
 #include "base/sha256.h"
 #include "checkpoint/open_input.h"
+#include "convert/calibrated_run.h"
 #include "convert/calibration.h"
+#include "convert/calibration_time.h"
 #include "convert/evaluate.h"
 #include "convert/memory.h"
 #include "convert/mix.h"

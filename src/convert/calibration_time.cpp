@@ -1,0 +1,149 @@
+// Operations are counted; how many there are in a second is measured, of products, of a search, and
+// of reading weights.
+#include "convert/calibration_time.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <random>
+#include <vector>
+
+#include "convert/line_inputs.h"
+#include "engine/linear_algebra.h"
+#include "engine/product.h"
+#include "io/parallel.h"
+#include "model/weights.h"
+#include "plan/methods.h"
+
+namespace phiq {
+namespace {
+
+// Operations a second of the product on all threads.
+double MeasureProductRate(unsigned threads) {
+  constexpr std::size_t kRows = 256, kDepth = 2048, kRounds = 4;
+  const std::vector<float> a(kRows * kDepth, 0.5F), b(kRows * kDepth, 0.25F);
+  std::vector<std::vector<float>> products(threads, std::vector<float>(kRows * kRows));
+  const auto start = std::chrono::steady_clock::now();
+  ParallelChunks(threads, threads, [&](std::size_t, unsigned worker) {
+    for (std::size_t round = 0; round < kRounds; ++round)
+      engine::MultiplyByRows(a.data(), kRows, kDepth, b.data(), kRows, products[worker].data(),
+                             kRows);
+  });
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return 2.0 * threads * kRounds * kRows * kRows * kDepth / seconds;
+}
+
+// Weights a second that a search chooses codes for, on all threads.
+double MeasureSearchRate(const PlanLine& line, unsigned threads) {
+  const std::size_t n = line.row_elements();
+  const std::size_t n_rows = std::max<std::size_t>(1, (1U << 14) / n);
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal(0, 0.02F);
+  std::vector<float> x(n_rows * n);
+  std::ranges::generate(x, [&] { return normal(random); });
+  const auto start = std::chrono::steady_clock::now();
+  ParallelChunks(threads, threads, [&](std::size_t, unsigned) {
+    std::array<std::vector<std::byte>, kMaxArrays> bytes;
+    std::array<std::span<std::byte>, kMaxArrays> arrays;
+    for (std::size_t a = 0; a < ArrayCount(line.encoding); ++a) {
+      bytes[a].resize(n_rows * ArrayRowBytes(line.encoding, a, n));
+      arrays[a] = bytes[a];
+    }
+    kSearch.quantize(line.encoding, x, n, {}, std::span(arrays).first(ArrayCount(line.encoding)));
+  });
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return static_cast<double>(threads * x.size()) / seconds;
+}
+
+// Seconds of one reading of all matrices for a step of so many windows: from one matrix, timed.
+double MeasureReading(const SourceModel& source, std::uint64_t n_windows, unsigned threads) {
+  const ModelConfig& config = source.model.config;
+  std::uint64_t n_weights = 0;
+  WeightInfo largest;
+  for (const WeightInfo& weight : phiq::WeightsOf(config)) {
+    if (!IsMatrix(weight.id)) continue;
+    const std::uint64_t n = weight.shape.n_rows * weight.shape.row_elements;
+    n_weights += n;
+    if (weight.id.layer == 0 && n > largest.shape.n_rows * largest.shape.row_elements)
+      largest = weight;
+  }
+  const std::size_t n_columns = largest.shape.row_elements;
+  const std::vector<float> x(n_windows * n_columns, 0.5F);
+  std::vector<std::vector<float>> products(threads,
+                                           std::vector<float>(n_windows * engine::kTileRows));
+  const auto start = std::chrono::steady_clock::now();
+  engine::ForEachTile({.threads = threads}, source.weights, largest.id, largest.shape,
+                      [&](std::size_t, std::span<const float> rows, unsigned worker) {
+                        engine::MultiplyByRows(x.data(), n_windows, n_columns, rows.data(),
+                                               rows.size() / n_columns, products[worker].data(),
+                                               engine::kTileRows);
+                      });
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return seconds * static_cast<double>(n_weights) /
+         static_cast<double>(largest.shape.n_rows * n_columns);
+}
+
+}  // namespace
+
+double EstimateSeconds(const Calibration& calibration, const SourceModel& source,
+                       std::span<const StreamTarget> targets, unsigned threads) {
+  if (calibration.matrix) return 0;
+  const auto n_tokens =
+      static_cast<double>(calibration.planned.n_tokens + calibration.planned.n_held_back);
+  double operations = 0;  // of products
+  const auto add_text = [&](std::span<const StreamTarget> of, bool is_corrected) {
+    for (const WeightInfo& weight : phiq::WeightsOf(source.model.config)) {
+      if (!IsMatrix(weight.id)) continue;
+      const auto n = static_cast<double>(weight.shape.row_elements);
+      const double n_weights = n * static_cast<double>(weight.shape.n_rows);
+      if (weight.id.layer >= 0) operations += 2 * n_tokens * n_weights;
+      if (NeedsOf(source.weights, of, source.weights.StoredAs(weight.id)) != Needs::kMoments)
+        continue;
+      for (const std::size_t size :
+           calibrate::BlocksOf(weight.shape.row_elements, calibration.widest_block)) {
+        const auto k = static_cast<double>(size);
+        operations += n_tokens * k * k + 2.0 / 3.0 * k * k * k;
+        if (!is_corrected) continue;
+        // Moments of what is lacked; a factor more and products with its inverse; each row's.
+        operations += 2 * n_tokens * k * k + 2.0 / 3.0 * k * k * k + 2 * k * k * k;
+        operations += 2 * k * n_weights * k / n;
+      }
+      if (is_corrected) operations += 4.0 * calibrate::Probe::kTokens * n_weights;
+    }
+  };
+  std::vector<StreamTarget> uncorrected;
+  for (const StreamTarget& target : targets) {
+    if (IsCorrected(calibration, *target.plan)) {
+      add_text(std::span(&target, 1), true);
+    } else {
+      uncorrected.push_back(target);
+    }
+  }
+  add_text(uncorrected, false);
+  double searched = 0;  // weights
+  const PlanLine* largest = nullptr;
+  for (const StreamTarget& target : targets) {
+    for (const PlanLine& line : target.plan->lines) {
+      if (line.reference == nullptr) continue;
+      const auto n_weights = static_cast<double>(line.n_elements());
+      operations += 6.0 * calibrate::Probe::kTokens * n_weights;
+      if (line.method->needs == Needs::kMoments)
+        for (const std::size_t size :
+             calibrate::BlocksOf(line.row_elements(), calibration.widest_block))
+          operations += n_weights * static_cast<double>(size);
+      searched += 2 * n_weights;  // the method's own, and the reference beside it
+      if (largest == nullptr || line.n_elements() > largest->n_elements()) largest = &line;
+    }
+  }
+  double seconds = operations / MeasureProductRate(threads);
+  if (calibration.planned.n_own_readings > 0)
+    seconds += static_cast<double>(calibration.planned.n_own_readings) *
+               MeasureReading(source, calibration.planned.n_own_at_once, threads);
+  if (largest != nullptr) seconds += searched / MeasureSearchRate(*largest, threads);
+  return seconds;
+}
+
+}  // namespace phiq
