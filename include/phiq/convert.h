@@ -72,7 +72,8 @@ struct ConvertOptions {
   // When it is interrupted or killed, what is done is kept, and the same conversion goes on from
   // there. A conversion of the same outputs without this, or of something else, removes it.
   bool resume = false;
-  bool sha256 = false;  // read the outputs again, for PlannedFile::sha256
+  std::string command = {};  // that goes on, for the message of such a run; "": "the same command"
+  bool sha256 = false;       // read the outputs again, for PlannedFile::sha256
   // Gets its name with the outputs. Of all figures but the SHA-256.
   std::optional<ReportFile> page = {};
   // Evaluate the outputs against the model before they get their final names; a threshold that
@@ -151,6 +152,7 @@ struct OutputError {
   std::string tensor;  // PlanLine::display_name
   std::string role;
   std::int32_t layer = -1;
+  std::int32_t expert = -1;  // of a tensor of several experts: whose rows
   std::string method;    // that chose the codes: another one than planned where that did not pay
   double error = 0;      // mean square over tokens and outputs
   double reference = 0;  // the same of the codes that --method reference gives
@@ -160,12 +162,21 @@ struct OutputError {
 
 // Whether weights of an input make up for what is lost before it.
 struct InputCorrection {
-  std::string role;
+  std::string role;  // of the first weight that has it: queries, keys and values share one
   std::int32_t layer = -1;
+  std::int32_t expert = -1;
   bool is_used = false;
   // On held-back text: what their products are off by, sums of squares. Both 0: not known, since
   // the moments have no usable factor.
   double without = 0, with = 0;
+};
+
+// How many tokens of a calibration text an expert of the unquantized model is used for.
+struct ExpertTokens {
+  std::int32_t layer = 0, expert = 0;
+  std::uint64_t n_tokens = 0;
+  // Enough for statistics of its own; else they are those of all tokens that pass its layer.
+  bool has_own = true;
 };
 
 // Where a run went on from an earlier one.
@@ -189,6 +200,7 @@ struct ConvertReport {
   std::vector<std::vector<OutputError>> output_errors;
   // Of each target that is corrected: its inputs, in the order of the products.
   std::vector<std::vector<InputCorrection>> corrections;
+  std::vector<ExpertTokens> experts;  // with a calibration text, layer by layer
   std::optional<EvalReport> evaluation;
 };
 

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "engine/product.h"
-#include "model/weights.h"
 
 namespace phiq::calibrate {
 
@@ -55,7 +54,7 @@ void CorrectRows(std::span<const CorrectionBlock> blocks, float share, std::span
 }
 
 CorrectionErrors MeasureCorrection(const engine::Runner& runner, const WeightIndex& weights,
-                                   WeightId weight, const Probe& probe,
+                                   std::span<const engine::WeightRows> of, const Probe& probe,
                                    std::span<const CorrectionBlock> blocks, float share) {
   // W x - W' x~ = W (x - x~ - share M x~), so W is multiplied with two vectors a token.
   const engine::Matrix& x = probe.held_back;
@@ -77,26 +76,28 @@ CorrectionErrors MeasureCorrection(const engine::Runner& runner, const WeightInd
       for (std::size_t c = 0; c < m.n_columns; ++c) row[c] -= share * moved[t * m.n_columns + c];
     }
   }
-  const WeightShape shape = ShapeOf(weights.model().config(), weight.role);
-  std::vector<CorrectionErrors> of_tile((shape.n_rows + engine::kTileRows - 1) / engine::kTileRows);
-  std::vector<std::vector<float>> products(runner.threads);
-  engine::ForEachTile(runner, weights, weight, shape,
-                      [&](std::size_t first_row, std::span<const float> rows, unsigned worker) {
-                        const std::size_t n_rows = rows.size() / n;
-                        std::vector<float>& product = products[worker];
-                        product.resize(2 * n_tokens * n_rows);
-                        engine::MultiplyByRows(both.values.data(), 2 * n_tokens, n, rows.data(),
-                                               n_rows, product.data(), n_rows);
-                        CorrectionErrors& errors = of_tile[first_row / engine::kTileRows];
-                        for (std::size_t i = 0; i < product.size(); ++i) {
-                          const double error = product[i];
-                          (i < n_tokens * n_rows ? errors.without : errors.with) += error * error;
-                        }
-                      });
   CorrectionErrors sum;
-  for (const CorrectionErrors& errors : of_tile) {
-    sum.without += errors.without;
-    sum.with += errors.with;
+  std::vector<std::vector<float>> products(runner.threads);
+  for (const engine::WeightRows& weight : of) {
+    std::vector<CorrectionErrors> of_tile((weight.n_rows + engine::kTileRows - 1) /
+                                          engine::kTileRows);
+    engine::ForEachTile(runner, weights, weight,
+                        [&](std::size_t first_row, std::span<const float> rows, unsigned worker) {
+                          const std::size_t n_rows = rows.size() / n;
+                          std::vector<float>& product = products[worker];
+                          product.resize(2 * n_tokens * n_rows);
+                          engine::MultiplyByRows(both.values.data(), 2 * n_tokens, n, rows.data(),
+                                                 n_rows, product.data(), n_rows);
+                          CorrectionErrors& errors = of_tile[first_row / engine::kTileRows];
+                          for (std::size_t i = 0; i < product.size(); ++i) {
+                            const double error = product[i];
+                            (i < n_tokens * n_rows ? errors.without : errors.with) += error * error;
+                          }
+                        });
+    for (const CorrectionErrors& errors : of_tile) {
+      sum.without += errors.without;
+      sum.with += errors.with;
+    }
   }
   return sum;
 }

@@ -50,11 +50,11 @@ struct CorrectionErrors {
   double with = 0;     // W x - W' x~
   bool pays() const noexcept { return with < without; }
 };
-// Reads all of the weight.
+// Of the weights that share the input, all of whose rows are read.
 // Shapes    of probe.held_back and probe.held_back_lacks: [tokens, n]; blocks: of all columns.
 // Threads   the same bits for any number, on every instruction set.
 CorrectionErrors MeasureCorrection(const engine::Runner& runner, const WeightIndex& weights,
-                                   WeightId weight, const Probe& probe,
+                                   std::span<const engine::WeightRows> of, const Probe& probe,
                                    std::span<const CorrectionBlock> blocks, float share);
 
 }  // namespace phiq::calibrate

@@ -8,6 +8,7 @@
 #include <cassert>
 #include <cmath>
 
+#include "calibrate/inputs.h"
 #include "engine/linear_algebra.h"
 #include "phiq/error.h"
 
@@ -101,6 +102,7 @@ void InputStatistics::AddHeldBack(const engine::Matrix& x, const engine::Matrix*
 
 void InputStatistics::Finish() {
   constexpr float kMost = 1e30F;  // what the searches and the factor bear
+  if (reached_.of_columns.empty()) reached_ = Sums();
   squares_.resize(n_columns_);
   for (std::size_t c = 0; c < n_columns_; ++c) {
     // As an importance matrix has it: the sum as float32, and then the mean.
@@ -115,11 +117,6 @@ void InputStatistics::Finish() {
   for (Block& block : blocks_)
     for (engine::Matrix* const moments : {&block.h, &block.d})
       for (float& value : moments->values) value *= share;
-}
-
-std::string InputName(WeightId weight) {
-  if (weight.layer < 0) return fmt::format("the input of {}", RoleName(weight.role));
-  return fmt::format("the input of layer {}'s {}", weight.layer, RoleName(weight.role));
 }
 
 }  // namespace phiq::calibrate

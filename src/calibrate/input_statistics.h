@@ -3,7 +3,8 @@
 #pragma once
 
 #include <cstddef>
-#include <string>
+#include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "engine/forward.h"
@@ -33,6 +34,12 @@ struct Probe {
   engine::Matrix held_back_lacks = {}, seen_lacks = {};
 };
 
+// Sums of squares of an input's columns, over so many tokens.
+struct SquareSums {
+  std::vector<float> of_columns;
+  std::uint64_t n_tokens = 0;
+};
+
 // Sums over the tokens of a text, in the order of the text: the same bits for any number of threads
 // and on every instruction set.
 class InputStatistics {
@@ -51,13 +58,18 @@ class InputStatistics {
   void Add(const engine::Runner& runner, const engine::Matrix& x,
            const engine::Matrix* lacks = nullptr);
   void AddHeldBack(const engine::Matrix& x, const engine::Matrix* lacks = nullptr);
+  // Of all tokens that were added only these reach the input.
+  void CountReached(SquareSums sums) { reached_ = std::move(sums); }
   // Sums become means.
   // Throws   kNumeric: a mean square is not finite, or above 1e30.
   void Finish();
 
   WeightId weight() const noexcept { return weight_; }
   const std::vector<float>& squares() const noexcept { return squares_; }  // [n_columns]
-  std::vector<float> SquareSums() const { return {square_sums_.begin(), square_sums_.end()}; }
+  // So far.
+  SquareSums Sums() const { return {{square_sums_.begin(), square_sums_.end()}, n_added_}; }
+  // Of the tokens that reach the input.
+  const SquareSums& reached() const noexcept { return reached_; }
   struct Block {
     std::size_t first_column = 0;
     engine::Matrix h;  // [n, n], on and above the diagonal
@@ -72,12 +84,10 @@ class InputStatistics {
   std::size_t n_columns_;
   std::size_t n_added_ = 0, n_held_back_added_ = 0;
   std::vector<double> square_sums_;
+  SquareSums reached_;
   std::vector<float> squares_;
   std::vector<Block> blocks_;
   Probe probe_;
 };
-
-// "the input of layer 3's mlp_down".
-std::string InputName(WeightId weight);
 
 }  // namespace phiq::calibrate

@@ -31,6 +31,10 @@ inline constexpr std::string_view kOwnText = "self";
 // Below this many tokens correlations are noise: nothing but mean squares should be taken.
 inline constexpr std::uint64_t kLeastTokensForCorrelations = 1024;
 
+// An expert that fewer tokens reach has the statistics of all tokens of its layer, as if it were
+// used for each of them.
+inline constexpr std::uint64_t kLeastTokensOfExpert = 256;
+
 // A file, and what was taken of it.
 struct TextSource {
   enum class Kind : std::uint8_t { kText, kJsonLines, kIds, kOwn };

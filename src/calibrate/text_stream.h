@@ -4,6 +4,11 @@
 // A weight must be readable when Next moves on behind it, not before. So one stream runs through
 // the unquantized model, and serves every output; an output that is to make up for its own errors
 // has a second one beside it, through the weights that are written so far.
+//
+// Of a layer with experts there stands what goes into all of them, and which tokens each is used
+// for; what is inside of one is computed when it is asked for. An expert that few tokens reach is
+// run on all of them, for the sake of its statistics alone. Beside another stream, of the tokens
+// that reach an expert only those count that do so in both.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +18,7 @@
 #include <vector>
 
 #include "calibrate/input_statistics.h"
+#include "calibrate/inputs.h"
 #include "engine/forward.h"
 #include "io/scratch_file.h"
 #include "stored/stored_model.h"
@@ -52,9 +58,9 @@ class TextStream {
              bool keeps = false);
 
   // How much is wanted of a weight's input. The numbers of tokens are the stream's.
-  using WantedFn = std::function<InputStatistics::Wanted(WeightId)>;
+  using WantedFn = std::function<InputStatistics::Wanted(const MatrixInput&)>;
 
-  // Moves on to the input of the next matrix, in the order of the products, the head's last.
+  // Moves on to the next of InputsOf.
   // Throws    kNumeric: naming the layer, and the input where it is one that is not finite.
   InputStatistics Next(const WantedFn& wanted);
   // The same with what this input lacks of the other stream's, which stands at the same matrix.
@@ -66,8 +72,13 @@ class TextStream {
   // At the n-th input, which an earlier stream over the same store has left; 0: before the first.
   void Resume(std::size_t n);
 
-  // Whose input it is; nullopt: before the first Next.
-  const std::optional<WeightId>& at() const noexcept { return at_; }
+  const std::vector<MatrixInput>& inputs() const noexcept { return inputs_; }
+  // How many of them Next has come to.
+  std::size_t n_reached() const noexcept { return n_reached_; }
+  // The last of these; nullptr: before the first Next.
+  const MatrixInput* at() const noexcept {
+    return n_reached_ == 0 ? nullptr : &inputs_[n_reached_ - 1];
+  }
   const ModelConfig& config() const noexcept { return model_.config(); }
   std::size_t n_tokens() const noexcept { return windows_.size(); }
   std::size_t n_held_back() const noexcept { return held_back_.size(); }
@@ -84,27 +95,43 @@ class TextStream {
     std::uint64_t first_token = 0;  // of all, those held back behind the others
     bool is_held_back = false;
   };
-  using BatchFn = std::function<void(const Batch& batch, WeightId weight, const engine::Matrix& x)>;
+  using BatchFn = std::function<void(const Batch& batch, const engine::Matrix& x)>;
 
+  // To the next input that stands in the store.
   void Advance(const BatchFn& use);
+  // Whether the next input comes from what stands already.
+  bool StandsAtNext() const;
   InputStatistics Take(const TextStream* plain, const WantedFn& wanted);
-  void ReadInput(const Batch& batch, std::size_t n_columns, engine::Matrix& x) const;
+  InputStatistics TakeOfExpert(const TextStream* plain, const WantedFn& wanted);
+  // The weight by which the engine calls what stands at an input.
+  static WeightId StepOf(const MatrixInput& input) noexcept;
+  const Experts& ExpertsOf(std::int32_t layer) const;
+  // Of an expert's input the vectors of some tokens.
+  void ReadOfExpert(engine::ForwardPass& pass, std::span<const std::uint32_t> tokens,
+                    engine::Matrix& x) const;
+  void FindRoutes();
+  // Of the tokens that reach the expert whose input it is: those that do so in `plain`, too.
+  std::vector<std::uint32_t> TokensOfExpert(const TextStream* plain) const;
+  void MoveOn();
+
   // Of the place that is read, or of that which is written: the same, unless both are kept.
   enum class Place { kRead, kWritten };
   std::uint64_t HiddenAt(const Batch& batch, Place place) const;
   std::uint64_t InputAt(const Batch& batch, Place place) const;
-  // The matrix behind `at`; nullopt: the first.
-  WeightId After(const std::optional<WeightId>& at) const;
-  void MoveTo(WeightId next);
+  const Batch& BatchOf(std::uint64_t token) const;
 
   engine::ForwardModel model_;
   engine::Runner runner_;
   std::span<const std::uint32_t> windows_, held_back_;
   std::vector<Batch> batches_;
+  std::vector<MatrixInput> inputs_;
+  std::uint64_t widest_;  // columns of one that stands in the store
   // [tokens, hidden_size], then [tokens, columns of the input]; where both are kept, twice each.
   FloatStore store_;
   bool keeps_;
-  std::optional<WeightId> at_;
+  std::size_t n_reached_ = 0;  // of inputs_
+  // At a layer's experts: of each of them its tokens, in their order.
+  std::vector<std::vector<std::uint32_t>> routes_;
   // Which of the two places holds what stands.
   std::size_t hidden_place_ = 0, input_place_ = 0;
 };

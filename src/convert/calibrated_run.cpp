@@ -1,8 +1,8 @@
 // Stages of a calibrated conversion. A stream of hidden states, of the unquantized model, goes from
-// the embedding through layer by layer's four inputs of matrices to the head's. A weight is written
-// when its input's statistics are there, and these are dropped behind it. Beside it each output
-// that is corrected has a stream of its own, through what is written of it; the others take the
-// statistics of the first.
+// the embedding through layer by layer's inputs of matrices to the head's. A weight, or what it has
+// of an expert, is written when its input's statistics are there, and these are dropped behind it.
+// Beside it each output that is corrected has a stream of its own, through what is written of it;
+// the others take the statistics of the first.
 //
 // A tied embedding is written last, as the head: a stream of the unquantized model has the
 // checkpoint's own. A corrected output's stream begins with it, so there it is written before all
@@ -35,12 +35,25 @@ using calibrate::TextStream;
 
 constexpr WeightId kHead = {TensorRole::kOutputHead};
 
-// Columns of the inputs of one layer's matrices; the head's alone are fewer.
-std::vector<std::uint64_t> LayerInputs(const ModelConfig& config) {
-  std::vector<std::uint64_t> columns;
-  for (const WeightInfo& weight : WeightsOf(config))
-    if (weight.id.layer == 0 && IsMatrix(weight.id)) columns.push_back(weight.shape.row_elements);
-  return columns;
+using calibrate::MatrixInput;
+
+WeightId StoredAs(const SourceModel& source, WeightId weight) {
+  WeightId stored = source.weights.StoredAs({weight.role, weight.layer});
+  stored.expert = weight.expert;
+  return stored;
+}
+
+// Calls use(weight, squares) for every matrix of whose input an importance matrix has something; of
+// each expert for its part.
+template <typename Use>
+void ForEachWeight(const Importance& matrix, const SourceModel& source, const Use& use) {
+  for (const MatrixInput& input : calibrate::InputsOf(source.model.config)) {
+    for (const WeightId& weight : input.weights) {
+      const WeightId stored = StoredAs(source, weight);
+      if (const std::vector<float>* const squares = Find(matrix, source.weights, stored))
+        use(stored, *squares);
+    }
+  }
 }
 
 StreamResult WriteByMatrix(const Importance& matrix, const SourceModel& source,
@@ -62,19 +75,16 @@ StreamResult WriteByMatrix(const Importance& matrix, const SourceModel& source,
     result.Add(std::move(note.result));
   };
   StreamStage stage;
-  stage.takes = [&](const PlanLine& line) {
-    const std::optional<WeightId> input = InputOf(source.weights, line);
-    return !input || Find(matrix, source.weights, *input) == nullptr;
-  };
+  stage.takes = [&](const PlanLine& line) { return !HasStatistics(matrix, source.weights, line); };
   run(stage);
-  for (const WeightInfo& weight : phiq::WeightsOf(source.model.config)) {
-    const WeightId input = source.weights.StoredAs(weight.id);
-    const std::vector<float>* const squares = Find(matrix, source.weights, input);
-    if (squares == nullptr || input != weight.id) continue;  // a tied head is the embedding
-    stage.stats = {*squares, {}};
-    stage.takes = [&](const PlanLine& line) { return InputOf(source.weights, line) == input; };
+  ForEachWeight(matrix, source, [&](WeightId weight, const std::vector<float>& squares) {
+    stage.stats = {squares, {}};
+    stage.expert = weight.expert;
+    stage.takes = [&](const PlanLine& line) {
+      return InputOf(source.weights, line) == WeightId{weight.role, weight.layer};
+    };
     run(stage);
-  }
+  });
   return result;
 }
 
@@ -114,14 +124,15 @@ class CalibratedRun {
       group.text.emplace(MakeStream(*group.written));
     }
     GoOn(inputs_out);
-    while (text_.at() != kHead && !IsAstray()) {
+    while (text_.n_reached() < text_.inputs().size() && !IsAstray()) {
       InputStatistics input = Next(text_, nullptr, uncorrected);
-      inputs_out.push_back(SquaresOf(input.weight(), input.SquareSums()));
-      KeepSums(inputs_out.back().sums);
+      note_.n_tokens = input.reached().n_tokens;
+      AddSquares(*text_.at(), input.reached(), inputs_out);
+      KeepSums(input.reached().of_columns);
       Write(input, uncorrected, {});
       input = InputStatistics(input.weight(), 0, {});  // its memory is free again
       for (Group& group : corrected) {
-        if (text_.at() == kHead && group.has_head_first) continue;
+        if (input.weight() == kHead && group.has_head_first) continue;
         InputStatistics own = Next(*group.text, &text_, group);
         WriteCorrected(own, group);
       }
@@ -186,8 +197,10 @@ class CalibratedRun {
   }
 
   // Of a tied model it is the embedding that is asked for, and named.
-  InputSquares SquaresOf(WeightId weight, std::vector<float> sums) const {
-    return {source_.weights.StoredAs(weight), std::move(sums), text_.n_tokens()};
+  void AddSquares(const MatrixInput& input, const calibrate::SquareSums& sums,
+                  std::vector<InputSquares>& inputs_out) const {
+    for (const WeightId& weight : input.weights)
+      inputs_out.push_back({StoredAs(source_, weight), sums.of_columns, sums.n_tokens});
   }
 
   void KeepSums(std::span<const float> sums) {
@@ -211,21 +224,21 @@ class CalibratedRun {
   // Behind the stages that are done: the first, and one for each input.
   void GoOn(std::vector<InputSquares>& inputs_out) {
     if (!stages_.are_kept()) return;
-    std::uint64_t n_sums = config().hidden_size;
-    for (const std::uint64_t n : LayerInputs(config())) n_sums += n * config().n_layers;
+    std::uint64_t n_sums = 0;
+    for (const MatrixInput& input : text_.inputs()) n_sums += input.n_columns;
     sums_ = &stages_.AddScratch("sums", n_sums * sizeof(float));
     const std::span<const StageNote> done = stages_.done();
     if (done.empty()) return;
     for (const StageNote& note : done) Take(StageNote(note));
     for (std::size_t n = 1; n < done.size(); ++n) {
-      text_.Resume(n);
-      const WeightId weight = *text_.at();
-      std::vector<float> sums(ShapeOf(config(), weight.role).row_elements);
-      sums_->ReadAt(sums_bytes_, std::as_writable_bytes(std::span(sums)));
-      sums_bytes_ += sums.size() * sizeof(float);
-      inputs_out.push_back(SquaresOf(weight, std::move(sums)));
-      meter_.done += groups_.size() * WeightsIn(weight);
+      const MatrixInput& input = text_.inputs()[n - 1];
+      calibrate::SquareSums sums = {std::vector<float>(input.n_columns), done[n].n_tokens};
+      sums_->ReadAt(sums_bytes_, std::as_writable_bytes(std::span(sums.of_columns)));
+      sums_bytes_ += sums.of_columns.size() * sizeof(float);
+      AddSquares(input, sums, inputs_out);
+      meter_.done += groups_.size() * WeightsIn(input);
     }
+    text_.Resume(done.size() - 1);
     for (Group& group : std::span(groups_).subspan(1)) group.text->Resume(done.size() - 1);
   }
 
@@ -245,25 +258,32 @@ class CalibratedRun {
     std::uint64_t sum = WeightsOf(source_, targets_, others);
     for (const Group& group : groups_) sum += WeightsOf(source_, group.targets, of_inputs);
     std::uint64_t of_layers = 0;
-    for (const WeightInfo& weight : phiq::WeightsOf(config()))
-      if (weight.id.layer >= 0) of_layers += WeightsIn(weight.id);
+    for (const MatrixInput& input : calibrate::InputsOf(config()))
+      if (input.weight.layer >= 0) of_layers += WeightsIn(input);
     return sum + (groups_.size() + (HasHeadFirst() ? 1 : 0)) * of_layers;
   }
 
-  std::uint64_t WeightsIn(WeightId weight) const {
-    const WeightShape shape = ShapeOf(config(), weight.role);
-    return shape.n_rows * shape.row_elements;
+  std::uint64_t WeightsIn(const MatrixInput& input) const {
+    std::uint64_t n = 0;
+    for (const engine::WeightRows& rows : RowsOf(input)) n += rows.n_rows * rows.row_elements;
+    return n;
+  }
+
+  std::vector<engine::WeightRows> RowsOf(const MatrixInput& input) const {
+    std::vector<engine::WeightRows> rows;
+    for (const WeightId& weight : input.weights)
+      rows.push_back(calibrate::RowsOf(config(), weight));
+    return rows;
   }
 
   InputStatistics Next(TextStream& text, const TextStream* plain, const Group& group) {
-    const std::optional<WeightId> before = text.at();
-    const TextStream::WantedFn wanted = [&](WeightId weight) {
-      return InputStatistics::Wanted{
-          NeedsOf(source_.weights, group.targets, source_.weights.StoredAs(weight)),
-          calibration_.widest_block};
+    const MatrixInput* const before = text.at();
+    const TextStream::WantedFn wanted = [&](const MatrixInput& input) {
+      return InputStatistics::Wanted{NeedsOf(source_.weights, group.targets, input),
+                                     calibration_.widest_block};
     };
     InputStatistics input = plain == nullptr ? text.Next(wanted) : text.NextBeside(*plain, wanted);
-    if (before) meter_.done += WeightsIn(*before);
+    if (before != nullptr) meter_.done += WeightsIn(*before);
     meter_.layer = static_cast<std::uint32_t>(input.weight().layer + 1);
     if (input.weight() == kHead) meter_.layer = config().n_layers;
     return input;
@@ -277,10 +297,10 @@ class CalibratedRun {
       all.targets.push_back(group.targets.front());
       all.numbers.push_back(group.numbers.front());
     }
-    for (std::size_t i = 0; i < LayerInputs(config()).size() * config().n_layers; ++i) {
-      const std::optional<WeightId> before = text_.at();
+    for (std::size_t i = 0; i + 1 < text_.inputs().size(); ++i) {
+      const MatrixInput* const before = text_.at();
       text_.Skip();
-      if (before) meter_.done += WeightsIn(*before);
+      if (before != nullptr) meter_.done += WeightsIn(*before);
     }
     InputStatistics head = Next(text_, nullptr, all);
     Write(head, all, {});
@@ -295,15 +315,15 @@ class CalibratedRun {
       correction.push_back({block.first_column, &block.d});
     }
     if (!correction.empty()) {
-      const WeightId weight = source_.weights.StoredAs(input.weight());
+      const WeightId weight = input.weight();
       calibrate::CorrectionErrors errors;
       if (has_factor)
-        errors = calibrate::MeasureCorrection(runner(), source_.weights, weight, input.probe(),
-                                              correction, calibrate::kCorrectionShare);
-      note_.corrections.push_back(
-          {group.numbers.front(),
-           {std::string(RoleName(input.weight().role)), input.weight().layer, errors.pays(),
-            errors.without, errors.with}});
+        errors =
+            calibrate::MeasureCorrection(runner(), source_.weights, RowsOf(*text_.at()),
+                                         input.probe(), correction, calibrate::kCorrectionShare);
+      note_.corrections.push_back({group.numbers.front(),
+                                   {std::string(RoleName(weight.role)), weight.layer, weight.expert,
+                                    errors.pays(), errors.without, errors.with}});
       if (!errors.pays()) correction.clear();
     }
     Write(input, group, correction);
@@ -324,9 +344,9 @@ class CalibratedRun {
     stage.stats = {input.squares(), factor};
     stage.correction = correction;
     stage.probe = &input.probe();
-    const WeightId weight = source_.weights.StoredAs(input.weight());
-    const auto is_of_input = [this, weight](const PlanLine& line) {
-      return InputOf(source_.weights, line) == weight;
+    stage.expert = input.weight().expert;
+    const auto is_of_input = [this](const PlanLine& line) {
+      return TakesInput(source_.weights, line, *text_.at());
     };
     stage.takes = [&](const PlanLine& line) {
       return is_of_input(line) && (is_factored || !IsFeedback(line));
@@ -334,9 +354,10 @@ class CalibratedRun {
     std::vector<const PlanLine*> unserved = WriteStage(stage, group);
     for (const PlanLine* line : unserved) {
       warn_({ErrorCode::kNumeric,
-             fmt::format("tensor '{}': on held-back text its products err more with feedback than "
-                         "without, so it has other codes",
-                         line->display_name())});
+             fmt::format("tensor '{}'{}: on held-back text its products err more with feedback "
+                         "than without, so it has other codes",
+                         line->display_name(),
+                         stage.expert < 0 ? "" : fmt::format(", expert {}", stage.expert))});
     }
     if (!is_factored) {
       warn_({ErrorCode::kNumeric,
@@ -381,12 +402,9 @@ class CalibratedRun {
   void WarnOfFewTokens() const {
     double seen = 0, held_back = 0;
     std::size_t n = 0;
-    const double share =
-        static_cast<double>(std::min<std::size_t>(text_.n_held_back(), calibrate::Probe::kTokens)) /
-        static_cast<double>(std::min<std::size_t>(text_.n_tokens(), calibrate::Probe::kTokens));
     for (const LineResult& line : result_.lines) {
       if (!line.products || line.products->reference <= 0) continue;
-      seen += share * line.products->seen / line.products->reference;
+      seen += line.products->seen / line.products->reference;
       held_back += line.products->held_back / line.products->reference;
       ++n;
     }
@@ -418,12 +436,12 @@ class CalibratedRun {
 }  // namespace
 
 std::uint64_t CountStages(const Calibration& calibration, const SourceModel& source) {
-  if (!calibration.matrix) return 1 + calibration.planned.n_inputs;
   std::uint64_t n = 1;
-  for (const WeightInfo& weight : phiq::WeightsOf(source.model.config))
-    if (source.weights.StoredAs(weight.id) == weight.id &&
-        Find(*calibration.matrix, source.weights, weight.id) != nullptr)
-      ++n;
+  if (calibration.matrix) {
+    ForEachWeight(*calibration.matrix, source, [&n](WeightId, const std::vector<float>&) { ++n; });
+  } else {
+    n += calibrate::InputsOf(source.model.config).size();
+  }
   return n;
 }
 

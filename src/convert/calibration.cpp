@@ -8,11 +8,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
 #include "base/sha256.h"
 #include "calibrate/correction.h"
+#include "calibrate/inputs.h"
 #include "calibrate/own_text.h"
 #include "calibrate/text_stream.h"
 #include "convert/line_inputs.h"
@@ -43,14 +45,6 @@ Needs NeedsOf(std::span<const PlanOptions> targets) {
   return needs;
 }
 
-// Columns of the inputs of one layer's matrices; the head's alone are fewer.
-std::vector<std::uint64_t> LayerInputs(const ModelConfig& config) {
-  std::vector<std::uint64_t> columns;
-  for (const WeightInfo& weight : WeightsOf(config))
-    if (weight.id.layer == 0 && IsMatrix(weight.id)) columns.push_back(weight.shape.row_elements);
-  return columns;
-}
-
 std::uint64_t CountCorrected(const ConvertOptions& options, std::span<const PlanOptions> targets) {
   if (!options.calibration->corrects) return 0;
   return static_cast<std::uint64_t>(
@@ -72,7 +66,8 @@ struct Size {
   }
   std::uint64_t HeldBytes(const ModelConfig& config) const {
     std::uint64_t most = 0;  // floats of one input
-    for (const std::uint64_t n : LayerInputs(config)) {
+    for (const calibrate::MatrixInput& input : calibrate::InputsOf(config)) {
+      const std::uint64_t n = input.n_columns;
       // Vectors of the probes; what they lack, and both again while a correction is measured.
       std::uint64_t floats = (n_corrected > 0 ? 6 : 2) * calibrate::Probe::kTokens * n;
       if (needs == Needs::kMoments) {
@@ -216,7 +211,8 @@ std::string FileName(const std::string& path) {
 std::string Sha256Of(const Importance& matrix) {
   Sha256 hash;
   for (const auto& [weight, squares] : matrix.squares) {
-    const std::string name = fmt::format("{} {}\n", RoleName(weight.role), weight.layer);
+    const std::string name =
+        fmt::format("{} {} {}\n", RoleName(weight.role), weight.layer, weight.expert);
     hash.Add(std::as_bytes(std::span(name)));
     hash.Add(std::as_bytes(std::span(squares)));
   }
@@ -295,7 +291,10 @@ Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel&
     }
     needs = NeedsOf(targets);
   }
-  for (const std::uint64_t n : LayerInputs(source.model.config)) {
+  const std::vector<calibrate::MatrixInput> inputs = calibrate::InputsOf(source.model.config);
+  std::set<std::uint64_t> widths;
+  for (const calibrate::MatrixInput& input : inputs) widths.insert(input.n_columns);
+  for (const std::uint64_t n : widths) {
     const std::vector<std::size_t> blocks = calibrate::BlocksOf(n, size.widest_block);
     if (needs == Needs::kMoments && blocks.size() > 1)
       planned.notes.push_back(
@@ -313,8 +312,12 @@ Calibration PrepareCalibration(const ConvertOptions& options, const SourceModel&
   for (const calibrate::TextSource& file : text.sources)
     planned.files.push_back(FileName(file.path));
   planned.sha256 = text.sha256;
-  planned.n_inputs =
-      LayerInputs(source.model.config).size() * source.model.config.n_layers + 1;  // the head's
+  planned.n_inputs = inputs.size();
+  if (const std::uint32_t n = source.model.config.n_experts; n > 0 && needs != Needs::kNothing)
+    planned.notes.push_back(fmt::format(
+        "each of the {} experts is used for some of the tokens; one with fewer than {} of them has "
+        "the statistics of all",
+        n, calibrate::kLeastTokensOfExpert));
   planned.n_windows = text.n_windows();
   planned.n_tokens = text.windows.size();
   planned.n_held_back = text.held_back.size();
@@ -343,9 +346,7 @@ void Apply(const Calibration& calibration, const SourceModel& source, Plan& plan
   if (calibration.matrix) {
     std::size_t n_left = 0;
     for (PlanLine& line : plan.lines) {
-      const std::optional<WeightId> input = InputOf(source.weights, line);
-      if (line.reference == nullptr ||
-          (input && Find(*calibration.matrix, source.weights, *input) != nullptr))
+      if (line.reference == nullptr || HasStatistics(*calibration.matrix, source.weights, line))
         continue;
       line.method = std::exchange(line.reference, nullptr);
       ++n_left;

@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "calibrate/inputs.h"
 #include "convert/line_inputs.h"
 #include "engine/linear_algebra.h"
 #include "engine/product.h"
@@ -61,20 +62,21 @@ double MeasureSearchRate(const PlanLine& line, unsigned threads) {
 double MeasureReading(const SourceModel& source, std::uint64_t n_windows, unsigned threads) {
   const ModelConfig& config = source.model.config;
   std::uint64_t n_weights = 0;
-  WeightInfo largest;
-  for (const WeightInfo& weight : phiq::WeightsOf(config)) {
-    if (!IsMatrix(weight.id)) continue;
-    const std::uint64_t n = weight.shape.n_rows * weight.shape.row_elements;
-    n_weights += n;
-    if (weight.id.layer == 0 && n > largest.shape.n_rows * largest.shape.row_elements)
-      largest = weight;
+  engine::WeightRows largest;
+  for (const calibrate::MatrixInput& input : calibrate::InputsOf(config)) {
+    for (const WeightId& weight : input.weights) {
+      const engine::WeightRows rows = calibrate::RowsOf(config, weight);
+      const std::uint64_t n = rows.n_rows * rows.row_elements;
+      n_weights += n;
+      if (weight.layer == 0 && n > largest.n_rows * largest.row_elements) largest = rows;
+    }
   }
-  const std::size_t n_columns = largest.shape.row_elements;
+  const std::size_t n_columns = largest.row_elements;
   const std::vector<float> x(n_windows * n_columns, 0.5F);
   std::vector<std::vector<float>> products(threads,
                                            std::vector<float>(n_windows * engine::kTileRows));
   const auto start = std::chrono::steady_clock::now();
-  engine::ForEachTile({.threads = threads}, source.weights, largest.id, largest.shape,
+  engine::ForEachTile({.threads = threads}, source.weights, largest,
                       [&](std::size_t, std::span<const float> rows, unsigned worker) {
                         engine::MultiplyByRows(x.data(), n_windows, n_columns, rows.data(),
                                                rows.size() / n_columns, products[worker].data(),
@@ -82,8 +84,7 @@ double MeasureReading(const SourceModel& source, std::uint64_t n_windows, unsign
                       });
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return seconds * static_cast<double>(n_weights) /
-         static_cast<double>(largest.shape.n_rows * n_columns);
+  return seconds * static_cast<double>(n_weights) / static_cast<double>(largest.n_rows * n_columns);
 }
 
 }  // namespace
@@ -93,22 +94,27 @@ double EstimateSeconds(const Calibration& calibration, const SourceModel& source
   if (calibration.matrix) return 0;
   const auto n_tokens =
       static_cast<double>(calibration.planned.n_tokens + calibration.planned.n_held_back);
+  const ModelConfig& config = source.model.config;
+  const std::vector<calibrate::MatrixInput> inputs = calibrate::InputsOf(config);
   double operations = 0;  // of products
   const auto add_text = [&](std::span<const StreamTarget> of, bool is_corrected) {
-    for (const WeightInfo& weight : phiq::WeightsOf(source.model.config)) {
-      if (!IsMatrix(weight.id)) continue;
-      const auto n = static_cast<double>(weight.shape.row_elements);
-      const double n_weights = n * static_cast<double>(weight.shape.n_rows);
-      if (weight.id.layer >= 0) operations += 2 * n_tokens * n_weights;
-      if (NeedsOf(source.weights, of, source.weights.StoredAs(weight.id)) != Needs::kMoments)
-        continue;
+    for (const calibrate::MatrixInput& input : inputs) {
+      const auto n = static_cast<double>(input.n_columns);
+      double n_weights = 0;
+      for (const WeightId& weight : input.weights)
+        n_weights += n * static_cast<double>(calibrate::RowsOf(config, weight).n_rows);
+      // Each token uses two experts, and what is inside of them is computed twice.
+      const double n_here = input.is_of_expert() ? 2 * n_tokens / config.n_experts : n_tokens;
+      const bool is_twice = input.weight.role == TensorRole::kExpertGate;
+      if (input.weight.layer >= 0) operations += (is_twice ? 4 : 2) * n_here * n_weights;
+      if (NeedsOf(source.weights, of, input) != Needs::kMoments) continue;
       for (const std::size_t size :
-           calibrate::BlocksOf(weight.shape.row_elements, calibration.widest_block)) {
+           calibrate::BlocksOf(input.n_columns, calibration.widest_block)) {
         const auto k = static_cast<double>(size);
-        operations += n_tokens * k * k + 2.0 / 3.0 * k * k * k;
+        operations += n_here * k * k + 2.0 / 3.0 * k * k * k;
         if (!is_corrected) continue;
         // Moments of what is lacked; a factor more and products with its inverse; each row's.
-        operations += 2 * n_tokens * k * k + 2.0 / 3.0 * k * k * k + 2 * k * k * k;
+        operations += 2 * n_here * k * k + 2.0 / 3.0 * k * k * k + 2 * k * k * k;
         operations += 2 * k * n_weights * k / n;
       }
       if (is_corrected) operations += 4.0 * calibrate::Probe::kTokens * n_weights;

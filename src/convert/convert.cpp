@@ -355,13 +355,6 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
   SourceModel source = OpenSourceModel(
       std::move(job.source), {options.ignore_extra, options.adapters, options.pad_vocab}, warn,
       [&](const ModelConfig& config) { return ExpressionOf(config, job.targets); });
-  if (options.calibration && source.model.config.n_experts > 0) {
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("{}: codes are not chosen by a text for models with experts",
-                            source.model.config.architecture))
-        .In("config.json")
-        .Hint("use --method search, or no --calibrate and --imatrix");
-  }
   std::optional<Calibration> calibration;
   if (options.calibration && reads_weights)
     calibration =
@@ -630,7 +623,7 @@ void WriteRecords(const std::deque<OutputWriter>& writers, const Prepared& prepa
   for (std::size_t t = 0; t < writers.size(); ++t) {
     std::vector<Hash128> of_lines(prepared.targets[t].plan->lines.size());
     for (const LineResult& result : streamed.lines)
-      if (result.target == t) of_lines[result.line] = result.hash;
+      if (result.target == t) of_lines[result.line].Add(result.hash);
     writers[t].WriteRecord(of_lines);
   }
 }
@@ -648,17 +641,10 @@ void Summarize(const Prepared& prepared, const StreamResult& streamed, ConvertRe
       squared_error += result.squared_error;
       squared_weight += result.squared_weight;
       if (!result.products) continue;
-      const auto mean = [&](double sum, std::uint64_t n_tokens) {
-        return sum /
-               static_cast<double>(std::min<std::uint64_t>(n_tokens, calibrate::Probe::kTokens) *
-                                   line.n_rows());
-      };
-      const CalibrationPlan& text = prepared.calibration->planned;
       errors.push_back({line.display_name(), std::string(line.role_name()), line.layer,
-                        std::string(result.method->name),
-                        mean(result.products->held_back, text.n_held_back),
-                        mean(result.products->reference, text.n_held_back),
-                        mean(result.products->seen, text.n_tokens), result.method != line.method});
+                        result.expert, std::string(result.method->name), result.products->held_back,
+                        result.products->reference, result.products->seen,
+                        result.method != line.method});
     }
     report.relative_rmse.push_back(squared_weight > 0 ? std::sqrt(squared_error / squared_weight)
                                                       : 0);
@@ -765,8 +751,10 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
                 streams, first.has_filename() ? first : first.parent_path());
   if (kept != nullptr) {
     report.resumed_at = {stages.done().size(), CountStages(prepared), 0};
+    std::set<std::pair<std::size_t, std::size_t>> done;  // parts of experts make one tensor
     for (const StageNote& note : stages.done())
-      report.resumed_at->n_tensors_done += note.result.lines.size();
+      for (const LineResult& line : note.result.lines) done.emplace(line.target, line.line);
+    report.resumed_at->n_tensors_done = done.size();
   }
   const auto keep_when_interrupted = [&](const auto& work) {
     try {
@@ -776,8 +764,8 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
       outputs.Keep();
       common.Keep();
       throw std::move(error).Hint(
-          "what is done is kept: the same command goes on from there, and "
-          "without --resume it is removed");
+          fmt::format("what is done is kept, and goes on with: {}",
+                      options.command.empty() ? "the same command" : options.command));
     }
   };
   StreamResult streamed;
@@ -786,6 +774,10 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   report.source_bytes = prepared.scored_bytes + streamed.bytes_read;
   report.n_nan_zeroed = streamed.n_nan_zeroed;
   Summarize(prepared, streamed, report);
+  for (const InputSquares& input : inputs)
+    if (input.weight.role == TensorRole::kExpertGate)
+      report.experts.push_back({input.weight.layer, input.weight.expert, input.n_tokens,
+                                input.n_tokens >= calibrate::kLeastTokensOfExpert});
   WriteRecords(writers, prepared, streamed);
   WarnOfReplacedWeights(report, warn);
   for (const Output& target : prepared.targets) WarnOfOtherParts(target, warn);

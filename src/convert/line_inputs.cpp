@@ -8,9 +8,14 @@
 
 namespace phiq {
 
+namespace {
+
+// Of the layers or the head: not an embedding that is looked up.
 bool IsMatrix(WeightId id) {
   return !StaysFloat(id.role) && id.role != TensorRole::kTokenEmbedding;
 }
+
+}  // namespace
 
 std::optional<WeightId> InputOf(const WeightIndex& weights, const PlanLine& line) {
   if (line.table || StaysFloat(line.role)) return std::nullopt;
@@ -22,19 +27,38 @@ std::optional<WeightId> InputOf(const WeightIndex& weights, const PlanLine& line
                                                                : std::nullopt;
 }
 
-Needs NeedsOf(const WeightIndex& weights, std::span<const StreamTarget> targets, WeightId input) {
+bool TakesInput(const WeightIndex& weights, const PlanLine& line,
+                const calibrate::MatrixInput& input) {
+  const std::optional<WeightId> weight = InputOf(weights, line);
+  return weight && std::ranges::any_of(input.weights, [&](const WeightId& one) {
+           return weights.StoredAs({one.role, one.layer}) == *weight;
+         });
+}
+
+Needs NeedsOf(const WeightIndex& weights, std::span<const StreamTarget> targets,
+              const calibrate::MatrixInput& input) {
   Needs needs = Needs::kNothing;
   for (const StreamTarget& target : targets)
     for (const PlanLine& line : target.plan->lines)
-      if (InputOf(weights, line) == input) needs = std::max(needs, line.method->needs);
+      if (TakesInput(weights, line, input)) needs = std::max(needs, line.method->needs);
   return needs;
 }
 
 const std::vector<float>* Find(const Importance& matrix, const WeightIndex& weights,
-                               WeightId input) {
-  if (const std::vector<float>* squares = matrix.Find(input)) return squares;
+                               WeightId weight) {
+  if (const std::vector<float>* squares = matrix.Find(weight)) return squares;
   const WeightId head = {TensorRole::kOutputHead};
-  return weights.StoredAs(head) == input ? matrix.Find(head) : nullptr;
+  return weights.StoredAs(head) == weight ? matrix.Find(head) : nullptr;
+}
+
+bool HasStatistics(const Importance& matrix, const WeightIndex& weights, const PlanLine& line) {
+  std::optional<WeightId> weight = InputOf(weights, line);
+  if (!weight) return false;
+  using enum TensorRole;
+  // Each of a layer's experts or none has any.
+  if (weight->role == kExpertGate || weight->role == kExpertUp || weight->role == kExpertDown)
+    weight->expert = 0;
+  return Find(matrix, weights, *weight) != nullptr;
 }
 
 }  // namespace phiq

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "calibrate/inputs.h"
 #include "convert/stream.h"
 #include "formats/importance.h"
 #include "phiq/plan.h"
@@ -13,17 +14,21 @@
 
 namespace phiq {
 
-// A matrix of the layers or the head: not an embedding that is looked up.
-bool IsMatrix(WeightId id);
-
-// The weight whose input a line's rows are multiplied with; nullopt: none.
+// The weight whose input a line's rows are multiplied with, of all experts; nullopt: none.
 std::optional<WeightId> InputOf(const WeightIndex& weights, const PlanLine& line);
 
+// Whether a line has rows that an input is multiplied with.
+bool TakesInput(const WeightIndex& weights, const PlanLine& line,
+                const calibrate::MatrixInput& input);
+
 // The most that a line of an input needs of it.
-Needs NeedsOf(const WeightIndex& weights, std::span<const StreamTarget> targets, WeightId input);
+Needs NeedsOf(const WeightIndex& weights, std::span<const StreamTarget> targets,
+              const calibrate::MatrixInput& input);
 
 // The statistics of a weight's input that a matrix has; nullptr: none.
 const std::vector<float>* Find(const Importance& matrix, const WeightIndex& weights,
-                               WeightId input);
+                               WeightId weight);
+// Whether it has those of a line.
+bool HasStatistics(const Importance& matrix, const WeightIndex& weights, const PlanLine& line);
 
 }  // namespace phiq

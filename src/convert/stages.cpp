@@ -84,10 +84,10 @@ Chosen ChoiceOf(const LineResult& result, const PlanLine& line) {
 }  // namespace
 
 std::string FormatNote(const StageNote& note, std::span<const StreamTarget> targets) {
-  std::string text = fmt::format("{}", note.result.n_nan_zeroed);
+  std::string text = fmt::format("{},{}", note.result.n_nan_zeroed, note.n_tokens);
   for (const LineResult& result : note.result.lines) {
     const PlanLine& line = targets[result.target].plan->lines[result.line];
-    text += fmt::format(";line,{},{},{},{},{},{},{}", result.target, result.line,
+    text += fmt::format(";line,{},{},{},{},{},{},{},{}", result.target, result.line, result.expert,
                         static_cast<int>(ChoiceOf(result, line)), result.hash.Hex(),
                         result.n_clamped, Hex(result.squared_error), Hex(result.squared_weight));
     if (result.products)
@@ -95,8 +95,8 @@ std::string FormatNote(const StageNote& note, std::span<const StreamTarget> targ
                           Hex(result.products->reference), Hex(result.products->seen));
   }
   for (const auto& [target, input] : note.corrections)
-    text += fmt::format(";input,{},{},{},{},{},{}", target, input.role, input.layer,
-                        input.is_used ? 1 : 0, Hex(input.without), Hex(input.with));
+    text += fmt::format(";input,{},{},{},{},{},{},{}", target, input.role, input.layer,
+                        input.expert, input.is_used ? 1 : 0, Hex(input.without), Hex(input.with));
   return text + ';' + DigestOf(text);
 }
 
@@ -108,6 +108,7 @@ std::optional<StageNote> ParseNote(std::string_view text, std::span<const Stream
   const std::vector<std::string_view> records = Split(text.substr(0, last), ';');
   Words first(records.front());
   note.result.n_nan_zeroed = first.Count<std::uint64_t>();
+  note.n_tokens = first.Count<std::uint64_t>();
   if (!first.IsRight()) return std::nullopt;
   for (const std::string_view record : std::span(records).subspan(1)) {
     Words words(record);
@@ -120,6 +121,7 @@ std::optional<StageNote> ParseNote(std::string_view text, std::span<const Stream
       result.line = words.Count<std::size_t>();
       if (result.line >= targets[target].plan->lines.size()) return std::nullopt;
       const PlanLine& line = targets[target].plan->lines[result.line];
+      result.expert = words.Count<std::int32_t>();
       const auto choice = words.Count<int>();
       result.method = choice == static_cast<int>(Chosen::kPlanned)   ? line.method
                       : choice == static_cast<int>(Chosen::kImatrix) ? &kImatrix
@@ -142,6 +144,7 @@ std::optional<StageNote> ParseNote(std::string_view text, std::span<const Stream
       InputCorrection input;
       input.role = words.Text();
       input.layer = words.Count<std::int32_t>();
+      input.expert = words.Count<std::int32_t>();
       input.is_used = words.Count<int>() == 1;
       input.without = words.Float();
       input.with = words.Float();

@@ -24,6 +24,7 @@ namespace phiq {
 // What a run that goes on must know of a stage besides the bytes that were written.
 struct StageNote {
   StreamResult result;
+  std::uint64_t n_tokens = 0;  // that reach the input whose stage it is
   struct Correction {
     std::size_t target = 0;
     InputCorrection input;

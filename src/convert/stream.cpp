@@ -9,6 +9,7 @@
 #include <cassert>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <memory>
 #include <variant>
@@ -16,6 +17,7 @@
 #include "base/buffer.h"
 #include "base/finite.h"
 #include "base/half.h"
+#include "calibrate/inputs.h"
 #include "convert/record.h"
 #include "engine/product.h"
 #include "formats/format.h"
@@ -147,13 +149,28 @@ std::uint64_t RowsAtOnce(std::uint64_t max_elements, std::uint64_t row_elements,
   return in_words ? std::max(kInWord, n / kInWord * kInWord) : n;
 }
 
-std::vector<Piece> CutIntoPieces(std::span<const Job> jobs, std::uint64_t max_elements) {
+// Rows of the weight or table that a job is of.
+struct RowRange {
+  std::uint64_t first = 0, end = std::numeric_limits<std::uint64_t>::max();
+};
+
+RowRange RowsOf(const ModelConfig& config, const Job& job, const StreamStage& stage) {
+  if (stage.expert < 0) return {};
+  const PlanLine& line = *job.sinks.front().line;
+  const engine::WeightRows rows = calibrate::RowsOf(config, {line.role, line.layer, stage.expert});
+  return {rows.first_row, rows.first_row + rows.n_rows};
+}
+
+std::vector<Piece> CutIntoPieces(const ModelConfig& config, std::span<const Job> jobs,
+                                 const StreamStage& stage, std::uint64_t max_elements) {
   std::vector<Piece> pieces;
   for (const Job& job : jobs) {
+    const RowRange range = RowsOf(config, job, stage);
     std::vector<std::uint64_t> borders;
     for (const Sink& sink : job.sinks) {
-      borders.push_back(sink.line->first_row);
-      borders.push_back(sink.line->first_row + sink.line->n_rows());
+      borders.push_back(std::clamp(sink.line->first_row, range.first, range.end));
+      borders.push_back(
+          std::clamp(sink.line->first_row + sink.line->n_rows(), range.first, range.end));
     }
     std::ranges::sort(borders);
     borders.erase(std::unique(borders.begin(), borders.end()), borders.end());
@@ -529,7 +546,7 @@ void StreamResult::Add(StreamResult&& other) {
   n_nan_zeroed += other.n_nan_zeroed;
   for (LineResult& line : other.lines) {
     const auto same = std::ranges::find_if(lines, [&](const LineResult& one) {
-      return one.target == line.target && one.line == line.line;
+      return one.target == line.target && one.line == line.line && one.expert == line.expert;
     });
     if (same == lines.end()) {
       lines.push_back(std::move(line));
@@ -542,15 +559,20 @@ void StreamResult::Add(StreamResult&& other) {
 std::uint64_t WeightsOf(const SourceModel& source, std::span<const StreamTarget> targets,
                         const StreamStage& stage) {
   std::uint64_t n_weights = 0;
-  for (const Job& job : CollectJobs(source.weights, targets, stage))
-    n_weights += job.sinks.front().line->n_elements();
+  for (const Job& job : CollectJobs(source.weights, targets, stage)) {
+    const PlanLine& line = *job.sinks.front().line;
+    const RowRange rows = RowsOf(source.model.config, job, stage);
+    n_weights +=
+        stage.expert < 0 ? line.n_elements() : (rows.end - rows.first) * line.row_elements();
+  }
   return n_weights;
 }
 
 StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarget> targets,
                            const StreamOptions& options, const StreamStage& stage, Meter& meter) {
   const std::vector<Job> jobs = CollectJobs(source.weights, targets, stage);
-  const std::vector<Piece> pieces = CutIntoPieces(jobs, options.chunk_elements);
+  const std::vector<Piece> pieces =
+      CutIntoPieces(source.model.config, jobs, stage, options.chunk_elements);
 
   Shared shared;
   std::vector<Worker> workers;
@@ -582,9 +604,11 @@ StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarg
     for (const Sink& sink : job.sinks) {
       result.lines[sink.result].target = sink.target;
       result.lines[sink.result].line = sink.line_number;
+      result.lines[sink.result].expert = stage.expert;
       result.lines[sink.result].method = &stage.MethodOf(*sink.line);
     }
   }
+  std::vector<std::size_t> n_rows(n_sinks);  // with products
   for (std::size_t item = 0; item < pieces.size(); ++item) {
     const Piece& piece = pieces[item];
     for (std::size_t s = 0; s < piece.job->sinks.size(); ++s) {
@@ -600,11 +624,22 @@ StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarg
         line.products->held_back += row.held_back;
         line.products->reference += row.reference;
         line.products->seen += row.seen;
+        ++n_rows[piece.job->sinks[s].result];
       }
     }
     PlanLine whole = *piece.job->sinks.front().line;
     whole.first_row = 0;
     result.bytes_read += source.StoredBytes(whole, piece.first_row, piece.n_rows);
+  }
+  for (std::size_t s = 0; s < n_sinks; ++s) {
+    if (!result.lines[s].products) continue;
+    const auto share = [&](const engine::Matrix& inputs) {
+      return 1.0 / static_cast<double>(std::max<std::size_t>(1, inputs.n_rows) * n_rows[s]);
+    };
+    ProductErrors& products = *result.lines[s].products;
+    products.held_back *= share(stage.probe->held_back);
+    products.reference *= share(stage.probe->held_back);
+    products.seen *= share(stage.probe->seen);
   }
   return result;
 }

@@ -46,7 +46,8 @@ struct StreamStage {
   using Choice = std::function<const Method&(const PlanLine&)>;
 
   std::function<bool(const PlanLine&)> takes = {};  // empty: all
-  Choice method_of = {};                            // empty: each line's own
+  std::int32_t expert = -1;  // of weights of several experts its rows alone; -1: all rows
+  Choice method_of = {};     // empty: each line's own
   InputStats stats = {};
   // Codes with feedback are those of weights moved by these and kCorrectionShare; errors remain
   // those of the weights as they are.
@@ -59,15 +60,16 @@ struct StreamStage {
   }
 };
 
-// sum over tokens and rows of (w * (input + what it lacks) - decoded * input)^2.
+// Mean over tokens and rows of (w * (input + what it lacks) - decoded * input)^2.
 struct ProductErrors {
   double held_back = 0, reference = 0;  // on text that no statistics have seen
   double seen = 0;                      // on text that they have
 };
 
-// One line of one target, written.
+// One line of one target, written; or the rows that it has of an expert.
 struct LineResult {
   std::size_t target = 0, line = 0;
+  std::int32_t expert = -1;        // -1: the whole line
   const Method* method = nullptr;  // that chose the codes
   std::uint64_t n_clamped = 0;
   double squared_error = 0, squared_weight = 0;  // over every kErrorSampleStride-th row

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "model/weights.h"
 #include "phiq/encoding.h"
 
 namespace phiq {
@@ -59,7 +60,9 @@ void WrittenModel::ReadRows(std::size_t piece, std::uint64_t first_row, std::uin
     const auto read = [&](std::uint64_t offset_bytes, std::span<std::byte> bytes) {
       target_.ReadAt(array.file, array.offset_bytes + offset_bytes, bytes);
     };
-    if (array.order.IsByColumns()) {
+    // Columns are kept, and would be as they were before the next expert was written.
+    const bool is_whole = ShapeOf(config(), place.line->role).n_matrices == 1;
+    if (array.order.IsByColumns() && is_whole) {
       columns_->ReadRows(stored, &array, first_row, rows[a], read);
     } else {
       phiq::ReadRows(stored, first_row, rows[a], read);

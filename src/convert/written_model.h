@@ -20,7 +20,8 @@ namespace phiq {
 // The piece of a model that a line of its plan becomes.
 StoredPiece PieceOf(const PlanLine& line);
 
-// Rows may be read when they are written, not before. Not of a target that is a stream.
+// Rows may be read when they are written, not before; those of experts one expert after the other.
+// Not of a target that is a stream.
 class WrittenModel : public StoredModel {
  public:
   // Both, and what `target` names, must outlive this.
@@ -29,6 +30,7 @@ class WrittenModel : public StoredModel {
 
   std::string_view kind() const noexcept override { return "unfinished"; }
   const ModelConfig& config() const override { return source_.model.config; }
+  Network network() const override { return source_.stored->network(); }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
                 std::span<float> out) const override;

@@ -178,12 +178,7 @@ void ForwardPass::RunLayerAround(const ForwardModel& model, std::int32_t layer,
   MultiplyQueriesKeysValues(model, spec.attention, layer, tap);
   attend();
   show(TensorRole::kAttentionOutput);
-  AddProduct(model, {TensorRole::kAttentionOutput, layer}, input_, hidden);
-  if (spec.attention.has_bias) {
-    const std::vector<float> bias = model.ReadVector({TensorRole::kAttentionOutputBias, layer});
-    ForEachRow(hidden.n_rows,
-               [&](std::size_t t) { Add(hidden.Row(t).data(), bias.data(), bias.size()); });
-  }
+  AddAttention(model, spec.attention, layer, hidden);
 
   Normalize(model, spec.mlp_norm, {TensorRole::kMlpNorm, layer}, {TensorRole::kMlpNormBias, layer},
             hidden);
@@ -200,70 +195,62 @@ void ForwardPass::RequireFinite(const Matrix& hidden, std::int32_t layer) const 
   });
 }
 
-WeightId ForwardPass::StartLayer(const ForwardModel& model, std::int32_t layer,
-                                 const Matrix& hidden, Matrix& x) {
+void ForwardPass::AddAttention(const ForwardModel& model, const AttentionSpec& spec,
+                               std::int32_t layer, Matrix& hidden) const {
+  AddProduct(model, {TensorRole::kAttentionOutput, layer}, input_, hidden);
+  if (!spec.has_bias) return;
+  const std::vector<float> bias = model.ReadVector({TensorRole::kAttentionOutputBias, layer});
+  ForEachRow(hidden.n_rows,
+             [&](std::size_t t) { Add(hidden.Row(t).data(), bias.data(), bias.size()); });
+}
+
+void ForwardPass::StartLayer(const ForwardModel& model, std::int32_t layer, const Matrix& hidden,
+                             Matrix& x) {
   const DecoderLayer& spec = model.network().layers[static_cast<std::size_t>(layer)];
-  if (spec.attention.is_split || !std::holds_alternative<GatedMlp>(spec.mlp))
-    throw Error(ErrorCode::kInternal, "a layer of other matrices cannot be run product by product");
   Normalize(model, spec.attention_norm, {TensorRole::kAttentionNorm, layer},
             {TensorRole::kAttentionNormBias, layer}, hidden);
   std::swap(input_, x);
-  return {TensorRole::kAttentionQkv, layer};
 }
 
-std::optional<WeightId> ForwardPass::Step(const ForwardModel& model, WeightId weight,
-                                          Matrix& hidden, Matrix& x) {
+void ForwardPass::Step(const ForwardModel& model, WeightId weight, Matrix& hidden, Matrix& x) {
   const std::int32_t layer = weight.layer;
   const DecoderLayer& spec = model.network().layers[static_cast<std::size_t>(layer)];
   std::swap(input_, x);
   switch (weight.role) {
-    case TensorRole::kAttentionQkv: {
-      wide_.Resize(input_.n_rows, ShapeOf(model.config(), weight.role).n_rows);
-      Multiply(model, weight, wide_);
+    case TensorRole::kAttentionQkv:
+    case TensorRole::kAttentionQuery: {
+      MultiplyQueriesKeysValues(model, spec.attention, layer, {});
       const std::size_t n_ctx = model.n_ctx();
       RotateQueriesAndKeys(model, spec.attention, [n_ctx](std::size_t t) { return t % n_ctx; });
       Attend(model, spec.attention);
-      std::swap(input_, x);
-      break;
+      return std::swap(input_, x);
     }
     case TensorRole::kAttentionOutput:
-      AddProduct(model, weight, input_, hidden);
+      AddAttention(model, spec.attention, layer, hidden);
       Normalize(model, spec.mlp_norm, {TensorRole::kMlpNorm, layer},
                 {TensorRole::kMlpNormBias, layer}, hidden);
-      std::swap(input_, x);
-      break;
+      return std::swap(input_, x);
     case TensorRole::kMlpGateUp:
       MultiplyGateUp(model, weight);
-      std::swap(wide_, x);
-      break;
+      return std::swap(wide_, x);
     case TensorRole::kMlpDown:
       AddProduct(model, weight, input_, hidden);
-      RequireFinite(hidden, layer);
-      break;
-    default:
-      break;  // NextMatrix throws
-  }
-  return NextMatrix(weight);
-}
-
-std::optional<WeightId> ForwardPass::NextMatrix(WeightId weight) {
-  switch (weight.role) {
-    case TensorRole::kAttentionQkv:
-      return WeightId{TensorRole::kAttentionOutput, weight.layer};
-    case TensorRole::kAttentionOutput:
-      return WeightId{TensorRole::kMlpGateUp, weight.layer};
-    case TensorRole::kMlpGateUp:
-      return WeightId{TensorRole::kMlpDown, weight.layer};
-    case TensorRole::kMlpDown:
-      return std::nullopt;
+      return RequireFinite(hidden, layer);
+    case TensorRole::kExpertGate:
+      AddMlp(model, std::get<Experts>(spec.mlp), layer, hidden, {});
+      return RequireFinite(hidden, layer);
     default:
       throw Error(ErrorCode::kInternal,
-                  fmt::format("{} is no matrix of a layer", RoleName(weight.role)));
+                  fmt::format("{} is the first of no input", RoleName(weight.role)));
   }
 }
 
 bool ForwardPass::MovesHidden(WeightId weight) noexcept {
-  return weight.role == TensorRole::kAttentionOutput || weight.role == TensorRole::kMlpDown;
+  return weight.role == TensorRole::kAttentionOutput || EndsLayer(weight);
+}
+
+bool ForwardPass::EndsLayer(WeightId weight) noexcept {
+  return weight.role == TensorRole::kMlpDown || weight.role == TensorRole::kExpertGate;
 }
 
 void ForwardPass::NormalizeOutput(const ForwardModel& model, const Matrix& hidden,
@@ -298,7 +285,7 @@ void ForwardPass::MultiplyQueriesKeysValues(const ForwardModel& model, const Att
   if (!spec.is_split) {
     const WeightId id = {TensorRole::kAttentionQkv, layer};
     if (tap) tap(id, input_);
-    return Multiply(model, id, wide_);
+    return Multiply(model, id, input_, wide_);
   }
   using enum TensorRole;
   std::size_t column = 0;
@@ -306,7 +293,7 @@ void ForwardPass::MultiplyQueriesKeysValues(const ForwardModel& model, const Att
                                         std::pair(kAttentionKey, kAttentionKeyBias),
                                         std::pair(kAttentionValue, kAttentionValueBias)}) {
     if (tap) tap({role, layer}, input_);
-    Multiply(model, {role, layer}, wide_, column);
+    Multiply(model, {role, layer}, input_, wide_, column);
     const std::size_t n = ShapeOf(model.config(), role).n_rows;
     if (spec.has_bias) {
       const std::vector<float> bias = model.ReadVector({bias_role, layer});
@@ -317,13 +304,12 @@ void ForwardPass::MultiplyQueriesKeysValues(const ForwardModel& model, const Att
   }
 }
 
-// out = input_ * transposed(weight)
-void ForwardPass::Multiply(const ForwardModel& model, WeightId id, Matrix& out,
+void ForwardPass::Multiply(const ForwardModel& model, WeightId id, const Matrix& x, Matrix& out,
                            std::size_t first_column) const {
   ForEachTile(runner_, model.weights(), id, ShapeOf(model.config(), id.role),
               [&](std::size_t first_row, std::span<const float> rows, unsigned) {
-                MultiplyByRows(input_.values.data(), input_.n_rows, input_.n_columns, rows.data(),
-                               rows.size() / input_.n_columns,
+                MultiplyByRows(x.values.data(), x.n_rows, x.n_columns, rows.data(),
+                               rows.size() / x.n_columns,
                                out.values.data() + first_column + first_row, out.n_columns);
               });
 }
@@ -337,43 +323,62 @@ void ForwardPass::AddMlp(const ForwardModel& model, const GatedMlp&, std::int32_
   AddProduct(model, {TensorRole::kMlpDown, layer}, wide_, hidden);
 }
 
-// Expert by expert, with the tokens that chose it, so that each weight is decoded once.
-void ForwardPass::AddMlp(const ForwardModel& model, const Experts& experts, std::int32_t layer,
-                         Matrix& hidden, const Tap& tap) {
-  scores_.Resize(input_.n_rows, experts.n_experts);
-  Multiply(model, {TensorRole::kRouter, layer}, scores_);
-  struct Use {
-    std::size_t token = 0;
-    float weight = 0;
-  };
-  std::vector<std::vector<Use>> uses(experts.n_experts);
-  for (std::size_t t = 0; t < input_.n_rows; ++t) {
+std::vector<std::vector<ExpertUse>> ForwardPass::Route(const ForwardModel& model,
+                                                       const Experts& experts, std::int32_t layer,
+                                                       const Matrix& x) {
+  scores_.Resize(x.n_rows, experts.n_experts);
+  Multiply(model, {TensorRole::kRouter, layer}, x, scores_);
+  std::vector<std::vector<ExpertUse>> uses(experts.n_experts);
+  for (std::size_t t = 0; t < x.n_rows; ++t) {
     for (const ExpertChoice& choice : ChooseExperts(scores_.Row(t), experts))
       uses[choice.expert].push_back({t, choice.weight});
   }
+  return uses;
+}
+
+void ForwardPass::RunExpertInside(const ForwardModel& model, const Experts& experts,
+                                  std::int32_t layer, std::uint32_t expert, const Matrix& x,
+                                  Matrix& inner) {
+  MultiplyGateUp(model, experts, layer, expert, x);
+  std::swap(wide_, inner);
+}
+
+// Expert by expert, with the tokens that chose it, so that each weight is decoded once.
+void ForwardPass::AddMlp(const ForwardModel& model, const Experts& experts, std::int32_t layer,
+                         Matrix& hidden, const Tap& tap) {
+  const std::vector<std::vector<ExpertUse>> uses = Route(model, experts, layer, input_);
   const std::size_t n_inner = experts.expert.intermediate_size;
   for (std::uint32_t e = 0; e < experts.n_experts; ++e) {
-    const std::vector<Use>& tokens = uses[e];
+    const std::vector<ExpertUse>& tokens = uses[e];
     if (tokens.empty()) continue;
     chosen_.Resize(tokens.size(), input_.n_columns);
     for (std::size_t i = 0; i < tokens.size(); ++i)
       std::ranges::copy(input_.Row(tokens[i].token), chosen_.Row(i).begin());
-    const auto id = [&](TensorRole role) { return WeightId{role, layer}; };
     const auto show = [&](TensorRole role, const Matrix& x) {
       if (tap) tap({role, layer, static_cast<std::int32_t>(e)}, x);
     };
     show(TensorRole::kExpertGate, chosen_);
     show(TensorRole::kExpertUp, chosen_);
-    MultiplyGateUp(model, {id(TensorRole::kExpertGate), e * n_inner, n_inner, chosen_.n_columns},
-                   {id(TensorRole::kExpertUp), e * n_inner, n_inner, chosen_.n_columns}, chosen_);
+    MultiplyGateUp(model, experts, layer, e, chosen_);
     show(TensorRole::kExpertDown, wide_);
     ForEachProduct(
-        model, {id(TensorRole::kExpertDown), e * hidden.n_columns, hidden.n_columns, n_inner},
-        wide_, [&](std::size_t i, std::size_t first_row, std::span<const float> product) {
+        model,
+        {{TensorRole::kExpertDown, layer}, e * hidden.n_columns, hidden.n_columns, n_inner}, wide_,
+        [&](std::size_t i, std::size_t first_row, std::span<const float> product) {
           AddScaled(hidden.Row(tokens[i].token).data() + first_row, tokens[i].weight,
                     product.data(), product.size());
         });
   }
+}
+
+// Of x, by the rows of one expert.
+void ForwardPass::MultiplyGateUp(const ForwardModel& model, const Experts& experts,
+                                 std::int32_t layer, std::uint32_t expert, const Matrix& x) {
+  const std::size_t n_inner = experts.expert.intermediate_size;
+  const auto rows = [&](TensorRole role) {
+    return WeightRows{{role, layer}, expert * n_inner, n_inner, x.n_columns};
+  };
+  MultiplyGateUp(model, rows(TensorRole::kExpertGate), rows(TensorRole::kExpertUp), x);
 }
 
 // Of input_, by the rows of gate and then those of up.

@@ -101,6 +101,12 @@ class ForwardModel {
 // Shapes    input: [tokens, row elements of the weight]
 using Tap = std::function<void(WeightId weight, const Matrix& input)>;
 
+// A token that an expert is used for, and how much of what it makes of it.
+struct ExpertUse {
+  std::size_t token = 0;
+  float weight = 0;
+};
+
 // Keys and values of texts that are run position by position, all at the same one.
 struct KeyValues {
   // Of each layer: rows of [n_texts * n_ctx, keys and values], text behind text.
@@ -125,24 +131,27 @@ class ForwardPass {
   // before it. The bits are those of whole windows where the model attends to all of them. The
   // caller moves past.position on behind the last layer.
   void RunLayer(const ForwardModel& model, std::int32_t layer, KeyValues& past, Matrix& hidden);
-  // A layer product by product, for who has to see an input of all texts before the weight that it
-  // is multiplied with is known. The bits are those of RunLayer.
+  // A layer product by product, for who has to see an input of all texts before the weights that it
+  // is multiplied with are known. The bits are those of RunLayer. An input that several weights
+  // share (queries, keys and values; what goes into all experts) is called by the first of them.
   //
-  // Requires  one weight of queries, keys and values, and no experts.
   // x = the input of the layer's first matrix.
-  // Returns   that matrix.
-  WeightId StartLayer(const ForwardModel& model, std::int32_t layer, const Matrix& hidden,
-                      Matrix& x);
-  // x, the input of `weight`, is multiplied with it, and becomes the input of the layer's next
-  // matrix.
-  // Returns   that matrix; nullopt: hidden is behind the layer, x is of no use.
+  void StartLayer(const ForwardModel& model, std::int32_t layer, const Matrix& hidden, Matrix& x);
+  // x, the input of `weight`, is multiplied with it and those that share it, and becomes the input
+  // of the layer's next matrix. Experts are one step, from their input to what is behind the layer,
+  // where x is of no use.
   // Throws    kNumeric: the hidden state is not finite behind this layer.
-  std::optional<WeightId> Step(const ForwardModel& model, WeightId weight, Matrix& hidden,
-                               Matrix& x);
-  // The matrix that Step returns.
-  static std::optional<WeightId> NextMatrix(WeightId weight);
-  // Whether Step changes hidden.
+  void Step(const ForwardModel& model, WeightId weight, Matrix& hidden, Matrix& x);
+  // Whether Step changes hidden; and whether that is all that it does, the layer's last.
   static bool MovesHidden(WeightId weight) noexcept;
+  static bool EndsLayer(WeightId weight) noexcept;
+  // The tokens that each expert of a layer is used for.
+  // Shapes    x: [tokens, hidden_size], the experts' input.
+  std::vector<std::vector<ExpertUse>> Route(const ForwardModel& model, const Experts& experts,
+                                            std::int32_t layer, const Matrix& x);
+  // inner = what an expert multiplies its down matrix with, of each row of x.
+  void RunExpertInside(const ForwardModel& model, const Experts& experts, std::int32_t layer,
+                       std::uint32_t expert, const Matrix& x, Matrix& inner);
   // out = the output norm of the hidden state's rows at `positions`: what the head multiplies.
   void NormalizeOutput(const ForwardModel& model, const Matrix& hidden,
                        std::span<const std::size_t> positions, Matrix& out) const;
@@ -158,9 +167,12 @@ class ForwardPass {
                  const Matrix& hidden);
   void MultiplyQueriesKeysValues(const ForwardModel& model, const AttentionSpec& spec,
                                  std::int32_t layer, const Tap& tap);
-  // Columns of `out` from first_column on, which has all of them.
-  void Multiply(const ForwardModel& model, WeightId id, Matrix& out,
+  // out = x * transposed(weight): columns of `out` from first_column on, which has all of them.
+  void Multiply(const ForwardModel& model, WeightId id, const Matrix& x, Matrix& out,
                 std::size_t first_column = 0) const;
+  // hidden += what the output of attention makes of input_
+  void AddAttention(const ForwardModel& model, const AttentionSpec& spec, std::int32_t layer,
+                    Matrix& hidden) const;
   void AddMlp(const ForwardModel& model, const GatedMlp& mlp, std::int32_t layer, Matrix& hidden,
               const Tap& tap);
   void AddMlp(const ForwardModel& model, const Experts& experts, std::int32_t layer, Matrix& hidden,
@@ -168,6 +180,8 @@ class ForwardPass {
   void MultiplyGateUp(const ForwardModel& model, WeightId gate_up);
   void MultiplyGateUp(const ForwardModel& model, const WeightRows& gate, const WeightRows& up,
                       const Matrix& x);
+  void MultiplyGateUp(const ForwardModel& model, const Experts& experts, std::int32_t layer,
+                      std::uint32_t expert, const Matrix& x);
   // hidden += x * transposed(weight)
   void AddProduct(const ForwardModel& model, WeightId id, const Matrix& x, Matrix& hidden) const;
   // use(token, first_row, product): some elements of x * transposed(weight).

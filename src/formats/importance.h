@@ -18,7 +18,7 @@ namespace phiq {
 struct Importance {
   // Mean of the squares of what each column is multiplied with: [in_features], finite, not negative
   // and below 1e30, as Method::quantize wants it. Weights that share an input each have their own
-  // copy.
+  // copy; of a weight of several experts each expert or none.
   std::map<WeightId, std::vector<float>> squares;
 
   std::vector<std::string> datasets;  // paths of the texts, as the file has them; unescaped
@@ -41,7 +41,7 @@ Importance ReadImportance(const std::string& path, const Model& model, const War
 
 // The sums of one weight's inputs, to be written.
 struct InputSquares {
-  WeightId weight;
+  WeightId weight;          // of several experts: those of one
   std::vector<float> sums;  // [in_features]: of the squares, over all tokens
   std::uint64_t n_tokens = 0;
 };
@@ -51,7 +51,7 @@ enum class ImportanceForm : std::uint8_t {
   kDat,      // what it wrote before, and writes as `.dat`
 };
 
-// The bytes of such a file; `inputs` may come in any order.
+// The bytes of such a file; `inputs` may come in any order, those of a weight's experts in theirs.
 //
 // `chunk_size`   tokens of a window; n_tokens are counted in whole windows.
 // Bytes    those of llama-imatrix for the same sums.

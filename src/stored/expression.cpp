@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/json.h"
@@ -20,6 +21,7 @@
 #include "phiq/error.h"
 #include "stored/files_with_config.h"
 #include "stored/fill_width.h"
+#include "stored/plainer_network.h"
 #include "stored/stored_model.h"
 
 namespace phiq {
@@ -53,6 +55,10 @@ class ExpressedModel final : public StoredModel {
 
   std::string_view kind() const noexcept override { return base_->kind(); }
   const ModelConfig& config() const noexcept override { return config_; }
+  Network network() const override {
+    const bool is_plainer = expression_.router_exponent != 0 || expression_.down_exponent != 0;
+    return is_plainer ? PlainerNetwork(config_) : NetworkOf(config_);
+  }
   Expression expression() const override { return expression_; }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
   std::string name() const override { return base_->name(); }
@@ -276,6 +282,17 @@ void FillWidth(const ModelConfig& config, std::string_view runtime, Expression& 
   }
   expression.n_heads = n_heads;
   expression.n_kv_heads = n_heads / per_key;
+}
+
+Network PlainerNetwork(const ModelConfig& config) {
+  Network network = NetworkOf(config);
+  const NormSpec norm = RmsNormSpec{config.rms_norm_eps, /*has_bias=*/true};
+  for (DecoderLayer& layer : network.layers) {
+    layer.attention_norm = layer.mlp_norm = norm;
+    std::get<Experts>(layer.mlp).is_softmax = true;
+  }
+  network.output_norm = norm;
+  return network;
 }
 
 Expression Needed(const ModelConfig& config, Expression expression) {

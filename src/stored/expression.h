@@ -27,7 +27,7 @@ struct Expression {
 };
 
 // The model with the weights changed; the same one where nothing is to be changed. Its network() is
-// the model's own: what is computed from other exponents than 0 is the runtime's business.
+// PlainerNetwork (plainer_network.h) where an exponent is not 0, else the model's own.
 std::unique_ptr<StoredModel> Express(std::unique_ptr<StoredModel> model,
                                      const Expression& expression);
 

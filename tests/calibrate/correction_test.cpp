@@ -194,8 +194,10 @@ TEST(Correction, PaysWhereOutputsOfHeldBackVectorsComeNearer) {
             AsDouble(streams.quantized) * moved.transpose())
         .squaredNorm();
   };
+  // All rows, as those of two weights that share the input.
+  const engine::WeightRows of[] = {{kWeight, 0, 1, kN}, {kWeight, 1, kRows - 1, kN}};
   const CorrectionErrors found =
-      MeasureCorrection({.threads = 2}, weights, kWeight, probe, blocks, 0.5F);
+      MeasureCorrection({.threads = 2}, weights, of, probe, blocks, 0.5F);
   // Chains of some 24 terms.
   EXPECT_NEAR(found.without, error(0), 1e-5 * error(0));
   EXPECT_NEAR(found.with, error(0.5), 1e-5 * error(0.5));

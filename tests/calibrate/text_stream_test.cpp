@@ -5,12 +5,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <random>
+#include <string>
 
+#include "calibrate/text.h"
+#include "convert/open_model.h"
 #include "engine/memory_model.h"
 #include "io/temp_folder.h"
 #include "phiq/error.h"
+#include "testing/test_data.h"
 
 namespace phiq::calibrate {
 namespace {
@@ -26,7 +31,7 @@ FloatStore InMemory(const MemoryModel& model, std::size_t n_tokens) {
   return FloatStore(TextStream::StateFloats(model.config(), n_tokens));
 }
 
-InputStatistics::Wanted AllMoments(WeightId) { return {Needs::kMoments}; }
+InputStatistics::Wanted AllMoments(const MatrixInput&) { return {Needs::kMoments}; }
 
 // All moments of every input, the head's last.
 std::vector<InputStatistics> Moments(const MemoryModel& model,
@@ -123,11 +128,19 @@ std::vector<std::vector<float>> Inputs(const MemoryModel& model,
 }
 
 // Bit for bit those of a whole pass, whether hidden states wait in memory or on the disk, and when
-// the text is run once more.
+// the text is run once more. Of a text of two batches, whose inputs stand side by side.
 TEST(TextStream, StopsAtTheInputsOfAWholePass) {
   const MemoryModel model(SmallConfig(), 9);
-  const std::vector<std::uint32_t> ids = RandomIds(5 * kContext, model.config().vocab_size, 10);
-  const std::vector<std::vector<float>> inputs = Inputs(model, ids);
+  const std::vector<std::uint32_t> ids = RandomIds(40 * kContext, model.config().vocab_size, 10);
+  std::vector<std::vector<float>> inputs = Inputs(model, ids);
+  for (std::vector<float>& input : inputs) {  // what a probe has of them: every fifth token
+    const std::size_t n = input.size() / ids.size();
+    for (std::size_t t = 0; t < Probe::kTokens; ++t)
+      std::copy_n(input.begin() + static_cast<std::ptrdiff_t>(5 * t * n), n,
+                  input.begin() + static_cast<std::ptrdiff_t>(t * n));
+    input.resize(Probe::kTokens * n);
+  }
+  ASSERT_EQ(ids.size(), 5 * Probe::kTokens);
   const TempFolder folder;
   const std::uint64_t n_floats = TextStream::StateFloats(model.config(), ids.size());
   for (const bool is_on_disk : {false, true}) {
@@ -138,7 +151,7 @@ TEST(TextStream, StopsAtTheInputsOfAWholePass) {
     for (std::size_t i = 0; i + 1 < inputs.size(); ++i) text.Skip();
     text.Restart();
     for (const std::vector<float>& input : inputs)
-      EXPECT_EQ(text.Next(AllMoments).probe().seen.values, input);  // fewer than a probe has
+      EXPECT_EQ(text.Next(AllMoments).probe().seen.values, input);
   }
 }
 
@@ -166,7 +179,7 @@ TEST(TextStream, SeesWhatAnotherModelLacks) {
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     plain.Next(AllMoments);
     InputStatistics input = text.NextBeside(plain, AllMoments);
-    EXPECT_EQ(input.weight(), plain.at());
+    EXPECT_EQ(input.weight(), plain.at()->weight);
     EXPECT_EQ(input.probe().seen.values, inputs[i]);
     EXPECT_EQ(input.probe().held_back.values, others[i]);
     EXPECT_EQ(input.probe().seen_lacks.values, lacks(plain_inputs[i], inputs[i]));
@@ -201,6 +214,95 @@ TEST(TextStream, GivesTheSameBitsOnAnyNumberOfThreads) {
   for (std::size_t i = 0; i < one.size(); ++i) {
     EXPECT_EQ(one[i].squares(), many[i].squares());
     EXPECT_EQ(one[i].blocks()[0].h.values, many[i].blocks()[0].h.values);
+  }
+}
+
+// What RunLayer's taps see of a model with experts, in double: squares of each weight's inputs by
+// column, and how many inputs there are.
+struct Seen {
+  std::vector<double> squares;
+  std::size_t n_tokens = 0;
+  void Add(const engine::Matrix& x) {
+    squares.resize(x.n_columns);
+    for (std::size_t i = 0; i < x.values.size(); ++i)
+      squares[i % x.n_columns] += static_cast<double>(x.values[i]) * x.values[i];
+    n_tokens += x.n_rows;
+  }
+};
+
+void ExpectNear(std::span<const float> found, std::span<const double> wanted, double share) {
+  ASSERT_EQ(found.size(), wanted.size());
+  for (std::size_t c = 0; c < wanted.size(); ++c)
+    EXPECT_NEAR(found[c], wanted[c] * share, 1e-5 * wanted[c] * share) << c;  // sums of float32
+}
+
+TEST(TextStream, GivesAnExpertItsOwnTokensOrAllOfItsLayer) {
+  const auto stored =
+      OpenStoredModel(std::string(kTestData) + "/phimoe-tiny", [](const Warning&) {});
+  const ModelConfig& config = stored->config();
+  const std::vector<std::uint32_t> all = RandomIds(33 * kContext, config.vocab_size, 14);
+  const std::span<const std::uint32_t> ids = std::span(all).first(32 * kContext);
+  std::map<WeightId, Seen> seen;
+  const engine::ForwardModel forward(*stored, kContext);
+  engine::ForwardPass pass({.threads = 2});
+  engine::Matrix hidden;
+  pass.Embed(forward, ids, hidden);
+  for (std::int32_t layer = 0; layer < 2; ++layer)
+    pass.RunLayer(forward, layer, hidden,
+                  [&](WeightId id, const engine::Matrix& x) { seen[id].Add(x); });
+
+  TextStream text(*stored, kContext, ids, std::span(all).last(kContext), {.threads = 2},
+                  FloatStore(TextStream::StateFloats(config, all.size())));
+  ASSERT_EQ(text.inputs().size(), 2 * (2 + 2 * 6) + 1U);
+  std::size_t n_rare = 0, n_common = 0;
+  while (text.n_reached() < text.inputs().size()) {
+    InputStatistics input = text.Next(AllMoments);
+    const MatrixInput& at = *text.at();
+    EXPECT_EQ(input.weight(), at.weight);
+    if (at.weight.layer < 0) continue;
+    for (const WeightId& weight : at.weights) {
+      const Seen& own = seen[weight];
+      EXPECT_EQ(input.reached().n_tokens, own.n_tokens);
+      if (own.n_tokens > 0) ExpectNear(input.reached().of_columns, own.squares, 1);
+      const bool is_rare = at.is_of_expert() && own.n_tokens < kLeastTokensOfExpert;
+      if (!is_rare) {
+        ExpectNear(input.squares(), own.squares, 1.0 / static_cast<double>(own.n_tokens));
+        EXPECT_EQ(input.probe().seen.n_rows, 256U);
+      } else if (weight.role == TensorRole::kExpertGate) {
+        // Every token is given to two experts.
+        std::vector<double> sums(config.hidden_size);
+        for (std::int32_t e = 0; e < 6; ++e) {
+          const Seen& one = seen[{weight.role, weight.layer, e}];
+          for (std::size_t c = 0; c < one.squares.size(); ++c) sums[c] += one.squares[c];
+        }
+        ExpectNear(input.squares(), sums, 0.5 / static_cast<double>(ids.size()));
+        EXPECT_EQ(input.probe().held_back.n_rows, kContext);
+      }
+      (is_rare ? n_rare : n_common) += at.is_of_expert() ? 1 : 0;
+    }
+    for (std::size_t c = 0; c < at.n_columns; ++c)
+      EXPECT_NEAR(input.blocks()[0].h.Row(c)[c], input.squares()[c], 1e-5 * input.squares()[c]);
+  }
+  EXPECT_GT(n_rare, 0U);
+  EXPECT_GT(n_common, 0U);
+}
+
+// An expert that both streams use for other tokens, too, has those of both.
+TEST(TextStream, LacksNothingOfItself) {
+  const auto stored =
+      OpenStoredModel(std::string(kTestData) + "/phimoe-tiny", [](const Warning&) {});
+  const std::vector<std::uint32_t> ids = RandomIds(16 * kContext, stored->config().vocab_size, 15);
+  const auto make = [&] {
+    return TextStream(*stored, kContext, ids, std::span(ids).last(kContext), {.threads = 2},
+                      FloatStore(TextStream::StateFloats(stored->config(), 17 * kContext)));
+  };
+  TextStream plain = make(), text = make();
+  while (text.n_reached() < text.inputs().size()) {
+    const InputStatistics wanted = plain.Next(AllMoments);
+    InputStatistics input = text.NextBeside(plain, AllMoments);
+    EXPECT_EQ(input.squares(), wanted.squares());
+    for (const InputStatistics::Block& block : input.blocks())
+      EXPECT_TRUE(std::ranges::all_of(block.d.values, [](float value) { return value == 0; }));
   }
 }
 

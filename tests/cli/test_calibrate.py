@@ -253,6 +253,108 @@ def test_evaluating_on_the_calibration_text_is_warned_of(work):
     assert not any("unseen text" in line for line in warnings(other))
 
 
+# --- models with experts ---
+
+MOE = DATA / "phimoe-tiny"
+MOE_CALIBRATION, MOE_EVALUATION = slice(0, 30551), slice(113430, 141620)  # its tokenizer is phi35-tiny's
+# Below so many tokens an expert takes what all tokens of its layer say.
+LEAST_TOKENS = 256
+
+
+def moe_texts(work):
+    calibration, evaluation = work / "calibration.txt", work / "evaluation.txt"
+    calibration.write_bytes(HELDOUT[MOE_CALIBRATION])
+    evaluation.write_bytes(HELDOUT[MOE_EVALUATION])
+    return calibration, evaluation
+
+
+def quantize_moe(work, name, *options):
+    out = work / name
+    return out, run(["quantize", MOE, "-o", out, *options], timeout=300).ok()
+
+
+@pytest.mark.parametrize("format", [format for format in FORMATS if format != "litert"])
+def test_each_method_serves_experts_better_than_the_one_before(work, format):
+    calibration, evaluation = moe_texts(work)
+    against = MOE
+    if not IS_SLOW and format not in ("Q4_K", "onnx"):
+        pytest.skip("PHIQ_SLOW=1 runs every format")
+    if format == "mlx":
+        against, _ = quantize_moe(work, "bf16", "--format", "mlx", "--type", "BF16")
+    outs = []
+    for method in METHODS if IS_SLOW else ("reference", "imatrix", "corrected"):
+        text = [] if method == "reference" else ["--calibrate", calibration, *WINDOWS]
+        out, _ = quantize_moe(work, method + ("" if "--format" in FORMATS[format] else ".gguf"), *FORMATS[format],
+                              *METHODS[method], *text)
+        outs.append(out)
+        assert run(["verify", out, "--against", MOE], timeout=120).ok()
+    report = run(["eval", *outs, "--against", against, "--text", evaluation, "--ctx", "256", "--protocol", "all", "--json"],
+                 timeout=300).ok().json()
+    kl = [found["kl"] for found in report["models"]]
+    print(format, [(round(1000 * one["mean"], 2), round(1000 * one["standard_error"], 2)) for one in kl])
+    for before, after in zip(kl, kl[1:]):
+        assert after["mean"] < before["mean"]
+    assert kl[-1]["mean"] + 2 * kl[-1]["standard_error"] < kl[0]["mean"]
+
+
+@pytest.mark.parametrize("format", ["Q4_K", "onnx", "openvino"])
+def test_experts_have_the_same_bytes_for_any_number_of_threads(work, format):
+    calibration, _ = moe_texts(work)
+    files = []
+    for n in (1, 7):
+        out, _ = quantize_moe(work, f"t{n}", *FORMATS[format], "--calibrate", calibration, *WINDOWS,
+                              "--calibration-tokens", "1024", "--threads", n)
+        files.append(contents(out))
+    assert files[0] == files[1]
+
+
+def test_plan_and_report_say_what_experts_have(work):
+    calibration, _ = moe_texts(work)
+    options = ["--calibrate", calibration, *WINDOWS, "--calibration-tokens", "2048"]
+    plan = run(["plan", MOE, *options, "--json"]).ok().json()
+    assert any(f"fewer than {LEAST_TOKENS}" in note for note in plan["calibration"]["notes"])
+    out, result = quantize_moe(work, "out.gguf", *options, "--json")
+    report = result.json()
+    experts = report["experts"]
+    assert [(e["layer"], e["expert"]) for e in experts] == [(layer, e) for layer in range(2) for e in range(6)]
+    for layer in range(2):  # two experts a token
+        assert sum(e["n_tokens"] for e in experts if e["layer"] == layer) == 2 * 2048
+    assert [e["own_statistics"] for e in experts] == [e["n_tokens"] >= LEAST_TOKENS for e in experts]
+    assert {True, False} == {e["own_statistics"] for e in experts}
+    errors = report["output_errors"]
+    assert {(e["role"], e["expert"]) for e in errors if e["layer"] == 0} == \
+        {(f"attention_{part}", None) for part in ("query", "key", "value", "output")} | \
+        {(f"expert_{part}", e) for part in ("gate", "up", "down") for e in range(6)}
+    assert report["peak_memory_bytes"] <= plan["peak_memory_bytes"]
+    n_rare = sum(not e["own_statistics"] for e in experts)
+    text = quantize_moe(work, "out.gguf", *options, "--force")[1].text
+    assert f"{n_rare} of 12 experts see too few tokens" in text
+    # What llama.cpp computes of the file is still the model's function.
+    assert "re-expressed" in text
+
+
+@pytest.mark.parametrize("ending", ["gguf", "dat"])
+def test_a_matrix_has_an_entry_for_each_expert(work, ending):
+    calibration, _ = moe_texts(work)
+    matrix = work / f"matrix.{ending}"
+    by_text, result = quantize_moe(work, "text.gguf", "--calibrate", calibration, *WINDOWS, "--calibration-tokens", "2048",
+                                   "--method", "imatrix", "--imatrix-out", matrix, "--json")
+    counts = [e["n_tokens"] for e in result.json()["experts"]]
+    if ending == "gguf":
+        tensors = read_gguf(matrix)[1]
+        for name, columns in (("ffn_gate_exps", 256), ("ffn_up_exps", 256), ("ffn_down_exps", 256)):
+            for layer in range(2):
+                sums, n = (tensors[f"blk.{layer}.{name}.weight.{part}"] for part in ("in_sum2", "counts"))
+                assert (list(sums.shape), list(n.shape)) == ([columns, 6], [1, 6])
+                assert np.frombuffer(n.content, np.float32).tolist() == counts[6 * layer:6 * layer + 6]
+    by_matrix, _ = quantize_moe(work, "by-matrix.gguf", "--imatrix", matrix)
+    rows = run(["compare", by_text, by_matrix, "--json"]).ok().json()["tensors"]
+    other = {row["name"].split(".")[-2] for row in rows if row["max_error"] > 0}
+    # A matrix has of an expert with few tokens these alone.
+    assert other <= {"embed_tokens", "w1", "w2", "w3"}, other
+    run(["verify", by_matrix, "--against", MOE]).ok()
+
+
 LONG = ["--calibrate", "self", "--calibration-tokens", "262144"]
 
 

@@ -87,13 +87,6 @@ def test_other_routers_are_refused(tmp_path, updates, message):
     assert result.code == 3 and message in result.err, result.err
 
 
-def test_a_text_does_not_choose_codes(tmp_path):
-    (tmp_path / "text").write_text("In the beginning " * 200)
-    result = run(["quantize", MODEL, "--calibrate", tmp_path / "text", "-o", tmp_path / "out.gguf"], cwd=tmp_path)
-    assert result.code == 6 and len(result.err.strip().splitlines()) == 1
-    assert "models with experts" in result.err and not (tmp_path / "out.gguf").exists()
-
-
 def figures(work, model, *options):
     result = run(["eval", model, "--against", MODEL, "--text", DATA / "heldout.txt", "--ctx", "256", "--chunks", "2",
                   "--json", *options], cwd=work, timeout=120).ok()

@@ -2,11 +2,14 @@
 #include "command_line.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstddef>
 #include <cstdio>
+#include <iterator>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -164,7 +167,36 @@ std::string HelpText(const CLI::App& app) {
   return text.insert(text.find("\nUsage:"), "\n");
 }
 
-void DescribeProgram(CLI::App& app, Command& chosen) {
+// An argument as a shell reads it, without a line's end in it.
+std::string ShellWord(std::string_view arg) {
+  constexpr std::string_view kPlain =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-";
+  if (!arg.empty() && arg.find_first_not_of(kPlain) == std::string_view::npos)
+    return std::string(arg);
+  const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7F; };
+  const bool has_control = std::ranges::any_of(arg, is_control);
+  std::string word = has_control ? "$'" : "'";
+  for (const char c : arg) {
+    if (is_control(static_cast<unsigned char>(c))) {
+      word += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    } else if (c == '\'') {
+      word += has_control ? "\\'" : "'\\''";
+    } else if (c == '\\' && has_control) {
+      word += "\\\\";
+    } else {
+      word += c;
+    }
+  }
+  return word + '\'';
+}
+
+std::string ShellLine(std::span<char* const> args) {
+  std::vector<std::string> words;
+  std::ranges::transform(args, std::back_inserter(words), ShellWord);
+  return fmt::format("{}", fmt::join(words, " "));
+}
+
+void DescribeProgram(CLI::App& app, Command& chosen, const std::string& line) {
   app.name("phiq");
   app.description("Quantizes Phi checkpoints (safetensors) into files that edge runtimes load.");
   app.footer(kExamples);
@@ -174,7 +206,7 @@ void DescribeProgram(CLI::App& app, Command& chosen) {
   app.set_version_flag("-V,--version", "phiq " PHIQ_VERSION, "Print the version and exit");
   app.require_subcommand(1);
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::Throw);
-  AddQuantize(app, chosen);
+  AddQuantize(app, chosen, line);
   AddPlan(app, chosen);
   AddInspect(app, chosen);
   AddVerify(app, chosen);
@@ -191,7 +223,7 @@ void DescribeProgram(CLI::App& app, Command& chosen) {
 int RunCommandLine(int argc, char** argv) {
   CLI::App app;
   Command chosen;
-  DescribeProgram(app, chosen);
+  DescribeProgram(app, chosen, ShellLine(std::span(argv, static_cast<std::size_t>(argc))));
   if (argc <= 1) {
     std::fputs(HelpText(app).c_str(), stderr);
     return static_cast<int>(ErrorCode::kUsage);

@@ -4,12 +4,14 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <string>
 
 namespace phiq::cli {
 
 using Command = std::function<int()>;  // returns the exit code; throws phiq::Error
 
-void AddQuantize(CLI::App& app, Command& chosen);
+// `line`: what was typed, for the message of a run that --resume goes on with.
+void AddQuantize(CLI::App& app, Command& chosen, const std::string& line);
 void AddPlan(CLI::App& app, Command& chosen);
 void AddInspect(CLI::App& app, Command& chosen);
 void AddVerify(CLI::App& app, Command& chosen);

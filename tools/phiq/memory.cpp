@@ -2,6 +2,8 @@
 // libraries allocate a little (nlohmann's JSON does to destroy a tree): a second std::bad_alloc
 // there would end the program without a word. So what is allocated while an exception is on its way
 // may come from a reserve. Everything else still throws.
+#include "memory.h"
+
 #include <execinfo.h>
 
 #include <atomic>
@@ -10,8 +12,6 @@
 #include <exception>
 #include <functional>
 #include <new>
-
-#include "memory.h"
 
 namespace phiq::cli {
 

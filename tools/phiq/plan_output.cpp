@@ -179,14 +179,19 @@ std::string OutputErrorText(const std::vector<OutputError>& errors) {
   return text;
 }
 
-// "attention_qkv of layers 0, 3; mlp_down of layer 1; output_head".
+// "attention_qkv of layers 0, 3; expert_down of layer 1 (expert 2); output_head".
 std::string InputNames(const std::vector<InputCorrection>& inputs) {
-  std::map<std::string, std::vector<std::int32_t>> layers;
-  for (const InputCorrection& input : inputs) layers[input.role].push_back(input.layer);
+  std::map<std::string, std::vector<std::string>> layers;
+  for (const InputCorrection& input : inputs) {
+    std::vector<std::string>& of_role = layers[input.role];
+    if (input.layer < 0) continue;
+    of_role.push_back(fmt::format("{}", input.layer));
+    if (input.expert >= 0) of_role.back() += fmt::format(" (expert {})", input.expert);
+  }
   std::string text;
   for (const auto& [role, of_role] : layers) {
     text += (text.empty() ? "" : "; ") + role;
-    if (of_role.front() < 0) continue;
+    if (of_role.empty()) continue;
     text += fmt::format(" of layer{} {}", of_role.size() == 1 ? "" : "s", fmt::join(of_role, ", "));
   }
   return text;
@@ -206,9 +211,29 @@ Json CorrectionsToJson(const std::vector<InputCorrection>& inputs) {
   for (const InputCorrection& input : inputs)
     json.push_back({{"role", input.role},
                     {"layer", input.layer < 0 ? Json() : Json(input.layer)},
+                    {"expert", input.expert < 0 ? Json() : Json(input.expert)},
                     {"used", input.is_used},
                     {"error_without", input.without},
                     {"error_with", input.with}});
+  return json;
+}
+
+// Of all experts those that a text says little of; "": it does of each.
+std::string ExpertsText(const std::vector<ExpertTokens>& experts) {
+  const auto n_rare = std::ranges::count(experts, false, &ExpertTokens::has_own);
+  if (n_rare == 0) return "";
+  return fmt::format(
+      "{} of {} experts see too few tokens: they have the statistics of all that pass their layer",
+      n_rare, experts.size());
+}
+
+Json ExpertsToJson(const std::vector<ExpertTokens>& experts) {
+  Json json = Json::array();
+  for (const ExpertTokens& expert : experts)
+    json.push_back({{"layer", expert.layer},
+                    {"expert", expert.expert},
+                    {"n_tokens", expert.n_tokens},
+                    {"own_statistics", expert.has_own}});
   return json;
 }
 
@@ -218,6 +243,7 @@ Json OutputErrorsToJson(const std::vector<OutputError>& errors) {
     json.push_back({{"tensor", error.tensor},
                     {"role", error.role},
                     {"layer", error.layer < 0 ? Json() : Json(error.layer)},
+                    {"expert", error.expert < 0 ? Json() : Json(error.expert)},
                     {"method", error.method},
                     {"error", error.error},
                     {"reference_error", error.reference},
@@ -346,6 +372,8 @@ std::string FormatReport(const ConvertReport& report) {
                               decision.reason));
   }
   if (report.planned.calibration) add("calibration", CalibrationText(*report.planned.calibration));
+  if (const std::string experts = ExpertsText(report.experts); !experts.empty())
+    add("experts", experts);
   if (report.resumed_at)
     add("resumed", fmt::format("{} of {} stages were done", report.resumed_at->n_stages_done,
                                report.resumed_at->n_stages));
@@ -388,6 +416,7 @@ Json ReportToJson(const ConvertReport& report) {
                  {"peak_memory_bytes", report.peak_memory_bytes}};
   if (report.planned.calibration)
     shared["calibration"] = CalibrationToJson(*report.planned.calibration);
+  if (!report.experts.empty()) shared["experts"] = ExpertsToJson(report.experts);
   return Join(std::move(outputs), std::move(shared));
 }
 

@@ -76,9 +76,10 @@ void ResolvePage(const QuantizeFlags& flags, ConvertOptions& options) {
   }
 }
 
-int Quantize(const QuantizeFlags& all_flags) {
+int Quantize(const QuantizeFlags& all_flags, const std::string& line) {
   const ConvertFlags& flags = all_flags.convert;
   ConvertOptions options = ResolveConvertFlags(flags);
+  options.command = line;
   options.evaluation = ResolveEvaluation(all_flags);
   if (options.evaluation) options.evaluation->threads = options.threads;
   ResolvePage(all_flags, options);
@@ -111,7 +112,7 @@ int Quantize(const QuantizeFlags& all_flags) {
 
 }  // namespace
 
-void AddQuantize(CLI::App& app, Command& chosen) {
+void AddQuantize(CLI::App& app, Command& chosen, const std::string& line) {
   CLI::App* command = app.add_subcommand("quantize", "Convert a checkpoint: the main job");
   const auto flags = std::make_shared<QuantizeFlags>();
   AddConvertFlags(*command, flags->convert);
@@ -131,7 +132,8 @@ void AddQuantize(CLI::App& app, Command& chosen) {
       ->group(group);
   AddEvalFlags(*command, group, group, flags->eval);
   command->footer(kExamples);
-  command->callback([&chosen, flags] { chosen = [flags] { return Quantize(*flags); }; });
+  command->callback(
+      [&chosen, flags, line] { chosen = [flags, line] { return Quantize(*flags, line); }; });
 }
 
 }  // namespace phiq::cli

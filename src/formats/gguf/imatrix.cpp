@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <unordered_set>
 #include <utility>
@@ -22,6 +23,7 @@
 #include "formats/gguf/source.h"
 #include "formats/gguf/tensor_names.h"
 #include "io/input_file.h"
+#include "model/weights.h"
 #include "phiq/text.h"
 
 namespace phiq::gguf {
@@ -46,7 +48,8 @@ class Collector {
     for (const ModelTensor& tensor : model.tensors) {
       if (StaysFloat(tensor.role)) continue;
       const WeightId id{tensor.role, tensor.layer};
-      wanted_.emplace(TensorName(id), Weight{id, tensor.shape.back()});
+      const WeightShape shape = ShapeOf(model.config, tensor.role);
+      wanted_.emplace(TensorName(id), Weight{id, shape.row_elements, shape.n_matrices});
     }
   }
 
@@ -63,34 +66,39 @@ class Collector {
       if (n_unknown_++ == 0) first_unknown_ = name;
       return false;
     }
-    if (n_values != found->second.n_columns) {
-      throw BadData(fmt::format("has {} values, the model's weight has {} columns", n_values,
-                                found->second.n_columns))
+    const Weight& weight = found->second;
+    if (n_values != weight.n_columns * weight.n_matrices) {
+      throw BadData(fmt::format("has {} values, the model's weight has {} columns{}", n_values,
+                                weight.n_columns,
+                                weight.n_matrices == 1
+                                    ? ""
+                                    : fmt::format(" for each of {} experts", weight.n_matrices)))
           .Tensor(name)
           .Hint("an importance matrix serves the model that it was made from");
     }
     return true;
   }
 
-  // Requires  Count gave true. `count` 0: nothing was summed.
-  void Add(const std::string& name, std::vector<float> sums, float count, float without_count) {
-    for (std::size_t k = 0; k < sums.size(); ++k) {
-      float& value = sums[k];
-      if (count > 0) value /= count;
-      if (count == 0 && without_count > 0) value = without_count;
-      if (!(value >= 0 && value < kLargestSquare)) {
-        const ErrorCode code = std::isfinite(value) ? ErrorCode::kBadData : ErrorCode::kNumeric;
-        throw Error(code, fmt::format("column {} has the mean square {}, allowed are 0 to {:g}", k,
-                                      value, kLargestSquare))
-            .In(path_)
-            .Tensor(name);
-      }
-    }
-    if (std::ranges::all_of(sums, [](float value) { return value == 0; })) {
-      if (n_zero_++ == 0) first_zero_ = name;
-      return;
-    }
-    result_.squares.emplace(wanted_.at(name).id, std::move(sums));
+  // How many matrices the weight has of which this is an entry: one for each expert.
+  // Requires  Count gave true, here and below.
+  std::size_t CountMatrices(const std::string& name) const { return wanted_.at(name).n_matrices; }
+
+  // What was summed of each matrix, over so many tokens.
+  void AddSums(const std::string& name, std::span<const float> sums,
+               std::span<const float> counts) {
+    Add(name, sums, [&](std::size_t matrix, std::span<float> values) {
+      // llama-quantize rounds the count, and takes 1 for what nothing was summed of.
+      const float count = std::round(counts[matrix]);
+      for (float& value : values) value = count > 0 ? value / count : 1;
+    });
+  }
+
+  // Means times a number of chunks, 0: means.
+  void AddMeans(const std::string& name, std::span<const float> means, float n_chunks) {
+    Add(name, means, [&](std::size_t, std::span<float> values) {
+      if (n_chunks > 0)
+        for (float& value : values) value /= n_chunks;
+    });
   }
 
   Importance& result() noexcept { return result_; }
@@ -116,8 +124,49 @@ class Collector {
  private:
   struct Weight {
     WeightId id;
-    std::uint64_t n_columns = 0;
+    std::uint64_t n_columns = 0, n_matrices = 1;
   };
+
+  static bool IsZero(std::span<const float> values) {
+    return std::ranges::all_of(values, [](float value) { return value == 0; });
+  }
+
+  // make_means(matrix, values): what the entry has of a matrix becomes means.
+  template <typename MakeMeans>
+  void Add(const std::string& name, std::span<const float> all, const MakeMeans& make_means) {
+    const Weight& weight = wanted_.at(name);
+    std::vector<float> means(all.begin(), all.end());
+    const auto of_matrix = [&](std::size_t m) {
+      return std::span(means).subspan(m * weight.n_columns, weight.n_columns);
+    };
+    for (std::size_t m = 0; m < weight.n_matrices; ++m) {
+      make_means(m, of_matrix(m));
+      RequireSquares(name, of_matrix(m));
+    }
+    if (IsZero(means)) {
+      if (n_zero_++ == 0) first_zero_ = name;
+      return;
+    }
+    for (std::size_t m = 0; m < weight.n_matrices; ++m) {
+      WeightId id = weight.id;
+      if (weight.n_matrices > 1) id.expert = static_cast<std::int32_t>(m);
+      const std::span<float> own = of_matrix(m);
+      if (IsZero(own)) std::ranges::fill(own, 1.0F);  // of one expert among others: nothing
+      result_.squares.emplace(id, std::vector<float>(own.begin(), own.end()));
+    }
+  }
+
+  void RequireSquares(const std::string& name, std::span<const float> values) const {
+    for (std::size_t k = 0; k < values.size(); ++k) {
+      const float value = values[k];
+      if (value >= 0 && value < kLargestSquare) continue;
+      const ErrorCode code = std::isfinite(value) ? ErrorCode::kBadData : ErrorCode::kNumeric;
+      throw Error(code, fmt::format("column {} has the mean square {}, allowed are 0 to {:g}", k,
+                                    value, kLargestSquare))
+          .In(path_)
+          .Tensor(name);
+    }
+  }
 
   // llama-imatrix leaves the embedding out, and the head too when it is not asked for it.
   void WarnOfMissing() const {
@@ -204,17 +253,19 @@ void ReadPair(const InputFile& file, const std::string& name, const Pair& pair,
         .Tensor(tensor->name);
   }
   if (!collector.Count(name, NumberOf(*pair.sums))) return;
-  if (NumberOf(*pair.counts) != 1) {
+  const std::size_t n_matrices = collector.CountMatrices(name);
+  if (NumberOf(*pair.counts) != n_matrices) {
     throw collector
-        .BadData(
-            fmt::format("has {} counts, the model's weight is one matrix", NumberOf(*pair.counts)))
+        .BadData(fmt::format("has {} counts, the model's weight is {}", NumberOf(*pair.counts),
+                             n_matrices == 1 ? "one matrix"
+                                             : fmt::format("{} matrices", n_matrices)))
         .Tensor(name);
   }
-  const float count = ReadFloats(file, *pair.counts).front();
-  if (!(count >= 0 && count < kLargestSquare))
-    throw collector.BadData(fmt::format("counts {} tokens", count)).Tensor(name);
-  // llama-quantize rounds the count, and takes 1 for what nothing was summed of.
-  collector.Add(name, ReadFloats(file, *pair.sums), std::round(count), 1);
+  const std::vector<float> counts = ReadFloats(file, *pair.counts);
+  for (const float count : counts)
+    if (!(count >= 0 && count < kLargestSquare))
+      throw collector.BadData(fmt::format("counts {} tokens", count)).Tensor(name);
+  collector.AddSums(name, ReadFloats(file, *pair.sums), counts);
 }
 
 void ReadTensorForm(const InputFile& file, const WarningFn& warn, Collector& collector) {
@@ -262,8 +313,7 @@ void ReadEntry(Source& source, std::int32_t number, Collector& collector) {
   }
   std::vector<float> sums(static_cast<std::size_t>(n_values));
   source.ReadBytes(std::as_writable_bytes(std::span(sums)), what);
-  // Without chunks the values are means already.
-  collector.Add(name, std::move(sums), static_cast<float>(n_calls), 0);
+  collector.AddMeans(name, sums, static_cast<float>(n_calls));
 }
 
 void ReadDatForm(const InputFile& file, Collector& collector) {
@@ -300,12 +350,19 @@ void PutText(std::vector<std::byte>& bytes, std::string_view text) {
   bytes.insert(bytes.end(), more.begin(), more.end());
 }
 
-// By name, as llama-imatrix sorts them.
-using Sorted = std::map<std::string, const InputSquares*>;
+// What is known of a weight's inputs, expert by expert where it has several. By name, as
+// llama-imatrix sorts them.
+using Sorted = std::map<std::string, std::vector<const InputSquares*>>;
+
+std::uint64_t MostTokens(std::span<const InputSquares* const> matrices) {
+  std::uint64_t most = 0;
+  for (const InputSquares* input : matrices) most = std::max(most, input->n_tokens);
+  return most;
+}
 
 std::uint64_t ChunksOf(const Sorted& entries, std::uint32_t chunk_size) {
   std::uint64_t most = 0;
-  for (const auto& [name, input] : entries) most = std::max(most, input->n_tokens);
+  for (const auto& [name, matrices] : entries) most = std::max(most, MostTokens(matrices));
   return most / chunk_size;
 }
 
@@ -320,22 +377,25 @@ std::vector<std::byte> EncodeTensorForm(const Sorted& entries,
   };
   std::vector<TensorInfo> tensors;
   std::uint64_t offset_bytes = 0;
-  const auto place = [&](std::string name, std::vector<std::uint64_t> shape) {
-    const std::uint64_t size_bytes = shape.back() * sizeof(float);
+  const auto place = [&](std::string name, std::uint64_t n, std::uint64_t n_matrices) {
+    std::vector<std::uint64_t> shape = {n};
+    if (n_matrices > 1) shape.push_back(n_matrices);
     tensors.push_back({std::move(name), std::move(shape), GgmlType::kF32, offset_bytes});
-    offset_bytes = AlignUp(offset_bytes + size_bytes, kAlignment).value();
+    offset_bytes = AlignUp(offset_bytes + n * n_matrices * sizeof(float), kAlignment).value();
   };
-  for (const auto& [name, input] : entries) {
-    place(name + std::string(kSumsEnding), {input->sums.size()});
-    place(name + std::string(kCountsEnding), {1});
+  for (const auto& [name, matrices] : entries) {
+    place(name + std::string(kSumsEnding), matrices.front()->sums.size(), matrices.size());
+    place(name + std::string(kCountsEnding), 1, matrices.size());
   }
   std::vector<std::byte> bytes = EncodeHeader(metadata, tensors);
   const auto pad = [&] { bytes.resize(AlignUp(bytes.size(), kAlignment).value()); };
-  for (const auto& [name, input] : entries) {
-    const std::span<const std::byte> sums = std::as_bytes(std::span(input->sums));
-    bytes.insert(bytes.end(), sums.begin(), sums.end());
+  for (const auto& [name, matrices] : entries) {
+    for (const InputSquares* input : matrices) {
+      const std::span<const std::byte> sums = std::as_bytes(std::span(input->sums));
+      bytes.insert(bytes.end(), sums.begin(), sums.end());
+    }
     pad();
-    Put(bytes, static_cast<float>(input->n_tokens));
+    for (const InputSquares* input : matrices) Put(bytes, static_cast<float>(input->n_tokens));
     pad();
   }
   return bytes;
@@ -345,14 +405,18 @@ std::vector<std::byte> EncodeDatForm(const Sorted& entries, std::span<const std:
                                      std::uint32_t chunk_size) {
   std::vector<std::byte> bytes;
   Put(bytes, static_cast<std::int32_t>(entries.size()));
-  for (const auto& [name, input] : entries) {
+  for (const auto& [name, matrices] : entries) {
     PutText(bytes, name);
-    // At least 1: a reader that divides by it must find something.
-    const auto n_calls = static_cast<std::int32_t>((input->n_tokens + chunk_size - 1) / chunk_size);
+    // At least 1: a reader that divides by it must find something. One number for all experts.
+    const auto n_calls =
+        static_cast<std::int32_t>((MostTokens(matrices) + chunk_size - 1) / chunk_size);
     Put(bytes, n_calls);
-    Put(bytes, static_cast<std::int32_t>(input->sums.size()));
-    for (const float sum : input->sums)
-      Put(bytes, sum / static_cast<float>(input->n_tokens) * static_cast<float>(n_calls));
+    Put(bytes, static_cast<std::int32_t>(matrices.size() * matrices.front()->sums.size()));
+    for (const InputSquares* input : matrices)
+      for (const float sum : input->sums) {
+        const float mean = input->n_tokens > 0 ? sum / static_cast<float>(input->n_tokens) : 1;
+        Put(bytes, mean * static_cast<float>(n_calls));
+      }
   }
   Put(bytes, static_cast<std::int32_t>(ChunksOf(entries, chunk_size)));
   PutText(bytes, datasets.empty() ? std::string_view() : std::string_view(datasets.back()));
@@ -379,9 +443,7 @@ std::vector<std::byte> EncodeImatrix(ImportanceForm form, std::span<const InputS
                                      std::uint32_t chunk_size) {
   Sorted entries;
   for (const InputSquares& input : inputs) {
-    const std::string name = TensorName(input.weight);
-    if (input.n_tokens == 0 || chunk_size == 0)
-      throw Error(ErrorCode::kInternal, "sums over no tokens").Tensor(name);
+    const std::string name = TensorName({input.weight.role, input.weight.layer});
     const auto bad = std::ranges::find_if_not(
         input.sums, [](float sum) { return std::isfinite(sum) && sum >= 0; });
     if (bad != input.sums.end()) {
@@ -389,8 +451,11 @@ std::vector<std::byte> EncodeImatrix(ImportanceForm form, std::span<const InputS
                                                    bad - input.sums.begin(), *bad))
           .Tensor(name);
     }
-    entries.emplace(name, &input);
+    entries[name].push_back(&input);
   }
+  for (const auto& [name, matrices] : entries)
+    if (MostTokens(matrices) == 0 || chunk_size == 0)
+      throw Error(ErrorCode::kInternal, "sums over no tokens").Tensor(name);
   return form == ImportanceForm::kTensors ? EncodeTensorForm(entries, datasets, chunk_size)
                                           : EncodeDatForm(entries, datasets, chunk_size);
 }

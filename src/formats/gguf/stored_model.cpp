@@ -23,6 +23,7 @@
 #include "model/rope.h"
 #include "model/weights.h"
 #include "phiq/text.h"
+#include "stored/plainer_network.h"
 
 namespace phiq::gguf {
 namespace {
@@ -288,15 +289,7 @@ class GgufModel final : public StoredModel {
 
   // llama.cpp runs phimoe on the graph of phi3, with other experts.
   Network network() const override {
-    Network network = NetworkOf(config());
-    if (config_.n_experts == 0) return network;
-    const NormSpec norm = RmsNormSpec{config_.rms_norm_eps, /*has_bias=*/true};
-    for (DecoderLayer& layer : network.layers) {
-      layer.attention_norm = layer.mlp_norm = norm;
-      std::get<Experts>(layer.mlp).is_softmax = true;
-    }
-    network.output_norm = norm;
-    return network;
+    return config().n_experts == 0 ? NetworkOf(config_) : PlainerNetwork(config_);
   }
   Expression expression() const override {
     if (refusal_ || config_.n_experts == 0) return {};
