@@ -25,3 +25,11 @@ def source(model):
     import safetensors.torch
     from program import DATA
     return safetensors.torch.load_file(DATA / model / "model.safetensors")
+
+
+@pytest.fixture(scope="session")
+def plain(model):
+    """The checkpoint in float32, to be given other weights."""
+    from program import DATA
+    from runtime import load
+    return load(DATA / model)

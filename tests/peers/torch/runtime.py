@@ -29,6 +29,16 @@ def load(folder, **arguments):
     return model.eval()
 
 
+def with_weights(plain, weights):
+    """The checkpoint's model, with these weights from here on."""
+    weights = dict(weights)
+    if "lm_head.weight" not in weights:  # tied
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    result = plain.load_state_dict(weights)
+    assert not result.missing_keys and not result.unexpected_keys
+    return plain
+
+
 @torch.no_grad()
 def logits(model, ids):
     return model(torch.tensor([ids])).logits[0]

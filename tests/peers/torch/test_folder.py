@@ -9,7 +9,7 @@ import transformers
 
 import boxes
 from program import DATA, config_of, run_phiq
-from runtime import greedy, load, logits, messages
+from runtime import greedy, load, logits, messages, with_weights
 
 COMPRESSED = ("W4A16", "W8A16", "W8A8")
 
@@ -32,21 +32,6 @@ def decoded(outputs):
             cache[build] = boxes.decode(outputs.of(build))
         return cache[build]
     return decoded
-
-
-@pytest.fixture(scope="session")
-def plain(model):
-    """The checkpoint in float32, to be given other weights."""
-    return load(DATA / model)
-
-
-def with_weights(plain, weights):
-    weights = dict(weights)
-    if "lm_head.weight" not in weights:  # tied
-        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    result = plain.load_state_dict(weights)
-    assert not result.missing_keys and not result.unexpected_keys
-    return plain
 
 
 class EightBitActivations:
