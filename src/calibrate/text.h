@@ -32,7 +32,8 @@ inline constexpr std::string_view kOwnText = "self";
 inline constexpr std::uint64_t kLeastTokensForCorrelations = 1024;
 
 // An expert that fewer tokens reach has the statistics of all tokens of its layer, as if it were
-// used for each of them.
+// used for each of them. As many as a Probe has. On the bundled model, calibrated on 1024 tokens (42
+// to 758 for an expert), limits from 0 to all make no difference beyond the error of measurement.
 inline constexpr std::uint64_t kLeastTokensOfExpert = 256;
 
 // A file, and what was taken of it.
