@@ -24,6 +24,7 @@ class RoundedModel : public StoredModel {
 
   std::string_view kind() const noexcept override { return "rounded"; }
   const ModelConfig& config() const override { return source_.model.config; }
+  Network network() const override { return source_.stored->network(); }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
                 std::span<float> out) const override;
