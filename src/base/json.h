@@ -23,7 +23,16 @@
 
 namespace phiq {
 
-struct JsonMember;
+class Json;
+
+// A template, so that it is complete wherever Json is.
+template <typename Value>
+struct JsonMemberOf {
+  std::string key;
+  Value value;
+  bool operator==(const JsonMemberOf&) const = default;
+};
+using JsonMember = JsonMemberOf<Json>;
 
 // A JSON value. Objects keep the order of their members; two objects are equal when their members
 // are, in any order, and two numbers when their values are.
@@ -139,12 +148,6 @@ class Json {
 
   SafeVariant<std::monostate, bool, std::uint64_t, std::int64_t, double, std::string, Array, Object>
       value_;
-};
-
-struct JsonMember {
-  std::string key;
-  Json value;
-  bool operator==(const JsonMember&) const = default;
 };
 
 // Parses a whole text of at most limits::kJsonValues values.

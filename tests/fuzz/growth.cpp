@@ -108,7 +108,7 @@ std::vector<Growth> Growths() {
                 "}}";
        }},
       {"keys of a configuration", "config", 4000, keys},
-      {"end-of-text ids", "generation_config", 20'000,
+      {"end-of-text ids", "generation_config", 5000,
        [](std::size_t n) {
          return R"({"eos_token_id":[)" + Listed(n, [](const std::string& i) { return i; }) + "]}";
        }},

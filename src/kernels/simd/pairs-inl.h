@@ -135,7 +135,7 @@ HWY_INLINE V ReduceEach(D d, const V* v, Op op) {
 HWY_INLINE I TruncateInRange(F v) {
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
   return I{_mm256_cvttps_epi32(v.raw)};
-#elif HWY_ARCH_X86
+#elif HWY_ARCH_X86 && HWY_TARGET < HWY_EMU128
   return I{_mm_cvttps_epi32(v.raw)};
 #else
   return hn::ConvertTo(Ints(), v);
