@@ -95,6 +95,20 @@ def test_texts_of_a_plot_do_not_touch(pages, browser, name, width):
     assert browser.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_a_table_that_is_cut_says_so(pages, browser):
+    browser.open(pages / "eval_twenty.html", 400)
+    widths = browser.evaluate("""(() => {
+        const box = document.querySelector(".scroll");
+        return [box.scrollWidth, box.clientWidth];
+    })()""")
+    assert widths[0] > widths[1]
+    style = browser.evaluate("""(() => {
+        const style = getComputedStyle(document.querySelector(".scroll"));
+        return [style.backgroundImage, style.backgroundAttachment];
+    })()""")
+    assert style[0].count("linear-gradient") == 4 and style[1] == "local, local, scroll, scroll"
+
+
 COLUMN = """
     (head) => {
       const heads = Array.from(document.querySelectorAll("thead th"));
