@@ -146,6 +146,10 @@ TEST(ImatrixWriter, RefusesASumThatIsNotFinite) {
 
 Model TwoWeights() {
   Model model;
+  model.config.architecture = "Phi3ForCausalLM";
+  model.config.vocab_size = 9;
+  model.config.hidden_size = model.config.head_dim = 4;
+  model.config.n_layers = model.config.n_heads = model.config.n_kv_heads = 1;
   const auto add = [&](TensorRole role, std::int32_t layer, std::vector<std::uint64_t> shape) {
     ModelTensor tensor;
     tensor.role = role;

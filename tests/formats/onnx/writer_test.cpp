@@ -685,12 +685,13 @@ TEST(TokenizerFiles, ThatTheRuntimeNeedsMustBeThere) {
   files.Remove("tokenizer.json");  // tokenizer.model is enough for GGUF
   EXPECT_EQ(Refusal(files, ErrorCode::kInput),
             "tokenizer.json: not found, and onnxruntime-genai needs it (save the tokenizer with "
-            "transformers, or fetch the file)");
+            "transformers, or fetch the file; --tokenizer FOLDER takes it from another folder)");
   const SideFiles others("phi4mini-tiny");
   others.Remove("tokenizer_config.json");
   EXPECT_EQ(Refusal(others, ErrorCode::kInput),
             "tokenizer_config.json: not found, and onnxruntime-genai needs it (save the tokenizer "
-            "with transformers, or fetch the file)");
+            "with transformers, or fetch the file; --tokenizer FOLDER takes it from another "
+            "folder)");
 }
 
 }  // namespace
