@@ -5,8 +5,10 @@
 #                                     of its types, OPTIONS more options of quantize)
 #
 # A checkpoint that fails does not stop the others. An output is left alone when it was made by the
-# same phiq with the same options and is newer than every file of its checkpoint. Exit code: 0 all
-# done; 2 wrong command line; 10 some failed; the first failure's own code when all failed.
+# same phiq with the same options and is newer than every file of its checkpoint; that of a name in the
+# hub cache, whose files are not looked at, is made again each time. Exit code: 0 all done; 2 wrong
+# command line, two checkpoints of the same name among it; 10 some failed; the first failure's own
+# code when all failed.
 set -u
 phiq=${PHIQ:-phiq} format=${FORMAT:-gguf} options=${OPTIONS:-}
 if (($# < 2)); then
@@ -23,6 +25,15 @@ read -r default_type ending < <("$phiq" formats | awk -v name="$format" '$1 == n
 type=${TYPE:-$default_type}
 suffix=-$type$ending
 [[ $ending != / ]] || suffix=-$format-$type
+declare -A model_of
+for model in "$@"; do
+  name=$(basename "$model")
+  if [[ ${model_of[$name]:-$model} != "$model" ]]; then
+    echo "convert.sh: ${model_of[$name]} and $model: both make $out/$name$suffix" >&2
+    exit 2
+  fi
+  model_of[$name]=$model
+done
 mkdir -p "$out" || exit 5
 settings="$("$phiq" --version) $options" || exit 2
 
@@ -31,7 +42,7 @@ for model in "$@"; do
   name=$(basename "$model")$suffix
   target=$out/$name
   made=$out/.made-$name # written last: the output is whole, and of these settings
-  if [[ -e $target && -e $made && $(<"$made") == "$settings" &&
+  if [[ -e $model && -e $target && -e $made && $(<"$made") == "$settings" &&
     -z $(find -L "$model" -type f -newer "$made") ]]; then
     echo "$model: up to date"
     ((n_done += 1))

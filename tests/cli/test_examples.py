@@ -225,3 +225,25 @@ def test_make_takes_names_with_spaces(tmp_path, format, type, name):
     assert make(out, names, "-q", **options).returncode == 1
     assert make(out, names, **options).returncode == 0
     assert {one for one in first if state(out)[one] != first[one]} == {name}
+
+
+@pytest.mark.parametrize("convert_with", [make, convert])
+def test_two_checkpoints_of_the_same_name_are_refused(tmp_path, convert_with):
+    a, b = (harness.tiny(tmp_path / parent / "phi") for parent in "ab")
+    result = convert_with(tmp_path / "out", [a, b])
+    assert result.returncode == 2 and "phi" in result.stdout, result.stdout
+    assert not (tmp_path / "out" / "phi-Q8_0.gguf").exists()
+    assert convert_with(tmp_path / "out", [a, a]).returncode == 0  # one and the same
+
+
+@pytest.mark.parametrize("convert_with", [make, convert])
+def test_a_name_in_the_hub_cache_is_never_up_to_date(tmp_path, convert_with):
+    snapshot = tmp_path / "cache" / "models--someone--tiny-phi" / "snapshots" / ("0123456789" * 4)
+    harness.tiny(snapshot)
+    made = []
+    for seed in (1, 2):
+        harness.tiny(snapshot, seed=seed)
+        result = convert_with(tmp_path / "out", ["someone/tiny-phi"], HF_HUB_CACHE=tmp_path / "cache")
+        assert result.returncode == 0, result.stdout
+        made.append((tmp_path / "out" / "tiny-phi-Q8_0.gguf").read_bytes())
+    assert made[0] != made[1]
