@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -50,6 +51,11 @@ class PaddedModel final : public StoredModel {
       pieces_.push_back(std::move(added));
     }
     means_.resize(pieces_.size() - n_base());
+    for (StoredPiece& piece : pieces_) {  // one row, which becomes longer
+      if (piece.holds != Holds::kWeight || piece.role != TensorRole::kOutputHeadBias) continue;
+      piece.row_elements = n_rows;
+      piece.shape = {n_rows};
+    }
   }
 
   std::string_view kind() const noexcept override { return base_->kind(); }
@@ -70,7 +76,7 @@ class PaddedModel final : public StoredModel {
     return 2 * RowsAtOnce(n) * n * sizeof(float) + n * (sizeof(double) + sizeof(float)) + below;
   }
   bool HasRawRows(std::size_t piece) const noexcept override {
-    return piece < n_base() && base_->HasRawRows(piece);
+    return piece < n_base() && !IsLonger(piece) && base_->HasRawRows(piece);
   }
   void ReadRawRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows,
                    std::span<std::byte> out) const override {
@@ -78,6 +84,14 @@ class PaddedModel final : public StoredModel {
   }
   void ReadRows(std::size_t piece, std::uint64_t first_row, std::uint64_t n_rows, RowCodec& codec,
                 std::span<float> out) const override {
+    if (IsLonger(piece)) {
+      const std::span<float> own = out.first(base_->pieces()[piece].row_elements);
+      base_->ReadRows(piece, first_row, n_rows, codec, own);
+      const double sum = std::accumulate(own.begin(), own.end(), 0.0);
+      std::ranges::fill(out.subspan(own.size()),
+                        static_cast<float>(sum / static_cast<double>(own.size())));
+      return;
+    }
     if (piece < n_base()) return base_->ReadRows(piece, first_row, n_rows, codec, out);
     const std::vector<float>& mean = MeanOf(piece, codec);
     for (std::uint64_t row = 0; row < n_rows; ++row)
@@ -99,6 +113,11 @@ class PaddedModel final : public StoredModel {
 
  private:
   std::size_t n_base() const noexcept { return base_->pieces().size(); }
+
+  // The head's bias.
+  bool IsLonger(std::size_t piece) const noexcept {
+    return piece < n_base() && pieces_[piece].row_elements != base_->pieces()[piece].row_elements;
+  }
 
   static std::uint64_t RowsAtOnce(std::uint64_t row_elements) noexcept {
     constexpr std::uint64_t kElements = 1U << 16U;

@@ -513,6 +513,24 @@ def test_rows_for_all_tokens(work, kind, base, n_rows):
     assert not any("cannot be given it" in text for text in warnings(result))
 
 
+@pytest.mark.parametrize("kind", [kind for kind in OUTPUTS if kind in ("gguf", "onnx", "mlx")])
+def test_a_heads_bias_becomes_longer_with_it(work, kind):
+    model = make(work / "a", weights("phimoe-tiny"), "phimoe-tiny")
+    tensors = weights("phimoe-tiny")
+    for name in ("model.embed_tokens.weight", "lm_head.weight", "lm_head.bias"):
+        _, shape, content = tensors[name]
+        values = (np.frombuffer(content, "<u2").astype("<u4") << 16).view("<f4").reshape(shape)
+        mean = (values.astype("<f8").sum(0 if len(shape) == 2 else None) / shape[0]).astype("<f4")
+        more = np.concatenate([values, np.repeat(mean[None], 64, 0)])
+        tensors[name] = ("F32", list(more.shape), more.tobytes())
+    size = shape[0] + 64
+    resaved = make(work / "b", tensors, "phimoe-tiny", updates={"vocab_size": size})
+    _, wanted = write(resaved, work, kind)
+    result, found = write(model, work, kind, "--pad-vocab", str(size))
+    assert found == wanted
+    run(["verify", work / f"out-{kind}", "--against", model, "--pad-vocab", str(size)], cwd=work).ok()
+
+
 def test_rows_are_the_same_for_any_threads_and_limit(work):
     model, _ = resized(work, 2176, ["<pad>"])
     outputs = [write(model, work, "gguf", "--pad-vocab", "64", *options)[1]
