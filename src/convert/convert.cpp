@@ -348,7 +348,7 @@ enum class Depth : std::uint8_t {
   kRun,
 };
 
-Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Depth depth) {
+Prepared PrepareModel(const ConvertOptions& options, Job job, const Hooks& hooks, Depth depth) {
   const bool reads_weights = depth != Depth::kOptions;
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const unsigned threads = options.threads == 0 ? AvailableThreads() : options.threads;
@@ -412,6 +412,28 @@ Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Dep
     calibration->planned.seconds = EstimateSeconds(*calibration, source, streams, memory.threads);
   return {std::move(source), std::move(targets),     memory,
           scored_bytes,      std::move(calibration), std::move(mixes)};
+}
+
+// Planners know a model, and not where its config.json stands: that is said here. A model that is a
+// file has it inside.
+Prepared Prepare(const ConvertOptions& options, Job job, const Hooks& hooks, Depth depth) {
+  const std::string name = "config.json";
+  const std::string path =
+      job.source.folder ? job.source.folder->PathOf(name).string() : job.source.path;
+  Hooks named = hooks;
+  if (hooks.warn) {
+    named.warn = [&](const Warning& warning) {
+      const bool is_plans = warning.text.starts_with(name + ": ");
+      hooks.warn({warning.code,
+                  is_plans ? Escape(path) + warning.text.substr(name.size()) : warning.text});
+    };
+  }
+  try {
+    return PrepareModel(options, std::move(job), named, depth);
+  } catch (const Error& error) {
+    if (error.path() != name) throw;
+    throw error.Renamed(name, path);
+  }
 }
 
 ConversionPlan Describe(const Prepared& prepared) {

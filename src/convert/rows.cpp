@@ -24,7 +24,7 @@ SourceModel::SourceModel(std::unique_ptr<StoredModel> opened, const WarningFn& w
       tables(stored->config()) {}
 
 std::string SourceModel::FileOf(const PlanLine& line, std::uint64_t row) const {
-  if (line.table) return "config.json";
+  if (line.table) return stored->side_files().PathOf("config.json").string();
   return weights.PieceOf({line.role, line.layer}, line.first_row + row).file;
 }
 

@@ -42,6 +42,14 @@ std::string LicenseLines(std::string_view card) {
   return lines;
 }
 
+// A card without the line that MakeModelCard writes for `base_model`.
+std::string WithoutBaseModel(std::string_view card) {
+  const std::size_t begin = card.find("\nbase_model: ");
+  if (begin == card.npos) return std::string(card);
+  const std::size_t end = std::min(card.find('\n', begin + 1), card.size());
+  return fmt::format("{}{}", card.substr(0, begin), card.substr(end));
+}
+
 }  // namespace
 
 SideFile MakeModelCard(const SideFiles& source, const ModelCard& card) {
@@ -53,6 +61,17 @@ SideFile MakeModelCard(const SideFiles& source, const ModelCard& card) {
               LicenseLines(old.value_or("")), card.library, card.tag,
               card.base_model.empty() ? "" : fmt::format("base_model: {}\n", card.base_model),
               card.text))};
+}
+
+std::vector<std::string> CompareWithCard(const SideFile& expected, std::string_view found) {
+  if (expected.name == kModelCard) {
+    const std::string_view wanted = TextOf(expected);
+    const std::string plain_wanted = WithoutBaseModel(wanted),
+                      plain_found = WithoutBaseModel(found);
+    if ((plain_wanted == wanted) != (plain_found == found))
+      return CompareBytes({expected.name, BytesOf(plain_wanted)}, plain_found);
+  }
+  return CompareBytes(expected, found);
 }
 
 void NoteLostTemplates(const SideFiles& source, const Tokenizer& tokenizer, Plan& plan) {

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "formats/side_files.h"
 #include "phiq/checkpoint.h"
@@ -21,6 +22,10 @@ struct ModelCard {
   std::string text;          // below the front matter
 };
 SideFile MakeModelCard(const SideFiles& source, const ModelCard& card);
+
+// As CompareBytes. Of two cards only one may name the base model: a plain copy of a repository does
+// not say where it comes from.
+std::vector<std::string> CompareWithCard(const SideFile& expected, std::string_view found);
 
 // A decision of a plan whose folder gets no additional_chat_templates: chat templates of which all
 // but the first stand there.

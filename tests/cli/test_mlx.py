@@ -403,6 +403,14 @@ def test_the_card_of_a_checkpoint_in_the_hub_cache_names_it(work):
         env={"HF_HUB_CACHE": work / "cache"}).ok()
     card = (work / "tiny-phi-mlx-4bit" / "README.md").read_text()
     assert card == CARD.format("").replace("- mlx\n", "- mlx\nbase_model: someone/tiny-phi\n")
+    # A copy of its files does not say where it comes from.
+    shutil.copytree(snapshot, work / "copy")
+    verified(work / "tiny-phi-mlx-4bit", work / "copy")
+    run(["quantize", work / "copy", "--format", "mlx", "--no-fsync", "-o", work / "of-copy"]).ok()
+    run(["verify", work / "of-copy", "--against", "someone/tiny-phi"], env={"HF_HUB_CACHE": work / "cache"}).ok()
+    (work / "of-copy" / "README.md").write_text(card.replace("someone/tiny-phi", "another/model"))
+    assert run(["verify", work / "of-copy", "--against", "someone/tiny-phi"],
+               env={"HF_HUB_CACHE": work / "cache"}).code == 1
 
 
 @pytest.mark.parametrize("card", ["", "license: mit\n", "---", "---\n", "---\nlicense: mit",
@@ -587,7 +595,7 @@ def test_policies_are_recorded_for_verify(damaged, folder, type, options, record
 
 def test_an_ignored_window_is_a_warning(folder):
     model = tiny(folder / "model", config_updates={"sliding_window": 128})
-    text = ("config.json: sliding_window 128 is below the context of 4096, and mlx-lm ignores it: "
+    text = (f"{model}/config.json: sliding_window 128 is below the context of 4096, and mlx-lm ignores it: "
             "texts longer than the window differ from the model's")
     assert warnings(quantize(model, folder / "out").ok()) == [text]
     assert text in refused(quantize(model, folder / "no", "--werror"), 3)

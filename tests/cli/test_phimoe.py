@@ -183,3 +183,10 @@ def test_every_format_is_read_back(tmp_path, form, type_name):
     for tensor in run(["inspect", out, "--json"]).ok().json()["tensors"]:
         if "gate.weight" in tensor["name"] or "router" in tensor["name"]:
             assert tensor["type"] in ("F32", "BF16"), tensor
+
+
+def test_what_a_format_refuses_is_said_of_the_models_own_file(tmp_path):
+    model = make(tmp_path)
+    for format in ("litert", "torch"):
+        result = run(["plan", model, "--format", format], cwd=tmp_path)
+        assert result.code == 6 and f"phiq: error: {model}/config.json: " in result.err, result.err

@@ -9,6 +9,7 @@
 #include "formats/mlx/layout.h"
 #include "formats/mlx/recipe.h"
 #include "formats/mlx/side_files.h"
+#include "formats/model_card.h"
 #include "phiq/error.h"
 #include "safetensors/writer.h"
 
@@ -50,7 +51,7 @@ std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& 
   const std::vector<std::string> code = CodeFileNames(folder.files());
   std::vector<std::string_view> possible = SideFileNames();
   possible.insert(possible.end(), code.begin(), code.end());
-  return CompareSideFiles(expected, possible, folder.files().path());
+  return CompareSideFiles(expected, possible, folder.files().path(), CompareWithCard);
 }
 
 }  // namespace phiq::mlx

@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "formats/model_card.h"
 #include "formats/torch/layout.h"
 #include "formats/torch/side_files.h"
 #include "phiq/error.h"
@@ -50,7 +51,7 @@ std::vector<std::string> FindDifferences(const Folder& folder, const SideFiles& 
   }
   std::vector<std::string_view> possible = SideFileNames();
   possible.push_back(safetensors::kIndexName);
-  return CompareSideFiles(expected, possible, folder.files().path());
+  return CompareSideFiles(expected, possible, folder.files().path(), CompareWithCard);
 }
 
 }  // namespace phiq::torch
