@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <set>
 #include <utility>
@@ -85,6 +86,14 @@ void ReadKnob(const std::string& key, const Json& value, const std::string& path
         .In(path);
   }
   profile.knobs[key] = value.is_string() ? value.text() : value.dump();
+  FromFile(path, Escape(key), [&] {
+    PlanOptions alone;
+    alone.format = profile.format;
+    alone.knobs[key] = profile.knobs[key];
+    CheckOptions(FindFormat(profile.format), alone);
+    FindGroupSize(alone);
+    FindCount(alone, "max-length", 1, std::numeric_limits<std::int32_t>::max());
+  });
 }
 
 Profile ReadProfileFile(const std::string& path) {
@@ -128,11 +137,19 @@ Profile ReadProfileFile(const std::string& path) {
   }
   for (const auto& [key, value] : json.members())
     if (std::ranges::find(kKeys, key) == kKeys.end()) ReadKnob(key, value, path, profile);
-  FromFile(path, "options", [&] {
-    PlanOptions options;
-    options.knobs = profile.knobs;
-    CheckOptions(FindFormat(profile.format), options);
-  });
+  PlanOptions options;
+  options.format = profile.format;
+  options.knobs = profile.knobs;
+  const Format& target = FindFormat(profile.format);
+  FromFile(path, "sym", [&] { CheckOptions(target, options); });  // and "asym"
+  // An output of another type needs no precision.
+  if (!profile.type)
+    FromFile(path, "precision",
+             [&] { TypeOfPrecision(target, profile.default_precision, options); });
+  for (const Precision allowed : profile.allowed) {
+    if (allowed != profile.default_precision)
+      FromFile(path, "allow", [&] { TypeOfPrecision(target, allowed, options); });
+  }
   return profile;
 }
 

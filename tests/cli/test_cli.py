@@ -239,6 +239,11 @@ def test_a_printed_profile_is_a_profile_file(work):
     ('{"format": "gguf", "precision": "int3"}', 3, "int3"),
     ('{"format": "tflite", "precision": "int4"}', 3, "unknown format 'tflite', here it is litert (formats: gguf, onnx, openvino, mlx, litert, torch, safetensors)"),
     ('{"format": "gguf", "precision": "int4", "colour": 1}', 3, "colour"),
+    ('{"format": "torch", "precision": "fp16"}', 3, "'precision': torch has no precision fp16"),
+    ('{"format": "torch", "precision": "int4", "allow": ["int4", "bf16"]}', 3, "'allow': torch has no precision bf16"),
+    ('{"format": "onnx", "precision": "int4", "group-size": "sixty"}', 3, "'group-size': --group-size sixty"),
+    ('{"format": "onnx", "precision": "int4", "max-length": 0}', 3, "'max-length': --max-length"),
+    ('{"format": "onnx", "precision": "int4", "ep": "foo"}', 3, "'ep': --ep: 'foo'"),
 ])
 def test_a_broken_profile_file_is_named(text, code, needle, work):
     (work / "mine.json").write_text(text)
