@@ -67,6 +67,9 @@ Names WeightNames(const Names& names) {
   });
 }
 
+// Where OpenVINO has the weights.
+std::string BesideXml(const std::string& name) { return name.substr(0, name.size() - 4) + ".bin"; }
+
 // What the runtimes load; "" for none: "a GGUF file 'x.gguf'".
 std::string ConvertedIn(const Names& names) {
   const Names gguf =
@@ -77,7 +80,7 @@ std::string ConvertedIn(const Names& names) {
       Matching(names, [](const std::string& name) { return EndsWith(name, ".onnx"); });
   if (!onnx.empty()) return fmt::format("an ONNX model {}", Quoted(onnx));
   const Names openvino = Matching(names, [&](const std::string& name) {
-    return EndsWith(name, ".xml") && Has(names, name.substr(0, name.size() - 4) + ".bin");
+    return EndsWith(name, ".xml") && Has(names, BesideXml(name));
   });
   if (!openvino.empty()) return fmt::format("an OpenVINO model {}", Quoted(openvino));
   const Names other = Matching(names, [](const std::string& name) {
@@ -234,9 +237,14 @@ std::optional<Error> Converted(const fs::path& folder, const Names& names, const
   std::string what = here;
   if (!below.converted.empty())
     what += fmt::format("{}models in {}", here.empty() ? "" : ", and ", Quoted(below.converted));
+  const auto first = std::ranges::find_if(names, [&](const std::string& name) {
+    const bool is_xml = EndsWith(name, ".xml") && Has(names, BesideXml(name));
+    return is_xml || !ConvertedIn({name}).empty();
+  });
+  const std::string& one = first != names.end() ? *first : below.converted.front();
   return Unsupported(folder,
                      fmt::format("holds no checkpoint, but what is converted already: {}", what))
-      .Hint(kAsModel);
+      .Hint(fmt::format("{}: name one, such as {}", kAsModel, Escape((folder / one).native())));
 }
 
 // "models--microsoft--phi-4": repositories of a hub cache.
@@ -333,7 +341,7 @@ Error NoCheckpoint(const CheckpointFolder& folder) {
 Error NoCheckpointFile(const std::string& path) {
   const std::string name = fs::path(path).filename().native();
   Names names = {name};
-  if (EndsWith(name, ".xml")) names.push_back(name.substr(0, name.size() - 4) + ".bin");
+  if (EndsWith(name, ".xml")) names.push_back(BesideXml(name));
   if (BeginsWithGguf(path)) names = {name + ".gguf"};
   if (const std::string converted = ConvertedIn(names); !converted.empty()) {
     return Unsupported(path, fmt::format("is {}, which is converted already",

@@ -27,11 +27,20 @@ constexpr std::string_view kHubError = "the hub's error message in place of the 
 constexpr std::string_view kHubErrorHint =
     "is the file in the repository, and may you read it? then download it again";
 
-// Read as a header length, each of these prefixes is far above the limit, so that no sound file
-// begins with one.
-constexpr Lookalike kForWeights[] = {
+// In place of any file. Read as a header length, each of these prefixes and those of kForWeights is
+// far above the limit, so that no sound file begins with one.
+constexpr Lookalike kForAll[] = {
     kPointer,
     kLinkText,
+    {"Entry not found", kHubError, kHubErrorHint},
+    {"Repository not found", kHubError, kHubErrorHint},
+    {"Invalid username or password", kHubError, kHubErrorHint},
+    {"Access to model ", kHubError, kHubErrorHint},
+    {R"({"error":)", kHubError, kHubErrorHint},
+    {"\x1f\x8b", "a gzip archive", "unpack it, or download this file again"},
+};
+
+constexpr Lookalike kForWeights[] = {
     {"<", "an HTML or XML page, not weights", kDownloadAgain},
     {"PK", "a zip archive (a PyTorch pickle?), not safetensors",
      "download the safetensors file again, or convert to safetensors"},
@@ -42,25 +51,19 @@ constexpr Lookalike kForWeights[] = {
 
 // No JSON, template or protobuf begins with one of these.
 constexpr Lookalike kForSideFiles[] = {
-    kPointer,
-    kLinkText,
     {"<!doctype html", "an HTML page", kDownloadAgain},
     {"<html", "an HTML page", kDownloadAgain},
     {"<?xml", "an XML page", kDownloadAgain},
-    {"Entry not found", kHubError, kHubErrorHint},
-    {"Repository not found", kHubError, kHubErrorHint},
-    {"Invalid username or password", kHubError, kHubErrorHint},
-    {"Access to model ", kHubError, kHubErrorHint},
-    {R"({"error":)", kHubError, kHubErrorHint},
-    {"\x1f\x8b", "a gzip archive", "unpack it, or download this file again"},
     {std::string_view("\0", 1), "filled with zeros: an interrupted download", kDownloadAgain},
 };
 
-const Lookalike* Find(std::span<const Lookalike> known, std::string_view first_bytes) noexcept {
+const Lookalike* Find(std::span<const Lookalike> special, std::string_view first_bytes) noexcept {
   first_bytes.remove_prefix(std::min(first_bytes.find_first_not_of(" \t\r\n"), first_bytes.size()));
-  for (const Lookalike& lookalike : known) {
-    if (EqualsIgnoringCase(first_bytes.substr(0, lookalike.prefix.size()), lookalike.prefix))
-      return &lookalike;
+  for (const std::span<const Lookalike> known : {std::span<const Lookalike>(kForAll), special}) {
+    for (const Lookalike& lookalike : known) {
+      if (EqualsIgnoringCase(first_bytes.substr(0, lookalike.prefix.size()), lookalike.prefix))
+        return &lookalike;
+    }
   }
   return nullptr;
 }

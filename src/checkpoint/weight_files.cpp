@@ -122,6 +122,11 @@ bool IsForeignWeights(std::string_view name) noexcept {
          name.starts_with("optimizer");
 }
 
+std::uint32_t CountShards(std::string_view name) noexcept {
+  const std::optional<NumberedName> numbered = ParseNumberedName(name);
+  return numbered ? numbered->count : 1;
+}
+
 std::optional<WeightFiles> FindWeightFiles(const CheckpointFolder& folder, const WarningFn& warn) {
   if (folder.weights_file()) {
     const std::string& name = *folder.weights_file();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,6 +20,9 @@ inline constexpr std::size_t kMaxNamed = 5;  // names in one message
 
 // Weights that belong to other programs and may lie beside a checkpoint.
 bool IsForeignWeights(std::string_view name) noexcept;
+
+// "model-00001-of-00003.safetensors": 3; of any other name 1.
+std::uint32_t CountShards(std::string_view name) noexcept;
 
 struct WeightFiles {
   std::string index;                // the file that names the shards; "" when there is none

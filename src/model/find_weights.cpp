@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "checkpoint/weight_files.h"
 #include "model/side_file.h"
 #include "phiq/text.h"
 
@@ -459,6 +460,16 @@ class Finder {
   void RefuseMissing() const {
     if (missing_.empty()) return;
     RefusePacked();
+    const std::string file = folder_.weights_file().value_or("");
+    if (const std::uint32_t n_shards = CountShards(file); n_shards > 1) {
+      throw Error(
+          ErrorCode::kInput,
+          fmt::format("is one of {} shards, and {} missing in it", n_shards,
+                      missing_.size() == 1 ? "a tensor is"
+                                           : fmt::format("{} tensors are", missing_.size())))
+          .In(SidePath(folder_, file))
+          .Hint(fmt::format("give the folder, {}", Escape(folder_.path().string())));
+    }
     throw Error(
         ErrorCode::kBadData,
         fmt::format("missing tensor{} {}", missing_.size() == 1 ? "" : "s", NameList(missing_)))

@@ -144,21 +144,12 @@ GenerationConfig ReadGenerationConfig(const SideFiles& files, const Model& model
 
 std::vector<std::uint32_t> ReadStopIds(const SideFiles& files, std::uint32_t vocab_size) {
   std::vector<std::uint32_t> ids;
-  std::unordered_set<std::uint32_t> seen;
-  const auto add = [&](const Json& item) {
-    if (!item.is_number_unsigned() || item.get<std::uint64_t>() >= vocab_size) return;
-    const auto id = item.get<std::uint32_t>();
-    if (seen.insert(id).second) ids.push_back(id);
-  };
   for (const std::string_view name : {"config.json", "generation_config.json"}) {
     const std::optional<Json> json = ReadJsonObject(files, name, limits::kConfigBytes);
-    const Json* const value = json ? FindMember(*json, "eos_token_id") : nullptr;
-    if (value == nullptr) continue;
-    if (value->is_array()) {
-      for (const Json& item : *value) add(item);
-    } else {
-      add(*value);
-    }
+    if (!json) continue;
+    for (const std::uint32_t id :
+         IdReader(*json, SidePath(files, name), vocab_size).Ids("eos_token_id"))
+      if (std::ranges::find(ids, id) == ids.end()) ids.push_back(id);
   }
   return ids;
 }

@@ -32,10 +32,10 @@ struct GenerationConfig {
 //          vocabulary, no end-of-text id at all. kInput: a file that cannot be read.
 GenerationConfig ReadGenerationConfig(const SideFiles& files, const Model& model);
 
-// The token ids of config.json and generation_config.json at which generation ends, each once; what
-// is no id of the vocabulary is passed over.
+// The token ids of config.json and generation_config.json at which generation ends, each once.
 //
-// Throws   kBadData: a file that is no JSON object. kInput: a file that cannot be read.
+// Throws   kBadData: a file that is no JSON object, an end of text that is no id of the vocabulary.
+//          kInput: a file that cannot be read.
 std::vector<std::uint32_t> ReadStopIds(const SideFiles& files, std::uint32_t vocab_size);
 
 }  // namespace phiq

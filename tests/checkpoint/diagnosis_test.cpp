@@ -28,8 +28,11 @@ std::string Replaced(std::string text, const std::string& folder) {
 
 TEST(NoCheckpoint, SaysWhatStandsThereAndWhatToDo) {
   const std::string already = "holds no checkpoint, but what is converted already: ";
-  const std::string converted =
-      " (as MODEL quantize takes such a file or folder, and what was lost in it stays lost)";
+  const auto converted = [](const std::string& name) {
+    return " (as MODEL quantize takes such a file or folder, and what was lost in it stays lost: "
+           "name one, such as FOLDER/" +
+           name + ")";
+  };
   const std::vector<Case> cases = {
       {{},
        4,
@@ -50,17 +53,19 @@ TEST(NoCheckpoint, SaysWhatStandsThereAndWhatToDo) {
        4,
        "no model.safetensors and no model.safetensors.index.json, but 'other.safetensors', "
        "'phi.safetensors' (give FOLDER/other.safetensors as MODEL if that is all of the weights)"},
-      {{"x-Q4_K_M.gguf"}, 6, already + "a GGUF file 'x-Q4_K_M.gguf'" + converted},
+      {{"x-Q4_K_M.gguf"}, 6, already + "a GGUF file 'x-Q4_K_M.gguf'" + converted("x-Q4_K_M.gguf")},
       {{"config.json", "b.gguf", "a.GGUF"},
        6,
-       already + "GGUF files 'a.GGUF', 'b.gguf'" + converted},
+       already + "GGUF files 'a.GGUF', 'b.gguf'" + converted("a.GGUF")},
       {{"genai_config.json", "model.onnx", "model.onnx.data"},
        6,
-       already + "an ONNX model 'model.onnx'" + converted},
+       already + "an ONNX model 'model.onnx'" + converted("model.onnx")},
       {{"config.json", "openvino_model.bin", "openvino_model.xml"},
        6,
-       already + "an OpenVINO model 'openvino_model.xml'" + converted},
-      {{"phi.litertlm"}, 6, already + "a model for a runtime 'phi.litertlm'" + converted},
+       already + "an OpenVINO model 'openvino_model.xml'" + converted("openvino_model.xml")},
+      {{"phi.litertlm"},
+       6,
+       already + "a model for a runtime 'phi.litertlm'" + converted("phi.litertlm")},
       {{"config.json", "zero_to_fp32.py", "global_step100/states.pt"},
        6,
        "holds the state of a DeepSpeed training, not a model (make one of it first: python "
@@ -79,10 +84,12 @@ TEST(NoCheckpoint, SaysWhatStandsThereAndWhatToDo) {
        4,
        "holds no checkpoint itself, but 'checkpoint-1000', 'checkpoint-900' do (give "
        "FOLDER/checkpoint-1000 instead)"},
-      {{"out-onnx/model.onnx", "logs/readme"}, 6, already + "models in 'out-onnx'" + converted},
+      {{"out-onnx/model.onnx", "logs/readme"},
+       6,
+       already + "models in 'out-onnx'" + converted("out-onnx")},
       {{"m.gguf", "m-onnx/model.onnx", "m-mlx/config.json", "m-mlx/model.safetensors"},
        6,
-       already + "a GGUF file 'm.gguf', and models in 'm-mlx', 'm-onnx'" + converted},
+       already + "a GGUF file 'm.gguf', and models in 'm-mlx', 'm-onnx'" + converted("m.gguf")},
       {{"training_args.bin", "run/config.json", "run/model.safetensors"},
        4,
        "holds no checkpoint itself, but 'run' does (give FOLDER/run instead)"},
@@ -96,7 +103,7 @@ TEST(NoCheckpoint, SaysWhatStandsThereAndWhatToDo) {
        "instead)"},
       {{"cpu/int4/model.onnx", "cuda/fp16/model.onnx"},
        6,
-       already + "models in 'cpu/int4', 'cuda/fp16'" + converted},
+       already + "models in 'cpu/int4', 'cuda/fp16'" + converted("cpu/int4")},
       {{"config.json", "pytorch_model_fsdp_0/__0_0.distcp"},
        6,
        "holds the state of an FSDP training, not a model (save the model with save_pretrained() "

@@ -1,4 +1,5 @@
 """hardening rows 28 to 42 and 53: shards, index, links and names of a checkpoint folder."""
+import json
 import os
 import shutil
 import socket
@@ -255,3 +256,35 @@ def test_row_053_folder_names(work, name):
     # and in a message
     (folder / "model.safetensors").unlink()
     h.refused(h.run(["plan", "--", name], cwd=place), 4, "model.safetensors")
+
+
+def test_one_shard_of_two(two):
+    h.refused_by_both(two / FIRST, 4, f"{two / FIRST}: is one of 2 shards, and", f"give the folder, {two}")
+
+
+@pytest.mark.parametrize("text", ["Entry not found", "Repository not found", '{"error":"Sorry, no"}'])
+def test_the_hubs_error_message_in_place_of_weights(folder, text):
+    (h.tiny(folder) / "model.safetensors").write_text(text)
+    h.refused_by_both(folder, 3, "model.safetensors", "the hub's error message in place of the file")
+
+
+def test_of_converted_models_one_is_named(folder):
+    (folder / "phi-Q8_0.gguf").write_bytes(b"GGUF" + bytes(60))
+    for command in ("inspect", "verify"):
+        options = ["--against", folder] if command != "inspect" else []
+        result = h.run([command, folder, *options])
+        assert result.code == 6 and f"name one, such as {folder / 'phi-Q8_0.gguf'}" in result.err, result.err
+
+
+@pytest.mark.parametrize("name, content", [
+    *(("generation_config.json", content) for content in ("99999", "[2055, 99999]", '"x"', "1.5", "[-1]")),
+    ("config.json", "[2055, 99999]")])  # its one number is read with the rest of it
+@pytest.mark.parametrize("format", ["gguf", "onnx", "openvino", "mlx", "litert"])
+def test_an_end_of_text_that_is_no_token(folder, format, name, content):
+    h.tiny(folder, config_updates={"eos_token_id": json.loads(content)} if name == "config.json" else None)
+    if name == "config.json":
+        (folder / "generation_config.json").unlink(missing_ok=True)
+    else:
+        (folder / name).write_text(f'{{"eos_token_id": {content}}}')
+    result = h.run(["plan", folder, "--format", format])
+    h.refused(result, 3, f"{folder / name}: 'eos_token_id' is", "allowed are token ids below 2112")

@@ -207,6 +207,13 @@ def test_row_103_the_bin(copy):
     refused(run(["inspect", folder]), 4, "openvino_model.bin")
 
 
+def test_a_folder_without_its_xml(copy):
+    folder = copy()
+    (folder / "openvino_model.xml").unlink()
+    for command in (["inspect", folder], ["verify", folder, "--against", folder]):
+        refused(run(command), 4, "openvino_model.xml: No such file")
+
+
 # --- row 104 ---------------------------------------------------------------------------------
 
 def test_row_104_zero_points_of_rows_share_bytes(made):

@@ -302,7 +302,7 @@ void Folder::ReadRows(const Weight& weight, std::uint64_t first_row, std::uint64
 bool LooksLikeOpenVino(const fs::path& path) {
   try {
     if (!fs::is_directory(path)) return path.extension() == ".xml";
-    if (!fs::exists(path / kModelXml)) return false;
+    if (!fs::exists(path / kModelXml) && !fs::exists(path / kModelBin)) return false;
     return std::ranges::none_of(NamesInFolder(path), [](const std::string& name) {
       return name.ends_with(".safetensors");
     });
