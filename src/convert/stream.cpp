@@ -479,7 +479,9 @@ class Worker {
                              LargestScale(line.encoding)))
         .In(source_.FileOf(line, row))
         .Tensor(line.name)
-        .Hint("weights this large need BF16 or F32");
+        .Hint(
+            "weights this large need BF16 or F32: --tensor-type NAME=F32, where the format has "
+            "it");
   }
 
   const SourceModel& source_;

@@ -481,7 +481,7 @@ def test_hidden_states_go_to_the_disk_where_memory_is_short(work):
     assert planned("--memory-limit", "78M", "--no-correction")[:2] == (2304 * (256 + 768) * 4, 0)
     plan = run(["plan", DATA / "phi4mini-tiny", *options, "--memory-limit", short]).ok().text
     assert "calibration: with correction: beside the text's hidden states those of 1 output\n" in plan
-    assert "calibration: hidden states, 18.00 MiB, in files without a name beside the output\n" in plan
+    assert "calibration: hidden states, 18.00 MiB, in files beside the output\n" in plan
     files = []
     for n, more in ((1, ()), (2, ("--memory-limit", short, "--threads", "7"))):
         (work / f"{n}").mkdir()

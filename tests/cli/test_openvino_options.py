@@ -161,7 +161,7 @@ def test_an_option_that_one_of_the_formats_lacks_is_refused(work, formats, optio
 
 # --- refusals --------------------------------------------------------------------------------
 
-GROUPS = "OpenVINO has 128 (default), any even number, row (of 4-bit types)"
+GROUPS = "OpenVINO has 128 (default), even from 4, row (of 4-bit types)"
 REFUSED = [
     (["--type", "INT4_SYM", "--asym"], 2, "--asym contradicts type INT4_SYM"),
     (["--type", "INT8_ASYM", "--sym"], 2, "--sym contradicts type INT8_ASYM"),

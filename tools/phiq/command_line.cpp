@@ -36,7 +36,7 @@ Exit codes:
   1  the answer is "no" (verify,   7  out of memory, threads or file descriptors
      inspect --check)              8  try again: output locked, input changed
   2  wrong command line            9  NaN or Inf in the weights, a scale overflows
-  3  bad data in an input         10  part of a batch failed
+  3  bad data in an input         10  (of scripts) part of a batch failed
   4  input not found or readable  70  a bug of phiq
   5  output exists or failed      A signal ends phiq by that signal.
 

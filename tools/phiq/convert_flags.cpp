@@ -366,7 +366,7 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   group = "Input";
   value("--nan", flags.nan, "POLICY", "NaN in weights: error (default) or zero");
   value("--overflow", flags.overflow, "POLICY",
-        "Weights too large for the type: error (default), clamp, or f32\n(keep the tensor as F32)");
+        "Weights too large for F16: error (default), clamp, or f32 (keep\nthe tensor as F32)");
   list("--ignore-extra", flags.ignore_extra, "GLOB",
        "Tensors that the model may have besides; repeatable");
   list("--adapter", flags.adapters, "DIR",

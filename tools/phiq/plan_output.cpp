@@ -305,9 +305,8 @@ std::string FormatPlan(const ConversionPlan& conversion) {
           "calibration: with correction: beside the text's hidden states those of {} output{}\n",
           conversion.calibration->n_corrected, conversion.calibration->n_corrected == 1 ? "" : "s");
     if (conversion.calibration->scratch_bytes > 0)
-      text +=
-          fmt::format("calibration: hidden states, {}, in files without a name beside the output\n",
-                      FormatBytes(conversion.calibration->scratch_bytes));
+      text += fmt::format("calibration: hidden states, {}, in files beside the output\n",
+                          FormatBytes(conversion.calibration->scratch_bytes));
     for (const std::string& note : conversion.calibration->notes)
       text += fmt::format("calibration: {}\n", Escape(note));
   }
@@ -359,7 +358,8 @@ std::string FormatReport(const ConvertReport& report) {
     add("bits per weight", fmt::format("{:.2f}", output.plan->bits_per_weight()));
     if (output.mix) add("types", MixText(*output.mix));
     add("weighted error",
-        fmt::format("{:.3g} (relative RMSE of the quantized weights)", report.relative_rmse[i]));
+        fmt::format("{:.3g} (relative RMSE of every eighth row of the quantized weights)",
+                    report.relative_rmse[i]));
     if (!report.output_errors[i].empty())
       add("output error", OutputErrorText(report.output_errors[i]));
     if (!report.corrections[i].empty()) add("correction", CorrectionText(report.corrections[i]));

@@ -17,7 +17,7 @@ constexpr Knob kKnobs[] = {
     {"group-size",
      "N",
      "Weights per scale",
-     "128 (default), any even number, row (of 4-bit types)",
+     "128 (default), even from 4, row (of 4-bit types)",
      {},
      true},
     {"sym", "", "Symmetric codes", "default, but for int8", {}, true},
