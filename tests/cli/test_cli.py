@@ -258,7 +258,8 @@ def test_formats_lists_what_scripts_need():
     rows = [line.split() for line in run(["formats"]).ok().text.splitlines()]
     assert [row[:3] for row in rows] == [
         ["FORMAT", "TYPE", "ENDING"], ["gguf", "Q4_K_M", ".gguf"], ["onnx", "int4", "/"], ["openvino", "INT4_SYM", "/"],
-        ["mlx", "4bit", "/"], ["litert", "int4", ".litertlm"], ["torch", "W4A16", "/"]]
+        ["mlx", "4bit", "/"], ["litert", "int4", ".litertlm"], ["torch", "W4A16", "/"],
+        ["safetensors", "as-is", "/"]]
     assert run(["formats", "--json"]).ok().json()["formats"][1] == {
         "name": "onnx", "title": "ONNX", "type": "int4", "ending": "", "is_folder": True}
 

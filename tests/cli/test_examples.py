@@ -172,7 +172,8 @@ def test_every_format_has_a_default_type(models, tmp_path, convert_with):
         made = convert_with(tmp_path / "out", models[:1], FORMAT=format, TYPE=None)
         assert made.returncode == 0, made.stdout
     assert set(state(tmp_path / "out")) == {"good-a-Q4_K_M.gguf", "good-a-onnx-int4", "good-a-openvino-INT4_SYM",
-                                            "good-a-mlx-4bit", "good-a-int4.litertlm", "good-a-torch-W4A16"}
+                                            "good-a-mlx-4bit", "good-a-int4.litertlm", "good-a-torch-W4A16",
+                                            "good-a-safetensors-as-is"}
 
 
 @pytest.mark.parametrize("convert_with", [make, convert])

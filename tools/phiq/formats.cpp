@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "console.h"
 #include "phiq/format.h"
+#include "phiq/profile.h"
 #include "report_flags.h"
 #include "table.h"
 
@@ -19,14 +20,16 @@ constexpr const char* kExamples = R"(Examples:
   phiq formats --json | jq .formats         the same for programs
   phiq profiles --types                      all types of each
 
-TYPE is what int4, the default precision, means there. ENDING is that of its
-file; / stands for a folder.)";
+TYPE is what quantize writes there without --type and --precision.
+ENDING is that of its file; / stands for a folder.)";
 
 int ShowFormats(bool as_json) {
   std::vector<std::vector<std::string>> rows = {{"FORMAT", "TYPE", "ENDING", ""}};
   Json list;
   for (const std::string_view format : FormatNames()) {
-    const std::string type = TypeOfPrecision(format, Precision::kInt4);
+    TargetRequest request;
+    request.formats = {std::string(format)};
+    const std::string type = ResolveTargets(request).front().type;
     const std::string_view ending = FileEnding(format);
     rows.push_back({std::string(format), type, ending.empty() ? "/" : std::string(ending),
                     std::string(FormatTitle(format))});
