@@ -125,6 +125,14 @@ void TextStream::Resume(std::size_t n) {
   if (n > 0 && at()->is_of_expert()) FindRoutes();
 }
 
+std::vector<TextStream::Range> TextStream::Standing() const {
+  if (at() == nullptr) return {};
+  const std::uint64_t n_all = n_tokens() + n_held_back();
+  const Batch first{};
+  return {{HiddenAt(first, Place::kRead), n_all * config().hidden_size},
+          {InputAt(first, Place::kRead), n_all * widest_}};
+}
+
 void TextStream::Advance(const BatchFn& use) {
   engine::ForwardPass pass(runner_);  // its buffers are gone when the statistics are used
   const MatrixInput* const before = at();
@@ -262,8 +270,7 @@ InputStatistics TextStream::Take(const TextStream* plain, const WantedFn& wanted
     if (plain != nullptr) {
       assert(plain->at() != nullptr && plain->at()->weight == next.weight);
       lacks.Resize(x.n_rows, x.n_columns);
-      plain->store_.Read(plain->InputAt(batch, Place::kRead),
-                         lacks.values);
+      plain->store_.Read(plain->InputAt(batch, Place::kRead), lacks.values);
       for (std::size_t i = 0; i < x.values.size(); ++i) lacks.values[i] -= x.values[i];
     }
     const Matrix* const beside = plain != nullptr ? &lacks : nullptr;

@@ -72,6 +72,13 @@ class TextStream {
   // At the n-th input, which an earlier stream over the same store has left; 0: before the first.
   void Resume(std::size_t n);
 
+  // Where in the store that stands which a stream begins with that Resumes here, in floats. Nothing
+  // before the first input.
+  struct Range {
+    std::uint64_t first = 0, n = 0;
+  };
+  std::vector<Range> Standing() const;
+
   const std::vector<MatrixInput>& inputs() const noexcept { return inputs_; }
   // How many of them Next has come to.
   std::size_t n_reached() const noexcept { return n_reached_; }

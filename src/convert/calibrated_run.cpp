@@ -180,9 +180,9 @@ class CalibratedRun {
     const std::uint64_t n_floats =
         TextStream::StateFloats(config(), text.windows.size() + text.held_back.size(), keeps);
     const std::uint64_t n_bytes = n_floats * sizeof(float);
+    if (keeps) states_.push_back(&stages_.AddScratch(StatesName(states_.size()), n_bytes));
     calibrate::FloatStore store =
-        keeps ? calibrate::FloatStore(
-                    &stages_.AddScratch(fmt::format("text{}", n_streams_++), n_bytes))
+        keeps                     ? calibrate::FloatStore(states_.back())
         : calibration_.is_on_disk ? calibrate::FloatStore(ScratchFile(stages_.beside(), n_bytes))
                                   : calibrate::FloatStore(n_floats);
     return {model, text.n_ctx, text.windows, text.held_back, runner(), std::move(store), keeps};
@@ -209,7 +209,23 @@ class CalibratedRun {
     sums_bytes_ += sums.size_bytes();
   }
 
+  static std::string StatesName(std::size_t stream) { return fmt::format("text{}", stream); }
+
+  // What the next stage begins with.
+  void NoteStates() {
+    const auto add = [&](std::size_t stream, const TextStream& text) {
+      for (const TextStream::Range& range : text.Standing())
+        note_.kept.push_back(Stages::Keep(StatesName(stream), *states_[stream],
+                                          range.first * sizeof(float), range.n * sizeof(float)));
+    };
+    add(0, text_);
+    for (std::size_t g = 1; g < groups_.size(); ++g)
+      if (groups_[g].text) add(g, *groups_[g].text);
+    if (sums_ != nullptr) note_.kept.push_back(Stages::Keep(kSums, *sums_, 0, sums_bytes_));
+  }
+
   void EndStage() {
+    if (stages_.are_kept()) NoteStates();
     stages_.Note(note_);
     Take(std::move(note_));
     note_ = {};
@@ -226,7 +242,7 @@ class CalibratedRun {
     if (!stages_.are_kept()) return;
     std::uint64_t n_sums = 0;
     for (const MatrixInput& input : text_.inputs()) n_sums += input.n_columns;
-    sums_ = &stages_.AddScratch("sums", n_sums * sizeof(float));
+    sums_ = &stages_.AddScratch(kSums, n_sums * sizeof(float));
     const std::span<const StageNote> done = stages_.done();
     if (done.empty()) return;
     for (const StageNote& note : done) Take(StageNote(note));
@@ -421,8 +437,9 @@ class CalibratedRun {
   std::span<const StreamTarget> targets_;
   const StreamOptions& options_;
   Stages& stages_;
-  std::size_t n_streams_ = 0;
-  ScratchFile* sums_ = nullptr;  // of squares of inputs, where stages are kept
+  static constexpr std::string_view kSums = "sums";
+  std::vector<ScratchFile*> states_;  // of the streams: of all targets, then of corrected groups
+  ScratchFile* sums_ = nullptr;       // of squares of inputs, where stages are kept
   std::uint64_t sums_bytes_ = 0;
   WarningFn warn_;
   std::vector<std::vector<InputCorrection>>& corrections_;

@@ -174,12 +174,12 @@ std::uint64_t WeightsOf(const Record& record) {
   return sum;
 }
 
-std::vector<bool> CheckChecksums(const StoredRecord& stored, std::span<const InputFile> files,
-                                 unsigned threads, Meter& meter, Verification& verification) {
-  const Record& record = stored.record;
+std::vector<Hash128> HashLines(const Record& record, std::span<const InputFile> files,
+                               const std::vector<bool>& wanted, unsigned threads, Meter& meter) {
   ArrayReader reader(record, files);
   std::vector<Rows> chunks;
   for (std::size_t i = 0; i < record.arrays.size(); ++i) {
+    if (!wanted[record.arrays[i].line]) continue;
     const RowArray array = reader.ArrayOf(record.arrays[i]);
     const std::uint64_t at_once = std::max<std::uint64_t>(1, kBytesAtOnce / array.row_bytes);
     for (std::uint64_t row = 0; row < array.n_rows; row += at_once)
@@ -199,6 +199,14 @@ std::vector<bool> CheckChecksums(const StoredRecord& stored, std::span<const Inp
   std::vector<Hash128> of_line(record.lines.size());
   for (std::size_t item = 0; item < chunks.size(); ++item)
     of_line[record.arrays[chunks[item].array].line].Add(of_chunk[item]);
+  return of_line;
+}
+
+std::vector<bool> CheckChecksums(const StoredRecord& stored, std::span<const InputFile> files,
+                                 unsigned threads, Meter& meter, Verification& verification) {
+  const Record& record = stored.record;
+  const std::vector<Hash128> of_line =
+      HashLines(record, files, std::vector<bool>(record.lines.size(), true), threads, meter);
   std::vector<bool> damaged(record.lines.size());
   for (std::size_t i = 0; i < record.lines.size(); ++i) {
     damaged[i] = of_line[i] != record.of_lines[i];

@@ -25,6 +25,11 @@ std::vector<InputFile> OpenRecorded(const StoredRecord& stored, std::vector<std:
 std::uint64_t WeightsOf(const Record& record);
 std::uint64_t WeightsToEncode(const Record& record);
 
+// Of the lines that are wanted, the checksums of their rows as the files have them; 0 of the
+// others. Requires  files of the record's sizes.
+std::vector<Hash128> HashLines(const Record& record, std::span<const InputFile> files,
+                               const std::vector<bool>& wanted, unsigned threads, Meter& meter);
+
 // Every byte of the files, against the checksums. Requires  has_checksums.
 // Returns   of the record's lines, whether they are damaged.
 std::vector<bool> CheckChecksums(const StoredRecord& stored, std::span<const InputFile> files,

@@ -211,7 +211,8 @@ fs::path FolderOf(const fs::path& output) {
 // Of what interrupted runs left of these outputs: what this one goes on with; the rest is removed.
 const KeptRun* ChooseKept(const ConvertOptions& options, std::span<const KeptRun> kept,
                           std::span<const Output> outputs, std::string_view fingerprint,
-                          const WarningFn& warn) {
+                          unsigned threads, const Hooks& hooks) {
+  const WarningFn warn = WarnOrIgnore(hooks.warn);
   const auto is_of = [](const KeptRun& run, const Output& output) {
     return output.layout.is_folder ? IsOf(run, output.path)
                                    : std::ranges::any_of(output.files, [&](const fs::path& file) {
@@ -223,18 +224,22 @@ const KeptRun* ChooseKept(const ConvertOptions& options, std::span<const KeptRun
     const auto output =
         std::ranges::find_if(outputs, [&](const Output& one) { return is_of(run, one); });
     if (output == outputs.end()) continue;
-    if (options.resume && chosen == nullptr && run.content.fingerprint == fingerprint) {
-      chosen = &run;
-      continue;
+    std::string_view why =
+        options.resume ? "what an interrupted run had done is of another source, of other options "
+                         "or of another phiq; it is removed"
+                       : "what an interrupted run had done is removed: --resume would have gone on "
+                         "with it, if all is as it was";
+    const bool is_same = run.content.fingerprint == fingerprint;
+    if (options.resume && chosen == nullptr && is_same) {
+      if (IsAsNoted(FolderOf(output->path), run, outputs, threads, hooks)) {
+        chosen = &run;
+        continue;
+      }
+      why = "what an interrupted run had done is not what it noted of it; it is removed";
     }
     RemoveKept(FolderOf(output->path), run);
-    warn(
-        {ErrorCode::kBadData,
-         fmt::format("{}: {}", Escape(output->path.string()),
-                     options.resume ? "what an interrupted run had done is of another source, of "
-                                      "other options or of another phiq; it is removed"
-                                    : "what an interrupted run had done is removed: --resume would "
-                                      "have gone on with it, if all is as it was")});
+    if (options.resume && is_same && run.content.stages.empty()) continue;  // nothing is lost
+    warn({ErrorCode::kBadData, fmt::format("{}: {}", Escape(output->path.string()), why)});
   }
   return chosen;
 }
@@ -748,7 +753,8 @@ ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
   if (options.resume)
     fingerprint = FingerprintOf(options, prepared.source, prepared.targets,
                                 calibration != nullptr ? &calibration->planned : nullptr);
-  const KeptRun* const kept = ChooseKept(options, all_kept, prepared.targets, fingerprint, warn);
+  const KeptRun* const kept =
+      ChooseKept(options, all_kept, prepared.targets, fingerprint, prepared.memory.threads, hooks);
   if (kept == nullptr) CheckSpaceOfAll(options, prepared);  // else it has its room already
 
   CommonFolder common(options);

@@ -11,7 +11,12 @@
 #include <system_error>
 
 #include "base/sha256.h"
+#include "base/xxh3.h"
 #include "checkpoint/open_input.h"
+#include "convert/check_record.h"
+#include "convert/meter.h"
+#include "io/input_file.h"
+#include "io/temporaries.h"
 
 namespace phiq {
 namespace {
@@ -76,9 +81,91 @@ std::string Hex(double number) {
 
 std::string DigestOf(std::string_view text) { return Sha256Hex(text).substr(0, 16); }
 
+// `read` as ReadAt.
+template <typename Read>
+Hash128 HashBytes(const Read& read, std::uint64_t offset_bytes, std::uint64_t n_bytes) {
+  constexpr std::uint64_t kAtOnce = 1U << 20;
+  std::vector<std::byte> buffer(std::min(kAtOnce, n_bytes));
+  Xxh3Stream hash;
+  for (std::uint64_t at = 0; at < n_bytes; at += buffer.size()) {
+    const auto piece = std::span(buffer).first(std::min<std::uint64_t>(kAtOnce, n_bytes - at));
+    read(offset_bytes + at, piece);
+    hash.Add(piece);
+  }
+  return hash.Digest();
+}
+
+std::string ScratchName(const fs::path& beside, std::string_view what) {
+  return fmt::format("{}.{}", beside.filename().string(), what);
+}
+
+fs::path WithoutSlash(const fs::path& output) {
+  return output.has_filename() ? output : output.parent_path();
+}
+
+// The temporary that the run made for a name; "": none.
+std::string TemporaryOf(std::span<const StagedName> temporaries, const std::string& name) {
+  const std::string prefix = TemporaryPrefix(name);
+  for (const StagedName& staged : temporaries)
+    if (staged.name.starts_with(prefix)) return staged.name;
+  return "";
+}
+
+// Where an output's files are written.
+std::vector<fs::path> TemporariesOf(const fs::path& folder, const KeptRun& run,
+                                    const Output& output) {
+  std::vector<fs::path> paths;
+  const std::string name = WithoutSlash(output.path).filename().string();
+  for (const PlacedFile& file : output.layout.files)
+    paths.push_back(output.layout.is_folder
+                        ? folder / TemporaryOf(run.content.folders, name) / file.name
+                        : folder / TemporaryOf(run.content.files, file.name));
+  return paths;
+}
+
+bool IsOutputAsNoted(const fs::path& folder, const KeptRun& run, const Output& output,
+                     std::span<const std::optional<Hash128>> of_lines, unsigned threads,
+                     const Hooks& hooks) {
+  const Record record = RecordOf(*output.plan, output.layout);
+  std::vector<InputFile> files;
+  for (const fs::path& path : TemporariesOf(folder, run, output)) {
+    files.emplace_back(path);
+    if (files.back().size() != record.files[files.size() - 1].size_bytes) return false;
+  }
+  const auto read = [&](std::size_t file, std::uint64_t at, std::span<std::byte> out) {
+    files[file].ReadAt(at, out);
+  };
+  if (!output.record.blank().empty() &&
+      HashHeads(record, output.record_place, output.record.blank().size(), read) != output.of_files)
+    return false;
+  std::vector<bool> is_done(record.lines.size());
+  std::uint64_t n_weights = 0;
+  for (std::size_t i = 0; i < is_done.size(); ++i) {
+    is_done[i] = of_lines[i].has_value();
+    if (is_done[i]) n_weights += record.lines[i].n_elements();
+  }
+  Meter meter(hooks, n_weights);
+  const std::vector<Hash128> found = HashLines(record, files, is_done, threads, meter);
+  for (std::size_t i = 0; i < is_done.size(); ++i)
+    if (is_done[i] && found[i] != of_lines[i]) return false;
+  return true;
+}
+
 Chosen ChoiceOf(const LineResult& result, const PlanLine& line) {
   if (result.method == line.method) return Chosen::kPlanned;
   return result.method == &kImatrix ? Chosen::kImatrix : Chosen::kReference;
+}
+
+// As far as they are whole.
+std::vector<StageNote> ParseNotes(std::span<const std::string> noted,
+                                  std::span<const StreamTarget> targets) {
+  std::vector<StageNote> notes;
+  for (const std::string& text : noted) {
+    std::optional<StageNote> note = ParseNote(text, targets);
+    if (!note) break;
+    notes.push_back(std::move(*note));
+  }
+  return notes;
 }
 
 }  // namespace
@@ -97,6 +184,9 @@ std::string FormatNote(const StageNote& note, std::span<const StreamTarget> targ
   for (const auto& [target, input] : note.corrections)
     text += fmt::format(";input,{},{},{},{},{},{},{}", target, input.role, input.layer,
                         input.expert, input.is_used ? 1 : 0, Hex(input.without), Hex(input.with));
+  for (const StageNote::Kept& kept : note.kept)
+    text += fmt::format(";kept,{},{},{},{}", kept.file, kept.offset_bytes, kept.n_bytes,
+                        kept.hash.Hex());
   return text + ';' + DigestOf(text);
 }
 
@@ -113,6 +203,17 @@ std::optional<StageNote> ParseNote(std::string_view text, std::span<const Stream
   for (const std::string_view record : std::span(records).subspan(1)) {
     Words words(record);
     const std::string_view kind = words.Text();
+    if (kind == "kept") {
+      StageNote::Kept kept;
+      kept.file = words.Text();
+      kept.offset_bytes = words.Count<std::uint64_t>();
+      kept.n_bytes = words.Count<std::uint64_t>();
+      const std::optional<Hash128> hash = Hash128::Parse(words.Text());
+      if (!hash || !words.IsRight()) return std::nullopt;
+      kept.hash = *hash;
+      note.kept.push_back(std::move(kept));
+      continue;
+    }
     const auto target = words.Count<std::size_t>();
     if (target >= targets.size()) return std::nullopt;
     if (kind == "line") {
@@ -155,14 +256,46 @@ std::optional<StageNote> ParseNote(std::string_view text, std::span<const Stream
   return note;
 }
 
+bool IsAsNoted(const fs::path& folder, const KeptRun& run, std::span<const Output> outputs,
+               unsigned threads, const Hooks& hooks) {
+  std::vector<StreamTarget> targets;
+  std::vector<std::vector<std::optional<Hash128>>> of_lines;
+  for (const Output& output : outputs) {
+    targets.push_back({output.plan.get(), &output.layout, {}});
+    of_lines.emplace_back(output.plan->lines.size());
+  }
+  const std::vector<StageNote> notes = ParseNotes(run.content.stages, targets);
+  if (notes.empty()) return false;
+  for (const StageNote& note : notes)
+    for (const LineResult& line : note.result.lines) of_lines[line.target][line.line] = line.hash;
+  try {
+    for (std::size_t t = 0; t < outputs.size(); ++t)
+      if (!IsOutputAsNoted(folder, run, outputs[t], of_lines[t], threads, hooks)) return false;
+    const fs::path beside = WithoutSlash(outputs.front().path);
+    for (const StageNote::Kept& kept : notes.back().kept) {
+      const InputFile file(folder / TemporaryOf(run.content.files, ScratchName(beside, kept.file)));
+      const auto read = [&](std::uint64_t at, std::span<std::byte> out) { file.ReadAt(at, out); };
+      if (kept.offset_bytes > file.size() || kept.n_bytes > file.size() - kept.offset_bytes ||
+          HashBytes(read, kept.offset_bytes, kept.n_bytes) != kept.hash)
+        return false;
+    }
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInput) throw;
+    return false;  // one of them is missing or cannot be read
+  }
+  return true;
+}
+
+StageNote::Kept Stages::Keep(std::string_view what, const ScratchFile& file,
+                             std::uint64_t offset_bytes, std::uint64_t n_bytes) {
+  const auto read = [&](std::uint64_t at, std::span<std::byte> out) { file.ReadAt(at, out); };
+  return {std::string(what), offset_bytes, n_bytes, HashBytes(read, offset_bytes, n_bytes)};
+}
+
 Stages::Stages(Outputs* outputs, std::span<const std::string> noted,
                std::span<const StreamTarget> targets, fs::path beside)
     : outputs_(outputs), targets_(targets), beside_(std::move(beside)) {
-  for (const std::string& text : noted) {
-    std::optional<StageNote> note = ParseNote(text, targets);
-    if (!note) break;
-    done_.push_back(std::move(*note));
-  }
+  done_ = ParseNotes(noted, targets);
 }
 
 void Stages::Note(const StageNote& note) {
@@ -170,8 +303,7 @@ void Stages::Note(const StageNote& note) {
 }
 
 ScratchFile& Stages::AddScratch(std::string_view what, std::uint64_t size_bytes) {
-  return outputs_->AddScratch(beside_, fmt::format("{}.{}", beside_.filename().string(), what),
-                              size_bytes);
+  return outputs_->AddScratch(beside_, ScratchName(beside_, what), size_bytes);
 }
 
 std::string FingerprintOf(const ConvertOptions& options, const SourceModel& source,

@@ -30,6 +30,13 @@ struct StageNote {
     InputCorrection input;
   };
   std::vector<Correction> corrections;
+  // Of files of the run's own (Stages::AddScratch) what the next stage begins with.
+  struct Kept {
+    std::string file;
+    std::uint64_t offset_bytes = 0, n_bytes = 0;
+    Hash128 hash;
+  };
+  std::vector<Kept> kept;
 };
 
 // The note as text, without blanks.
@@ -53,6 +60,9 @@ class Stages {
   void Note(const StageNote& note);
   // A file that a run which goes on finds again. Only where they are kept.
   ScratchFile& AddScratch(std::string_view what, std::uint64_t size_bytes);
+  // Some bytes of such a file, for a note.
+  static StageNote::Kept Keep(std::string_view what, const ScratchFile& file,
+                              std::uint64_t offset_bytes, std::uint64_t n_bytes);
 
  private:
   Outputs* outputs_;
@@ -60,6 +70,13 @@ class Stages {
   std::filesystem::path beside_;
   std::vector<StageNote> done_;
 };
+
+// Whether what a run has left is what its notes say: files of their sizes, and of each stage that
+// is done the bytes that it wrote. All of it is read.
+//
+// `folder`  in which the outputs stand.
+bool IsAsNoted(const std::filesystem::path& folder, const KeptRun& run,
+               std::span<const Output> outputs, unsigned threads, const Hooks& hooks);
 
 // Of all that decides what is written: version, source, plans, layouts, policies, text.
 std::string FingerprintOf(const ConvertOptions& options, const SourceModel& source,

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import harness
+import numpy as np
 import pytest
 from harness import DATA, PHIQ, run, temporaries, tiny, warnings
 
@@ -150,6 +151,41 @@ def test_notes_that_were_damaged_are_not_believed(work, many_layers):
     report = run([*args, "--resume"], timeout=60).ok().json()
     assert report["resumed_at"]["stages_done"] == 1
     assert contents(out) == wanted
+
+
+def cut(file):
+    os.truncate(file, file.stat().st_size // 3)
+
+
+def flip(file):
+    """A bit in every thousandth byte that is not 0, behind any header: of whatever stands there, some is hit."""
+    content = np.frombuffer(file.read_bytes(), np.uint8).copy()
+    at = np.flatnonzero(content)
+    content[at[len(at) // 2::1000]] ^= 4
+    file.write_bytes(content.tobytes())
+
+
+@pytest.mark.parametrize("case, n_stages, victim, damage", [
+    ("plain", 4, ".out.gguf.phiq-tmp.*", cut), ("plain", 4, ".out.gguf.phiq-tmp.*", flip),
+    ("corrected", 3, ".out.phiq-tmp.*/*.data", flip), ("corrected", 3, ".out.phiq-tmp.*/*.data", os.unlink),
+    ("corrected", 3, ".out.text0.phiq-tmp.*", flip), ("corrected", 3, ".out.text1.phiq-tmp.*", flip),
+    ("corrected", 3, ".out.text0.phiq-tmp.*", cut), ("two targets", 3, ".*.sums.phiq-tmp.*", flip)])
+def test_temporaries_that_were_damaged_are_not_believed(work, many_layers, case, n_stages, victim, damage):
+    whole, out, text = work / "whole", work / "out", work / "text.txt"
+    whole.mkdir()
+    out.mkdir()
+    args, _ = args_of(case, many_layers, text, whole)
+    run(args, timeout=300).ok()
+    args, _ = args_of(case, many_layers, text, out)
+    args.append("--resume")
+    code, err = interrupt(args, out, signal.SIGKILL, n_stages, 0)
+    assert code == -signal.SIGKILL, err
+    file, = out.glob(victim)
+    damage(file)
+    result = run(args, timeout=300).ok()
+    assert any("is not what it noted of it; it is removed" in line for line in warnings(result)), result.err
+    assert result.json()["resumed_at"] is None
+    assert contents(out) == contents(whole)
 
 
 def test_a_pipe_cannot_be_gone_on_with(many_layers):
