@@ -148,9 +148,11 @@ void RefuseInputAsOutput(const fs::path& output, const ConvertOptions& options,
         .In(output.string())
         .Hint("choose another name for the output");
   };
-  std::vector<fs::path> inputs = InputsBeside(options);
-  inputs.push_back(source.folder ? source.folder->path() : fs::path(source.path));
-  for (const fs::path& input : inputs) {
+  for (const fs::path& input : InputsBeside(options))
+    if (fs::equivalent(output, input, ignored)) refuse(input);
+  std::vector<fs::path> folders(options.adapters.begin(), options.adapters.end());
+  folders.push_back(source.folder ? source.folder->path() : fs::path(source.path));
+  for (const fs::path& input : folders) {
     if (fs::equivalent(output, input, ignored)) refuse(input);
     if (!fs::is_directory(input, ignored)) continue;
     for (const std::string& name : NamesInFolder(input))
@@ -164,7 +166,7 @@ void CheckOutput(const fs::path& output, const PlanOptions& target, const Conver
   if (output == kStandardOutput) return;
   RefuseInputAsOutput(output, options, source);
   if (HasParts(FindFormat(target.format), target)) return;  // the parts' names are not known yet
-  if (options.targets.size() > 1 && !options.force && OutputStands(output, target)) {
+  if (options.targets.size() > 1 && !options.force && OutputStands(output, target, {})) {
     throw Error(ErrorCode::kOutput, "exists")
         .In(output.string())
         .Hint("--force replaces it, --skip-existing writes the others");
@@ -245,11 +247,15 @@ const KeptRun* ChooseKept(const ConvertOptions& options, std::span<const KeptRun
 }
 
 // Before any work: what dead runs left, and what stands at the names.
-void CheckOutputs(const ConvertOptions& options, Job& job, const WarningFn& warn) {
+// `parts_of`  the files of a target with parts.
+void CheckOutputs(const ConvertOptions& options, Job& job,
+                  const std::function<std::vector<fs::path>(std::size_t)>& parts_of,
+                  const WarningFn& warn) {
   const fs::path& first = job.paths.front();
   if (!IsStream(first)) job.kept = RecoverWhatWasLeft(FolderOf(first), warn);
   for (std::size_t i = 0; options.skip_existing && i < job.paths.size();) {
-    if (IsStream(job.paths[i]) || !OutputStands(job.paths[i], job.targets[i])) {
+    const auto parts = [&] { return parts_of(i); };
+    if (IsStream(job.paths[i]) || !OutputStands(job.paths[i], job.targets[i], parts)) {
       ++i;
       continue;
     }
@@ -293,6 +299,29 @@ void CheckOutputsBeside(const ConvertOptions& options, const Job& job, const War
     check(options.calibration->ids_out, /*force=*/false);
   }
   if (options.page) check(options.page->path, /*force=*/true);
+}
+
+// With --skip-existing, what is written besides is left where it stands, too.
+ConvertOptions LeaveWhatStandsBeside(ConvertOptions options, std::vector<std::string>& left) {
+  if (!options.skip_existing || !options.calibration) return options;
+  for (std::string* name : {&options.calibration->imatrix_out, &options.calibration->ids_out}) {
+    std::error_code ignored;
+    if (name->empty() || IsStream(*name) || !fs::exists(fs::symlink_status(*name, ignored)))
+      continue;
+    left.push_back(std::exchange(*name, {}));
+  }
+  return options;
+}
+
+// When all outputs stand, nothing is computed that could be written beside them.
+void RefuseOnlyBeside(const ConvertOptions& options) {
+  if (!options.calibration) return;
+  for (const std::string& name : {options.calibration->imatrix_out, options.calibration->ids_out}) {
+    if (!name.empty())
+      throw Error(ErrorCode::kOutput, "is written beside an output only, and all of them exist")
+          .In(name)
+          .Hint("--force replaces them");
+  }
 }
 
 // What an output records of how it treated odd weights, so that `phiq verify` can do the same.
@@ -550,6 +579,13 @@ void CheckRequest(const ConvertOptions& options, const Job& job) {
   }
 }
 
+// Where weights decide on types, as if they were all alike.
+std::vector<fs::path> PlannedFiles(const ConvertOptions& options, const Job& job,
+                                   std::size_t target) {
+  Job one{job.source, {job.targets[target]}, {job.paths[target]}, {}};
+  return Prepare(options, std::move(one), {}, Depth::kOptions).targets.front().files;
+}
+
 std::uint64_t CountStages(const Prepared& prepared) {
   return prepared.calibration ? CountStages(*prepared.calibration, prepared.source)
                               : 1 + prepared.source.model.config.n_layers;
@@ -716,19 +752,26 @@ ConversionPlan PlanOutput(const ConvertOptions& options, const Hooks& hooks) {
   return Describe(Prepare(options, Locate(options, WarnOrIgnore(hooks.warn)), hooks, Depth::kPlan));
 }
 
-ConvertReport Convert(const ConvertOptions& options, const Hooks& hooks) {
+ConvertReport Convert(const ConvertOptions& asked, const Hooks& hooks) {
   const auto start = std::chrono::steady_clock::now();
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   ConvertReport report;
+  std::vector<std::string> left;
+  const ConvertOptions options = LeaveWhatStandsBeside(asked, left);
   Job job = Locate(options, warn);
   try {
-    CheckOutputs(options, job, warn);
+    CheckOutputs(
+        options, job, [&](std::size_t target) { return PlannedFiles(options, job, target); }, warn);
   } catch (const Error&) {
     CheckRequest(options, job);
     throw;
   }
   report.skipped = job.skipped;
-  if (job.targets.empty()) return report;
+  report.skipped.insert(report.skipped.end(), left.begin(), left.end());
+  if (job.targets.empty()) {
+    RefuseOnlyBeside(options);
+    return report;
+  }
   CheckOutputsBeside(options, job, warn);
   const auto check_evaluation = [&options] {
     if (options.evaluation)

@@ -7,9 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include "base/json.h"
 #include "checkpoint/open_input.h"
 #include "formats/format.h"
 #include "formats/side_files.h"
+#include "io/input_file.h"
 #include "io/temporaries.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
@@ -127,11 +129,43 @@ bool HasParts(const Format& format, const PlanOptions& options) {
   return !format.parts_knob.empty() && FindKnob(options, format.parts_knob).has_value();
 }
 
+namespace {
+
+// Weights that no format of ours has written are somebody's only copy, whatever their files are
+// called: not even --force replaces them.
+void RefuseCheckpoint(const fs::path& folder) {
+  std::error_code ignored;
+  if (fs::is_symlink(folder, ignored) || !fs::is_directory(folder, ignored) ||
+      fs::exists(folder / kRecordFile, ignored))
+    return;
+  const std::vector<std::string> names = NamesInFolder(folder);
+  if (std::ranges::none_of(names, [](const std::string& name) {
+        return name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+      }))
+    return;
+  bool is_quantized = false;
+  try {
+    constexpr std::uint64_t kMostBytes = 16U << 20;
+    const std::string path = (folder / "config.json").string();
+    const Json config = ParseJson(ReadWholeFile(path, kMostBytes), path);
+    is_quantized =
+        config.find("quantization") != nullptr || config.find("quantization_config") != nullptr;
+  } catch (const Error&) {  // nobody can say what the weights are
+  }
+  if (is_quantized) return;
+  throw Error(ErrorCode::kOutput, "not replaced: it holds a checkpoint that is not quantized")
+      .In(folder.native())
+      .Hint("move it away, or choose another -o");
+}
+
+}  // namespace
+
 void CheckOutputName(const PlanOptions& target, const fs::path& path, const SideFiles& source,
                      const OutputOptions& options) {
   const Format& format = FindFormat(target.format);
   if (format.file_ending.empty()) {
     StagedFolder::Check(path, OwnedFiles(format, source), options);
+    if (options.force) RefuseCheckpoint(path.has_filename() ? path : path.parent_path());
   } else {
     CheckOutputPath(path, options);
   }
@@ -213,13 +247,18 @@ fs::path OutputWriter::staged_path() const {
   return folder_ != nullptr ? folder_->staged_path() : files_.front()->staged_path();
 }
 
-bool OutputStands(const fs::path& path, const PlanOptions& target) {
-  const Format& format = FindFormat(target.format);
+bool OutputStands(const fs::path& path, const PlanOptions& target,
+                  const std::function<std::vector<fs::path>()>& parts) {
   std::error_code ignored;
-  if (!HasParts(format, target)) return fs::exists(fs::symlink_status(path, ignored));
-  return std::ranges::any_of(PartsOf(path, format.file_ending), [](const std::string& name) {
-    return name.find("-00001-of-") != std::string::npos;
-  });
+  const auto stands = [&](const fs::path& file) {
+    return fs::exists(fs::symlink_status(file, ignored));
+  };
+  const Format& format = FindFormat(target.format);
+  if (HasParts(format, target))
+    return !PartsOf(path, format.file_ending).empty() && std::ranges::all_of(parts(), stands);
+  // An empty folder is no output.
+  const bool is_empty = fs::is_directory(path, ignored) && fs::is_empty(path, ignored);
+  return stands(path) && !is_empty;
 }
 
 void WarnOfOtherParts(const Output& output, const WarningFn& warn) {

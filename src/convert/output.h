@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -42,8 +43,11 @@ bool HasParts(const Format& format, const PlanOptions& options);
 void CheckOutputName(const PlanOptions& target, const std::filesystem::path& path,
                      const SideFiles& source, const OutputOptions& options);
 
-// Something stands at the output's name, or at that of its first part.
-bool OutputStands(const std::filesystem::path& path, const PlanOptions& target);
+// Something stands at the output's name; an empty folder is nothing.
+//
+// `parts`   of a target that has parts: the files that its plan gives; all of them must stand.
+bool OutputStands(const std::filesystem::path& path, const PlanOptions& target,
+                  const std::function<std::vector<std::filesystem::path>()>& parts);
 
 // Lays out `plan`. From here on every offset is final. `has_parts`: HasParts.
 Output LayOut(const SourceModel& source, std::unique_ptr<Plan> plan, bool has_parts,

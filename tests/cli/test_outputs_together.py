@@ -259,6 +259,65 @@ def test_skip_existing_has_nothing_to_do_when_all_stand(model, work, kind):
     assert harness.snapshot(work) == before
 
 
+def test_skip_existing_wants_all_parts(model, work):
+    whole = ["quantize", model, "--type", "Q8_0", "-o", work / "out.gguf", "--skip-existing"]
+    args = [*whole, "--split-max-size", "800K"]
+    run(args).ok()
+    parts = sorted(work.iterdir())
+    assert len(parts) == 3 and "exists, skipped" in run(args).ok().text
+    content = parts[1].read_bytes()
+    parts[1].unlink()
+    refused(run(args), 5, parts[0].name, "exists", "--force")
+    assert not parts[1].exists()
+    for part in (parts[0], parts[2]):
+        part.unlink()
+    # Parts of another split are no output of this one.
+    run([*whole, "--split-max-size", "1500K"]).ok()
+    result = run(args).ok()
+    assert "exists, skipped" not in result.text and parts[1].read_bytes() == content
+
+
+@pytest.mark.parametrize("format", ["onnx", "mlx"])
+def test_an_empty_folder_is_no_output(model, work, format):
+    (work / "out").mkdir()
+    refused(run(["quantize", model, "--format", format, "-o", work / "out", "--skip-existing"]), 5, "out", "exists",
+            "--force")
+    run(["quantize", model, "--format", format, "-o", work / "out", "--force"]).ok()
+    assert "exists, skipped" in run(["quantize", model, "--format", format, "-o", work / "out", "--skip-existing"]).ok().text
+
+
+@pytest.mark.parametrize("format", ["mlx", "torch"])
+def test_force_replaces_no_checkpoint(model, work, format):
+    """Its weights have the names that such an output has."""
+    other = harness.tiny(work / "other", seed=7)
+    before = harness.snapshot(work)
+    refused(run(["quantize", model, "--format", format, "-o", other, "--force"]), 5, "other", "not replaced",
+            "a checkpoint that is not quantized", before=before, folder=work)
+    # Of what the runtime's own tool writes there is no record, but config.json says that it is quantized.
+    args = ["quantize", model, "--format", format, "-o", work / "out", "--force"]
+    run(args).ok()
+    (work / "out" / "phiq.json").unlink()
+    run(args).ok()
+
+
+@pytest.mark.parametrize("option, name", [("--calibration-out", "c.ids"), ("--imatrix-out", "m.gguf")])
+def test_skip_existing_leaves_what_stands_beside(model, work, option, name):
+    text = work / "text.txt"
+    text.write_bytes((harness.DATA / "heldout.txt").read_bytes()[:20000])
+    args = ["quantize", model, "--type", "Q4_0", "--calibrate", text, "--calibration-tokens", "512", "--calibration-ctx", "128",
+            "-o", work / "out.gguf", "--skip-existing", option]
+    run([*args, work / name]).ok()
+    before = harness.snapshot(work)
+    report = run([*args, work / name, "--json"]).ok().json()
+    assert report["skipped"] == [str(work / "out.gguf"), str(work / name)] and report["outputs"] == []
+    assert harness.snapshot(work) == before
+    # What cannot be had without an output is not passed over in silence.
+    refused(run([*args, work / ("other-" + name)]), 5, f"other-{name}", "all of them exist", before=before, folder=work)
+    (work / "out.gguf").unlink()
+    run([*args, work / name]).ok()
+    assert (work / "out.gguf").exists() and harness.snapshot(work)[name] == before[name]
+
+
 def test_skip_existing_contradicts_force(model, work):
     refused(run(Several.args(model, work, "--skip-existing", "--force")), 2, "--skip-existing", "contradicts --force")
 
