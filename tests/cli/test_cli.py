@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -95,7 +96,7 @@ def test_the_manual_page_has_every_option(command):
     (["-x"], ["unknown option '-x'"]),
     (["--threads", "1", "--threads", "2"], ["--threads: given more than once"]),
     (["--force", "--force"], ["--force: given more than once"]),
-    (["--json=yes"], ["--json: takes no value"]),
+    (["--quiet=yes"], ["--quiet: takes no value"]),
     (["--threads"], ["--threads: needs a value"]),
     (["-o"], ["--output: needs a value"]),
     (["--threads", "0"], ["--threads: '0'", "from 1 to 1024"]),
@@ -431,6 +432,49 @@ def test_row_135_closed_standard_streams(closing, work):
     subprocess.run(["sh", "-c", shell, PHIQ, MODEL, out], env=clean_env(), check=True, timeout=30,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert out.read_bytes() == reference.read_bytes()
+
+
+@pytest.mark.parametrize("args, name", [
+    (["quantize", ""], "MODEL"), (["plan", ""], "MODEL"), (["inspect", ""], "PATH"), (["verify", ""], "OUT"),
+    (["verify", MODEL, "--against", ""], "--against"), (["verify", MODEL, "--adapter", ""], "--adapter"),
+    (["compare", "", MODEL], "A"), (["compare", MODEL, ""], "B"), (["compare", MODEL, MODEL, "--ignore-extra", ""], "--ignore-extra"),
+    (["eval", MODEL, "", "--text", MODEL / "config.json"], "PATH"), (["profiles", ""], "NAME"),
+    (["quantize", MODEL, "--adapter", ""], "--adapter"), (["quantize", MODEL, "--ignore-extra", ""], "--ignore-extra"),
+    (["quantize", MODEL, "--calibrate", ""], "--calibrate"), (["quantize", MODEL, "--calibration-ids", ""], "--calibration-ids"),
+    (["quantize", MODEL, "--output", ""], "--output")])
+def test_a_name_is_not_empty(work, args, name):
+    assert refused(run(args, cwd=work), 2).startswith(f"{name}: the name is empty")
+
+
+def test_operands_behind_two_dashes_may_begin_with_one(work):
+    shutil.copytree(MODEL, work / "-dash")
+    run(["quantize", "--type", "Q8_0", "-o", "out.gguf", "--", "-dash"], cwd=work).ok()
+    assert (work / "out.gguf").read_bytes()[:4] == b"GGUF"
+    run(["compare", "--quiet", "--", "-dash", "out.gguf"], cwd=work).ok()
+    refused(run(["quantize", "--", "--type"], cwd=work), 4, "./--type")
+    refused(run(["quantize", "--"], cwd=work), 2, "MODEL is missing")
+    refused(run(["--"], cwd=work), 2, "")
+
+
+def test_json_with_a_value_has_its_error_as_json():
+    result = run(["inspect", MODEL, "--json=1"])
+    assert result.code == 2 and "--json: takes no value" in result.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("option", ["--calibration-out", "--imatrix-out"])
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_standard_output_takes_no_second_thing(work, option, more):
+    (work / "text.txt").write_text("some text")
+    args = ["quantize", MODEL, "--calibrate", work / "text.txt", "-o", work / "out.gguf", *more]
+    for name in ("-", "/dev/stdout"):
+        result = run([*args, option, name])
+        assert result.code == 2 and f"{option}: standard output already carries the report" in result.err
+        assert not (work / "out.gguf").exists()
+
+
+def test_a_folder_is_no_calibration_text(work):
+    (work / "out.gguf").write_text("mine")
+    refused(run(["quantize", MODEL, "--calibrate", ".", "-o", "out.gguf", "--force"], cwd=work), 4, ".: ", "not a regular file")
 
 
 @pytest.mark.parametrize("command", ["inspect", "plan"])

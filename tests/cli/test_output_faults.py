@@ -192,6 +192,17 @@ def test_row_135_closed_streams_are_not_taken_for_files(model, wanted, work, clo
     assert [p.name for p in work.iterdir()] == ["out.gguf"]
 
 
+@pytest.mark.parametrize("args", [["quantize", "MODEL", "--type", "Q8_0", "-o", "-"],
+                                  ["quantize", "MODEL", "--type", "Q8_0", "-o", "OUT", "--json"],
+                                  ["plan", "MODEL", "--json"], ["inspect", "MODEL", "--json"], ["inspect", "MODEL"],
+                                  ["compare", "MODEL", "MODEL", "--json"], ["profiles"], ["--version"]])
+def test_what_was_asked_of_a_closed_standard_output_is_missed(model, work, args):
+    args = [{"MODEL": model, "OUT": work / "out.gguf"}.get(arg, arg) for arg in args]
+    result = run_in_shell('"$@" >&-', args)
+    assert result.code == 5, result.err
+    assert "standard output" in result.err and "Bad file descriptor" in result.err
+
+
 @contextlib.contextmanager
 def broken_pipe():
     """The writing end of a pipe that nobody reads."""

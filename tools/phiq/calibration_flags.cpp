@@ -39,10 +39,8 @@ Error NeedsText(std::string_view option) {
 std::optional<CalibrationOptions> ResolveCalibrationFlags(const CalibrationFlags& flags) {
   constexpr std::uint32_t kMost = 1U << 30;
   CalibrationOptions calibration;
-  for (const std::string& text : flags.texts)
-    calibration.texts.push_back(ValueOf("--calibrate", text));
-  for (const std::string& ids : flags.ids)
-    calibration.ids.push_back(ValueOf("--calibration-ids", ids));
+  calibration.texts = ValuesOf("--calibrate", flags.texts);
+  calibration.ids = ValuesOf("--calibration-ids", flags.ids);
   calibration.imatrix = ValueOf("--imatrix", flags.imatrix);
   if (!calibration.has_text()) {
     if (flags.tokens) throw NeedsText("--calibration-tokens");

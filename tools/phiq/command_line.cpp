@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "commands.h"
@@ -150,6 +151,17 @@ std::vector<std::string> Arrange(const CLI::App& app, std::vector<std::string> a
   return args;
 }
 
+// Behind `--` all are operands. CLI11 takes it for one of them: it goes, and what would look like
+// an option is named as the file in this folder that it is.
+std::vector<std::string> WithoutMark(std::vector<std::string> args) {
+  const auto mark = std::ranges::find(args, "--");
+  if (mark == args.end()) return args;
+  for (auto arg = mark + 1; arg != args.end(); ++arg)
+    if (IsOption(*arg)) *arg = "./" + *arg;
+  args.erase(mark);
+  return args;
+}
+
 std::vector<std::string> WithoutWords(const CLI::App& app, std::vector<std::string> args) {
   if (args.front() == "version") return {"--version"};
   if (args.front() != "help") return args;
@@ -229,8 +241,8 @@ int RunCommandLine(int argc, char** argv) {
     return static_cast<int>(ErrorCode::kUsage);
   }
   try {
-    std::vector<std::string> args =
-        WithoutWords(app, Arrange(app, std::vector<std::string>(argv + 1, argv + argc)));
+    std::vector<std::string> args = WithoutMark(std::vector<std::string>(argv + 1, argv + argc));
+    if (!args.empty()) args = WithoutWords(app, Arrange(app, std::move(args)));
     std::ranges::reverse(args);  // CLI11 takes them from the end
     app.parse(args);
   } catch (const CLI::CallForHelp&) {
@@ -247,7 +259,8 @@ int RunCommandLine(int argc, char** argv) {
 
 bool WantsJson(int argc, char** argv) {
   for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i)
-    if (std::string_view(argv[i]) == "--json") return true;
+    if (const std::string_view arg = argv[i]; arg == "--json" || arg.starts_with("--json="))
+      return true;
   return false;
 }
 

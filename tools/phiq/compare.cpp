@@ -112,11 +112,11 @@ int ShowComparison(const CompareFlags& flags) {
   if (flags.top)
     top = ParseCount("--top", *flags.top, 1, std::numeric_limits<std::uint32_t>::max());
   flags.html.Check(flags.report.json);
-  const CompareOptions options = {.a = flags.a,
-                                  .b = flags.b,
-                                  .ignore_extra = flags.source.ignore_extra,
+  const CompareOptions options = {.a = ValueOf("A", flags.a),
+                                  .b = ValueOf("B", flags.b),
+                                  .ignore_extra = IgnoreExtra(flags.source),
                                   .threads = ParseThreads(flags.threads),
-                                  .adapters = flags.source.adapters,
+                                  .adapters = Adapters(flags.source),
                                   .pad_vocab = ParsePadVocab(flags.source.pad_vocab)};
   const Comparison comparison = [&] {
     Reporter reporter(flags.report);

@@ -53,6 +53,8 @@ int ReportOutOfMemory(bool json) noexcept {
   return static_cast<int>(ErrorCode::kResources);
 }
 
+bool standard_output_was_closed = false;
+
 Error Internal(std::string_view what) {
   return Error(ErrorCode::kInternal, fmt::format("internal error: {}", Escape(what)))
       .Hint("phiq " PHIQ_VERSION "; please report this");
@@ -60,13 +62,16 @@ Error Internal(std::string_view what) {
 
 }  // namespace
 
+bool StandardOutputWasClosed() noexcept { return standard_output_was_closed; }
+
 void OpenMissingStandardStreams() noexcept {
   // open() gives the lowest free number: the missing ones are filled from below.
-  int descriptor = 0;
-  do {
-    descriptor = ::open("/dev/null", O_RDWR);
-  } while (descriptor >= 0 && descriptor <= STDERR_FILENO);
-  if (descriptor > STDERR_FILENO) ::close(descriptor);
+  for (const int wanted : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(wanted, F_GETFD) >= 0) continue;
+    // What is meant for standard output must not be lost: as it was closed, writing there fails.
+    ::open("/dev/null", wanted == STDOUT_FILENO ? O_RDONLY : O_RDWR);
+    standard_output_was_closed = standard_output_was_closed || wanted == STDOUT_FILENO;
+  }
 }
 
 void OpenLog() {

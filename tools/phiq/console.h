@@ -14,8 +14,10 @@ using Json = nlohmann::ordered_json;
 constexpr std::string_view kStandardOutput = "standard output";
 
 // Opens /dev/null in place of standard streams that the caller closed, so that no file of ours
-// ever gets the number 0, 1 or 2.
+// ever gets the number 0, 1 or 2. What is written to such a standard output fails.
 void OpenMissingStandardStreams() noexcept;
+// The caller gave none: nobody wants to see a report.
+bool StandardOutputWasClosed() noexcept;
 
 // From here on spdlog writes "phiq: warning: ..." lines to standard error.
 void OpenLog();

@@ -81,6 +81,14 @@ std::vector<PlanOptions> ResolveTargetFlags(const ConvertFlags& flags) {
   return targets;
 }
 
+// The name of a file that is written besides.
+std::string FileOf(std::string_view option, const std::optional<std::string>& text) {
+  std::string name = ValueOf(option, text);
+  if (name == "-" || name == "/dev/stdout")
+    throw Wrong(option, "standard output already carries the report").Hint("give a file name");
+  return name;
+}
+
 // The text or the importance matrix, and the method that takes most of it where none is named.
 std::optional<CalibrationOptions> ResolveCalibration(const ConvertFlags& flags,
                                                      std::vector<PlanOptions>& targets) {
@@ -106,8 +114,8 @@ std::optional<CalibrationOptions> ResolveCalibration(const ConvertFlags& flags,
     }
     return std::nullopt;
   }
-  calibration->imatrix_out = ValueOf("--imatrix-out", flags.imatrix_out);
-  calibration->ids_out = ValueOf("--calibration-out", flags.calibration_out);
+  calibration->imatrix_out = FileOf("--imatrix-out", flags.imatrix_out);
+  calibration->ids_out = FileOf("--calibration-out", flags.calibration_out);
   calibration->corrects = !flags.no_correction;
   if (flags.shrink)
     calibration->shrink = static_cast<float>(ParseNumber("--shrink", *flags.shrink, 0, 1));
@@ -238,15 +246,14 @@ std::string TypesText() {
 
 ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   ConvertOptions options;
-  options.model = flags.model;
-  if (flags.output && flags.output->empty()) throw Wrong("--output", "the name is empty");
-  options.output = flags.output.value_or("");
+  options.model = ValueOf("MODEL", flags.model);
+  options.output = ValueOf("--output", flags.output);
   options.targets = ResolveTargetFlags(flags);
   ForOption("--output", [&] { CheckOutputName(options.output, options.targets); });
   options.calibration = ResolveCalibration(flags, options.targets);
   options.mix = ResolveMix(flags);
-  options.ignore_extra = flags.ignore_extra;
-  options.adapters = flags.adapters;
+  options.ignore_extra = ValuesOf("--ignore-extra", flags.ignore_extra);
+  options.adapters = ValuesOf("--adapter", flags.adapters);
   options.pad_vocab = ParsePadVocab(flags.pad_vocab);
   options.tokenizer = ValueOf("--tokenizer", flags.tokenizer);
   options.nan = ParseChoice<NanPolicy, 2>(

@@ -41,12 +41,12 @@ struct Flags {
 
 int ShowEvaluation(const Flags& flags) {
   EvalOptions options;
-  options.models = flags.models;
+  options.models = ValuesOf("PATH", flags.models);
   options.reference = ValueOf("--against", flags.against);
   options.text = ValueOf("--text", flags.text);
   options.ids = ValueOf("--ids", flags.ids);
-  options.ignore_extra = flags.source.ignore_extra;
-  options.adapters = flags.source.adapters;
+  options.ignore_extra = IgnoreExtra(flags.source);
+  options.adapters = Adapters(flags.source);
   options.pad_vocab = ParsePadVocab(flags.source.pad_vocab);
   options.threads = ParseThreads(flags.threads);
   if (flags.memory_limit)

@@ -74,9 +74,10 @@ Json ToJson(const Inspection& inspection) {
 
 int ShowInspection(const InspectFlags& flags) {
   const InspectOptions options = {.check = flags.check, .threads = ParseThreads(flags.threads)};
+  const std::string path = ValueOf("PATH", flags.path);
   const Inspection inspection = [&] {
     Reporter reporter(flags.report);
-    return Inspect(flags.path, options, reporter.hooks());
+    return Inspect(path, options, reporter.hooks());
   }();
   if (flags.report.json) {
     PrintJson(stdout, ToJson(inspection));

@@ -13,6 +13,12 @@ std::string ValueOf(std::string_view option, const std::optional<std::string>& t
   return text.value_or("");
 }
 
+const std::vector<std::string>& ValuesOf(std::string_view option,
+                                         const std::vector<std::string>& texts) {
+  for (const std::string& text : texts) ValueOf(option, text);
+  return texts;
+}
+
 std::uint32_t ParseCount(std::string_view option, const std::string& text, std::uint32_t least,
                          std::uint32_t most) {
   const auto value = ReadNumber<std::uint32_t>(text);

@@ -49,6 +49,9 @@ Value ParseChoice(std::string_view option, const std::optional<std::string>& tex
 
 // The text of an option, which must not be empty; empty without the option.
 std::string ValueOf(std::string_view option, const std::optional<std::string>& text);
+// Those of one that may be repeated, none of them empty.
+const std::vector<std::string>& ValuesOf(std::string_view option,
+                                         const std::vector<std::string>& texts);
 
 // A text that is a number and nothing else; nullopt: it is not.
 template <typename Number>

@@ -10,6 +10,7 @@
 
 #include "commands.h"
 #include "console.h"
+#include "option_values.h"
 #include "phiq/error.h"
 #include "phiq/format.h"
 #include "phiq/profile.h"
@@ -68,7 +69,7 @@ int Show(const ProfilesFlags& flags) {
   } else if (!flags.name) {
     ShowProfiles(flags.json);
   } else {
-    const std::string json = ProfileToJson(LoadProfile(*flags.name));
+    const std::string json = ProfileToJson(LoadProfile(ValueOf("NAME", flags.name)));
     if (flags.json) {
       PrintJson(stdout, Json::parse(json));
     } else {

@@ -104,7 +104,9 @@ int Quantize(const QuantizeFlags& all_flags, const std::string& line) {
   } else if (!flags.report.quiet) {
     std::string text = FormatReport(report);
     if (report.evaluation) text += "\n" + FormatEvaluation(*report.evaluation);
-    Print(to_stdout ? stderr : all_flags.html.table_stream(), text);
+    // The output is what was asked for, the report comes besides.
+    if (to_stdout || !StandardOutputWasClosed())
+      Print(to_stdout ? stderr : all_flags.html.table_stream(), text);
   }
   if (all_flags.html.is_standard_output()) Print(stdout, QuantizeHtml(report));
   return 0;

@@ -34,6 +34,14 @@ void AddSourceFlags(CLI::App& command, SourceFlags& flags) {
       ->option_text("N");
 }
 
+const std::vector<std::string>& IgnoreExtra(const SourceFlags& flags) {
+  return ValuesOf("--ignore-extra", flags.ignore_extra);
+}
+
+const std::vector<std::string>& Adapters(const SourceFlags& flags) {
+  return ValuesOf("--adapter", flags.adapters);
+}
+
 std::optional<std::uint32_t> ParsePadVocab(const std::optional<std::string>& text) {
   constexpr std::uint32_t kMost = 1U << 20;
   if (!text) return std::nullopt;

@@ -32,6 +32,9 @@ struct SourceFlags {
 };
 // Adds --ignore-extra, --adapter and --pad-vocab.
 void AddSourceFlags(CLI::App& command, SourceFlags& flags);
+// Throw    kUsage: an empty one.
+const std::vector<std::string>& IgnoreExtra(const SourceFlags& flags);
+const std::vector<std::string>& Adapters(const SourceFlags& flags);
 std::optional<std::uint32_t> ParsePadVocab(const std::optional<std::string>& text);
 
 // An option without a value; given twice it is an error.

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,8 @@ constexpr const char* kExamples = R"(Examples:
   phiq verify --quiet phi.gguf --against microsoft/phi-4 || echo "do not ship it")";
 
 struct VerifyFlags {
-  std::string output, model;
+  std::string output;
+  std::optional<std::string> model;
   SourceFlags source;
   CalibrationFlags calibration;
   std::optional<std::string> tokenizer, threads, memory_limit;
@@ -68,7 +70,7 @@ Json ToJson(const VerifyFlags& flags, const Verification& verification) {
                        {"bound", tensor.bound},
                        {"ok", tensor.ok}});
   return {{"path", flags.output},
-          {"against", flags.model.empty() ? Json() : Json(flags.model)},
+          {"against", flags.model ? Json(*flags.model) : Json()},
           {"ok", verification.problems.empty()},
           {"problems", verification.problems},
           {"notes", verification.notes},
@@ -78,11 +80,11 @@ Json ToJson(const VerifyFlags& flags, const Verification& verification) {
 }
 
 int ShowVerification(const VerifyFlags& flags) {
-  VerifyOptions options = {.output = flags.output,
-                           .model = flags.model,
-                           .ignore_extra = flags.source.ignore_extra,
+  VerifyOptions options = {.output = ValueOf("OUT", flags.output),
+                           .model = ValueOf("--against", flags.model),
+                           .ignore_extra = IgnoreExtra(flags.source),
                            .threads = ParseThreads(flags.threads),
-                           .adapters = flags.source.adapters,
+                           .adapters = Adapters(flags.source),
                            .pad_vocab = ParsePadVocab(flags.source.pad_vocab),
                            .calibration = ResolveCalibrationFlags(flags.calibration),
                            .tokenizer = ValueOf("--tokenizer", flags.tokenizer)};
@@ -100,9 +102,8 @@ int ShowVerification(const VerifyFlags& flags) {
   }
   if (verification.problems.empty()) return 0;
   spdlog::error("{}: does not match {}: {} problem{}, first: {}", Escape(flags.output),
-                flags.model.empty() ? "its record" : Escape(flags.model),
-                verification.problems.size(), verification.problems.size() == 1 ? "" : "s",
-                verification.problems.front());
+                flags.model ? Escape(*flags.model) : "its record", verification.problems.size(),
+                verification.problems.size() == 1 ? "" : "s", verification.problems.front());
   return static_cast<int>(ErrorCode::kNo);
 }
 
