@@ -72,7 +72,8 @@ class AdapterConfig {
   // Of a module: "model.layers.0.mlp.down_proj".
   std::uint64_t RankOf(const std::string& module) const {
     const double r = Number("r", "rank_pattern", module);
-    if (!(r >= 1 && r == std::floor(r))) throw Bad("r", r, "a whole number above 0");
+    constexpr double kMost = 1 << 30;  // no matrix has as many rows
+    if (!(r >= 1 && r <= kMost && r == std::floor(r))) throw Bad("r", r, "a whole number above 0");
     return static_cast<std::uint64_t>(r);
   }
   float ScaleOf(const std::string& module) const {

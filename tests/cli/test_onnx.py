@@ -188,7 +188,7 @@ def test_a_tokenizer_that_the_runtime_cannot_read(folder, work):
     before = snapshot(work)
     line = refused(quantize("--format", "onnx", "-o", work / "out", model=folder), 4, before=before, folder=work)
     assert line == f"{folder}/tokenizer.json: not found, and onnxruntime-genai needs it (save the tokenizer with " \
-                   "transformers, or fetch the file)"
+                   "transformers, or fetch the file; --tokenizer FOLDER takes it from another folder)"
 
 
 def test_patches_are_decisions(folder, work):

@@ -233,7 +233,7 @@ def test_row_136_a_conversion_does_without_its_progress(model, wanted, work):
 
 def test_row_136_a_model_is_written_to_a_pipe(model, wanted):
     result = run(quantize(model, "-")).ok()
-    assert result.out == wanted
+    assert harness.without_checksums(result.out) == harness.without_checksums(wanted)
 
 
 # --- names --------------------------------------------------------------------------------------

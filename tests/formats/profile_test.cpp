@@ -96,8 +96,8 @@ TEST(Profiles, SuggestsForMisspeltNames) {
 }
 
 TEST(Formats, AreSixWords) {
-  EXPECT_THAT(FormatNames(), ElementsAre("gguf", "onnx", "openvino", "mlx", "litert", "torch",
-                                         "safetensors"));
+  EXPECT_THAT(FormatNames(),
+              ElementsAre("gguf", "onnx", "openvino", "mlx", "litert", "torch", "safetensors"));
   EXPECT_NO_THROW(CheckFormatName("openvino"));
   EXPECT_EQ(
       Thrown([] { CheckFormatName("guff"); }),
@@ -240,9 +240,9 @@ TEST_F(ProfileFile, TakesOptionsOfItsFormat) {
   EXPECT_THAT(target.knobs, ElementsAre(std::pair("ep", "webgpu"), std::pair("group-size", "64")));
   EXPECT_EQ(Load(ProfileToJson(profile)).knobs, profile.knobs);
   EXPECT_EQ(Fault(R"({"format": "gguf", "precision": "int4", "ep": "cpu"})"),
-            "'options': --ep: not an option of gguf; onnx has it");
+            "'ep': --ep: not an option of gguf; onnx has it");
   EXPECT_EQ(Fault(R"({"format": "onnx", "precision": "int4", "ep": "cude"})"),
-            "'options': --ep: 'cude' is not one of cpu, cuda, dml, webgpu (did you mean 'cuda'?)");
+            "'ep': --ep: 'cude' is not one of cpu, cuda, dml, webgpu (did you mean 'cuda'?)");
   EXPECT_EQ(Fault(R"({"format": "onnx", "precision": "int4", "ep": [1]})"),
             "'ep' is [1], needs a string or a number");
 }

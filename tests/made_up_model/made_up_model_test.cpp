@@ -145,7 +145,8 @@ TEST_F(MadeUpModel, IsRefusedByMlxWhichHasNoSuchModel) {
     ADD_FAILURE() << "was written";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-    EXPECT_EQ(std::string(error.what()), "config.json: mlx-lm has no MadeUpForCausalLM");
+    EXPECT_EQ(std::string(error.what()),
+              (fs::path(model_) / "config.json").string() + ": mlx-lm has no MadeUpForCausalLM");
   }
 }
 
