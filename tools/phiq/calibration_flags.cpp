@@ -6,30 +6,23 @@
 #include <cstdint>
 
 #include "option_values.h"
+#include "report_flags.h"
 
 namespace phiq::cli {
 
 void AddCalibrationFlags(CLI::App& command, const std::string& group, CalibrationFlags& flags) {
-  const auto add = [&](const char* name, auto& variable, const char* text,
-                       const char* description) {
-    return command.add_option(name, variable, description)->option_text(text)->group(group);
-  };
-  const auto list = [&](const char* name, std::vector<std::string>& variable, const char* text,
-                        const char* description) {
-    add(name, variable, text, description)->allow_extra_args(false)->take_all();
-  };
-  list("--calibrate", flags.texts, "self|FILE",
-       "self: text that the model writes itself; a file: text like what\nthe model will see "
-       "(.jsonl: \"text\" or \"messages\"). Repeatable:\nequal shares");
-  list("--calibration-ids", flags.ids, "FILE",
-       "The same as token ids, as eval's --ids; repeatable");
-  add("--calibration-tokens", flags.tokens, "N",
-      "Tokens that are run through the model; default 8192");
-  add("--calibration-ctx", flags.ctx, "N",
-      "Tokens of a window, which knows nothing of others; default 512,\n256 with --calibrate "
-      "self");
-  add("--imatrix", flags.imatrix, "FILE",
-      "llama.cpp's importance matrix instead of a text, for any format");
+  AddList(command, group, "--calibrate", flags.texts, "self|FILE",
+          "self: text that the model writes itself; a file: text like what\nthe model will see "
+          "(.jsonl: \"text\" or \"messages\"). Repeatable:\nequal shares");
+  AddList(command, group, "--calibration-ids", flags.ids, "FILE",
+          "The same as token ids, as eval's --ids; repeatable");
+  AddValue(command, group, "--calibration-tokens", flags.tokens, "N",
+           "Tokens that are run through the model; default 8192");
+  AddValue(command, group, "--calibration-ctx", flags.ctx, "N",
+           "Tokens of a window, which knows nothing of others; default 512,\n256 with --calibrate "
+           "self");
+  AddValue(command, group, "--imatrix", flags.imatrix, "FILE",
+           "llama.cpp's importance matrix instead of a text, for any format");
 }
 
 Error NeedsText(std::string_view option) {

@@ -290,13 +290,11 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   std::string group;
   const auto value = [&](const std::string& name, auto& variable, std::string_view text,
                          const std::string& description) {
-    return command.add_option(name, variable, description)
-        ->option_text(std::string(text))
-        ->group(group);
+    AddValue(command, group, name, variable, text, description);
   };
-  const auto list = [&](const std::string& name, auto& variable, std::string_view text,
-                        const std::string& description) {
-    value(name, variable, text, description)->allow_extra_args(false)->take_all();
+  const auto list = [&](const std::string& name, std::vector<std::string>& variable,
+                        std::string_view text, const std::string& description) {
+    AddList(command, group, name, variable, text, description);
   };
   const auto toggle = [&](const char* name, bool& variable, const char* description) {
     AddSwitch(command, name, variable, description)->group(group);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "phiq/convert.h"
@@ -40,6 +41,21 @@ std::optional<std::uint32_t> ParsePadVocab(const std::optional<std::string>& tex
 // An option without a value; given twice it is an error.
 CLI::Option* AddSwitch(CLI::App& command, const std::string& name, bool& value,
                        const std::string& description);
+
+// An option with a value, which help calls `text`.
+template <typename Variable>
+CLI::Option* AddValue(CLI::App& command, const std::string& group, const std::string& name,
+                      Variable& variable, std::string_view text, const std::string& description) {
+  return command.add_option(name, variable, description)
+      ->option_text(std::string(text))
+      ->group(group);
+}
+// One that may be given several times, each with one value.
+inline void AddList(CLI::App& command, const std::string& group, const std::string& name,
+                    std::vector<std::string>& variable, std::string_view text,
+                    const std::string& description) {
+  AddValue(command, group, name, variable, text, description)->allow_extra_args(false)->take_all();
+}
 
 // Progress bar and warnings of one command, as its flags want them.
 class Reporter {
