@@ -98,6 +98,7 @@ struct MixReport {
   // text that nothing else saw. 0 tokens: not measured.
   double predicted_kl = 0, measured_kl = 0;
   std::uint64_t n_tokens = 0;
+  std::uint64_t memory_bytes = 0;  // while it was measured
   struct Point {
     std::uint64_t data_bytes = 0;
     double bits_per_weight = 0, predicted_kl = 0;

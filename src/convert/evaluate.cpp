@@ -230,31 +230,16 @@ struct EvalMemory {
 //
 // Throws   kResources: not even one window on one thread fits (the least limit is named).
 EvalMemory PlanMemory(std::span<const Candidate> models, const EvalOptions& options) {
-  constexpr std::uint64_t kThreadBytes = 1ULL << 20;  // stack and allocator
-  constexpr std::uint64_t kPanelFloats = 1ULL << 18;  // of tokens, beside a tile of rows
-  constexpr std::uint64_t kPositionBytes = 64;        // of each model: running sums, scores
-  const std::uint64_t n_ctx = options.n_ctx;
-  std::uint64_t scratch = 0, hidden = 0, widest = 0, rotary = 0;
-  for (const Candidate& model : models) {
-    const ModelConfig& config = model.stored->config();
-    scratch = std::max<std::uint64_t>(scratch, ForwardPass::ScratchFloats(config));
-    widest = std::max<std::uint64_t>(widest, ForwardPass::WidestFloats(config));
-    hidden += std::uint64_t{2} * config.hidden_size;
-    rotary += n_ctx * config.rope_dim;
-  }
-  const std::uint64_t held = ResidentMemoryBytes() + rotary * sizeof(float);
+  const std::uint64_t held = ResidentMemoryBytes();
   const unsigned most_threads = options.threads == 0 ? AvailableThreads() : options.threads;
   const auto peak = [&](unsigned threads, std::uint64_t n_windows) {
-    const std::uint64_t n_tokens = n_windows * n_ctx;
-    const std::uint64_t of_token =
-        (scratch + hidden) * sizeof(float) + models.size() * kPositionBytes * (1 + 4 * threads / 2);
-    const std::uint64_t of_thread =
-        kThreadBytes +
-        (2 * engine::kTileRows * widest + 2 * n_tokens * engine::kTileRows + n_ctx + kPanelFloats) *
-            sizeof(float);
-    return held + n_tokens * of_token + threads * of_thread;
+    std::uint64_t most = 0;
+    for (const Candidate& model : models)
+      most = std::max(
+          most, RunBytes(model.stored->config(), models.size(), n_windows, options.n_ctx, threads));
+    return held + most;
   };
-  const std::uint64_t most_windows = std::max<std::uint64_t>(1, kBatchTokens / n_ctx);
+  const std::uint64_t most_windows = std::max<std::uint64_t>(1, kBatchTokens / options.n_ctx);
   for (unsigned threads = most_threads; threads > 0; --threads)
     for (std::uint64_t n_windows = most_windows; n_windows > 0; n_windows /= 2)
       if (peak(threads, n_windows) <= options.memory_limit_bytes)
@@ -262,7 +247,7 @@ EvalMemory PlanMemory(std::span<const Candidate> models, const EvalOptions& opti
   throw Error(
       ErrorCode::kResources,
       fmt::format("--memory-limit {}: windows of {} tokens of {} need at least {}",
-                  FormatBytes(options.memory_limit_bytes), n_ctx,
+                  FormatBytes(options.memory_limit_bytes), options.n_ctx,
                   models.size() == 1 ? "this model" : "these models", FormatBytes(peak(1, 1))))
       .Hint("a smaller --ctx, or fewer models at once");
 }

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "engine/forward.h"
 #include "phiq/text.h"
 
 namespace phiq {
@@ -102,6 +103,23 @@ std::uint64_t StatusBytes(const std::string& name) {
 }
 
 }  // namespace
+
+std::uint64_t RunBytes(const ModelConfig& config, std::size_t n_models, std::uint64_t n_windows,
+                       std::uint32_t n_ctx, unsigned threads) {
+  constexpr std::uint64_t kPanelFloats = 1ULL << 18;  // of tokens, beside a tile of rows
+  constexpr std::uint64_t kPositionBytes = 64;        // of each model: running sums, scores
+  const std::uint64_t n_tokens = n_windows * n_ctx;
+  const std::uint64_t of_token =
+      (engine::ForwardPass::ScratchFloats(config) + n_models * 2 * config.hidden_size) *
+          sizeof(float) +
+      n_models * kPositionBytes * (1 + 4 * threads / 2);
+  const std::uint64_t of_thread =
+      kThreadBytes + (2 * engine::kTileRows * engine::ForwardPass::WidestFloats(config) +
+                      2 * n_tokens * engine::kTileRows + n_ctx + kPanelFloats) *
+                         sizeof(float);
+  const std::uint64_t rotary = n_models * n_ctx * config.rope_dim * sizeof(float);
+  return rotary + n_tokens * of_token + threads * of_thread;
+}
 
 std::uint64_t ResidentMemoryBytes() {
 #ifdef __GLIBC__

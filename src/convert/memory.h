@@ -32,6 +32,11 @@ std::string LimitFor(std::uint64_t n_bytes);
 // Bytes of PlanMemory that no option changes: program, tokenizer.
 std::uint64_t FixedBytes(const SourceModel& source);
 
+// Bytes of models of that shape that run side by side over some windows of a text: hidden states,
+// the activations of one of them, scores, rotary tables, and what each thread takes.
+std::uint64_t RunBytes(const ModelConfig& config, std::size_t n_models, std::uint64_t n_windows,
+                       std::uint32_t n_ctx, unsigned threads);
+
 // The resident memory of this process now, without what the allocator has only kept back; 0 where
 // the system does not tell.
 std::uint64_t ResidentMemoryBytes();

@@ -17,9 +17,9 @@
 #include <vector>
 
 #include "base/sha256.h"
+#include "convert/memory.h"
 #include "convert/rounded_model.h"
 #include "convert/sensitivity.h"
-#include "engine/forward.h"
 #include "formats/format.h"
 #include "io/outputs.h"
 #include "model/weights.h"
@@ -223,14 +223,10 @@ std::string ModelHash(const SourceModel& source) {
   return hash.Hex();
 }
 
-// As many windows, spread over the text, as the memory bears beside so many models.
-std::vector<std::uint32_t> ChooseWindows(const calibrate::CalibrationText& text,
-                                         const ModelConfig& config, std::size_t n_models,
-                                         std::uint64_t memory_bytes) {
-  const std::uint64_t token_bytes = sizeof(float) * ((n_models + 2) * config.hidden_size +
-                                                     engine::ForwardPass::ScratchFloats(config));
-  const std::uint64_t wanted = std::min(kMeasuredTokens, memory_bytes / token_bytes) / text.n_ctx;
-  const std::uint64_t n_windows = std::clamp<std::uint64_t>(wanted, 1, text.n_windows());
+// Windows that are spread over the text.
+std::vector<std::uint32_t> ChooseWindows(const calibrate::CalibrationText& text) {
+  const std::uint64_t n_windows =
+      std::clamp<std::uint64_t>(kMeasuredTokens / text.n_ctx, 1, text.n_windows());
   std::vector<std::uint32_t> ids;
   for (std::uint64_t w = 0; w < n_windows; ++w) {
     const auto first = text.windows.begin() +
@@ -328,8 +324,11 @@ class Chooser {
     return best;
   }
 
-  // What of the memory is for activations: half of what the limit leaves.
-  std::uint64_t MemoryBytes() const { return options_.memory_limit_bytes / 2; }
+  // What is beside the program and the tokenizer.
+  Measuring measuring() const {
+    const std::uint64_t fixed = FixedBytes(source_), limit = options_.memory_limit_bytes;
+    return {threads_, limit > fixed ? limit - fixed : 0, hooks_};
+  }
 
   void MeasureKinds() {
     measured_candidate_ = NearestCandidate();
@@ -338,12 +337,14 @@ class Chooser {
     measured_.type = candidate.type;
     measured_.model = ModelHash(source_);
     measured_.groups = GroupsOf(*candidate.plan, source_.model.config.n_layers);
-    const std::vector<std::uint32_t> ids =
-        ChooseWindows(*text_, source_.model.config, measured_.groups.size(), MemoryBytes());
+    const std::vector<std::uint32_t> ids = ChooseWindows(*text_);
+    const Windows windows = {ids, text_->n_ctx};
+    memory_bytes_ =
+        FixedBytes(source_) +
+        MeasuringBytes(source_.model.config, measured_.groups.size(), windows, measuring());
     measured_.text = IdsHash(ids);
     measured_.n_tokens = ids.size();
-    MeasureSensitivities(source_, *candidate.plan, {ids, text_->n_ctx}, threads_, hooks_,
-                         measured_.groups);
+    MeasureSensitivities(source_, *candidate.plan, windows, measuring(), measured_.groups);
     if (mix_.sensitivities.empty()) return;
     const std::string json = FormatSensitivities(measured_);
     Outputs outputs({options_.force, options_.mkdir, options_.space_check, options_.fsync});
@@ -381,13 +382,14 @@ class Chooser {
   double Measure(const PlanOptions& target) const {
     const std::unique_ptr<Plan> plan = MakePlan(source_, AsReference(target));
     const std::vector<Rounding> all = {{plan.get(), IsMatrix}};
-    return MeasureDivergences(source_, all, {HeldBack(), text_->n_ctx}, threads_, hooks_).front();
+    return MeasureDivergences(source_, all, HeldBack(), measuring()).front();
   }
 
-  std::span<const std::uint32_t> HeldBack() const {
+  Windows HeldBack() const {
     const std::uint64_t most =
         std::max<std::uint64_t>(1, kMeasuredTokens / text_->n_ctx) * text_->n_ctx;
-    return std::span(text_->held_back).first(std::min<std::size_t>(text_->held_back.size(), most));
+    return {std::span(text_->held_back).first(std::min<std::size_t>(text_->held_back.size(), most)),
+            text_->n_ctx};
   }
 
   PlanOptions TargetOf(const MixChoice& choice) const {
@@ -480,8 +482,12 @@ class Chooser {
     report.predicted_kl = choice.loss;
     if (text_ != nullptr) {
       report.measured_kl = measured_kl_ ? *measured_kl_ : Measure(target_);
-      report.n_tokens = HeldBack().size();
+      report.n_tokens = HeldBack().ids.size();
+      memory_bytes_ = std::max(
+          memory_bytes_,
+          FixedBytes(source_) + MeasuringBytes(source_.model.config, 1, HeldBack(), measuring()));
     }
+    report.memory_bytes = memory_bytes_;
     // From everything at its smallest to everything at its largest, in equal ratios.
     const std::uint64_t other =
         TensorBytes(*MakePlan(source_, AsReference(target_))) - choice.size_bytes;
@@ -560,6 +566,7 @@ class Chooser {
   std::vector<Unit> units_;
   std::vector<std::vector<MixOption>> choices_;
   std::optional<double> measured_kl_;
+  std::uint64_t memory_bytes_ = 0;  // while it was measured
 };
 
 }  // namespace

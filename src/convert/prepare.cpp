@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -117,11 +118,13 @@ Prepared PrepareModel(const ConvertOptions& options, Job job, const Hooks& hooks
     head_bytes += target.head_bytes();
     streams.push_back({target.plan.get(), &target.layout, {}});
   }
-  const MemoryPlan memory = calibration
-                                ? PlanMemory(*calibration, streams, source, head_bytes, threads,
-                                             options.memory_limit_bytes, options.overflow)
-                                : PlanMemory(streams, source, head_bytes, /*held_bytes=*/0, threads,
-                                             options.memory_limit_bytes, options.overflow);
+  MemoryPlan memory = calibration
+                          ? PlanMemory(*calibration, streams, source, head_bytes, threads,
+                                       options.memory_limit_bytes, options.overflow)
+                          : PlanMemory(streams, source, head_bytes, /*held_bytes=*/0, threads,
+                                       options.memory_limit_bytes, options.overflow);
+  for (const std::optional<MixReport>& mix : mixes)
+    if (mix) memory.peak_bytes = std::max(memory.peak_bytes, mix->memory_bytes);
   if (calibration)
     calibration->planned.seconds = EstimateSeconds(*calibration, source, streams, memory.threads);
   return {std::move(source), std::move(targets),     memory,

@@ -6,12 +6,12 @@
 
 #include <algorithm>
 #include <deque>
-#include <numeric>
 #include <optional>
 #include <utility>
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "convert/memory.h"
 #include "convert/rounded_model.h"
 #include "engine/scoring.h"
 #include "io/input_file.h"
@@ -65,41 +65,50 @@ std::optional<TensorRole> FindRole(std::string_view name) {
   return std::nullopt;
 }
 
-}  // namespace
+// As many windows as memory bears, beside each other.
+std::size_t WindowsAtOnce(const ModelConfig& config, std::size_t n_roundings,
+                          const Windows& windows, const Measuring& measuring) {
+  const auto n_bytes = [&](std::uint64_t n) {
+    return RunBytes(config, 1 + n_roundings, n, windows.n_ctx, measuring.threads);
+  };
+  if (n_bytes(1) > measuring.memory_bytes)
+    throw Error(ErrorCode::kResources,
+                fmt::format("--memory-limit: measuring what types are worth needs {}, {} are left",
+                            FormatBytes(n_bytes(1)), FormatBytes(measuring.memory_bytes)))
+        .Hint("a larger --memory-limit, or a smaller --calibration-ctx");
+  std::uint64_t n = windows.ids.size() / windows.n_ctx;
+  while (n_bytes(n) > measuring.memory_bytes) --n;
+  return n;
+}
 
-std::vector<double> MeasureDivergences(const SourceModel& source,
-                                       std::span<const Rounding> roundings, const Windows& windows,
-                                       unsigned threads, const Hooks& hooks) {
-  const std::uint32_t n_layers = source.model.config.n_layers;
-  Meter meter(hooks, CountRuns(roundings, n_layers) * windows.ids.size(), "tokens");
-  ForwardPass pass({threads, meter.parallel_hooks()});
-  const ForwardModel plain(*source.stored, windows.n_ctx);
-  std::deque<Walker> walkers;  // which do not move
-  for (const Rounding& rounding : roundings) walkers.emplace_back(source, rounding, windows.n_ctx);
-
+// Runs all models over one batch of windows, in lock step, and adds up the divergence of each.
+// Returns   the positions that have a next token.
+std::size_t RunBatch(const ForwardModel& plain, std::deque<Walker>& walkers, const Windows& batch,
+                     ForwardPass& pass, Meter& meter, std::span<double> sums) {
+  const std::int32_t n_layers = static_cast<std::int32_t>(plain.config().n_layers);
   Matrix hidden;
-  pass.Embed(plain, windows.ids, hidden);
+  pass.Embed(plain, batch.ids, hidden);
   for (Walker& walker : walkers)
-    if (walker.first_layer < 0) pass.Embed(walker.forward, windows.ids, walker.hidden);
-  for (std::int32_t layer = 0; layer < static_cast<std::int32_t>(n_layers); ++layer) {
+    if (walker.first_layer < 0) pass.Embed(walker.forward, batch.ids, walker.hidden);
+  for (std::int32_t layer = 0; layer < n_layers; ++layer) {
     meter.layer = static_cast<std::uint32_t>(layer) + 1;
-    meter.n_layers = n_layers;
+    meter.n_layers = plain.config().n_layers;
     for (Walker& walker : walkers) {
       if (layer < walker.first_layer) continue;
       if (layer == walker.first_layer) walker.hidden = hidden;
       pass.RunLayer(walker.forward, layer, walker.hidden);
-      meter.done += windows.ids.size();
+      meter.done += batch.ids.size();
     }
     pass.RunLayer(plain, layer, hidden);
-    meter.done += windows.ids.size();
+    meter.done += batch.ids.size();
   }
 
   std::vector<std::size_t> positions;
   std::vector<std::uint32_t> targets;
-  for (std::size_t i = 0; i + 1 < windows.ids.size(); ++i) {
-    if ((i + 1) % windows.n_ctx == 0) continue;
+  for (std::size_t i = 0; i + 1 < batch.ids.size(); ++i) {
+    if ((i + 1) % batch.n_ctx == 0) continue;
     positions.push_back(i);
-    targets.push_back(windows.ids[i + 1]);
+    targets.push_back(batch.ids[i + 1]);
   }
   std::vector<Matrix> inputs(walkers.size() + 1);
   std::vector<engine::HeadInput> heads;
@@ -110,18 +119,47 @@ std::vector<double> MeasureDivergences(const SourceModel& source,
   };
   add(plain, hidden);
   for (Walker& walker : walkers) {
-    const bool is_source = walker.first_layer == static_cast<std::int32_t>(n_layers);
-    add(walker.forward, is_source ? hidden : walker.hidden);
+    add(walker.forward, walker.first_layer == n_layers ? hidden : walker.hidden);
     walker.hidden = {};
   }
   const std::vector<engine::PositionScores> scores =
       engine::ScorePositions(pass.runner(), heads, targets);
-  std::vector<double> divergences;
-  for (std::size_t w = 1; w < scores.size(); ++w)
-    divergences.push_back(std::accumulate(scores[w].kl.begin(), scores[w].kl.end(), 0.0) /
-                          static_cast<double>(positions.size()));
+  for (std::size_t w = 0; w < sums.size(); ++w)
+    for (const double kl : scores[w + 1].kl) sums[w] += kl;  // in the text's order
+  return positions.size();
+}
+
+}  // namespace
+
+std::uint64_t MeasuringBytes(const ModelConfig& config, std::size_t n_roundings,
+                             const Windows& windows, const Measuring& measuring) {
+  return RunBytes(config, 1 + n_roundings, WindowsAtOnce(config, n_roundings, windows, measuring),
+                  windows.n_ctx, measuring.threads);
+}
+
+std::vector<double> MeasureDivergences(const SourceModel& source,
+                                       std::span<const Rounding> roundings, const Windows& windows,
+                                       const Measuring& measuring) {
+  const ModelConfig& config = source.model.config;
+  const std::size_t n_at_once =
+      WindowsAtOnce(config, roundings.size(), windows, measuring) * windows.n_ctx;
+  Meter meter(measuring.hooks, CountRuns(roundings, config.n_layers) * windows.ids.size(),
+              "tokens");
+  ForwardPass pass({measuring.threads, meter.parallel_hooks()});
+  const ForwardModel plain(*source.stored, windows.n_ctx);
+  std::deque<Walker> walkers;  // which do not move
+  for (const Rounding& rounding : roundings) walkers.emplace_back(source, rounding, windows.n_ctx);
+
+  std::vector<double> sums(roundings.size());
+  std::size_t n_positions = 0;
+  for (std::size_t first = 0; first < windows.ids.size(); first += n_at_once) {
+    const Windows batch = {
+        windows.ids.subspan(first, std::min(n_at_once, windows.ids.size() - first)), windows.n_ctx};
+    n_positions += RunBatch(plain, walkers, batch, pass, meter, sums);
+  }
   source.stored->CheckUnchanged();
-  return divergences;
+  for (double& sum : sums) sum /= static_cast<double>(n_positions);
+  return sums;
 }
 
 std::vector<Sensitivity> GroupsOf(const Plan& plan, std::uint32_t n_layers) {
@@ -146,12 +184,11 @@ std::vector<Sensitivity> GroupsOf(const Plan& plan, std::uint32_t n_layers) {
 }
 
 void MeasureSensitivities(const SourceModel& source, const Plan& plan, const Windows& windows,
-                          unsigned threads, const Hooks& hooks, std::vector<Sensitivity>& groups) {
+                          const Measuring& measuring, std::vector<Sensitivity>& groups) {
   std::vector<Rounding> roundings;
   for (const Sensitivity& group : groups)
     roundings.push_back({&plan, [&group](const PlanLine& line) { return group.Has(line); }});
-  const std::vector<double> divergences =
-      MeasureDivergences(source, roundings, windows, threads, hooks);
+  const std::vector<double> divergences = MeasureDivergences(source, roundings, windows, measuring);
   for (std::size_t g = 0; g < groups.size(); ++g) groups[g].kl = divergences[g];
 }
 

@@ -29,14 +29,27 @@ struct Rounding {
   std::function<bool(const PlanLine&)> takes;
 };
 
+// What a measurement may take, and how it is told.
+struct Measuring {
+  unsigned threads = 1;
+  std::uint64_t memory_bytes = 0;
+  const Hooks& hooks;
+};
+
+// Bytes of the measurement of so many roundings: as many windows at once as memory bears.
+// Throws   kResources: it does not bear one (what that takes is named).
+std::uint64_t MeasuringBytes(const ModelConfig& config, std::size_t n_roundings,
+                             const Windows& windows, const Measuring& measuring);
+
 // Mean KL(source || rounded) of each rounding over all positions of the windows that have a next
-// token, nats. The models run side by side, each from the first layer that is rounded on.
+// token, nats. The models run side by side, each from the first layer that is rounded on. The
+// digits do not depend on threads or memory.
 //
-// Memory   (1 + roundings) * tokens * hidden_size floats, and what one layer of one model takes.
-// Throws   kNumeric, kInput, kTryAgain, kInterrupted.
+// Memory   MeasuringBytes.
+// Throws   as that; kNumeric, kInput, kTryAgain, kInterrupted.
 std::vector<double> MeasureDivergences(const SourceModel& source,
                                        std::span<const Rounding> roundings, const Windows& windows,
-                                       unsigned threads, const Hooks& hooks);
+                                       const Measuring& measuring);
 
 // Matrices of one kind in neighbouring layers.
 struct Sensitivity {
@@ -66,7 +79,7 @@ std::vector<Sensitivity> GroupsOf(const Plan& plan, std::uint32_t n_layers);
 
 // Fills Sensitivity::kl of all groups.
 void MeasureSensitivities(const SourceModel& source, const Plan& plan, const Windows& windows,
-                          unsigned threads, const Hooks& hooks, std::vector<Sensitivity>& groups);
+                          const Measuring& measuring, std::vector<Sensitivity>& groups);
 
 // JSON, and back.
 std::string FormatSensitivities(const Sensitivities& sensitivities);

@@ -138,13 +138,48 @@ def test_plan_shows_what_other_sizes_would_lose(work, texts):
     assert 0.995 * 2.5 * 2**20 <= plan["output_bytes"] <= 2.5 * 2**20
 
 
-def test_the_same_types_for_any_number_of_threads(work, texts):
-    outs = []
-    for threads in ["1", "2", "7"]:
-        out = work / f"{threads}.gguf"
-        quantize(out, "phi35-tiny", "--target-size", "2.6M", "--calibrate", texts / "calibration.txt", *TEXT, "--threads", threads)
+# What is planned bounds what is taken, the measurement's included.
+def test_memory_is_planned(work, texts):
+    options = ["--target-bpw", "4.6", "--calibrate", texts / "calibration.txt", *TEXT]
+    plan = run(["plan", DATA / "phi35-tiny", *options, "--json"]).ok().json()
+    report = quantize(work / "mix.gguf", "phi35-tiny", *options)
+    assert report["peak_memory_bytes"] <= plan["peak_memory_bytes"] < 2 * report["peak_memory_bytes"]
+
+
+# The model's own text serves; what it is worth is kept, and a plan can use that.
+def test_the_models_own_text_serves(work):
+    own = ["--calibrate", "self", "--calibration-tokens", "1024", "--no-correction"]
+    kept = ["--sensitivity", work / "kept.json"]
+    refused(run(["plan", DATA / "phi35-tiny", "--target-size", "2.8M", *own]), 2, "before the model has written its text")
+    report = quantize(work / "mix.gguf", "phi35-tiny", "--target-size", "2.8M", *own, *kept)
+    assert 0.995 * 2.8 * 2**20 <= report["output_bytes"] <= 2.8 * 2**20
+    plan = run(["plan", DATA / "phi35-tiny", "--target-size", "2.6M", *kept, "--json"]).ok().json()
+    assert 0.995 * 2.6 * 2**20 <= plan["output_bytes"] <= 2.6 * 2**20
+    assert plan["types"]["measured_kl"] is None
+
+
+@pytest.mark.parametrize("format, suffix", [("gguf", ".gguf"), ("mlx", ""), ("openvino", "")])
+def test_models_with_experts_have_it(work, texts, format, suffix):
+    report = quantize(work / f"out{suffix}", "phimoe-tiny", "--format", format, "--target-bpw", "5.5", "--calibrate",
+                      texts / "calibration.txt", *TEXT)
+    assert report["bits_per_weight"] <= 5.5 and report["types"]["measured_kl"] > 0
+    assert run(["verify", work / f"out{suffix}", "--against", DATA / "phimoe-tiny"]).ok()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_same_types_for_any_threads_and_memory(work, texts, model):
+    reports, outs = [], []
+    for n, options in enumerate([["--threads", "1"], ["--threads", "2"], ["--threads", "7"],
+                                 ["--memory-limit", "80M", "--threads", "2"]]):
+        out = work / f"{n}.gguf"
+        report = quantize(out, model, "--target-size", "2.2M", "--calibrate", texts / "calibration.txt", *TEXT, *options)
+        reports.append(report["types"])
         outs.append(out.read_bytes())
-    assert outs[0] == outs[1] == outs[2]
+    assert outs[0] == outs[1] == outs[2] == outs[3]
+    assert reports[0] == reports[1] == reports[2] == reports[3]  # all digits
+    assert report["peak_memory_bytes"] < 80 << 20
+    refused(run(["plan", DATA / model, "--target-size", "2.2M", "--calibrate", texts / "calibration.txt", *TEXT,
+                 "--memory-limit", "45M"]), 7, "--memory-limit 45.00 MiB", "needs at least", seconds=20)
 
 
 def test_without_a_text_the_largest_recipe_that_fits_is_taken(work):
