@@ -88,8 +88,6 @@ StreamResult WriteByMatrix(const Importance& matrix, const SourceModel& source,
   return result;
 }
 
-bool IsFeedback(const PlanLine& line) { return line.method == &kFeedback; }
-
 class CalibratedRun {
  public:
   CalibratedRun(const Calibration& calibration, const SourceModel& source,

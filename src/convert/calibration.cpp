@@ -146,8 +146,6 @@ void CheckMethods(const ConvertOptions& options, std::span<const PlanOptions> ta
         .Hint("repair the checkpoint, or --method search, which needs no text");
 }
 
-bool IsFeedback(const PlanLine& line) { return line.method == &kFeedback; }
-
 // The model as the writer of its own text, within the memory limit.
 class OwnText {
  public:

@@ -26,7 +26,7 @@ constexpr std::uint64_t kBytesAtOnce = 1U << 20;
 std::string FileName(const InputFile& file) { return Escape(file.path().filename().string()); }
 
 // Some rows of one array.
-struct Rows {
+struct ArrayRows {
   std::size_t array = 0;  // of Record::arrays
   std::uint64_t first = 0, n = 0;
 };
@@ -43,7 +43,7 @@ class ArrayReader {
   }
 
   // The sum of their hashes. Threads: safe, with a buffer for each.
-  Hash128 Hash(const Rows& rows, std::vector<std::byte>& buffer) {
+  Hash128 Hash(const ArrayRows& rows, std::vector<std::byte>& buffer) {
     const PlacedArray& place = record_.arrays[rows.array];
     const RowArray array = ArrayOf(place);
     buffer.resize(rows.n * array.row_bytes);
@@ -177,7 +177,7 @@ std::uint64_t WeightsOf(const Record& record) {
 std::vector<Hash128> HashLines(const Record& record, std::span<const InputFile> files,
                                const std::vector<bool>& wanted, unsigned threads, Meter& meter) {
   ArrayReader reader(record, files);
-  std::vector<Rows> chunks;
+  std::vector<ArrayRows> chunks;
   for (std::size_t i = 0; i < record.arrays.size(); ++i) {
     if (!wanted[record.arrays[i].line]) continue;
     const RowArray array = reader.ArrayOf(record.arrays[i]);

@@ -19,7 +19,7 @@
 namespace phiq {
 namespace {
 
-constexpr std::uint64_t kVerifyElements = 1ULL << 17;  // weights compared at once by a thread
+constexpr std::uint64_t kComparedElements = 1ULL << 17;  // weights compared at once by a thread
 
 // A weight of small inputs may be clipped to nothing, or make up for others: what a block's weights
 // are off by is not bounded. As a whole they stay near, or the products would not: twice the bound,
@@ -119,7 +119,7 @@ void CompareWeights(const SourceModel& source, const StoredModel& output,
     std::vector<float> decoded;
   };
   std::vector<Worker> workers(options.threads, Worker{LineReader(source), {}, {}});
-  const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, kVerifyElements);
+  const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, kComparedElements);
   std::vector<BoundSum> of_chunk(chunks.size());
   ParallelChunks(
       options.threads, chunks.size(),

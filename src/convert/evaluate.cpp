@@ -36,7 +36,7 @@ using engine::PositionScores;
 constexpr std::size_t kBatchTokens = 2048;
 
 // A model while it is evaluated.
-struct Candidate {
+struct CandidateModel {
   EvalInput input;
   std::unique_ptr<StoredModel> stored;
   std::unique_ptr<ForwardModel> forward;
@@ -83,8 +83,8 @@ void CheckOptions(const EvalOptions& options, bool has_reference) {
     throw Usage("a threshold needs a reference").Hint("--against MODEL names it");
 }
 
-Candidate OpenCandidate(EvalInput input, const EvalOptions& options, const WarningFn& warn) {
-  Candidate candidate;
+CandidateModel OpenCandidate(EvalInput input, const EvalOptions& options, const WarningFn& warn) {
+  CandidateModel candidate;
   candidate.input = std::move(input);
   candidate.Blame([&] {
     candidate.stored = OpenStoredModel(candidate.input.path, warn,
@@ -104,7 +104,7 @@ Candidate OpenCandidate(EvalInput input, const EvalOptions& options, const Warni
 }
 
 // Models whose hidden states and distributions are to be compared.
-void CheckSameShape(const Candidate& a, const Candidate& b) {
+void CheckSameShape(const CandidateModel& a, const CandidateModel& b) {
   const auto check = [&](std::string_view what, std::uint32_t of_a, std::uint32_t of_b) {
     if (of_a == of_b) return;
     throw Error(ErrorCode::kBadData,
@@ -142,7 +142,7 @@ std::uint64_t WantedTokens(const EvalOptions& options) {
 }
 
 // Piece by piece: a text may be larger than memory.
-Tokens Encode(const Candidate& model, const TextFile& text, const EvalOptions& options,
+Tokens Encode(const CandidateModel& model, const TextFile& text, const EvalOptions& options,
               const WarningFn& warn) {
   return model.Blame([&] {
     const Tokenizer tokenizer = model.stored->ReadTokenizer(warn);
@@ -164,11 +164,11 @@ Tokens Encode(const Candidate& model, const TextFile& text, const EvalOptions& o
 }
 
 // The text as the first model's tokenizer reads it; a warning where another model's own does not.
-Tokens Tokenize(std::span<const Candidate> models, const EvalOptions& options,
+Tokens Tokenize(std::span<const CandidateModel> models, const EvalOptions& options,
                 const WarningFn& warn) {
   const TextFile text(options.text);
   Tokens tokens = Encode(models.front(), text, options, warn);
-  for (const Candidate& model : models.subspan(1)) {
+  for (const CandidateModel& model : models.subspan(1)) {
     const auto say = [&](const std::string& what) {
       warn({ErrorCode::kBadData,
             fmt::format("{}: {}; the ids of {} are used", Escape(model.input.shown), what,
@@ -197,7 +197,7 @@ Tokens ReadIds(const EvalOptions& options) {
   return tokens;
 }
 
-Tokens ReadTokens(std::span<const Candidate> models, const EvalOptions& options,
+Tokens ReadTokens(std::span<const CandidateModel> models, const EvalOptions& options,
                   const WarningFn& warn) {
   const std::string& path = options.text.empty() ? options.ids : options.text;
   Tokens tokens = options.text.empty() ? ReadIds(options) : Tokenize(models, options, warn);
@@ -229,12 +229,12 @@ struct EvalMemory {
 // takes. Windows cost little when they are few, threads cost much.
 //
 // Throws   kResources: not even one window on one thread fits (the least limit is named).
-EvalMemory PlanMemory(std::span<const Candidate> models, const EvalOptions& options) {
+EvalMemory PlanMemory(std::span<const CandidateModel> models, const EvalOptions& options) {
   const std::uint64_t held = ResidentMemoryBytes();
   const unsigned most_threads = options.threads == 0 ? AvailableThreads() : options.threads;
   const auto peak = [&](unsigned threads, std::uint64_t n_windows) {
     std::uint64_t most = 0;
-    for (const Candidate& model : models)
+    for (const CandidateModel& model : models)
       most = std::max(
           most, RunBytes(model.stored->config(), models.size(), n_windows, options.n_ctx, threads));
     return held + most;
@@ -280,14 +280,15 @@ double RelativeSquaredErrors(const Matrix& reference, const Matrix& hidden, std:
 }
 
 // Runs all models over one batch of windows, in lock step, and adds what it scores.
-void RunBatch(std::span<Candidate> models, bool has_reference, std::span<const std::uint32_t> ids,
-              const EvalOptions& options, ForwardPass& pass, Meter& meter) {
+void RunBatch(std::span<CandidateModel> models, bool has_reference,
+              std::span<const std::uint32_t> ids, const EvalOptions& options, ForwardPass& pass,
+              Meter& meter) {
   const std::size_t n_ctx = options.n_ctx;
   const std::size_t n_windows = ids.size() / n_ctx;
-  for (Candidate& model : models)
+  for (CandidateModel& model : models)
     model.Blame([&] { pass.Embed(*model.forward, ids, model.hidden); });
   for (std::uint32_t layer = 0; layer < models.front().stored->config().n_layers; ++layer) {
-    for (Candidate& model : models) {
+    for (CandidateModel& model : models) {
       model.Blame(
           [&] { pass.RunLayer(*model.forward, static_cast<std::int32_t>(layer), model.hidden); });
       if (has_reference && &model != &models.front()) {
@@ -308,12 +309,12 @@ void RunBatch(std::span<Candidate> models, bool has_reference, std::span<const s
     }
   }
   std::vector<HeadInput> inputs;
-  for (Candidate& model : models) {
+  for (CandidateModel& model : models) {
     model.Blame(
         [&] { pass.NormalizeOutput(*model.forward, model.hidden, positions, model.head_input); });
     inputs.push_back({model.forward.get(), &model.head_input});
   }
-  const auto add = [&](Candidate& model, const PositionScores& scores,
+  const auto add = [&](CandidateModel& model, const PositionScores& scores,
                        const PositionScores& reference) {
     model.log_probs.insert(model.log_probs.end(), scores.log_prob.begin(), scores.log_prob.end());
     if (!has_reference) return;
@@ -331,7 +332,7 @@ void RunBatch(std::span<Candidate> models, bool has_reference, std::span<const s
   }
 }
 
-EvaluatedModel Summarize(const Candidate& model, const Candidate* reference,
+EvaluatedModel Summarize(const CandidateModel& model, const CandidateModel* reference,
                          std::uint64_t n_windows) {
   EvaluatedModel result;
   result.path = model.input.shown;
@@ -369,12 +370,12 @@ void Judge(const EvalThresholds& thresholds, const EvaluatedModel& model,
 
 // Hidden states can be compared when all have the mean that one of them lacks. It changes no
 // answer.
-void ShareZeroMean(std::span<Candidate> models) {
-  const auto has_zero_mean = [](const Candidate& model) {
+void ShareZeroMean(std::span<CandidateModel> models) {
+  const auto has_zero_mean = [](const CandidateModel& model) {
     return model.stored->expression().has_zero_mean;
   };
   if (std::ranges::none_of(models, has_zero_mean)) return;
-  for (Candidate& model : models) {
+  for (CandidateModel& model : models) {
     const bool is_plain = model.stored->expression() == Expression();
     if (is_plain && model.stored->config().n_experts > 0)
       model.stored = Express(std::move(model.stored), {.has_zero_mean = true});
@@ -386,7 +387,7 @@ EvalReport Run(std::span<const EvalInput> inputs, const EvalInput* reference,
   const WarningFn warn = WarnOrIgnore(hooks.warn);
   const bool has_reference = reference != nullptr;
   CheckOptions(options, has_reference);
-  std::vector<Candidate> models;  // the reference first
+  std::vector<CandidateModel> models;  // the reference first
   if (has_reference) models.push_back(OpenCandidate(*reference, options, warn));
   for (const EvalInput& input : inputs) {
     models.push_back(OpenCandidate(input, options, warn));
@@ -406,7 +407,7 @@ EvalReport Run(std::span<const EvalInput> inputs, const EvalInput* reference,
   report.n_scored_per_window = static_cast<std::uint32_t>(ScoredPositions(options).size());
   report.n_scored = report.n_windows * report.n_scored_per_window;
 
-  for (Candidate& model : models) {
+  for (CandidateModel& model : models) {
     model.Blame(
         [&] { model.forward = std::make_unique<ForwardModel>(*model.stored, options.n_ctx); });
   }
@@ -415,7 +416,7 @@ EvalReport Run(std::span<const EvalInput> inputs, const EvalInput* reference,
   Meter meter(hooks, n_run * models.size(), "tokens", models.front().stored->config().n_layers + 1);
   ForwardPass pass(
       {.threads = memory.threads, .hooks = {[&] { meter.Tell(); }, hooks.stop_requested, {}}});
-  for (const Candidate& model : models)
+  for (const CandidateModel& model : models)
     model.Blame([&] { CheckEmbedding(*model.forward, pass.runner()); });
   const std::size_t batch = memory.n_windows * options.n_ctx;
   for (std::size_t first = 0; first < n_run; first += batch) {
@@ -423,9 +424,9 @@ EvalReport Run(std::span<const EvalInput> inputs, const EvalInput* reference,
              options, pass, meter);
   }
   meter.Tell();
-  for (const Candidate& model : models) model.stored->CheckUnchanged();
+  for (const CandidateModel& model : models) model.stored->CheckUnchanged();
 
-  for (const Candidate& model : models) {
+  for (const CandidateModel& model : models) {
     const bool is_reference = has_reference && &model == &models.front();
     EvaluatedModel result = Summarize(
         model, has_reference && !is_reference ? &models.front() : nullptr, report.n_windows);
@@ -459,7 +460,7 @@ EvalReport EvaluateInputs(std::span<const EvalInput> inputs, const EvalInput* re
 void CheckEvaluation(const EvalInput& reference, const EvalOptions& options, bool read_text) {
   CheckOptions(options, /*has_reference=*/true);
   const WarningFn silent = [](const Warning&) {};  // EvaluateInputs will say it
-  std::vector<Candidate> models;
+  std::vector<CandidateModel> models;
   models.push_back(OpenCandidate(reference, options, silent));
   const InputFile text(options.text.empty() ? options.ids : options.text);
   if (!read_text) return;

@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::uint64_t kCheckElements = 1ULL << 17;  // weights read at once by a thread
 
-struct Rows {
+struct PieceRows {
   std::size_t piece = 0;
   std::uint64_t first = 0, n = 0;
 };
@@ -27,7 +27,7 @@ struct Rows {
 void CheckRows(const StoredModel& model, unsigned threads, const Hooks& hooks,
                std::vector<std::string>& problems) {
   const std::span<const StoredPiece> pieces = model.pieces();
-  std::vector<Rows> chunks;
+  std::vector<PieceRows> chunks;
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     const std::uint64_t at_once = std::max<std::uint64_t>(
         1, kCheckElements / std::max<std::uint64_t>(1, pieces[i].row_elements));
@@ -46,7 +46,7 @@ void CheckRows(const StoredModel& model, unsigned threads, const Hooks& hooks,
   ParallelChunks(
       threads, chunks.size(),
       [&](std::size_t item, unsigned i) {
-        const Rows& rows = chunks[item];
+        const PieceRows& rows = chunks[item];
         Worker& worker = workers[i];
         worker.floats.resize(rows.n * pieces[rows.piece].row_elements);
         model.ReadRows(rows.piece, rows.first, rows.n, worker.codec, worker.floats);

@@ -11,7 +11,7 @@ namespace phiq {
 namespace {
 
 // Of the layers or the head: not an embedding that is looked up.
-bool IsMatrix(WeightId id) {
+bool IsMultiplied(WeightId id) {
   return !StaysFloat(id.role) && id.role != TensorRole::kTokenEmbedding;
 }
 
@@ -20,7 +20,7 @@ bool IsMatrix(WeightId id) {
 std::optional<WeightId> InputOf(const WeightIndex& weights, const PlanLine& line) {
   if (line.table || StaysFloat(line.role)) return std::nullopt;
   const WeightId stored = weights.StoredAs({line.role, line.layer});
-  if (IsMatrix(stored)) return stored;
+  if (IsMultiplied(stored)) return stored;
   // A tied embedding is multiplied as the head, but where that has a line of its own.
   if (line.role == TensorRole::kTokenEmbedding && line.method == &kSearch) return std::nullopt;
   return weights.StoredAs({TensorRole::kOutputHead}) == stored ? std::optional(stored)
@@ -34,6 +34,8 @@ bool TakesInput(const WeightIndex& weights, const PlanLine& line,
            return weights.StoredAs({one.role, one.layer}) == *weight;
          });
 }
+
+bool IsFeedback(const PlanLine& line) { return line.method == &kFeedback; }
 
 Needs NeedsOf(const WeightIndex& weights, std::span<const StreamTarget> targets,
               const calibrate::MatrixInput& input) {

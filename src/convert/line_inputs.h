@@ -21,6 +21,9 @@ std::optional<WeightId> InputOf(const WeightIndex& weights, const PlanLine& line
 bool TakesInput(const WeightIndex& weights, const PlanLine& line,
                 const calibrate::MatrixInput& input);
 
+// Whether a line's codes are chosen by error feedback, which wants second moments of its input.
+bool IsFeedback(const PlanLine& line);
+
 // The most that a line of an input needs of it.
 Needs NeedsOf(const WeightIndex& weights, std::span<const StreamTarget> targets,
               const calibrate::MatrixInput& input);

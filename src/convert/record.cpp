@@ -53,7 +53,7 @@ constexpr std::pair<Order::Kind, std::string_view> kOrders[] = {
     {Order::Kind::kAwqWords, "awq_words"}};
 constexpr std::pair<FloatType, std::string_view> kWeights[] = {
     {FloatType::kF32, ""}, {FloatType::kF16, " f16"}, {FloatType::kBF16, " bf16"}};
-constexpr std::pair<TensorPart, std::string_view> kParts[] = {
+constexpr std::pair<TensorPart, std::string_view> kPartNames[] = {
     {TensorPart::kWhole, ""},  {TensorPart::kQuery, "q"},   {TensorPart::kKey, "k"},
     {TensorPart::kValue, "v"}, {TensorPart::kGate, "gate"}, {TensorPart::kUp, "up"}};
 
@@ -79,7 +79,7 @@ std::optional<T> FindNamed(std::string_view text, std::string_view (*name_of)(T)
   return std::nullopt;
 }
 
-std::string Quoted(std::string_view text) { return Json(text).dump(); }
+std::string JsonQuoted(std::string_view text) { return Json(text).dump(); }
 
 RowArray ArrayOf(const PlanLine& line, const PlacedArray& array) {
   return {array.order, line.n_rows(),
@@ -143,7 +143,7 @@ class Reader {
   PlanLine Line(const Json& entry) const {
     PlanLine line;
     line.name = Text(Member(entry, "name"), "a name");
-    line.part = Known(FindIn(kParts, Text(Member(entry, "part"), "a part")), "part");
+    line.part = Known(FindIn(kPartNames, Text(Member(entry, "part"), "a part")), "part");
     if (const Json* const table = entry.find("table")) {
       line.table = Known(FindNamed(Text(*table, "a table"), ConfigTableName), "table");
     } else {
@@ -335,18 +335,18 @@ RecordText::RecordText(const Record& record) {
     digits_.push_back(text.size());
     text += kBlankHash;
   };
-  text = fmt::format("{{\"phiq\":{},\n\"files\":[", Quoted(record.version));
+  text = fmt::format("{{\"phiq\":{},\n\"files\":[", JsonQuoted(record.version));
   for (const Record::File& file : record.files) {
     text += fmt::format("{}[{},{:>{}},\"", &file == record.files.data() ? "" : ",",
-                        Quoted(file.name), file.size_bytes, kWidth);
+                        JsonQuoted(file.name), file.size_bytes, kWidth);
     add_hash();
     text += "\"]";
   }
   text += "],\n\"tensors\":[";
   for (std::size_t i = 0; i < record.lines.size(); ++i) {
     const PlanLine& line = record.lines[i];
-    text += fmt::format("{}\n{{\"name\":{},\"part\":\"{}\",", i == 0 ? "" : ",", Quoted(line.name),
-                        NameIn(kParts, line.part));
+    text += fmt::format("{}\n{{\"name\":{},\"part\":\"{}\",", i == 0 ? "" : ",",
+                        JsonQuoted(line.name), NameIn(kPartNames, line.part));
     text += line.table ? fmt::format("\"table\":\"{}\"", ConfigTableName(*line.table))
                        : fmt::format("\"role\":\"{}\"", RoleName(line.role));
     text += fmt::format(",\"first_row\":{},\"shape\":[", line.first_row);

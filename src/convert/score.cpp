@@ -16,7 +16,7 @@
 namespace phiq {
 namespace {
 
-constexpr std::uint64_t kChunkElements = 1ULL << 16;
+constexpr std::uint64_t kScoreChunkElements = 1ULL << 16;
 constexpr std::uint64_t kBytesPerElement = 2 * sizeof(float) + 1;  // as read, as floats, as codes
 
 // Reads all chunks, each once: use(item, its line, its rows, worker). Returns the bytes read.
@@ -24,7 +24,7 @@ template <typename Use>
 std::uint64_t ReadChunks(const SourceModel& source, const Plan& plan,
                          std::span<const RowChunk> chunks, const ConvertOptions& options,
                          unsigned threads, const Hooks& hooks, const Use& use) {
-  std::uint64_t n_weights = 0, n_bytes = 0, chunk_elements = kChunkElements;
+  std::uint64_t n_weights = 0, n_bytes = 0, chunk_elements = kScoreChunkElements;
   for (const RowChunk& chunk : chunks) {
     const PlanLine& line = plan.lines[chunk.line];
     n_weights += chunk.n_rows * line.row_elements();
@@ -62,7 +62,7 @@ Measured Answer(const SourceModel& source, std::span<const Question> questions,
     order.push_back(plan.lines.size());
     plan.lines.push_back(LineOf(source.model.tensors[question.tensor]));
   }
-  const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, kChunkElements);
+  const std::vector<RowChunk> chunks = CutIntoChunks(plan, order, kScoreChunkElements);
   std::vector<float> of_chunk(chunks.size());
   std::vector<std::vector<std::uint8_t>> codes(threads);
   result.bytes_read = ReadChunks(
@@ -73,7 +73,7 @@ Measured Answer(const SourceModel& source, std::span<const Question> questions,
               x, [](float w) { return std::isnan(w); }, 0.0F);
         }
         if (simd::FirstNonFinite(x) < x.size())
-          throw NonFiniteWeights(source, line, kChunkElements);
+          throw NonFiniteWeights(source, line, kScoreChunkElements);
         const std::size_t n = line.row_elements();
         codes[worker].resize(n);
         for (std::size_t at = 0; at < x.size(); at += n)
@@ -95,7 +95,7 @@ std::uint64_t WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan,
   for (std::size_t i = 0; i < plan.lines.size(); ++i) {
     if (plan.lines[i].encoding == Encoding(GgmlType::kF16)) half_lines.push_back(i);
   }
-  const std::vector<RowChunk> chunks = CutIntoChunks(plan, half_lines, kChunkElements);
+  const std::vector<RowChunk> chunks = CutIntoChunks(plan, half_lines, kScoreChunkElements);
   std::vector<char> overflows(chunks.size(), 0);
   const std::uint64_t n_bytes =
       ReadChunks(source, plan, chunks, options, threads, hooks,

@@ -79,14 +79,14 @@ struct Sink {
 };
 
 // A weight of the source or a table, and all lines that take rows of it.
-struct Job {
+struct TensorJob {
   std::vector<Sink> sinks;
 };
 
 // Rows [first_row, first_row + n_rows) of a job's source; each of its sinks takes all of them or
 // none.
 struct Piece {
-  const Job* job = nullptr;
+  const TensorJob* job = nullptr;
   std::uint64_t first_row = 0, n_rows = 0;
 
   bool IsFor(const Sink& sink) const noexcept {
@@ -99,9 +99,10 @@ struct Piece {
   }
 };
 
-std::vector<Job> CollectJobs(const WeightIndex& weights, std::span<const StreamTarget> targets,
-                             const StreamStage& stage) {
-  std::vector<Job> jobs;
+std::vector<TensorJob> CollectJobs(const WeightIndex& weights,
+                                   std::span<const StreamTarget> targets,
+                                   const StreamStage& stage) {
+  std::vector<TensorJob> jobs;
   std::size_t n_sinks = 0;
   std::map<std::variant<WeightId, ConfigTable>, std::size_t> of_source;
   for (std::size_t t = 0; t < targets.size(); ++t) {
@@ -154,17 +155,17 @@ struct RowRange {
   std::uint64_t first = 0, end = std::numeric_limits<std::uint64_t>::max();
 };
 
-RowRange RowsOf(const ModelConfig& config, const Job& job, const StreamStage& stage) {
+RowRange RowsOf(const ModelConfig& config, const TensorJob& job, const StreamStage& stage) {
   if (stage.expert < 0) return {};
   const PlanLine& line = *job.sinks.front().line;
   const engine::WeightRows rows = calibrate::RowsOf(config, {line.role, line.layer, stage.expert});
   return {rows.first_row, rows.first_row + rows.n_rows};
 }
 
-std::vector<Piece> CutIntoPieces(const ModelConfig& config, std::span<const Job> jobs,
+std::vector<Piece> CutIntoPieces(const ModelConfig& config, std::span<const TensorJob> jobs,
                                  const StreamStage& stage, std::uint64_t max_elements) {
   std::vector<Piece> pieces;
-  for (const Job& job : jobs) {
+  for (const TensorJob& job : jobs) {
     const RowRange range = RowsOf(config, job, stage);
     std::vector<std::uint64_t> borders;
     for (const Sink& sink : job.sinks) {
@@ -561,7 +562,7 @@ void StreamResult::Add(StreamResult&& other) {
 std::uint64_t WeightsOf(const SourceModel& source, std::span<const StreamTarget> targets,
                         const StreamStage& stage) {
   std::uint64_t n_weights = 0;
-  for (const Job& job : CollectJobs(source.weights, targets, stage)) {
+  for (const TensorJob& job : CollectJobs(source.weights, targets, stage)) {
     const PlanLine& line = *job.sinks.front().line;
     const RowRange rows = RowsOf(source.model.config, job, stage);
     n_weights +=
@@ -572,7 +573,7 @@ std::uint64_t WeightsOf(const SourceModel& source, std::span<const StreamTarget>
 
 StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarget> targets,
                            const StreamOptions& options, const StreamStage& stage, Meter& meter) {
-  const std::vector<Job> jobs = CollectJobs(source.weights, targets, stage);
+  const std::vector<TensorJob> jobs = CollectJobs(source.weights, targets, stage);
   const std::vector<Piece> pieces =
       CutIntoPieces(source.model.config, jobs, stage, options.chunk_elements);
 
@@ -600,9 +601,9 @@ StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarg
   StreamResult result;
   for (const std::uint64_t n : n_nan_zeroed) result.n_nan_zeroed += n;
   std::size_t n_sinks = 0;
-  for (const Job& job : jobs) n_sinks += job.sinks.size();
+  for (const TensorJob& job : jobs) n_sinks += job.sinks.size();
   result.lines.resize(n_sinks);
-  for (const Job& job : jobs) {
+  for (const TensorJob& job : jobs) {
     for (const Sink& sink : job.sinks) {
       result.lines[sink.result].target = sink.target;
       result.lines[sink.result].line = sink.line_number;

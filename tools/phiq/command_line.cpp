@@ -24,7 +24,7 @@
 namespace phiq::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kProgramExamples = R"(Examples:
   phiq quantize Phi-3.5-mini-instruct                  int4 GGUF (Q4_K_M) in this folder
   phiq quantize microsoft/phi-4 --type Q6_K -o phi.gguf
   phiq quantize Phi-3.5-mini-instruct --profile mobile -o phi-onnx
@@ -211,7 +211,7 @@ std::string ShellLine(std::span<char* const> args) {
 void DescribeProgram(CLI::App& app, Command& chosen, const std::string& line) {
   app.name("phiq");
   app.description("Quantizes Phi checkpoints (safetensors) into files that edge runtimes load.");
-  app.footer(kExamples);
+  app.footer(kProgramExamples);
   app.get_formatter()->column_width(32);
   app.get_formatter()->label("SUBCOMMAND", "COMMAND");
   app.set_help_flag("-h,--help", "Print this help and exit");

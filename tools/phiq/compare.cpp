@@ -24,7 +24,7 @@
 namespace phiq::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kCompareExamples = R"(Examples:
   phiq compare Phi-3.5-mini-instruct phi-3.5-mini-instruct-Q4_K_M.gguf
   phiq compare phi-Q4_0.gguf phi-onnx-int4 --top 10       the ten worst tensors
   phiq compare microsoft/phi-4 phi.gguf --json | jq .relative_rmse
@@ -153,7 +153,7 @@ void AddCompare(CLI::App& app, Command& chosen) {
       ->option_text("N");
   AddSourceFlags(*command, flags->source);
   AddReportFlags(*command, flags->report);
-  command->footer(kExamples);
+  command->footer(kCompareExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowComparison(*flags); }; });
 }
 

@@ -23,7 +23,7 @@
 namespace phiq::cli {
 namespace {
 
-constexpr const char* kExamples = R"X(Examples:
+constexpr const char* kCompletionExamples = R"X(Examples:
   eval "$(phiq completion bash)"                            in ~/.bashrc
   phiq completion zsh > ~/.zfunc/_phiq                      a folder of $fpath
   phiq completion fish > ~/.config/fish/completions/phiq.fish)X";
@@ -71,7 +71,7 @@ std::vector<ValueList> ValueLists() {
   return lists;
 }
 
-Words ValuesOf(std::string_view option) {
+Words CompletionsOf(std::string_view option) {
   for (ValueList& list : ValueLists())
     if (list.option == option) return std::move(list.values);
   return {};
@@ -117,7 +117,7 @@ std::string BashScript(const CLI::App& app) {
     if (list.option.starts_with('-'))
       values += fmt::format("    {}/*) words='{}' ;;\n", list.option, fmt::join(list.values, " "));
   for (const CLI::App* command : app.get_subcommands({})) {
-    const Words operands = ValuesOf(command->get_name());
+    const Words operands = CompletionsOf(command->get_name());
     options += fmt::format("      {}) options='{}' operands='{}' ;;\n", command->get_name(),
                            fmt::join(OptionsOf(*command), " "), fmt::join(operands, " "));
   }
@@ -161,7 +161,7 @@ std::string ZshOption(const CLI::Option& option, const std::string& name) {
     description.insert(i, 1, '\\');
   std::string text = fmt::format("--{}[{}]", name, description);
   if (!TakesValue(option)) return text;
-  const Words values = ValuesOf("--" + name);
+  const Words values = CompletionsOf("--" + name);
   return text +
          (values.empty() ? ":value:_files" : fmt::format(":value:({})", fmt::join(values, " ")));
 }
@@ -176,7 +176,7 @@ std::string ZshScript(const CLI::App& app) {
       for (const std::string& name : option->get_lnames())
         cases += fmt::format(" \\\n      '{}{}'", IsRepeatable(*option) ? "*" : "",
                              ZshOption(*option, name));
-    const Words operands = ValuesOf(command->get_name());
+    const Words operands = CompletionsOf(command->get_name());
     cases += operands.empty()
                  ? " \\\n      '*:file:_files' ;;\n"
                  : fmt::format(" \\\n      '*:name:({})' ;;\n", fmt::join(operands, " "));
@@ -208,12 +208,12 @@ std::string FishScript(const CLI::App& app) {
                         Quoted(command->get_description()));
     const std::string condition =
         fmt::format("complete -c phiq -n '__fish_seen_subcommand_from {}'", name);
-    const Words operands = ValuesOf(name);
+    const Words operands = CompletionsOf(name);
     if (!operands.empty())
       text += fmt::format("{} -f -a '{}'\n", condition, fmt::join(operands, " "));
     for (const CLI::Option* option : command->get_options())
       for (const std::string& long_name : option->get_lnames()) {
-        const Words values = ValuesOf("--" + long_name);
+        const Words values = CompletionsOf("--" + long_name);
         const std::string argument = !TakesValue(*option) ? ""
                                      : values.empty()
                                          ? " -r"
@@ -244,7 +244,7 @@ void AddCompletion(CLI::App& app, Command& chosen) {
       app.add_subcommand("completion", "Print a completion script for bash, zsh or fish");
   const auto shell = std::make_shared<std::string>();
   command->add_option("SHELL", *shell, "bash, zsh or fish")->required()->option_text(" ");
-  command->footer(kExamples);
+  command->footer(kCompletionExamples);
   command->callback(
       [&app, &chosen, shell] { chosen = [&app, shell] { return PrintScript(app, *shell); }; });
 }

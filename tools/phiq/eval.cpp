@@ -21,7 +21,7 @@
 namespace phiq::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kEvalExamples = R"(Examples:
   phiq eval phi-Q4_K_M.gguf --text wiki.test.raw
   phiq eval phi-Q4_K_M.gguf --text wiki.test.raw --against Phi-3.5-mini-instruct --chunks 40
   phiq eval a.gguf b.gguf phi-onnx --text wiki.test.raw --against Phi-3.5-mini-instruct --html cost.html
@@ -93,7 +93,7 @@ void AddEval(CLI::App& app, Command& chosen) {
   add("--memory-limit", flags->memory_limit, "SIZE", "Ceiling of resident memory; default 1G");
   AddSourceFlags(*command, flags->source);
   AddReportFlags(*command, flags->report);
-  command->footer(kExamples);
+  command->footer(kEvalExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowEvaluation(*flags); }; });
 }
 

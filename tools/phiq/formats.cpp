@@ -15,7 +15,7 @@
 namespace phiq::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kFormatsExamples = R"(Examples:
   phiq formats                               the list
   phiq formats --json | jq .formats         the same for programs
   phiq profiles --types                      all types of each
@@ -55,7 +55,7 @@ void AddFormats(CLI::App& app, Command& chosen) {
       app.add_subcommand("formats", "List the formats, with the usual type of each");
   const auto as_json = std::make_shared<bool>(false);
   AddSwitch(*command, "--json", *as_json, "As one JSON object");
-  command->footer(kExamples);
+  command->footer(kFormatsExamples);
   command->callback([&chosen, as_json] { chosen = [as_json] { return ShowFormats(*as_json); }; });
 }
 

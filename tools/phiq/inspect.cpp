@@ -19,7 +19,7 @@
 namespace phiq::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kInspectExamples = R"(Examples:
   phiq inspect phi-3.5-mini-instruct-Q4_K_M.gguf
   phiq inspect phi-4-mini-instruct-onnx-int4 --check
   phiq inspect microsoft/phi-4 --json | jq .n_weights
@@ -104,7 +104,7 @@ void AddInspect(CLI::App& app, Command& chosen) {
   command->add_option("--threads", flags->threads, "1 to 1024; default: all cores")
       ->option_text("N");
   AddReportFlags(*command, flags->report);
-  command->footer(kExamples);
+  command->footer(kInspectExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowInspection(*flags); }; });
 }
 

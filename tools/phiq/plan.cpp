@@ -11,7 +11,7 @@
 namespace phiq::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kPlanExamples = R"(Examples:
   phiq plan Phi-3.5-mini-instruct
   phiq plan Phi-3.5-mini-instruct --type Q6_K --json | jq .output_bytes
   phiq plan Phi-4-mini-instruct --format onnx --min-onnxruntime 1.20)";
@@ -36,7 +36,7 @@ void AddPlan(CLI::App& app, Command& chosen) {
       "plan", "Show what quantize would write: each tensor's type, exact sizes, peak memory");
   const auto flags = std::make_shared<ConvertFlags>();
   AddConvertFlags(*command, *flags);
-  command->footer(kExamples);
+  command->footer(kPlanExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowPlan(*flags); }; });
 }
 

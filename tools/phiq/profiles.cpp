@@ -20,7 +20,7 @@
 namespace phiq::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kProfilesExamples = R"(Examples:
   phiq profiles                      the built-in ones
   phiq profiles iot > mine.json      one in full; edit it, then --profile mine.json
   phiq profiles --types              the names that --type takes)";
@@ -89,7 +89,7 @@ void AddProfiles(CLI::App& app, Command& chosen) {
       ->option_text(" ");
   AddSwitch(*command, "--types", flags->types, "List the names that --type takes");
   AddSwitch(*command, "--json", flags->json, "As one JSON object");
-  command->footer(kExamples);
+  command->footer(kProfilesExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return Show(*flags); }; });
 }
 

@@ -22,7 +22,7 @@
 namespace phiq::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kQuantizeExamples = R"(Examples:
   phiq quantize Phi-3.5-mini-instruct
   phiq quantize Phi-3.5-mini-instruct --profile iot --precision int8
   phiq quantize microsoft/phi-4 --type Q4_K_M --tensor-type 'lm_head=Q8_0'
@@ -133,7 +133,7 @@ void AddQuantize(CLI::App& app, Command& chosen, const std::string& line) {
       ->option_text("FILE")
       ->group(group);
   AddEvalFlags(*command, group, group, flags->eval);
-  command->footer(kExamples);
+  command->footer(kQuantizeExamples);
   command->callback(
       [&chosen, flags, line] { chosen = [flags, line] { return Quantize(*flags, line); }; });
 }

@@ -21,7 +21,7 @@
 namespace phiq::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kVerifyExamples = R"(Examples:
   phiq verify phi-3.5-mini-instruct-Q4_K_M.gguf --against Phi-3.5-mini-instruct
   phiq verify phi-onnx --against Phi-3.5-mini-instruct
   phiq verify phi.gguf --against microsoft/phi-4 --calibrate chats.jsonl
@@ -139,7 +139,7 @@ void AddVerify(CLI::App& app, Command& chosen) {
                    "Ceiling of resident memory of a calibration; default 1G")
       ->option_text("SIZE");
   AddReportFlags(*command, flags->report);
-  command->footer(kExamples);
+  command->footer(kVerifyExamples);
   command->callback([&chosen, flags] { chosen = [flags] { return ShowVerification(*flags); }; });
 }
 
