@@ -36,6 +36,7 @@ def test_stops_at_bytes_that_change_from_round_to_round(work):
     program = work / "phiq"
     program.write_text(f'''#!/bin/bash
 "{PHIQ}" "$@" || exit
+[[ $1 == quantize ]] || exit 0
 while [[ $1 != -o ]]; do shift; done
 echo >> "{work}/runs"
 printf "%b" "\\\\x0$(wc -l < "{work}/runs")" | dd of="$2" bs=1 seek=$(($(stat -c %s "$2") - 1)) conv=notrunc status=none
