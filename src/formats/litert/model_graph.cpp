@@ -21,6 +21,8 @@ namespace {
 
 std::int32_t Int(std::uint64_t value) { return static_cast<std::int32_t>(value); }
 
+// A call adds one tensor or node at most in its arguments: which of two comes first is the
+// compiler's choice.
 class SignatureGraph {
  public:
   using Id = GraphBuilder::Id;
@@ -132,9 +134,9 @@ class SignatureGraph {
     const std::span<const float> frequencies =
         choices_.long_factors ? tables.long_frequencies() : tables.short_frequencies();
     const Id rows = graph_.Reshape("position_rows", positions_, {1, 1, n_tokens_, 1});
-    const Id half =
-        graph_.Mul("angles", graph_.ToFloat("positions", rows),
-                   graph_.Floats("frequencies", frequencies, {1, 1, 1, Int(frequencies.size())}));
+    const Id of_pairs =
+        graph_.Floats("frequencies", frequencies, {1, 1, 1, Int(frequencies.size())});
+    const Id half = graph_.Mul("angles", graph_.ToFloat("positions", rows), of_pairs);
     const Id angles = graph_.Concatenate("angles_of_both_halves", {half, half}, 3);
     cosines_ = graph_.Unary(Op::kCos, "cosines", angles);
     sines_ = graph_.Unary(Op::kSin, "sines", angles);
@@ -155,8 +157,9 @@ class SignatureGraph {
     const Id second = graph_.Slice(path + "/second_half", rotated, 3, n / 2, n / 2);
     const Id negated = graph_.Mul(path + "/negated", second, MinusOne());
     const Id turned = graph_.Concatenate(path + "/turned", {negated, first}, 3);
-    const Id sum = graph_.Add(path, graph_.Mul(path + "/by_cos", rotated, cosines_),
-                              graph_.Mul(path + "/by_sin", turned, sines_));
+    const Id by_sin = graph_.Mul(path + "/by_sin", turned, sines_);
+    const Id by_cos = graph_.Mul(path + "/by_cos", rotated, cosines_);
+    const Id sum = graph_.Add(path, by_cos, by_sin);
     if (!is_partial) return sum;
     const Id rest = graph_.Slice(path + "/rest", x, 3, n, size - n);
     return graph_.Concatenate(path + "/whole", {sum, rest}, 3);
@@ -223,8 +226,9 @@ class SignatureGraph {
     const auto root = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim)));
     const Id scaled = graph_.Mul(path + "/q_scaled", query, QueryScale(root));
     const Id rows = graph_.Reshape(path + "/q_rows", scaled, {1, n_kv, n_shared * n_tokens_, size});
+    const Id mask = Mask(n_shared);
     const Id scores =
-        graph_.Add(path + "/masked", graph_.MatMul(path + "/scores", rows, keys), Mask(n_shared));
+        graph_.Add(path + "/masked", graph_.MatMul(path + "/scores", rows, keys), mask);
     const Id mixed =
         graph_.MatMul(path + "/mixed", graph_.Softmax(path + "/softmax", scores), values);
     const Id of_heads = graph_.Reshape(path + "/mixed_heads", mixed, {1, n_heads, n_tokens_, size});
