@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/portable_math.h"
 #include "base/sha256.h"
 #include "convert/memory.h"
 #include "convert/rounded_model.h"
@@ -316,7 +317,7 @@ class Chooser {
       if (mix_.bits_per_weight) bits = *mix_.bits_per_weight;
       if (mix_.size_bytes)
         bits = static_cast<double>(*mix_.size_bytes) * 8 / static_cast<double>(plan.n_weights());
-      return std::abs(std::log(plan.bits_per_weight() / bits));
+      return std::abs(PortableLog(plan.bits_per_weight() / bits));
     };
     std::size_t best = 0;
     for (std::size_t c = 1; c < candidates_.size(); ++c)
