@@ -56,8 +56,9 @@ def convert(checkpoint, options, work, own_version):
     work.mkdir()
     several = "--format" in options and "," in options.split()[1]
     format = options.split()[1] if "--format" in options else "gguf"
+    # (Under qemu a line takes a hundred times as long.)
     report = harness.run(["quantize", checkpoint, *options.split(), "-o", work / f"out{ENDINGS.get(format, '')}",
-                          "--no-fsync", "--quiet", "--json", "--threads", 1], timeout=120).ok().json()
+                          "--no-fsync", "--quiet", "--json", "--threads", 1], timeout=1200).ok().json()
     lines = []
     for output in report["outputs"] if several else [report]:
         paths = [pathlib.Path(file["path"]) for file in output["files"]]
