@@ -11,6 +11,7 @@
 #include "checkpoint/hub_cache.h"
 #include "checkpoint/lookalike.h"
 #include "checkpoint/open_input.h"
+#include "io/system.h"
 #include "phiq/checkpoint.h"
 #include "phiq/text.h"
 
@@ -47,9 +48,7 @@ fs::path WholePath(const fs::path& folder) {
 fs::path CheckpointFolder::PathOf(std::string_view name) const { return path_ / name; }
 
 bool CheckpointFolder::Has(std::string_view name) const {
-  std::error_code ignored;
-  // A dangling link counts: opening it gives the message that tells why.
-  return fs::exists(fs::symlink_status(PathOf(name), ignored));
+  return Stands(PathOf(name), ErrorCode::kInput);
 }
 
 std::optional<std::string> CheckpointFolder::ReadFile(std::string_view name,

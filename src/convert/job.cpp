@@ -12,6 +12,7 @@
 #include "checkpoint/open_input.h"
 #include "convert/stages.h"
 #include "formats/format.h"
+#include "io/system.h"
 #include "phiq/text.h"
 
 namespace phiq {
@@ -275,9 +276,7 @@ void CheckOutputsBeside(const ConvertOptions& options, const Job& job, const War
 ConvertOptions LeaveWhatStandsBeside(ConvertOptions options, std::vector<std::string>& left) {
   if (!options.skip_existing || !options.calibration) return options;
   for (std::string* name : {&options.calibration->imatrix_out, &options.calibration->ids_out}) {
-    std::error_code ignored;
-    if (name->empty() || IsStream(*name) || !fs::exists(fs::symlink_status(*name, ignored)))
-      continue;
+    if (name->empty() || IsStream(*name) || !Stands(*name, ErrorCode::kOutput)) continue;
     left.push_back(std::exchange(*name, {}));
   }
   return options;

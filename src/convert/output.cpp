@@ -12,6 +12,7 @@
 #include "formats/format.h"
 #include "formats/side_files.h"
 #include "io/input_file.h"
+#include "io/system.h"
 #include "io/temporaries.h"
 #include "phiq/error.h"
 #include "phiq/text.h"
@@ -249,14 +250,12 @@ fs::path OutputWriter::staged_path() const {
 
 bool OutputStands(const fs::path& path, const PlanOptions& target,
                   const std::function<std::vector<fs::path>()>& parts) {
-  std::error_code ignored;
-  const auto stands = [&](const fs::path& file) {
-    return fs::exists(fs::symlink_status(file, ignored));
-  };
+  const auto stands = [](const fs::path& file) { return Stands(file, ErrorCode::kOutput); };
   const Format& format = FindFormat(target.format);
   if (HasParts(format, target))
     return !PartsOf(path, format.file_ending).empty() && std::ranges::all_of(parts(), stands);
   // An empty folder is no output.
+  std::error_code ignored;
   const bool is_empty = fs::is_directory(path, ignored) && fs::is_empty(path, ignored);
   return stands(path) && !is_empty;
 }

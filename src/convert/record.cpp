@@ -14,6 +14,7 @@
 #include "base/parse_number.h"
 #include "formats/format.h"
 #include "io/input_file.h"
+#include "io/system.h"
 #include "phiq/text.h"
 
 namespace phiq {
@@ -513,8 +514,7 @@ std::optional<StoredRecord> FindRecord(const StoredModel& output, const std::str
     const fs::path given = format == nullptr ? output.path() : path;
     const fs::path folder = fs::is_directory(given) ? given : given.parent_path();
     const fs::path file = folder / kRecordFile;
-    std::error_code ignored;
-    if (!fs::exists(fs::symlink_status(file, ignored))) return std::nullopt;
+    if (!Stands(file, ErrorCode::kInput)) return std::nullopt;
     found.text = ReadWholeFile(file, limits::kConfigBytes);
     found.record = ParseRecord(found.text, file.string());
     for (const Record::File& one : found.record.files) {

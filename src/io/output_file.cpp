@@ -39,14 +39,6 @@ void RefuseTerminal(int fd, const fs::path& path) {
       .Hint("name a file with -o, or redirect");
 }
 
-// Without following a last link; nullopt when there is nothing.
-std::optional<struct stat> StatOutput(const fs::path& path) {
-  struct stat st = {};
-  if (::lstat(path.c_str(), &st) == 0) return st;
-  if (errno == ENOENT) return std::nullopt;
-  throw SystemError(ErrorCode::kOutput, path, "", errno);
-}
-
 // The nearest folder above `path` that exists.
 fs::path NearestFolder(const fs::path& path) {
   fs::path folder = ParentFolder(path);
@@ -97,6 +89,13 @@ void MakeFolders(const fs::path& folder) {
 }
 
 }  // namespace
+
+std::optional<struct stat> StatOutput(const fs::path& path) {
+  struct stat st = {};
+  if (::lstat(path.c_str(), &st) == 0) return st;
+  if (errno == ENOENT) return std::nullopt;
+  throw SystemError(ErrorCode::kOutput, path, "", errno);
+}
 
 bool IsStream(const fs::path& path) {
   if (IsStandardOutput(path)) return true;
@@ -337,9 +336,9 @@ void OutputFile::Impl::Finish() {
     throw SystemError(ErrorCode::kOutput, path, "fsync failed", errno);
   }
   mode_t mode = DefaultMode(0666);
-  struct stat old = {};
-  if (folder && options.force && ::lstat(path.c_str(), &old) == 0 && S_ISREG(old.st_mode)) {
-    mode = old.st_mode & 0777;
+  if (folder && options.force) {
+    const std::optional<struct stat> old = StatOutput(path);
+    if (old && S_ISREG(old->st_mode)) mode = old->st_mode & 0777;
   }
   if (::fchmod(file.fd.get(), mode) != 0) {
     throw SystemError(ErrorCode::kOutput, path, "cannot set its mode", errno);
@@ -357,10 +356,10 @@ Rename OutputFile::Impl::ToRename() const {
   Rename rename{.from = file.name, .to = name, .aside = NewTemporaryName(name)};
   rename.inode = InodeAt(folder.get(), file.name);
   rename.force = options.force;
-  struct stat old = {};
-  if (::fstatat(folder.get(), name.c_str(), &old, AT_SYMLINK_NOFOLLOW) != 0) return rename;
-  if (S_ISDIR(old.st_mode)) throw Error(ErrorCode::kOutput, "is a folder").In(path.native());
-  rename.old_inode = old.st_ino;
+  const std::optional<struct stat> old = StatOutput(path);
+  if (!old) return rename;
+  if (S_ISDIR(old->st_mode)) throw Error(ErrorCode::kOutput, "is a folder").In(path.native());
+  rename.old_inode = old->st_ino;
   return rename;
 }
 

@@ -2,6 +2,8 @@
 // name than its final one, or a stream.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -27,6 +29,9 @@ void SyncFolder(int dir_fd, const std::filesystem::path& path, std::string_view 
 // The temporary that a run, which is gone on with, had for this name; nullopt: none.
 std::optional<Temporary> AdoptKept(const LockedFolder& locked, const std::filesystem::path& path,
                                    const std::vector<StagedName>* kept);
+
+// What stands there, a last link not followed; nullopt: nothing. Throws kOutput: it is not known.
+std::optional<struct stat> StatOutput(const std::filesystem::path& path);
 
 // Throws kOutput when anything stands there, a dangling link included.
 void RefuseExisting(const std::filesystem::path& path);

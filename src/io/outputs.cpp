@@ -160,7 +160,6 @@ void Outputs::Impl::Part::SyncNames(const Renames& renames, const fs::path& show
   try {
     if (options.fsync) SyncFolder(dir_fd(), shown, "renamed but not known durable");
   } catch (Error& error) {
-    if (journal) journal->Keep();
     const std::vector<std::string> old = renames.OldNames();
     if (old.empty()) throw;
     throw std::move(error).Hint(
@@ -312,6 +311,7 @@ void Outputs::Commit() {
       parts[i]->SyncNames(all[i], shown[i]);
       all[i].RemoveOld();
     } catch (const Error& error) {
+      if (parts[i]->journal) parts[i]->journal->Keep();  // the next run removes what was replaced
       if (!failure) failure = error;
     }
   }

@@ -58,7 +58,7 @@ class Recovery {
   Recovery(int dir_fd, const fs::path& folder) : dir_fd_(dir_fd), folder_(folder) {}
 
   Recovered Run() {
-    const std::vector<std::string> names = ListNames(dir_fd_);
+    const std::vector<std::string> names = ListNames(dir_fd_, folder_);
     std::vector<std::string> dead;
     for (const std::string& name : names)
       if (IsJournalName(name) && ReadJournalAt(name)) dead.push_back(name);
@@ -69,17 +69,14 @@ class Recovery {
   }
 
  private:
-  // True when its run is dead; then what it had begun is finished.
+  // True when its run is dead and there is nothing left to do: what it had begun is finished.
   bool ReadJournalAt(const std::string& name) {
     const std::optional<Found> found = Open(dir_fd_, name);
     if (!found || !S_ISREG(found->st.st_mode)) return false;
     JournalContent content = ReadJournal(ReadAll(found->fd.get()));
     if (found->lock != LockResult::kLocked) {
       // What a live run has exchanged is locked by nobody, but may be wanted back.
-      for (const Rename& rename : content.renames) {
-        busy_.push_back(rename.from);
-        busy_.push_back(rename.aside);
-      }
+      MarkBusy(content.renames);
       return false;
     }
     if (!content.fingerprint.empty() && content.renames.empty() && IsWhole(content)) {
@@ -89,8 +86,16 @@ class Recovery {
       return false;
     }
     staged_.insert(staged_.end(), content.folders.begin(), content.folders.end());
-    if (!content.renames.empty()) Finish(std::move(content.renames));
-    return true;
+    if (content.renames.empty() || Finish(content.renames)) return true;
+    MarkBusy(content.renames);
+    return false;
+  }
+
+  void MarkBusy(const std::vector<Rename>& renames) {
+    for (const Rename& rename : renames) {
+      busy_.push_back(rename.from);
+      busy_.push_back(rename.aside);
+    }
   }
 
   // All that the run had made is still there.
@@ -103,14 +108,17 @@ class Recovery {
            std::ranges::all_of(content.folders, stands);
   }
 
-  void Finish(std::vector<Rename> list) {
+  // False when what was replaced could not be removed: a later run tries again.
+  bool Finish(std::vector<Rename> list) {
     Renames renames(dir_fd_, folder_, std::move(list), /*fsync=*/true);
     renames.Finish(result_.finished, result_.unfinished);
     try {
       SyncFolder(dir_fd_, folder_, "renamed but not known durable");
       renames.RemoveOld();
+      return true;
     } catch (const Error& error) {
       result_.unfinished.emplace_back(error.what());
+      return false;
     }
   }
 

@@ -27,9 +27,20 @@ bool RemoveFolder(int dir_fd, const std::string& name, const std::vector<std::st
   const Descriptor fd(Retry([&] {
     return ::openat(dir_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   }));
-  const std::vector<std::string> all = files == nullptr ? ListNames(fd.get()) : *files;
-  for (const std::string& file : all) ::unlinkat(fd.get(), file.c_str(), 0);
-  return ::unlinkat(dir_fd, name.c_str(), AT_REMOVEDIR) == 0;
+  if (!fd) return false;
+  std::vector<std::string> all;
+  try {
+    all = files == nullptr ? ListNames(fd.get(), name) : *files;
+  } catch (const Error&) {
+    return false;
+  }
+  int failure = 0;  // the first one says more than that the folder is not empty then
+  for (const std::string& file : all)
+    if (::unlinkat(fd.get(), file.c_str(), 0) != 0 && errno != ENOENT && failure == 0)
+      failure = errno;
+  if (::unlinkat(dir_fd, name.c_str(), AT_REMOVEDIR) == 0) return true;
+  if (failure != 0) errno = failure;
+  return false;
 }
 
 Renames::Renames(int dir_fd, fs::path folder, std::vector<Rename> renames, bool fsync, bool is_last)
@@ -110,21 +121,26 @@ bool Renames::IsAsItWas(const Rename& rename) const {
   const Descriptor fd(Retry([&] {
     return ::openat(dir_fd_, rename.to.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   }));
-  return !fd || std::ranges::all_of(ListNames(fd.get()), [&](const std::string& name) {
-    return std::ranges::find(rename.old_files, name) != rename.old_files.end();
-  });
+  return !fd ||
+         std::ranges::all_of(ListNames(fd.get(), PathOf(rename.to)), [&](const std::string& name) {
+           return std::ranges::find(rename.old_files, name) != rename.old_files.end();
+         });
 }
 
 void Renames::Finish(std::vector<std::string>& finished, std::vector<std::string>& failed) {
   for (std::size_t i = 0; i < renames_.size(); ++i) {
     const Rename& rename = renames_[i];
     const std::uint64_t there = InodeAt(dir_fd_, rename.to);
+    if (rename.old_inode != 0 && InodeAt(dir_fd_, rename.from) == rename.old_inode) {
+      states_[i] = State::kExchanged;  // made before, whatever has come to the name since
+      if (there == rename.inode) finished.push_back(rename.to);
+      continue;
+    }
     try {
       if (!rename.from.empty() && there == rename.inode) {
         finished.push_back(rename.to);  // made before; what it replaced may still be there
-        if (rename.old_inode == 0) continue;
-        if (InodeAt(dir_fd_, rename.from) == rename.old_inode) states_[i] = State::kExchanged;
-        if (InodeAt(dir_fd_, rename.aside) == rename.old_inode) states_[i] = State::kMovedAside;
+        if (rename.old_inode != 0 && InodeAt(dir_fd_, rename.aside) == rename.old_inode)
+          states_[i] = State::kMovedAside;
         continue;
       }
       if (!rename.from.empty() && InodeAt(dir_fd_, rename.from) != rename.inode)
@@ -161,10 +177,10 @@ void Renames::RemoveOld() {
   for (std::size_t i = 0; i < renames_.size(); ++i) {
     const std::string& name = OldName(i);
     // A link or a file; else a folder.
-    if (name.empty() || ::unlinkat(dir_fd_, name.c_str(), 0) == 0) continue;
-    if (RemoveFolder(dir_fd_, name, &renames_[i].old_files)) continue;
+    if (name.empty() || ::unlinkat(dir_fd_, name.c_str(), 0) == 0 || errno == ENOENT) continue;
+    if (errno == EISDIR && RemoveFolder(dir_fd_, name, &renames_[i].old_files)) continue;
     throw SystemError(ErrorCode::kOutput, PathOf(renames_[i].to),
-                      fmt::format("replaced, but the old folder remains as {}", Escape(name)),
+                      fmt::format("replaced, but what stood there remains as {}", Escape(name)),
                       errno);
   }
 }

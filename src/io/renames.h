@@ -32,7 +32,7 @@ class Renames {
   // What it had made is known by the inodes. One that cannot be made is told to `failed`.
   void Finish(std::vector<std::string>& finished, std::vector<std::string>& failed);
 
-  // Deletes what was replaced. Throws kOutput, naming an old folder that remains.
+  // Deletes what was replaced. Throws kOutput, naming what remains.
   void RemoveOld();
   // The hidden names of what was replaced.
   std::vector<std::string> OldNames() const;

@@ -48,12 +48,12 @@ StagedFolder::Impl::~Impl() {
 }
 
 bool StagedFolder::Impl::Replaces() const {
-  struct stat st = {};
-  if (::lstat(path.c_str(), &st) != 0) return false;
+  const std::optional<struct stat> st = StatOutput(path);
+  if (!st) return false;
   if (!options.force) RefuseExisting(path);
-  if (S_ISDIR(st.st_mode)) {
+  if (S_ISDIR(st->st_mode)) {
     RefuseForeignFiles(path, owned);
-  } else if (!S_ISLNK(st.st_mode)) {
+  } else if (!S_ISLNK(st->st_mode)) {
     throw Error(ErrorCode::kOutput, "is not a folder").In(path.native());
   }
   return true;
@@ -62,9 +62,9 @@ bool StagedFolder::Impl::Replaces() const {
 void StagedFolder::Impl::Finish() {
   for (OutputFile& file : files) file.impl_->Finish();
   if (options.fsync) SyncFolder(staging.fd.get(), path, "fsync failed");
-  struct stat old = {};
-  const bool keeps_mode = ::lstat(path.c_str(), &old) == 0 && S_ISDIR(old.st_mode);
-  const mode_t mode = keeps_mode ? old.st_mode & 0777 : DefaultMode(0777);
+  const std::optional<struct stat> old = StatOutput(path);
+  const bool keeps_mode = old && S_ISDIR(old->st_mode);
+  const mode_t mode = keeps_mode ? old->st_mode & 0777 : DefaultMode(0777);
   if (::fchmod(staging.fd.get(), mode) != 0)
     throw SystemError(ErrorCode::kOutput, path, "cannot set its mode", errno);
 }
@@ -80,7 +80,11 @@ Rename StagedFolder::Impl::ToRename() const {
   const Descriptor old(Retry([&] {
     return ::openat(parent.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   }));
-  if (old) rename.old_files = ListNames(old.get());  // else it is a link
+  if (old) {
+    rename.old_files = ListNames(old.get(), path);
+  } else if (errno != ENOTDIR && errno != ELOOP) {  // those say that it is a link
+    throw SystemError(ErrorCode::kOutput, path, "cannot be listed", errno);
+  }
   return rename;
 }
 

@@ -2,6 +2,7 @@
 #include "io/system.h"
 
 #include <dirent.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <memory>
@@ -16,6 +17,13 @@ Error SystemError(ErrorCode code, const std::filesystem::path& path, std::string
   if (!message.empty()) message += ": ";
   message += std::generic_category().message(number);
   return Error(exhausted ? ErrorCode::kResources : code, std::move(message)).In(path.native());
+}
+
+bool Stands(const std::filesystem::path& path, ErrorCode code) {
+  struct stat st = {};
+  if (::lstat(path.c_str(), &st) == 0) return true;
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  throw SystemError(code, path, "", errno);
 }
 
 std::vector<std::string> NamesIn(const std::filesystem::path& folder, ErrorCode code) {

@@ -53,6 +53,11 @@ auto Retry(Call call) {
 Error SystemError(ErrorCode code, const std::filesystem::path& path, std::string_view what,
                   int number);
 
+// Whether anything has this name; a link that leads nowhere counts: opening it tells why.
+// Throws   `code`: the system does not say. What is not known to be missing must not be passed
+// over.
+bool Stands(const std::filesystem::path& path, ErrorCode code);
+
 // The names in a folder, sorted. Not by std::filesystem's iterators: GCC 12's end the program when
 // memory runs out between two entries.
 // Throws   `code`: it cannot be read.

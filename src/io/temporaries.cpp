@@ -111,19 +111,23 @@ std::string NewTemporaryName(std::string_view name) {
   return TemporaryPrefix(name) + RandomSuffix();
 }
 
-std::vector<std::string> ListNames(int dir_fd) {
+std::vector<std::string> ListNames(int dir_fd, const fs::path& shown) {
+  const auto failure = [&] {
+    return SystemError(ErrorCode::kOutput, shown, "cannot be listed", errno);
+  };
+  Descriptor fd(Retry([&] { return ::openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+  if (!fd) throw failure();
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd.get()), ::closedir);
+  if (!dir) throw failure();
+  fd.Release();
   std::vector<std::string> names;
-  const int fd = Retry([&] { return ::openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
-  if (fd < 0) return names;
-  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(fd), ::closedir);
-  if (!dir) {
-    ::close(fd);
-    return names;
-  }
+  errno = 0;
   while (const dirent* entry = ::readdir(dir.get())) {
     const std::string_view name = entry->d_name;
     if (name != "." && name != "..") names.emplace_back(name);
+    errno = 0;
   }
+  if (errno != 0) throw failure();
   return names;
 }
 
@@ -188,7 +192,7 @@ Descriptor LockedFolder::Release() noexcept {
 
 void LockedFolder::RefuseLive(const fs::path& final_path) const {
   const std::string prefix = TemporaryPrefix(final_path.filename().native());
-  for (const std::string& name : ListNames(fd_.get())) {
+  for (const std::string& name : ListNames(fd_.get(), ParentFolder(final_path))) {
     if (!name.starts_with(prefix) || !HasSuffix(name, prefix.size())) continue;
     const Descriptor fd(Retry([&] {
       return ::openat(fd_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);

@@ -27,8 +27,8 @@ bool IsJournalName(std::string_view name) noexcept;
 // A new temporary name of `name`; nothing is created.
 std::string NewTemporaryName(std::string_view name);
 
-// All names in an open folder.
-std::vector<std::string> ListNames(int dir_fd);
+// All names in an open folder, which messages call `shown`. Throws kOutput: it cannot be read.
+std::vector<std::string> ListNames(int dir_fd, const std::filesystem::path& shown);
 
 enum class LockResult { kLocked, kHeldByAnother, kUnsupported };
 LockResult TryLock(int fd) noexcept;

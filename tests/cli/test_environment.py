@@ -16,6 +16,7 @@ import pytest
 import harness
 from faults import needs_strace, run_under_strace
 from harness import DATA, PHIQ, SANITIZED, SOURCE, refused, run, temporaries
+from torture import build_library
 
 MODEL = SOURCE / "tests" / "fuzz" / "seeds" / "model"
 
@@ -36,9 +37,7 @@ def wanted(tmp_path_factory):
 def short_io(tmp_path_factory):
     if SANITIZED or shutil.which("cc") is None:
         pytest.skip("needs a C compiler, and a program without sanitizers")
-    built = tmp_path_factory.mktemp("io") / "short_io.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", built, SOURCE / "tests/cli/short_io.c", "-ldl"], check=True)
-    return built
+    return build_library(tmp_path_factory.mktemp("io"))
 
 
 @pytest.mark.parametrize("n_bytes", [1, 100])

@@ -180,7 +180,7 @@ class KilledInCommit {
           // The commit of Outputs, by hand, up to the kill.
           const int dir_fd = ::open((folder / "").c_str(), O_RDONLY | O_DIRECTORY);
           std::vector<Rename> renames;
-          for (const std::string& name : ListNames(dir_fd)) {
+          for (const std::string& name : ListNames(dir_fd, folder / "")) {
             if (!IsTemporaryName(name)) continue;
             const bool is_folder = name.starts_with(".folder.");
             const std::string to = is_folder ? "folder" : "file";

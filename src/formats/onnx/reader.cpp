@@ -17,6 +17,7 @@
 #include "formats/onnx/data_type.h"
 #include "formats/onnx/graph_problems.h"
 #include "formats/onnx/tensor_data.h"
+#include "io/system.h"
 #include "phiq/text.h"
 
 namespace phiq::onnx {
@@ -116,8 +117,7 @@ void CheckInnerTensors(const ::onnx::GraphProto& graph, bool is_main) {
 // The .onnx of a folder.
 fs::path ModelFileIn(const fs::path& folder) {
   const fs::path settings = folder / "genai_config.json";
-  std::error_code ignored;
-  if (fs::exists(settings, ignored)) {
+  if (Stands(settings, ErrorCode::kInput)) {
     const std::string where = settings.native();
     const Json config =
         ParseJson(ReadWholeFile(settings, limits::kConfigBytes), where, limits::kJsonDepth);

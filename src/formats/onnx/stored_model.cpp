@@ -25,6 +25,7 @@
 #include "formats/onnx/weight_names.h"
 #include "formats/tokenizer_files.h"
 #include "io/input_file.h"
+#include "io/system.h"
 #include "model/architecture.h"
 #include "model/side_file.h"
 #include "phiq/text.h"
@@ -57,8 +58,7 @@ struct RotaryTables {
 class GenaiConfig {
  public:
   explicit GenaiConfig(const fs::path& folder) : path_((folder / kConfigFile).string()) {
-    std::error_code ignored;
-    if (!fs::exists(path_, ignored)) return;
+    if (!Stands(path_, ErrorCode::kInput)) return;
     const Json root =
         ParseJson(ReadWholeFile(path_, limits::kConfigBytes), path_, limits::kJsonDepth);
     if (const Json* const model = FindMember(root, "model")) model_ = *model;
@@ -461,8 +461,7 @@ class ModelReader {
 // What genai_config.json beside a model says of it; nothing when there is none.
 void AddGenaiConfig(const fs::path& folder, About& about) {
   const fs::path path = folder / kConfigFile;
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) return;
+  if (!Stands(path, ErrorCode::kInput)) return;
   const Json config =
       ParseJson(ReadWholeFile(path, limits::kConfigBytes), path.string(), limits::kJsonDepth);
   for (const auto& [section, key] :
