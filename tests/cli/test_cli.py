@@ -620,6 +620,42 @@ def test_bash_completes_commands_options_and_values():
     assert completed("phiq", "inspect", "") == []  # bash then offers file names
 
 
+def needs_shell(shell):
+    return pytest.mark.skipif(shutil.which(shell) is None, reason=f"{shell} is not installed")
+
+
+@needs_shell("fish")
+def test_fish_completes_the_types_of_the_format_and_several_formats():
+    def offered(line):
+        script = '$argv[1] completion fish | source; complete -C $argv[2]'
+        result = subprocess.run(["fish", "--no-config", "-c", script, PHIQ, line], env=clean_env({"HOME": "/tmp"}), text=True,
+                                check=True, capture_output=True, timeout=30)
+        return sorted(entry.split("\t")[0] for entry in result.stdout.splitlines())
+
+    assert offered("phiq quantize --format mlx --type m") == sorted(
+        ["mxfp8", "mixed_4_6", "mxfp4", "mixed_3_6", "mixed_3_4", "mixed_2_6"])
+    assert offered("phiq quantize --format=onnx --type i") == ["int4", "int8"]
+    assert offered("phiq quantize --format litert --type Q") == []
+    assert offered("phiq plan --type Q4_K") == ["Q4_K_M", "Q4_K_S"]
+    assert offered("phiq plan --format gguf,o") == ["gguf,onnx", "gguf,openvino"]
+
+
+@needs_shell("zsh")
+@pytest.mark.parametrize("format, words", [("mlx", "8bit mxfp8"), ("onnx", "fp32 fp16"), ("", "F32 F16")])
+def test_zsh_completes_the_types_of_the_format(format, words):
+    script = """
+        compdef() { :; }
+        compadd() { print -r -- $types; }
+        eval "$($1 completion zsh)"
+        typeset -A opt_args=(--format "$2")
+        _phiq_types
+    """
+    result = subprocess.run(["zsh", "-fc", script, "zsh", PHIQ, format], env=clean_env(), text=True, check=True,
+                            capture_output=True, timeout=30)
+    assert words in result.stdout
+    assert ("Q4_K_M" in result.stdout) == (format == "")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_completion_script_knows_every_command_and_option(shell):
     script = run(["completion", shell]).ok().text

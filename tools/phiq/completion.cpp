@@ -77,6 +77,17 @@ Words CompletionsOf(std::string_view option) {
   return {};
 }
 
+// A line for each format: of `line` with its name and its types.
+std::string TypesByFormat(std::string_view line) {
+  std::string text;
+  for (const std::string_view format : FormatNames()) {
+    Words types;
+    for (const TypeName& type : TypeNames(format)) types.emplace_back(type.name);
+    text += fmt::format(fmt::runtime(line), format, fmt::join(types, " "));
+  }
+  return text;
+}
+
 Words OptionsOf(const CLI::App& command) {
   Words names;
   for (const CLI::Option* option : command.get_options())
@@ -107,12 +118,7 @@ std::string Quoted(std::string_view description) {
 }
 
 std::string BashScript(const CLI::App& app) {
-  std::string values, options;
-  for (const std::string_view format : FormatNames()) {
-    Words types;
-    for (const TypeName& type : TypeNames(format)) types.emplace_back(type.name);
-    values += fmt::format("    --type/{}) words='{}' ;;\n", format, fmt::join(types, " "));
-  }
+  std::string values = TypesByFormat("    --type/{}) words='{}' ;;\n"), options;
   for (const ValueList& list : ValueLists())
     if (list.option.starts_with('-'))
       values += fmt::format("    {}/*) words='{}' ;;\n", list.option, fmt::join(list.values, " "));
@@ -161,7 +167,10 @@ std::string ZshOption(const CLI::Option& option, const std::string& name) {
     description.insert(i, 1, '\\');
   std::string text = fmt::format("--{}[{}]", name, description);
   if (!TakesValue(option)) return text;
+  if (name == "type") return text + ":value:_phiq_types";
   const Words values = CompletionsOf("--" + name);
+  if (name == "format")
+    return text + fmt::format(":value:_values -s , format {}", fmt::join(values, " "));
   return text +
          (values.empty() ? ":value:_files" : fmt::format(":value:({})", fmt::join(values, " ")));
 }
@@ -182,6 +191,13 @@ std::string ZshScript(const CLI::App& app) {
                  : fmt::format(" \\\n      '*:name:({})' ;;\n", fmt::join(operands, " "));
   }
   return fmt::format(R"(#compdef phiq
+_phiq_types() {{  # of the format that is given
+  local -a types
+  case $opt_args[--format] in
+{}    *) types=({}) ;;
+  esac
+  compadd -a types
+}}
 _phiq() {{
   local -a commands
   commands=(
@@ -197,11 +213,32 @@ _phiq() {{
 }}
 if [[ $funcstack[1] == _phiq ]]; then _phiq "$@"; else compdef _phiq phiq; fi
 )",
-                     commands, cases);
+                     TypesByFormat("    {}) types=({}) ;;\n"),
+                     fmt::join(CompletionsOf("--type"), " "), commands, cases);
 }
 
 std::string FishScript(const CLI::App& app) {
-  std::string text = "# fish completion for phiq\n";
+  std::string text = fmt::format(R"(# fish completion for phiq
+function __phiq_types  # of the format that is given
+  set -l format
+  set -l previous
+  for word in (commandline -opc)
+    test "$previous" = --format; and set format $word
+    string match -q -- '--format=*' $word; and set format (string replace -- --format= '' $word)
+    set previous $word
+  end
+  switch "$format"
+{}    case '*'; printf '%s\n' {}
+  end
+end
+function __phiq_formats  # after a comma the next of several
+  set -l several (string replace -- --format= '' (commandline -ct) | string match -r '.*,')
+  for name in {}; echo $several$name; end
+end
+)",
+                                 TypesByFormat("    case {}; printf '%s\\n' {}\n"),
+                                 fmt::join(CompletionsOf("--type"), " "),
+                                 fmt::join(CompletionsOf("--format"), " "));
   for (const CLI::App* command : app.get_subcommands({})) {
     const std::string& name = command->get_name();
     text += fmt::format("complete -c phiq -n __fish_use_subcommand -f -a {} -d '{}'\n", name,
@@ -214,7 +251,9 @@ std::string FishScript(const CLI::App& app) {
     for (const CLI::Option* option : command->get_options())
       for (const std::string& long_name : option->get_lnames()) {
         const Words values = CompletionsOf("--" + long_name);
-        const std::string argument = !TakesValue(*option) ? ""
+        const std::string argument = !TakesValue(*option)    ? ""
+                                     : long_name == "type"   ? " -x -a '(__phiq_types)'"
+                                     : long_name == "format" ? " -x -a '(__phiq_formats)'"
                                      : values.empty()
                                          ? " -r"
                                          : fmt::format(" -x -a '{}'", fmt::join(values, " "));
