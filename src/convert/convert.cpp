@@ -11,7 +11,9 @@
 #include <deque>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
+#include <ranges>
 #include <set>
 #include <utility>
 
@@ -45,6 +47,25 @@ void WarnOfReplacedWeights(const ConvertReport& report, const WarningFn& warn) {
   if (report.n_clamped > 0) {
     warn({ErrorCode::kNumeric,
           fmt::format("--overflow clamp: {} weights became +-65504", report.n_clamped)});
+  }
+}
+
+// Of each tensor once, whatever the formats.
+void WarnOfOutliers(const Prepared& prepared, const StreamResult& streamed, const WarningFn& warn) {
+  std::map<std::string, std::map<std::size_t, std::uint64_t>> counts;  // of each target
+  for (const LineResult& result : streamed.lines) {
+    const Plan& plan = *prepared.targets[result.target].plan;
+    if (result.n_outliers > 0)
+      counts[plan.lines[result.line].display_name()][result.target] += result.n_outliers;
+  }
+  for (const auto& [name, of_targets] : counts) {
+    const std::uint64_t count = std::ranges::max(of_targets | std::views::values);
+    warn({ErrorCode::kNumeric,
+          fmt::format(
+              "tensor '{}': {} more than {:.0f} times as large as the median of {}: what "
+              "shares a scale with {} is lost; is the checkpoint damaged?",
+              Escape(name), count == 1 ? "a weight is" : fmt::format("{} weights are", count),
+              kOutlierRatio, count == 1 ? "its row" : "their rows", count == 1 ? "it" : "them")});
   }
 }
 
@@ -344,6 +365,7 @@ ConvertReport Convert(const ConvertOptions& asked, const Hooks& hooks) {
                                 input.n_tokens >= calibrate::kLeastTokensOfExpert});
   WriteRecords(writers, prepared, streamed);
   WarnOfReplacedWeights(report, warn);
+  WarnOfOutliers(prepared, streamed, warn);
   for (const Output& target : prepared.targets) WarnOfOtherParts(target, warn);
   if (options.evaluation)
     keep_when_interrupted(

@@ -174,9 +174,10 @@ std::string FormatNote(const StageNote& note, std::span<const StreamTarget> targ
   std::string text = fmt::format("{},{}", note.result.n_nan_zeroed, note.n_tokens);
   for (const LineResult& result : note.result.lines) {
     const PlanLine& line = targets[result.target].plan->lines[result.line];
-    text += fmt::format(";line,{},{},{},{},{},{},{},{}", result.target, result.line, result.expert,
-                        static_cast<int>(ChoiceOf(result, line)), result.hash.Hex(),
-                        result.n_clamped, Hex(result.squared_error), Hex(result.squared_weight));
+    text +=
+        fmt::format(";line,{},{},{},{},{},{},{},{},{}", result.target, result.line, result.expert,
+                    static_cast<int>(ChoiceOf(result, line)), result.hash.Hex(), result.n_clamped,
+                    result.n_outliers, Hex(result.squared_error), Hex(result.squared_weight));
     if (result.products)
       text += fmt::format(",{},{},{}", Hex(result.products->held_back),
                           Hex(result.products->reference), Hex(result.products->seen));
@@ -232,6 +233,7 @@ std::optional<StageNote> ParseNote(std::string_view text, std::span<const Stream
       if (!hash) return std::nullopt;
       result.hash = *hash;
       result.n_clamped = words.Count<std::uint64_t>();
+      result.n_outliers = words.Count<std::uint64_t>();
       result.squared_error = words.Float();
       result.squared_weight = words.Float();
       if (!words.IsRight()) {

@@ -195,6 +195,7 @@ std::vector<Piece> CutIntoPieces(const ModelConfig& config, std::span<const Tens
 // pieces depend on the memory.
 struct Tally {
   std::uint64_t n_clamped = 0;
+  std::uint64_t n_outliers = 0;
   double squared_error = 0;
   double squared_weight = 0;
   Hash128 hash;
@@ -270,8 +271,10 @@ class Worker {
           AddProducts(*sink.line, rows, weights, probe.seen, probe.seen_lacks, &ProductErrors::seen,
                       tally);
         }
-        if (!sink.line->table && !IsExact(sink.line->encoding))
+        if (!sink.line->table && !IsExact(sink.line->encoding)) {
           Measure(*sink.line, rows, weights, tally);
+          if (largest >= kOutlier) tally.n_outliers = CountOutliers(x, rows.n_rows);
+        }
       }
       for (std::size_t a = 0; a < ArrayCount(sink.line->encoding); ++a) {
         HashRows(sink, a, rows, tally);
@@ -382,6 +385,24 @@ class Worker {
         tally.products[r].*sum += error * error;
       }
     }
+  }
+
+  std::uint64_t CountOutliers(const RawRows& x, std::uint64_t n_rows) {
+    const std::size_t n_bytes = x.bytes.size() / n_rows;
+    std::uint64_t n_outliers = 0;
+    row_.resize(x.size() / n_rows);
+    for (std::uint64_t r = 0; r < n_rows; ++r) {
+      ToFloats({x.type, x.bytes.subspan(r * n_bytes)}, row_);
+      for (float& w : row_) w = std::abs(w);
+      if (std::ranges::max(row_) < kOutlier) continue;
+      const auto middle = row_.begin() + static_cast<std::ptrdiff_t>(row_.size() / 2);
+      std::ranges::nth_element(row_, middle);
+      const float bound = kOutlierRatio * *middle;
+      if (bound == 0) continue;  // nothing that could be lost
+      n_outliers += static_cast<std::uint64_t>(
+          std::ranges::count_if(row_, [&](float w) { return w >= kOutlier && w > bound; }));
+    }
+    return n_outliers;
   }
 
   void Measure(const PlanLine& line, const RowChunk& rows, const RawRows& x, Tally& tally) {
@@ -618,6 +639,7 @@ StreamResult StreamTensors(const SourceModel& source, std::span<const StreamTarg
       const Tally& tally = tallies[item][s];
       LineResult& line = result.lines[piece.job->sinks[s].result];
       line.n_clamped += tally.n_clamped;
+      line.n_outliers += tally.n_outliers;
       line.squared_error += tally.squared_error;
       line.squared_weight += tally.squared_weight;
       line.hash.Add(tally.hash);

@@ -72,6 +72,7 @@ struct LineResult {
   std::int32_t expert = -1;        // -1: the whole line
   const Method* method = nullptr;  // that chose the codes
   std::uint64_t n_clamped = 0;
+  std::uint64_t n_outliers = 0;  // above kOutlier and kOutlierRatio times their row's median
   double squared_error = 0, squared_weight = 0;  // over every kErrorSampleStride-th row
   Hash128 hash;                                  // the sum of HashRow over rows and arrays
   std::uint64_t n_different = 0;  // rows of arrays that are not as StreamTarget::stored has them
@@ -85,6 +86,11 @@ struct StreamResult {
 
   void Add(StreamResult&& other);
 };
+
+// No scale holds such a weight and the others of its row. Trained weights are far below: what is
+// found is damage. Rows are looked at only when a weight is that large, which costs nothing.
+inline constexpr float kOutlier = 16;
+inline constexpr float kOutlierRatio = 4096;
 
 // The error in the report comes from every eighth row: decoding all of them would cost more than
 // writing a round-to-nearest type does.

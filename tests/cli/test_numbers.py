@@ -190,3 +190,27 @@ def test_row_121_a_row_that_32_does_not_divide(folder, work):
     quantize(folder, work, "Q8_0").ok()
     _, tensors = read_gguf(work / "out.gguf")
     assert tensors["blk.0.ffn_down.weight"].type == "F16"
+
+
+@pytest.mark.parametrize("format, type", [("gguf", "Q8_0"), ("gguf", "BF16"), ("mlx", "4bit"), ("onnx", "int4"), ("openvino", "INT8_SYM"),
+                                          ("litert", "int4"), ("torch", "W4A16")])
+def test_row_116_120_a_weight_that_dwarfs_its_row_is_told(folder, work, format, type):
+    values = weights()
+    values[17, 3] = 30000
+    values[18] *= 1e5  # large, and alike
+    values[19] = 0
+    values[19, 5] = 20  # nothing is lost beside it
+    with_weights(folder, values)
+    args = ["quantize", folder, "--format", format, "--type", type]
+    told = [line for line in warnings(run([*args, "-o", work / "out"]).ok()) if "damaged" in line]
+    if type == "BF16":
+        assert told == []
+        return
+    assert told == [f"tensor '{DOWN}': a weight is more than 4096 times as large as the median of its row: what shares a scale with "
+                    "it is lost; is the checkpoint damaged?"]
+    refused(run([*args, "-o", work / "other", "--werror"]), 9, "damaged", folder=work)
+    assert not (work / "other").exists()
+    # Of several formats it is told once; nor is it forgotten by a run that is gone on with.
+    if format == "gguf":
+        both = run(["quantize", folder, "--format", "gguf,onnx", "-o", work / "both", "--resume"]).ok()
+        assert sum("damaged" in line for line in warnings(both)) == 1
