@@ -15,6 +15,7 @@ struct Progress {
   double elapsed_s = 0;
   std::string_view unit = "weights";      // or "tokens": of evaluating
   std::uint32_t layer = 0, n_layers = 0;  // of a job that goes layer by layer
+  double estimated_s = 0;                 // of the whole, as it was before its start; 0: not known
 };
 
 // What a caller may hook into a long job. All optional; called from the calling thread.

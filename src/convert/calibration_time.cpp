@@ -1,15 +1,12 @@
-// Operations are counted; how many there are in a second is measured, of products, of a search, and
-// of reading weights.
+// Operations are counted; how many there are in a second is measured.
 #include "convert/calibration_time.h"
 
-#include <algorithm>
-#include <array>
 #include <chrono>
-#include <random>
 #include <vector>
 
 #include "calibrate/inputs.h"
 #include "convert/line_inputs.h"
+#include "convert/rates.h"
 #include "engine/linear_algebra.h"
 #include "engine/product.h"
 #include "io/parallel.h"
@@ -18,45 +15,6 @@
 
 namespace phiq {
 namespace {
-
-// Operations a second of the product on all threads.
-double MeasureProductRate(unsigned threads) {
-  constexpr std::size_t kRows = 256, kDepth = 2048, kRounds = 4;
-  const std::vector<float> a(kRows * kDepth, 0.5F), b(kRows * kDepth, 0.25F);
-  std::vector<std::vector<float>> products(threads, std::vector<float>(kRows * kRows));
-  const auto start = std::chrono::steady_clock::now();
-  ParallelChunks(threads, threads, [&](std::size_t, unsigned worker) {
-    for (std::size_t round = 0; round < kRounds; ++round)
-      engine::MultiplyByRows(a.data(), kRows, kDepth, b.data(), kRows, products[worker].data(),
-                             kRows);
-  });
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return 2.0 * threads * kRounds * kRows * kRows * kDepth / seconds;
-}
-
-// Weights a second that a search chooses codes for, on all threads.
-double MeasureSearchRate(const PlanLine& line, unsigned threads) {
-  const std::size_t n = line.row_elements();
-  const std::size_t n_rows = std::max<std::size_t>(1, (1U << 14) / n);
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal(0, 0.02F);
-  std::vector<float> x(n_rows * n);
-  std::ranges::generate(x, [&] { return normal(random); });
-  const auto start = std::chrono::steady_clock::now();
-  ParallelChunks(threads, threads, [&](std::size_t, unsigned) {
-    std::array<std::vector<std::byte>, kMaxArrays> bytes;
-    std::array<std::span<std::byte>, kMaxArrays> arrays;
-    for (std::size_t a = 0; a < ArrayCount(line.encoding); ++a) {
-      bytes[a].resize(n_rows * ArrayRowBytes(line.encoding, a, n));
-      arrays[a] = bytes[a];
-    }
-    kSearch.quantize(line.encoding, x, n, {}, std::span(arrays).first(ArrayCount(line.encoding)));
-  });
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return static_cast<double>(threads * x.size()) / seconds;
-}
 
 // Seconds of one reading of all matrices for a step of so many windows: from one matrix, timed.
 double MeasureReading(const SourceModel& source, std::uint64_t n_windows, unsigned threads) {
@@ -148,7 +106,7 @@ double EstimateSeconds(const Calibration& calibration, const SourceModel& source
   if (calibration.planned.n_own_readings > 0)
     seconds += static_cast<double>(calibration.planned.n_own_readings) *
                MeasureReading(source, calibration.planned.n_own_at_once, threads);
-  if (largest != nullptr) seconds += searched / MeasureSearchRate(*largest, threads);
+  if (largest != nullptr) seconds += searched / MeasureEncodingRate(kSearch, *largest, threads);
   return seconds;
 }
 

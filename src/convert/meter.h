@@ -21,6 +21,7 @@ class Meter {
 
   // Of a job that goes layer by layer; both 0: it does not. Set by the one that called it.
   std::uint32_t layer = 0, n_layers = 0;
+  double estimated_s = 0;  // see Progress
 
   std::atomic<std::uint64_t> done = 0;  // in steps
   std::atomic<std::uint64_t> bytes_written = 0;
@@ -33,7 +34,8 @@ class Meter {
                      .elapsed_s = elapsed_s(),
                      .unit = unit_,
                      .layer = layer,
-                     .n_layers = n_layers});
+                     .n_layers = n_layers,
+                     .estimated_s = estimated_s});
   }
   // For work on many threads.
   ParallelHooks parallel_hooks() const {

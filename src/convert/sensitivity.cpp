@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "convert/memory.h"
+#include "convert/rates.h"
 #include "convert/rounded_model.h"
 #include "engine/scoring.h"
 #include "io/input_file.h"
@@ -129,6 +130,46 @@ std::size_t RunBatch(const ForwardModel& plain, std::deque<Walker>& walkers, con
   return positions.size();
 }
 
+// Of MeasureDivergences: products of every token with the layers that are run and with the heads,
+// and codes that are chosen anew for each batch of windows.
+double EstimateSeconds(const SourceModel& source, std::span<const Rounding> roundings,
+                       const Windows& windows, const Measuring& measuring) {
+  const ModelConfig& config = source.model.config;
+  double of_layers = 0, of_head = 0;  // weights that a token meets
+  for (const WeightInfo& weight : WeightsOf(config)) {
+    if (StaysFloat(weight.id.role)) continue;
+    const auto n = static_cast<double>(weight.shape.n_rows * weight.shape.row_elements);
+    // Each token uses some of the experts.
+    const bool is_of_experts = weight.id.role == TensorRole::kExpertGate ||
+                               weight.id.role == TensorRole::kExpertUp ||
+                               weight.id.role == TensorRole::kExpertDown;
+    if (weight.id.layer >= 0)
+      of_layers += is_of_experts ? n * config.n_experts_per_token / config.n_experts : n;
+    if (weight.id.role == TensorRole::kOutputHead) of_head = n;
+  }
+  const auto n_tokens = static_cast<double>(windows.ids.size());
+  const double of_runs = static_cast<double>(CountRuns(roundings, config.n_layers)) * of_layers /
+                         static_cast<double>(config.n_layers);
+  const double of_heads = static_cast<double>(1 + roundings.size()) * of_head;
+  double seconds = 2 * n_tokens * (of_runs + of_heads) / MeasureProductRate(measuring.threads);
+  double n_rounded = 0;
+  const PlanLine* largest = nullptr;
+  for (const Rounding& rounding : roundings) {
+    for (const PlanLine& line : rounding.plan->lines) {
+      if (line.table || !rounding.takes(line) || IsExact(line.encoding)) continue;
+      n_rounded += static_cast<double>(line.n_elements());
+      if (largest == nullptr || line.n_elements() > largest->n_elements()) largest = &line;
+    }
+  }
+  const std::size_t n_windows = windows.ids.size() / windows.n_ctx,
+                    n_at_once = WindowsAtOnce(config, roundings.size(), windows, measuring);
+  const auto n_batches = static_cast<double>((n_windows + n_at_once - 1) / n_at_once);
+  if (largest != nullptr)
+    seconds +=
+        n_batches * n_rounded / MeasureEncodingRate(*largest->method, *largest, measuring.threads);
+  return seconds;
+}
+
 }  // namespace
 
 std::uint64_t MeasuringBytes(const ModelConfig& config, std::size_t n_roundings,
@@ -145,6 +186,8 @@ std::vector<double> MeasureDivergences(const SourceModel& source,
       WindowsAtOnce(config, roundings.size(), windows, measuring) * windows.n_ctx;
   Meter meter(measuring.hooks, CountRuns(roundings, config.n_layers) * windows.ids.size(),
               "tokens");
+  meter.estimated_s = measuring.estimated_s;
+  meter.Tell();
   ForwardPass pass({measuring.threads, meter.parallel_hooks()});
   const ForwardModel plain(*source.stored, windows.n_ctx);
   std::deque<Walker> walkers;  // which do not move
@@ -183,13 +226,16 @@ std::vector<Sensitivity> GroupsOf(const Plan& plan, std::uint32_t n_layers) {
   return groups;
 }
 
-void MeasureSensitivities(const SourceModel& source, const Plan& plan, const Windows& windows,
-                          const Measuring& measuring, std::vector<Sensitivity>& groups) {
+double MeasureSensitivities(const SourceModel& source, const Plan& plan, const Windows& windows,
+                            const Measuring& measuring, std::vector<Sensitivity>& groups) {
   std::vector<Rounding> roundings;
   for (const Sensitivity& group : groups)
     roundings.push_back({&plan, [&group](const PlanLine& line) { return group.Has(line); }});
-  const std::vector<double> divergences = MeasureDivergences(source, roundings, windows, measuring);
+  Measuring told = measuring;
+  told.estimated_s = EstimateSeconds(source, roundings, windows, measuring);
+  const std::vector<double> divergences = MeasureDivergences(source, roundings, windows, told);
   for (std::size_t g = 0; g < groups.size(); ++g) groups[g].kl = divergences[g];
+  return told.estimated_s;
 }
 
 std::string FormatSensitivities(const Sensitivities& sensitivities) {

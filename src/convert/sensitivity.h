@@ -34,6 +34,7 @@ struct Measuring {
   unsigned threads = 1;
   std::uint64_t memory_bytes = 0;
   const Hooks& hooks;
+  double estimated_s = 0;  // told with the progress; 0: not known
 };
 
 // Bytes of the measurement of so many roundings: as many windows at once as memory bears.
@@ -78,8 +79,9 @@ struct Sensitivities {
 std::vector<Sensitivity> GroupsOf(const Plan& plan, std::uint32_t n_layers);
 
 // Fills Sensitivity::kl of all groups.
-void MeasureSensitivities(const SourceModel& source, const Plan& plan, const Windows& windows,
-                          const Measuring& measuring, std::vector<Sensitivity>& groups);
+// Returns   the seconds that it was estimated to take, from rates measured before it.
+double MeasureSensitivities(const SourceModel& source, const Plan& plan, const Windows& windows,
+                            const Measuring& measuring, std::vector<Sensitivity>& groups);
 
 // JSON, and back.
 std::string FormatSensitivities(const Sensitivities& sensitivities);

@@ -45,7 +45,10 @@ void ProgressBar::Draw(const Progress& progress) {
       progress.n_layers > 0
           ? fmt::format("layer {} of {}", std::max(progress.layer, 1U), progress.n_layers)
           : FormatRate(rate, progress.unit));
-  if (done > 0)
+  constexpr double kFirst = 0.02;  // before which what was done says little of the rest
+  if (done < kFirst && progress.estimated_s > 0)
+    figures += fmt::format("  about {} in all", FormatSeconds(progress.estimated_s));
+  else if (done > 0)
     figures += fmt::format("  {} left", FormatSeconds(progress.elapsed_s * (1 / done - 1)));
 
   constexpr std::size_t kWidestBar = 40;
