@@ -21,14 +21,20 @@ enum class NanPolicy { kError, kZero };
 enum class OverflowPolicy { kError, kClamp, kF32 };
 
 // Instead of the types of a recipe: tensors get types one by one, so that least is lost within a
-// size, or least is taken within a loss. One of the three.
+// size, or least is taken within a loss. One of the four; none: sensitivities alone.
 struct MixOptions {
   std::optional<std::uint64_t> size_bytes;  // of all files of the output, at most
-  std::optional<double> bits_per_weight;    // of the tensors, at most
+  // Of a device, at most: the files, and what DeviceMemory has besides.
+  std::optional<std::uint64_t> device_memory_bytes;
+  std::optional<double> bits_per_weight;  // of the tensors, at most
   std::optional<double> kl;  // mean KL divergence from the model on held-back text, nats, at most
   // What the kinds of tensors are worth: read where the file stands, else measured on the
   // calibration text and written there. "": measured, and not kept.
   std::string sensitivities;
+
+  bool has_goal() const noexcept {
+    return size_bytes || device_memory_bytes || bits_per_weight || kl;
+  }
 };
 
 struct ConvertReport;
@@ -62,8 +68,12 @@ struct ConvertOptions {
   // For the methods "imatrix" and "feedback", which need it; of others the errors are measured.
   std::optional<CalibrationOptions> calibration;
   // Of each target whose tensors may have different types. Needs a calibration text, or
-  // sensitivities; without them a target has the best of its format's recipes that fits.
+  // sensitivities; without them a target has the best of its format's recipes that fits. Without a
+  // goal PlanOutput tells what sizes would lose, and a ratio of OpenVINO keeps 8 bits by that.
   std::optional<MixOptions> mix;
+  // Tokens of context that DeviceMemory is reckoned for; nullopt: 4096, or what the model was
+  // trained on where that is less.
+  std::optional<std::uint32_t> n_ctx;
   bool force = false;
   bool skip_existing = false;  // leave outputs that stand already; write the others
   bool mkdir = false;
@@ -93,17 +103,34 @@ struct MixReport {
   // Of a plan of the same target: they give the same types. Empty: a recipe was taken.
   std::vector<TensorRule> rules;
   std::string recipe;  // see above: the type
+  // The model has to write its text before it is decided which layers keep 8 bits: those of the
+  // plan are the reference's, whose bytes are not passed.
+  bool is_to_come = false;
   // Mean KL divergences, nats, of the codes that --method reference makes of these types: the sum
   // of what was measured of each kind of tensor; and what the whole model then has, on n_tokens of
   // text that nothing else saw. 0 tokens: not measured.
   double predicted_kl = 0, measured_kl = 0;
   std::uint64_t n_tokens = 0;
   std::uint64_t memory_bytes = 0;  // while it was measured
+  double seconds = 0;              // of measuring, estimated before it; 0: nothing was measured
   struct Point {
     std::uint64_t data_bytes = 0;
     double bits_per_weight = 0, predicted_kl = 0;
+    bool is_chosen = false;
   };
-  std::vector<Point> frontier;  // what other sizes would lose, the smallest first
+  // What sizes would lose, the smallest first; with the one that was chosen, if one was.
+  std::vector<Point> frontier;
+};
+
+// What a device needs to run an output, by the rule of its format's runtime (docs/mix.md).
+struct DeviceMemory {
+  std::uint32_t n_ctx = 0;          // tokens of context
+  std::uint64_t cache_bytes = 0;    // keys and values of so many
+  std::uint64_t working_bytes = 0;  // activations and logits
+  std::uint64_t files_bytes = 0;    // of the output, all of which are held
+  std::string rule;                 // what runtime, and how it keeps these
+
+  std::uint64_t total_bytes() const noexcept { return cache_bytes + working_bytes + files_bytes; }
 };
 
 // A plan with its output's exact sizes.
@@ -113,8 +140,9 @@ struct OutputPlan {
   std::string model_name;
   std::string architecture;
   std::vector<PlannedFile> files;
-  std::uint64_t output_bytes = 0;  // sum of the files, exact
-  std::optional<MixReport> mix;    // where ConvertOptions has one
+  std::uint64_t output_bytes = 0;      // sum of the files, exact
+  std::optional<MixReport> mix;        // where types were chosen by what they lose
+  std::optional<DeviceMemory> device;  // nullopt: no runtime runs such files as they are
 };
 
 // What is taken of a calibration text or an importance matrix, and what that takes.

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -18,8 +19,10 @@
 
 #include "base/portable_math.h"
 #include "base/sha256.h"
+#include "convert/device_memory.h"
 #include "convert/memory.h"
 #include "convert/rounded_model.h"
+#include "convert/score.h"
 #include "convert/sensitivity.h"
 #include "formats/format.h"
 #include "io/outputs.h"
@@ -45,14 +48,17 @@ struct Candidate {
   std::unique_ptr<Plan> plan;
 };
 
-// What is given one type: a tensor of the checkpoint, with its options and their types.
+// A tensor of the checkpoint with its options and their types; one that has no choice has one.
 struct Unit {
   std::string name;
   std::vector<MixOption> options;
   std::vector<std::size_t> candidates;  // of the options
+  bool is_chosen = true;
 };
 
 std::string Wanted(const MixOptions& mix) {
+  if (mix.device_memory_bytes)
+    return fmt::format("--device-memory {}", FormatBytes(*mix.device_memory_bytes));
   if (mix.size_bytes) return fmt::format("--target-size {}", FormatBytes(*mix.size_bytes));
   if (mix.bits_per_weight) return fmt::format("--target-bpw {:g}", *mix.bits_per_weight);
   return fmt::format("--target-kl {:g}", *mix.kl);
@@ -128,21 +134,26 @@ double ShareOf(const Sensitivities& measured, const PlanLine& line) {
   return 0;
 }
 
-// `fixed`  the name of a tensor whose type is not chosen.
+// Which candidates a tensor may have; those of others are not asked for.
+using CandidatesOf = std::function<std::vector<std::size_t>(const std::string& name)>;
+
+// `candidates_of`  of a tensor that has one, the type is not chosen; none: it is no unit.
 std::vector<Unit> MakeUnits(const SourceModel& source, std::span<const Candidate> candidates,
                             std::size_t measured_candidate, const Sensitivities& measured,
-                            std::string_view fixed) {
+                            const CandidatesOf& candidates_of) {
   std::vector<Unit> units;
   const Plan& base = *candidates[measured_candidate].plan;
   for (std::size_t i = 0; i < base.lines.size(); ++i) {
     const PlanLine& line = base.lines[i];
-    if (!IsMatrix(line) || line.name == fixed) continue;
+    if (!IsMatrix(line)) continue;
+    const std::vector<std::size_t> allowed = candidates_of(line.name);
+    if (allowed.empty()) continue;
     auto unit = std::ranges::find(units, line.name, &Unit::name);
     const bool is_new = unit == units.end();
-    if (is_new) unit = units.insert(unit, {line.name, {}, {}});
+    if (is_new) unit = units.insert(unit, {line.name, {}, {}, allowed.size() > 1});
     const double share = ShareOf(measured, line), base_error = SquaredError(source, line);
     std::size_t option = 0;
-    for (std::size_t c = 0; c < candidates.size(); ++c) {
+    for (const std::size_t c : allowed) {
       const std::vector<PlanLine>& lines = candidates[c].plan->lines;
       // Types may cut a weight into other lines, but not a weight of this tensor.
       const auto other = std::ranges::find_if(lines, [&](const PlanLine& one) {
@@ -189,6 +200,7 @@ std::vector<TensorRule> RulesOf(std::span<const Unit> units, const MixChoice& ch
   std::vector<TensorRule> rules;
   std::vector<std::pair<std::array<std::string, 3>, std::string>> joined;  // to layers
   for (std::size_t u = 0; u < units.size(); ++u) {
+    if (!units[u].is_chosen) continue;
     const std::string& type = candidates[units[u].candidates[choice.options[u]]].type;
     const LayerName name = SplitName(units[u].name);
     std::array<std::string, 3> key = {name.before, name.behind, type};
@@ -246,10 +258,10 @@ std::string IdsHash(std::span<const std::uint32_t> ids) {
 class Chooser {
  public:
   Chooser(const ConvertOptions& options, const SourceModel& source, const Calibration* calibration,
-          unsigned threads, const std::function<std::uint64_t(const PlanOptions&)>& output_bytes,
-          PlanOptions& target, const Hooks& hooks)
+          unsigned threads, const OutputBytes& output_bytes, PlanOptions& target,
+          const Hooks& hooks)
       : options_(options),
-        mix_(*options.mix),
+        mix_(options.mix.value_or(MixOptions())),
         source_(source),
         text_(calibration != nullptr && !calibration->text.sha256.empty() ? &calibration->text
                                                                           : nullptr),
@@ -259,37 +271,134 @@ class Chooser {
         target_(target),
         hooks_(hooks) {}
 
-  MixReport Choose() {
+  std::optional<MixReport> Choose(bool is_plan) {
     const Format& format = FindFormat(target_.format);
-    if (format.mixed_types.empty())
-      throw Error(ErrorCode::kUsage,
-                  fmt::format("{}: {}'s tensors have one type", Wanted(mix_), format.title));
     std::error_code ignored;
     const bool has_file = !mix_.sensitivities.empty() && fs::exists(mix_.sensitivities, ignored);
-    if (text_ == nullptr && !has_file && is_text_to_come_)
+    const bool has_losses = text_ != nullptr || has_file;
+    if (!mix_.has_goal()) {
+      if (ChoosesAsked(has_losses)) return ChooseAsked(has_file);
+      if (!options_.mix) return std::nullopt;
+      if (!is_plan || !has_losses)
+        throw Error(ErrorCode::kUsage, "--sensitivity: needs something to reach")
+            .Hint("--target-size, --target-bpw, --target-kl or --device-memory");
+    }
+    if (format.mixed_types.empty())
+      throw Error(ErrorCode::kUsage,
+                  fmt::format("{}: {}'s tensors have one type", Wanted(), format.title));
+    if (mix_.device_memory_bytes) FitToDevice();
+    if (!has_losses && is_text_to_come_)
       throw Error(ErrorCode::kUsage,
                   fmt::format("{}: what types are worth is not known before the model has written "
                               "its text",
-                              Wanted(mix_)))
+                              Wanted()))
           .Hint("plan with --sensitivity FILE that an earlier quantize wrote, or --calibrate FILE");
-    if (text_ == nullptr && !has_file) return ChooseRecipe();
-    MakeCandidates();
-    if (has_file) {
-      measured_ = ReadSensitivities(mix_.sensitivities);
-      CheckMeasured();
-    } else {
-      MeasureKinds();
-    }
-    units_ = MakeUnits(source_, candidates_, measured_candidate_, measured_, fixed_);
-    choices_ = OptionsOf(units_);
+    if (!has_losses) return ChooseRecipe();
+    MakeCandidates(format.mixed_types);
+    KnowLosses(has_file);
+    std::vector<std::size_t> all(candidates_.size());
+    std::iota(all.begin(), all.end(), std::size_t{0});
+    MakeChoices(
+        [&](const std::string& name) { return name == fixed_ ? std::vector<std::size_t>() : all; });
+    if (!mix_.has_goal()) return ReportFrontier();
     const MixChoice choice = mix_.kl ? WithinLoss() : WithinSize();
     target_ = TargetOf(choice);
     return Report(choice);
   }
 
  private:
-  void MakeCandidates() {
-    for (const std::string_view type : FindFormat(target_.format).mixed_types) {
+  // What a message calls it that types are chosen for.
+  std::string Wanted() const { return mix_.has_goal() ? phiq::Wanted(mix_) : "--sensitivity"; }
+
+  bool ChoosesAsked(bool has_losses) const {
+    const Format& format = FindFormat(target_.format);
+    return format.types_by_loss != nullptr && !QuestionsOf(source_.model, target_).empty() &&
+           !format.types_by_loss(target_, has_losses || is_text_to_come_).empty();
+  }
+
+  // The two types of tensors that questions are asked about: as many bytes as the answers' choice
+  // takes, at most, and the least loss. The others stay as they are planned.
+  std::optional<MixReport> ChooseAsked(bool has_file) {
+    if (text_ == nullptr && !has_file) {
+      MixReport report;
+      report.is_to_come = true;
+      return report;
+    }
+    const std::vector<Question> questions = QuestionsOf(source_.model, target_);
+    std::vector<std::string> asked;
+    for (const Question& question : questions)
+      asked.push_back(source_.model.tensors[question.tensor].name);
+    const Answers answers = Answer(source_, questions, options_, threads_, hooks_).answers;
+    MakeCandidates(FindFormat(target_.format).types_by_loss(target_, true));
+    const std::size_t planned = candidates_.size();
+    candidates_.push_back(
+        {"", PlanTarget(
+                 source_.model, AsReference(target_), [](const Warning&) {}, answers)});
+    KnowLosses(has_file);
+    MakeChoices([&](const std::string& name) -> std::vector<std::size_t> {
+      if (std::ranges::find(asked, name) == asked.end()) return {planned};
+      return {0, 1};
+    });
+    const MixChoice reference = PlannedChoice(*candidates_[planned].plan);
+    std::optional<MixChoice> choice =
+        WithinBytes(output_bytes_(TargetOf(reference)), reference.size_bytes,
+                    [&](const MixChoice& one) { return output_bytes_(TargetOf(one)); });
+    if (!choice || choice->loss > reference.loss) choice = reference;
+    target_ = TargetOf(*choice);
+    return Report(*choice);
+  }
+
+  // The options that a plan has.
+  MixChoice PlannedChoice(const Plan& plan) const {
+    MixChoice choice;
+    for (const Unit& unit : units_) {
+      std::uint64_t n_bytes = 0;
+      for (const PlanLine& line : plan.lines)
+        if (!line.table && line.name == unit.name) n_bytes += line.size_bytes;
+      const auto option = std::ranges::find(unit.options, n_bytes, &MixOption::size_bytes);
+      choice.options.push_back(static_cast<std::size_t>(option - unit.options.begin()));
+      choice.size_bytes += option->size_bytes;
+      choice.loss += option->loss;
+    }
+    return choice;
+  }
+
+  void KnowLosses(bool has_file) {
+    if (has_file) {
+      measured_ = ReadSensitivities(mix_.sensitivities);
+      CheckMeasured();
+    } else {
+      MeasureKinds();
+    }
+  }
+
+  void MakeChoices(const CandidatesOf& candidates_of) {
+    units_ = MakeUnits(source_, candidates_, measured_candidate_, measured_, candidates_of);
+    choices_ = OptionsOf(units_);
+    const MixChoice smallest = *LeastLoss(choices_, SmallestBytes());
+    other_bytes_ =
+        TensorBytes(*MakePlan(source_, AsReference(TargetOf(smallest)))) - smallest.size_bytes;
+  }
+
+  // What the device has beside all that is not the files' becomes their size. What that is does
+  // not depend on the types.
+  void FitToDevice() {
+    const DeviceMemory device = BesideFiles();
+    const std::uint64_t beside = device.total_bytes();
+    mix_.size_bytes = *mix_.device_memory_bytes - std::min(*mix_.device_memory_bytes, beside);
+  }
+
+  DeviceMemory BesideFiles() const {
+    const std::optional<DeviceMemory> device = DeviceMemoryOf(
+        source_.model.config, *MakePlan(source_, AsReference(target_)), 0, options_.n_ctx);
+    if (!device)
+      throw Error(ErrorCode::kUsage, fmt::format("--device-memory: no device runs {} as it is",
+                                                 FindFormat(target_.format).title));
+    return *device;
+  }
+
+  void MakeCandidates(std::span<const std::string_view> types) {
+    for (const std::string_view type : types) {
       const auto add = [&] {
         std::vector<TensorRule> rules;
         for (const ModelTensor& tensor : source_.model.tensors)
@@ -311,6 +420,7 @@ class Chooser {
 
   // The candidate whose size is nearest to what is wanted: where its losses are, others' are near.
   std::size_t NearestCandidate() const {
+    if (candidates_.back().type.empty()) return 0;  // asked about: the smaller of both
     const auto distance = [&](const Candidate& candidate) {
       const Plan& plan = *candidate.plan;
       double bits = 4.5;  // of a loss: about where people look for one
@@ -345,7 +455,8 @@ class Chooser {
         MeasuringBytes(source_.model.config, measured_.groups.size(), windows, measuring());
     measured_.text = IdsHash(ids);
     measured_.n_tokens = ids.size();
-    MeasureSensitivities(source_, *candidate.plan, windows, measuring(), measured_.groups);
+    seconds_ =
+        MeasureSensitivities(source_, *candidate.plan, windows, measuring(), measured_.groups);
     if (mix_.sensitivities.empty()) return;
     const std::string json = FormatSensitivities(measured_);
     Outputs outputs({options_.force, options_.mkdir, options_.space_check, options_.fsync});
@@ -393,23 +504,53 @@ class Chooser {
             text_->n_ctx};
   }
 
+  // What a line of the plan says.
+  std::string Reason() const {
+    return mix_.has_goal() ? Wanted() : "ratio: by the losses that were measured";
+  }
+
   PlanOptions TargetOf(const MixChoice& choice) const {
-    return WithTypes(target_, RulesOf(units_, choice, candidates_, Wanted(mix_)));
+    return WithTypes(target_, RulesOf(units_, choice, candidates_, Reason()));
   }
 
   Error TooSmall(std::uint64_t least_bytes, double least_bits) const {
+    const std::string_view title = FindFormat(target_.format).title;
+    if (!mix_.device_memory_bytes)
+      return {ErrorCode::kNo, fmt::format("{}: the least that {} of this model takes is {} bytes, "
+                                          "{:.3f} bits per weight",
+                                          Wanted(), title, FormatCount(least_bytes), least_bits)};
+    const DeviceMemory device = BesideFiles();
     return Error(ErrorCode::kNo,
-                 fmt::format("{}: the least that {} of this model takes is {} bytes, "
-                             "{:.3f} bits per weight",
-                             Wanted(mix_), FindFormat(target_.format).title,
-                             FormatCount(least_bytes), least_bits));
+                 fmt::format("{}: the least that {} of this model needs at a context of {} tokens "
+                             "is {}: {} of files, {} of cache, {} to work in",
+                             Wanted(), title, FormatCount(device.n_ctx),
+                             FormatBytes(device.total_bytes() + least_bytes),
+                             FormatBytes(least_bytes), FormatBytes(device.cache_bytes),
+                             FormatBytes(device.working_bytes)))
+        .Hint("a smaller --ctx needs less");
   }
 
-  // What the files have besides is known of a choice only when it is laid out: sizes of headers
-  // depend on it a little.
+  using SizeOf = std::function<std::uint64_t(const MixChoice&)>;
+
+  // The least loss of what is at most so large. What the files have besides is known of a choice
+  // only when it is laid out: sizes of headers depend on it a little.
+  //
+  // `room`  for the units, to begin with
+  std::optional<MixChoice> WithinBytes(std::uint64_t limit, std::uint64_t room,
+                                       const SizeOf& size_of) const {
+    for (int round = 0; round < kMostRounds; ++round) {
+      const std::optional<MixChoice> next = LeastLoss(choices_, room);
+      if (!next) break;
+      const std::uint64_t size = size_of(*next);
+      if (size <= limit) return next;
+      room -= std::min(room, size - limit);
+    }
+    return std::nullopt;
+  }
+
   MixChoice WithinSize() {
-    const std::optional<MixChoice> smallest = LeastLoss(choices_, SmallestBytes());
-    const auto size_of = [&](const MixChoice& choice) -> std::uint64_t {
+    const MixChoice smallest = *LeastLoss(choices_, SmallestBytes());
+    const SizeOf size_of = [&](const MixChoice& choice) -> std::uint64_t {
       if (mix_.size_bytes) return output_bytes_(TargetOf(choice));
       return TensorBytes(*MakePlan(source_, AsReference(TargetOf(choice))));
     };
@@ -418,19 +559,10 @@ class Chooser {
                         : static_cast<std::uint64_t>(
                               *mix_.bits_per_weight / 8 *
                               static_cast<double>(candidates_.front().plan->n_weights()));
-    const std::uint64_t least = size_of(*smallest);
+    const std::uint64_t least = size_of(smallest);
     if (least > limit)
-      throw TooSmall(least, MakePlan(source_, AsReference(TargetOf(*smallest)))->bits_per_weight());
-    std::uint64_t room = limit - (least - smallest->size_bytes);
-    MixChoice choice = *smallest;
-    for (int round = 0; round < kMostRounds; ++round) {
-      const std::optional<MixChoice> next = LeastLoss(choices_, room);
-      if (!next) break;
-      const std::uint64_t size = size_of(*next);
-      if (size <= limit) return *next;
-      room -= size - limit;
-    }
-    return choice;
+      throw TooSmall(least, MakePlan(source_, AsReference(TargetOf(smallest)))->bits_per_weight());
+    return WithinBytes(limit, limit - (least - smallest.size_bytes), size_of).value_or(smallest);
   }
 
   // The sum of single divergences is a guess of what all have together: it is measured, and the
@@ -466,7 +598,7 @@ class Chooser {
     throw Error(
         ErrorCode::kNo,
         fmt::format("{}: the least that {}'s types lose of this model is {:.3g}, at {} bytes",
-                    Wanted(mix_), FindFormat(target_.format).title, least,
+                    Wanted(), FindFormat(target_.format).title, least,
                     FormatCount(output_bytes_(TargetOf(*largest)))));
   }
 
@@ -478,8 +610,8 @@ class Chooser {
   }
 
   MixReport Report(const MixChoice& choice) {
-    MixReport report;
-    report.rules = RulesOf(units_, choice, candidates_, Wanted(mix_));
+    MixReport report = ReportFrontier();
+    report.rules = RulesOf(units_, choice, candidates_, Reason());
     report.predicted_kl = choice.loss;
     if (text_ != nullptr) {
       report.measured_kl = measured_kl_ ? *measured_kl_ : Measure(target_);
@@ -489,10 +621,23 @@ class Chooser {
           FixedBytes(source_) + MeasuringBytes(source_.model.config, 1, HeldBack(), measuring()));
     }
     report.memory_bytes = memory_bytes_;
-    // From everything at its smallest to everything at its largest, in equal ratios.
-    const std::uint64_t other =
-        TensorBytes(*MakePlan(source_, AsReference(target_))) - choice.size_bytes;
+    const auto larger = std::ranges::upper_bound(report.frontier, choice.size_bytes + other_bytes_,
+                                                 {}, &MixReport::Point::data_bytes);
+    report.frontier.insert(larger, PointOf(choice, /*is_chosen=*/true));
+    return report;
+  }
+
+  MixReport::Point PointOf(const MixChoice& choice, bool is_chosen = false) const {
+    const std::uint64_t n_bytes = choice.size_bytes + other_bytes_;
     const auto n_weights = static_cast<double>(candidates_.front().plan->n_weights());
+    return {n_bytes, static_cast<double>(n_bytes) * 8 / n_weights, choice.loss, is_chosen};
+  }
+
+  // From everything at its smallest to everything at its largest, closer where sizes are small.
+  MixReport ReportFrontier() const {
+    MixReport report;
+    report.memory_bytes = memory_bytes_;
+    report.seconds = seconds_;
     std::uint64_t largest = 0;
     for (const std::vector<MixOption>& options : choices_)
       largest += std::ranges::max(options, {}, &MixOption::size_bytes).size_bytes;
@@ -502,8 +647,9 @@ class Chooser {
       const auto room = static_cast<std::uint64_t>(least + (most - least) * share * share);
       const std::optional<MixChoice> at = LeastLoss(choices_, room);
       if (!at) continue;
-      const std::uint64_t bytes = at->size_bytes + other;
-      report.frontier.push_back({bytes, static_cast<double>(bytes) * 8 / n_weights, at->loss});
+      const MixReport::Point point = PointOf(*at);
+      if (report.frontier.empty() || report.frontier.back().data_bytes != point.data_bytes)
+        report.frontier.push_back(point);
     }
     return report;
   }
@@ -544,19 +690,19 @@ class Chooser {
       hooks_.warn({ErrorCode::kUsage,
                    fmt::format("{}: without a text the recipe {} is taken, the largest that fits; "
                                "--calibrate self or --calibrate FILE chooses tensor by tensor",
-                               Wanted(mix_), best->second)});
+                               Wanted(), best->second)});
     MixReport report;
     report.recipe = best->second;
     return report;
   }
 
   const ConvertOptions& options_;
-  const MixOptions& mix_;
+  MixOptions mix_;
   const SourceModel& source_;
   const calibrate::CalibrationText* text_;  // nullptr: there is none that can be measured on
   bool is_text_to_come_;                    // the model writes it when it is run
   unsigned threads_;
-  const std::function<std::uint64_t(const PlanOptions&)>& output_bytes_;
+  const OutputBytes& output_bytes_;
   PlanOptions& target_;
   const Hooks& hooks_;
 
@@ -566,17 +712,20 @@ class Chooser {
   Sensitivities measured_;
   std::vector<Unit> units_;
   std::vector<std::vector<MixOption>> choices_;
+  std::uint64_t other_bytes_ = 0;  // of tensors that are no units
   std::optional<double> measured_kl_;
   std::uint64_t memory_bytes_ = 0;  // while it was measured
+  double seconds_ = 0;              // that it was estimated to take
 };
 
 }  // namespace
 
-MixReport ChooseMix(const ConvertOptions& options, const SourceModel& source,
-                    const Calibration* calibration, unsigned threads,
-                    const std::function<std::uint64_t(const PlanOptions&)>& output_bytes,
-                    PlanOptions& target, const Hooks& hooks) {
-  return Chooser(options, source, calibration, threads, output_bytes, target, hooks).Choose();
+std::optional<MixReport> ChooseMix(const ConvertOptions& options, const SourceModel& source,
+                                   const Calibration* calibration, unsigned threads,
+                                   const OutputBytes& output_bytes, bool is_plan,
+                                   PlanOptions& target, const Hooks& hooks) {
+  return Chooser(options, source, calibration, threads, output_bytes, target, hooks)
+      .Choose(is_plan);
 }
 
 }  // namespace phiq

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "convert/calibration_time.h"
+#include "convert/device_memory.h"
 #include "convert/mix.h"
 #include "convert/open_model.h"
 #include "convert/score.h"
@@ -70,20 +71,30 @@ Prepared PrepareModel(const ConvertOptions& options, Job job, const Hooks& hooks
   SourceModel source = OpenSourceModel(
       std::move(job.source), {options.ignore_extra, options.adapters, options.pad_vocab}, warn,
       [&](const ModelConfig& config) { return ExpressionOf(config, job.targets); });
+  for (std::size_t i = 0; options.n_ctx && i < job.targets.size(); ++i) {
+    // Whether there is such a context, before any work.
+    const Answers answers(QuestionsOf(source.model, job.targets[i]).size());
+    DeviceMemoryOf(source.model.config,
+                   *PlanTarget(source.model, job.targets[i], WarnOrIgnore({}), answers), 0,
+                   options.n_ctx);
+  }
   std::optional<Calibration> calibration;
   if (options.calibration && reads_weights)
     calibration =
         PrepareCalibration(options, source, job.targets, depth == Depth::kRun, threads, hooks);
+  std::vector<std::optional<MixReport>> mixes(job.targets.size());
   const auto make_plan = [&](const PlanOptions& target, const Answers& answers,
                              const WarningFn& told) {
     std::unique_ptr<Plan> plan = PlanTarget(source.model, target, told, answers);
     AddOrigin(source, *plan);
     for (auto& policy : PoliciesOf(options)) plan->facts.push_back(policy);
-    if (calibration) Apply(*calibration, source, *plan, told);
+    // A text that types were chosen by is used, whatever codes are chosen by.
+    const bool is_text_used = std::ranges::any_of(
+        mixes, [](const std::optional<MixReport>& mix) { return mix && mix->n_tokens > 0; });
+    if (calibration) Apply(*calibration, source, *plan, is_text_used ? WarnOrIgnore({}) : told);
     return plan;
   };
-  std::vector<std::optional<MixReport>> mixes(job.targets.size());
-  for (std::size_t i = 0; options.mix && reads_weights && i < job.targets.size(); ++i) {
+  for (std::size_t i = 0; reads_weights && i < job.targets.size(); ++i) {
     const auto output_bytes = [&](const PlanOptions& target) {
       const WarningFn ignore = WarnOrIgnore({});
       const Answers answers(QuestionsOf(source.model, target).size());
@@ -92,7 +103,7 @@ Prepared PrepareModel(const ConvertOptions& options, Job job, const Hooks& hooks
           .size_bytes();
     };
     mixes[i] = ChooseMix(options, source, calibration ? &*calibration : nullptr, threads,
-                         output_bytes, job.targets[i], hooks);
+                         output_bytes, depth == Depth::kPlan, job.targets[i], hooks);
   }
   std::vector<std::unique_ptr<Plan>> plans;
   std::uint64_t scored_bytes = 0;
@@ -127,8 +138,8 @@ Prepared PrepareModel(const ConvertOptions& options, Job job, const Hooks& hooks
     if (mix) memory.peak_bytes = std::max(memory.peak_bytes, mix->memory_bytes);
   if (calibration)
     calibration->planned.seconds = EstimateSeconds(*calibration, source, streams, memory.threads);
-  return {std::move(source), std::move(targets),     memory,
-          scored_bytes,      std::move(calibration), std::move(mixes)};
+  return {std::move(source),      std::move(targets), memory,       scored_bytes,
+          std::move(calibration), std::move(mixes),   options.n_ctx};
 }
 
 }  // namespace
@@ -167,6 +178,8 @@ ConversionPlan Describe(const Prepared& prepared) {
       output.files.push_back({target.files[i].string(), target.layout.files[i].size_bytes});
     output.output_bytes = target.size_bytes();
     output.mix = prepared.mixes[conversion.outputs.size()];
+    output.device = DeviceMemoryOf(prepared.source.model.config, *target.plan, output.output_bytes,
+                                   prepared.n_ctx);
     conversion.outputs.push_back(std::move(output));
   }
   if (prepared.calibration) conversion.calibration = prepared.calibration->planned;

@@ -22,6 +22,7 @@ struct Prepared {
   std::uint64_t scored_bytes = 0;  // of weights, read to plan
   std::optional<Calibration> calibration;
   std::vector<std::optional<MixReport>> mixes;  // of the targets
+  std::optional<std::uint32_t> n_ctx;           // as in ConvertOptions
 };
 
 // How far a run is prepared.

@@ -277,6 +277,14 @@ std::vector<Question> QuestionsOf(const Model& model, const PlanOptions& options
   return format.questions(model, own);
 }
 
+std::uint32_t BitsOfVectors(const Plan& plan) {
+  const auto vector = std::ranges::find_if(
+      plan.lines, [](const PlanLine& line) { return !line.table && IsVector(line.role); });
+  return vector == plan.lines.end()
+             ? 32
+             : static_cast<std::uint32_t>(8 * vector->size_bytes / vector->n_elements());
+}
+
 std::optional<std::string> FindKnob(const PlanOptions& options, std::string_view name) {
   const auto found = options.knobs.find(std::string(name));
   return found == options.knobs.end() ? std::nullopt : std::optional(found->second);

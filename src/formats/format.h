@@ -35,6 +35,18 @@ struct Question {
 };
 using Answers = std::vector<float>;  // one a question
 
+// What the runtime that opens a format keeps in memory beside its files.
+struct RuntimeMemory {
+  std::string_view runtime;  // "llama.cpp"
+  // Of keys and values: bits of each, and bits besides for each head of a token (scales).
+  std::uint32_t cache_bits = 16, cache_head_bits = 0;
+  std::uint32_t cache_step = 1;   // tokens that room is made for at a time
+  std::uint32_t cache_fixed = 0;  // tokens that the output says there is room for; 0: as asked
+  std::uint32_t n_at_once = 512;  // tokens of a prompt that run side by side
+  bool has_scores = false;        // attention's scores of all heads stand in memory
+  bool has_all_logits = false;    // of each of those tokens, not of the last one alone
+};
+
 struct Format {
   std::string_view name;              // "onnx"
   std::string_view title;             // "ONNX"
@@ -77,6 +89,13 @@ struct Format {
   Expression (*expression)(const ModelConfig& config, const PlanOptions& options) = nullptr;
   // What the plan must know. May be null: nothing. Throws as `plan`.
   std::vector<Question> (*questions)(const Model& model, const PlanOptions& options) = nullptr;
+  // The types between which measured losses are to decide, instead of answers, for the tensors that
+  // questions are asked about: the smaller first; empty: answers decide. May be null: they do.
+  // `has_losses`  a text tells them. Throws kUsage: they are wanted, and there are none.
+  std::vector<std::string_view> (*types_by_loss)(const PlanOptions& options,
+                                                 bool has_losses) = nullptr;
+  // Of an output with that plan, one of this format. May be null: no device runs it as it is.
+  RuntimeMemory (*runtime_memory)(const Plan& plan) = nullptr;
   // Decides the type of every tensor. CheckOptions has judged the words of the options.
   //
   // Throws   kUsage: unknown type (with a suggestion), options that contradict each other, a rule
@@ -134,6 +153,9 @@ std::string ParseTypeWord(const Format& format, bool is_chosen, std::string_view
 std::unique_ptr<Plan> PlanTarget(const Model& model, const PlanOptions& options,
                                  const WarningFn& warn, const Answers& answers = {});
 std::vector<Question> QuestionsOf(const Model& model, const PlanOptions& options);
+
+// Bits of the numbers that a plan's vectors are stored in, which runtimes compute and cache in.
+std::uint32_t BitsOfVectors(const Plan& plan);
 
 // Whether a file of that name is to be the model alone, as Format::bare_ending says.
 bool IsBareName(const Format& format, std::string_view name);

@@ -1,7 +1,10 @@
 """Types chosen tensor by tensor for a size or a loss: what they are worth beside the formats' fixed recipes at the same
 bytes, on text that neither the choice nor the codes have seen; sizes; what is said; what is refused."""
+import json
+
 import pytest
 from harness import DATA, refused, run, warnings
+from test_checkpoint_forms import make, split, weights
 
 MODELS = ["phi35-tiny", "phi4mini-tiny"]
 HELDOUT = (DATA / "heldout.txt").read_bytes()
@@ -77,6 +80,53 @@ def test_openvino_loses_less_than_its_ratio_at_its_bytes(work, texts, model):
     assert mixed <= 0.9 * fixed
 
 
+# NNCF ranks by errors of weights; a text says better what keeps 8 bits, in no more bytes. Both as reference codes.
+@pytest.mark.parametrize("model", MODELS)
+def test_a_ratio_leaves_8_bits_by_measured_losses(work, texts, model):
+    openvino = ["--format", "openvino", "--type", "INT4_SYM", "--group-size", "128", "--ratio", "0.6"]
+    text = ["--calibrate", texts / "calibration.txt", *TEXT]
+    fixed = quantize(work / "ratio", model, *openvino)
+    own = quantize(work / "own", model, *openvino, *text)  # the reference's bytes are asked for, and so its ranking
+    assert "types" not in own
+    assert (work / "own/openvino_model.bin").read_bytes() == (work / "ratio/openvino_model.bin").read_bytes()
+    report = quantize(work / "kl", model, *openvino, *text, "--sensitivity-metric", "kl")
+    assert report["output_bytes"] <= fixed["output_bytes"]
+    (fixed_kl, _), (kl, _) = divergences(texts, DATA / model, work / "ratio", work / "kl")
+    assert kl <= 0.9 * fixed_kl
+    rules = [word for rule in report["types"]["tensor_types"] for word in ("--tensor-type", rule)]
+    again = quantize(work / "again", model, *openvino, *rules)
+    assert again["output_bytes"] == report["output_bytes"]
+    assert (work / "again/openvino_model.bin").read_bytes() == (work / "kl/openvino_model.bin").read_bytes()
+
+
+# By default, with codes that the text chooses too.
+def test_a_ratio_by_losses_is_the_default_with_a_text(work, texts):
+    options = ["--format", "openvino", "--calibrate", texts / "calibration.txt", "--calibration-ctx", "256", "--calibration-tokens",
+               "2048", "--no-correction"]
+    report = quantize(work / "kl", "phi35-tiny", *options, "--sensitivity", work / "kept.json")
+    ranked = quantize(work / "ranked", "phi35-tiny", *options, "--sensitivity-metric", "weight_quantization_error")
+    assert report["output_bytes"] <= ranked["output_bytes"] and "types" not in ranked
+    (kl, _), (ranked_kl, _) = divergences(texts, DATA / "phi35-tiny", work / "kl", work / "ranked")
+    assert kl <= 0.9 * ranked_kl
+    # What was measured serves other ratios and sizes, without a text too.
+    kept = ["--sensitivity", work / "kept.json", "--format", "openvino", "--json"]
+    plan = run(["plan", DATA / "phi35-tiny", *kept, "--ratio", "0.8"]).ok().json()
+    assert plan["output_bytes"] < report["output_bytes"] and plan["types"]["estimated_s"] == 0
+    assert run(["plan", DATA / "phi35-tiny", *kept, "--target-size", "3.3M"]).ok().json()["types"]["tensor_types"]
+    own = run(["plan", DATA / "phi35-tiny", "--format", "openvino", "--calibrate", "self", "--json"]).ok().json()
+    assert own["types"] == {"to_come": True} and own["output_bytes"] >= report["output_bytes"]
+
+
+@pytest.mark.parametrize("options, code, text", [
+    (["--sensitivity-metric", "kl"], 2, "--sensitivity-metric kl: needs a text"),
+    (["--sensitivity-metric", "hawq"], 2, "is not one of kl, weight_quantization_error"),
+    (["--sensitivity-metric", "kl", "--ratio", "1"], 2, "no layer has a choice"),
+    (["--sensitivity-metric", "kl", "--type", "INT8_ASYM"], 2, "no layer has a choice"),
+])
+def test_metrics_that_have_nothing_to_say(work, options, code, text):
+    refused(run(["quantize", DATA / "phi35-tiny", "-o", work / "x", "--format", "openvino", *options]), code, text)
+
+
 # Calibrated codes of a mix beside calibrated codes of the recipe.
 def test_what_is_chosen_serves_calibrated_codes_too(work, texts):
     model, text = "phi35-tiny", ["--calibrate", texts / "calibration.txt", "--calibration-ctx", "256", "--calibration-tokens",
@@ -89,16 +139,19 @@ def test_what_is_chosen_serves_calibrated_codes_too(work, texts):
     assert mixed <= 0.85 * fixed
 
 
-# The report's rules make the same file.
-def test_is_one_run_of_ordinary_quantize(work, texts):
-    report = quantize(work / "mix.gguf", "phi35-tiny", "--target-bpw", "4.6", "--calibrate", texts / "calibration.txt", *TEXT)
+# The report's rules and the same text make the same bytes.
+@pytest.mark.parametrize("format, suffix, bits", [
+    ("gguf", ".gguf", 4.6), ("onnx", "", 6), ("openvino", "", 6), ("mlx", "", 4.6), ("torch", "", 6), ("litert", ".litertlm", 6)])
+def test_is_one_run_of_ordinary_quantize(work, texts, format, suffix, bits):
+    text = ["--format", format, "--calibrate", texts / "calibration.txt", "--calibration-ctx", "256", "--calibration-tokens", "2048"]
+    report = quantize(work / f"mix{suffix}", "phi35-tiny", "--target-bpw", str(bits), *text)
+    assert 0.95 * bits < report["bits_per_weight"] <= bits
     rules = [word for rule in report["types"]["tensor_types"] for word in ("--tensor-type", rule)]
-    again = quantize(work / "again.gguf", "phi35-tiny", *rules)
-    assert 4.55 < report["bits_per_weight"] <= 4.6
-    assert again["bits_per_weight"] == report["bits_per_weight"]
-    assert run(["compare", work / "mix.gguf", work / "again.gguf", "--json"]).ok()
-    (mixed, _), (same, _) = divergences(texts, DATA / "phi35-tiny", work / "mix.gguf", work / "again.gguf")
-    assert mixed == same
+    quantize(work / f"again{suffix}", "phi35-tiny", *rules, *text)
+    mixed, again = (sorted([path] if suffix else path.iterdir()) for path in (work / f"mix{suffix}", work / f"again{suffix}"))
+    assert [path.name for path in mixed if path.suffix != suffix] == [path.name for path in again if path.suffix != suffix]
+    for one, other in zip(mixed, again):
+        assert one.read_bytes() == other.read_bytes(), one.name
 
 
 def test_a_loss_is_met_on_held_back_text(work, texts):
@@ -120,6 +173,18 @@ def test_every_format_with_several_types_has_it(work, texts, format, bits):
     assert run(["verify", work / "out", "--against", DATA / "phi4mini-tiny"]).ok()
 
 
+# vLLM, llama.cpp and openvino fuse queries, keys and values, and gate and up: one type each, also where the checkpoint has them
+# apart.
+@pytest.mark.parametrize("format", ["gguf", "torch", "openvino"])
+def test_what_runtimes_fuse_has_one_type(work, texts, format):
+    make(work, split(weights()))
+    options = ["--format", format, "--target-bpw", "6", "--calibrate", texts / "calibration.txt", *TEXT, "--json"]
+    plans = [run(["plan", model, *options]).ok().json() for model in (work / "phi35-tiny", DATA / "phi35-tiny")]
+    types, of_the_plain = ([tensor["type"] for tensor in plan["tensors"]] for plan in plans)
+    assert types == of_the_plain
+    assert plans[0]["types"]["tensor_types"] == plans[1]["types"]["tensor_types"]
+
+
 def test_a_rule_goes_before_the_choice(work, texts):
     report = quantize(work / "mix.gguf", "phi35-tiny", "--target-bpw", "5", "--tensor-type", "lm_head=Q8_0", "--calibrate",
                       texts / "calibration.txt", *TEXT)
@@ -131,11 +196,80 @@ def test_a_rule_goes_before_the_choice(work, texts):
 def test_plan_shows_what_other_sizes_would_lose(work, texts):
     plan = run(["plan", DATA / "phi35-tiny", "--target-size", "2.5M", "--calibrate", texts / "calibration.txt",
                            *TEXT, "--json"]).ok().json()
+    assert plan["types"]["estimated_s"] > 0
     frontier = plan["types"]["frontier"]
+    (chosen,) = (point for point in frontier if point["chosen"])
+    assert (chosen["predicted_kl"], chosen["measured_kl"]) == (plan["types"]["predicted_kl"], plan["types"]["measured_kl"])
+    assert chosen["data_bytes"] == sum(tensor["bytes"] for tensor in plan["tensors"] if tensor["layer"] is not None
+                                       or not tensor["name"].startswith("config:"))
     sizes = [point["data_bytes"] for point in frontier]
     losses = [point["predicted_kl"] for point in frontier]
     assert sizes == sorted(sizes) and losses == sorted(losses, reverse=True) and len(sizes) > 4
     assert 0.995 * 2.5 * 2**20 <= plan["output_bytes"] <= 2.5 * 2**20
+
+
+# Without a size, the sizes that there are; of what was measured before, without a text.
+def test_plan_shows_sizes_without_a_size(work, texts):
+    kept = ["--sensitivity", work / "kept.json", "--json"]
+    first = run(["plan", DATA / "phi35-tiny", *kept, "--calibrate", texts / "calibration.txt", *TEXT]).ok().json()
+    second = run(["plan", DATA / "phi35-tiny", *kept]).ok().json()
+    assert first["types"]["frontier"] == second["types"]["frontier"] and len(first["types"]["frontier"]) > 4
+    assert first["types"]["tensor_types"] == [] and first["output_bytes"] == second["output_bytes"]
+    text = run(["plan", DATA / "phi35-tiny", *kept[:2]]).ok().out.decode()
+    assert "PREDICTED KL" in text and "what others would lose is above" in text
+
+
+def test_the_page_shows_what_sizes_lose(work, texts):
+    quantize(work / "mix.gguf", "phi35-tiny", "--target-size", "2.5M", "--calibrate", texts / "calibration.txt", *TEXT, "--html",
+             work / "page.html")
+    page = (work / "page.html").read_text()
+    assert "What sizes lose" in page and "this output" in page and 'id="sizes"' in page
+
+
+# Keys and values of every layer, each head of 4096 tokens (of LiteRT and ONNX: as many as the output reserves). What is
+# worked in has bounds of its own: more than the logits of one token, less than ten times what the largest product of all
+# tokens that run at once gives.
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("format, head_bytes", [
+    ("gguf", lambda n: 2 * n), ("mlx", lambda n: 2 * n), ("torch", lambda n: 2 * n), ("onnx", lambda n: 4 * n),
+    ("openvino", lambda n: n + 8), ("litert", lambda n: 4 * n)])
+def test_plan_says_what_a_device_needs(model, format, head_bytes):
+    config = json.loads((DATA / model / "config.json").read_text())
+    n_heads, head = config["num_key_value_heads"], config["hidden_size"] // config["num_attention_heads"]
+    for ctx in ([], ["--ctx", "1024"]):
+        plan = run(["plan", DATA / model, "--format", format, *ctx, "--json"]).ok().json()
+        device = plan["device"]
+        assert device["n_ctx"] == (1024 if ctx else 4096)
+        n_cached = 4096 if format in ("onnx", "litert") else device["n_ctx"]
+        assert device["cache_bytes"] == n_cached * 2 * config["num_hidden_layers"] * n_heads * head_bytes(head)
+        assert device["total_bytes"] == plan["output_bytes"] + device["cache_bytes"] + device["working_bytes"]
+        assert 4 * config["vocab_size"] < device["working_bytes"]
+
+
+def test_a_devices_memory_is_another_way_to_say_the_size(work, texts):
+    text = ["--calibrate", texts / "calibration.txt", *TEXT]
+    report = quantize(work / "mix.gguf", "phi35-tiny", "--device-memory", "17M", "--ctx", "1024", *text)
+    device = report["device"]
+    assert device["n_ctx"] == 1024
+    assert 0.99 * 17 * 2**20 < device["total_bytes"] <= 17 * 2**20
+    assert device["total_bytes"] == report["output_bytes"] + device["cache_bytes"] + device["working_bytes"]
+    size = int(17 * 2**20) - device["cache_bytes"] - device["working_bytes"]
+    same = quantize(work / "same.gguf", "phi35-tiny", "--target-size", str(size), *text)
+    assert same["output_bytes"] == report["output_bytes"] and (work / "mix.gguf").read_bytes() == (work / "same.gguf").read_bytes()
+
+
+@pytest.mark.parametrize("options, code, text", [
+    (["--device-memory", "8M"], 1, "at a context of 4,096 tokens is"),
+    (["--device-memory", "8M", "--format", "litert"], 1, "at a context of 4,096 tokens is"),
+    (["--device-memory", "1G", "--ctx", "5000"], 2, "--ctx 5000: the model's context is 4096"),
+    (["--device-memory", "1G", "--format", "onnx", "--max-length", "1024", "--ctx", "2048"], 2,
+     "--ctx 2048: the output has room for 1024 tokens"),
+    (["--device-memory", "1G", "--format", "safetensors"], 2, "tensors have one type"),
+    (["--device-memory", "1G", "--target-bpw", "4"], 2, "give one of them"),
+    (["--ctx", "64"], 2, "--eval-text"),
+])
+def test_devices_that_do_not_do(work, options, code, text):
+    refused(run(["quantize", DATA / "phi35-tiny", "-o", work / "x", *options]), code, text)
 
 
 # What is planned bounds what is taken, the measurement's included.
@@ -173,6 +307,7 @@ def test_the_same_types_for_any_threads_and_memory(work, texts, model):
                                  ["--memory-limit", "80M", "--threads", "2"]]):
         out = work / f"{n}.gguf"
         report = quantize(out, model, "--target-size", "2.2M", "--calibrate", texts / "calibration.txt", *TEXT, *options)
+        assert report["types"].pop("estimated_s") > 0
         reports.append(report["types"])
         outs.append(out.read_bytes())
     assert outs[0] == outs[1] == outs[2] == outs[3]
@@ -196,6 +331,11 @@ def test_without_a_text_the_largest_recipe_that_fits_is_taken(work):
     (["--target-kl", "0.01"], 2, "--target-kl: needs a text"),
     (["--target-size", "3M", "--target-bpw", "4"], 2, "give one of them"),
     (["--sensitivity", "x.json"], 2, "--sensitivity: needs something to reach"),
+    # What runtimes and types have no room for.
+    (["--format", "onnx", "--min-onnxruntime", "1.20", "--target-bpw", "6", "--calibrate", "TEXT"], 6,
+     "8-bit MatMulNBits needs onnxruntime 1.22"),
+    (["--format", "onnx", "--activations", "dynamic", "--target-bpw", "6", "--calibrate", "TEXT"], 2, "needs int8"),
+    (["--format", "torch", "--type", "AWQ", "--target-bpw", "6", "--calibrate", "TEXT"], 2, "in AWQ all matrices have one type"),
     (["--target-size", "3M", "--sensitivity", "broken.json"], 3, "broken.json"),
     (["--target-size", "3M", "--sensitivity", "other.json"], 3, "has sensitivities of another model"),
 ])

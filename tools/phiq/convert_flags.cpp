@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <limits>
 #include <string_view>
 #include <utility>
 
@@ -134,17 +135,20 @@ std::optional<MixOptions> ResolveMix(const ConvertFlags& flags) {
   if (flags.target_bpw)
     mix.bits_per_weight = ParseNumber("--target-bpw", *flags.target_bpw, 0, kMostBits);
   if (flags.target_kl) mix.kl = ParseNumber("--target-kl", *flags.target_kl, 0, kMostKl);
+  if (flags.device_memory)
+    mix.device_memory_bytes =
+        ForOption("--device-memory", [&] { return ParseSize(*flags.device_memory); });
   mix.sensitivities = ValueOf("--sensitivity", flags.sensitivities);
   const int n = int{flags.target_size.has_value()} + int{flags.target_bpw.has_value()} +
-                int{flags.target_kl.has_value()};
+                int{flags.target_kl.has_value()} + int{flags.device_memory.has_value()};
   if (n > 1)
-    throw Wrong("--target-size", "excludes --target-bpw and --target-kl").Hint("give one of them");
-  if (n == 1) return mix;
-  if (flags.sensitivities)
-    throw Wrong("--sensitivity", "needs something to reach")
-        .Hint("--target-size, --target-bpw or --target-kl");
-  return std::nullopt;
+    throw Wrong("--target-size", "excludes --target-bpw, --target-kl and --device-memory")
+        .Hint("give one of them");
+  if (n == 0 && !flags.sensitivities) return std::nullopt;
+  return mix;
 }
+
+constexpr std::uint32_t kMostContext = std::numeric_limits<std::int32_t>::max();
 
 // Lines of at most 63 characters, which stand beside the names of the options.
 std::string Wrap(std::string_view text) {
@@ -252,6 +256,7 @@ ConvertOptions ResolveConvertFlags(const ConvertFlags& flags) {
   ForOption("--output", [&] { CheckOutputName(options.output, options.targets); });
   options.calibration = ResolveCalibration(flags, options.targets);
   options.mix = ResolveMix(flags);
+  if (flags.ctx) options.n_ctx = ParseCount("--ctx", *flags.ctx, 4, kMostContext);
   options.ignore_extra = ValuesOf("--ignore-extra", flags.ignore_extra);
   options.adapters = ValuesOf("--adapter", flags.adapters);
   options.pad_vocab = ParsePadVocab(flags.pad_vocab);
@@ -350,6 +355,12 @@ void AddConvertFlags(CLI::App& command, ConvertFlags& flags) {
   value("--target-bpw", flags.target_bpw, "N", "The same, in at most N bits per weight");
   value("--target-kl", flags.target_kl, "X",
         "The least size whose mean KL divergence on held-back text is at\nmost X");
+  value("--device-memory", flags.device_memory, "SIZE",
+        "The least loss in what a device of SIZE has beside its runtime's cache\nand working "
+        "memory (e.g. 4G)");
+  value("--ctx", flags.ctx, "N",
+        "Tokens of context that those are for; default 4096. Of --eval-text\ntokens of a window; "
+        "default 512");
   value("--sensitivity", flags.sensitivities, "FILE",
         "What kinds of tensors are worth: read where the file exists, else\nmeasured and written "
         "there");

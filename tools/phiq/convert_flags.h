@@ -24,7 +24,7 @@ struct ConvertFlags {
   std::vector<std::string> tensor_types, ignore_extra, adapters;
   CalibrationFlags calibration;
   std::optional<std::string> calibration_out, shrink, imatrix_out;
-  std::optional<std::string> target_size, target_bpw, target_kl, sensitivities;
+  std::optional<std::string> target_size, target_bpw, target_kl, device_memory, ctx, sensitivities;
   std::optional<std::string> pad_vocab, tokenizer;
   bool strict_types = false, no_correction = false;
   bool force = false, skip_existing = false, mkdir = false, resume = false;

@@ -19,7 +19,8 @@ void AddEvalFlags(CLI::App& command, const std::string& group, const std::string
                        const char* description, const std::string& in) {
     command.add_option(name, value, description)->option_text(text)->group(in);
   };
-  add("--ctx", flags.ctx, "N", "Tokens of a window; default 512", group);
+  if (command.get_option_no_throw("--ctx") == nullptr)
+    add("--ctx", flags.ctx, "N", "Tokens of a window; default 512", group);
   add("--chunks", flags.chunks, "N", "The first N windows only; default: all", group);
   add("--protocol", flags.protocol, "NAME",
       "What of a window is scored: llama.cpp (default), the second half\nas llama-perplexity does, "

@@ -15,7 +15,7 @@ struct EvalFlags {
   bool any() const noexcept;
 };
 
-// Adds --ctx, --chunks and --protocol, then the thresholds.
+// Adds --ctx (unless the command has it already), --chunks and --protocol, then the thresholds.
 void AddEvalFlags(CLI::App& command, const std::string& group, const std::string& threshold_group,
                   EvalFlags& flags);
 

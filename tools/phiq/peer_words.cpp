@@ -66,7 +66,6 @@ constexpr PeerOption kOfQuantize[] = {
     {"--gptq", "here it is --calibrate FILE, whose --method is feedback"},
     {"--scale-estimation", "here it is --calibrate FILE, or --method search"},
     {"--lora-correction", "not done; --calibrate FILE changes no sizes"},
-    {"--sensitivity-metric", "the layers are ranked by the error of their weights in 8 bits"},
     {"--all-layers", "here it is --ratio 1"},
     // onnxruntime-genai's model builder
     {"--model_name", "here it is the operand MODEL"},

@@ -47,6 +47,10 @@ std::string FilesAndSizes(const OutputPlan& output) {
 // How the types were chosen.
 std::string MixText(const MixReport& mix) {
   if (!mix.recipe.empty()) return fmt::format("the recipe {}, for want of a text", mix.recipe);
+  if (mix.is_to_come)
+    return "which layers keep 8 bits is measured when the model has written its text: in no more "
+           "bytes than these";
+  if (mix.rules.empty()) return "those of the type; what others would lose is above";
   std::string text = fmt::format("tensor by tensor; predicted KL {:.3g}", mix.predicted_kl);
   if (mix.n_tokens > 0)
     text += fmt::format(", {:.3g} measured on {} held-back tokens", mix.measured_kl,
@@ -63,29 +67,44 @@ std::string RulesText(const MixReport& mix) {
 
 Json MixToJson(const MixReport& mix) {
   if (!mix.recipe.empty()) return {{"recipe", mix.recipe}};
+  if (mix.is_to_come) return {{"to_come", true}};
   Json rules = Json::array(), frontier = Json::array();
   for (const TensorRule& rule : mix.rules)
     rules.push_back(fmt::format("{}={}", rule.pattern, rule.type));
+  const Json measured = mix.n_tokens > 0 ? Json(mix.measured_kl) : Json();
   for (const MixReport::Point& point : mix.frontier)
     frontier.push_back({{"data_bytes", point.data_bytes},
                         {"bits_per_weight", point.bits_per_weight},
-                        {"predicted_kl", point.predicted_kl}});
-  Json json = {{"tensor_types", rules},
-               {"predicted_kl", mix.predicted_kl},
-               {"measured_kl", nullptr},
-               {"n_tokens", mix.n_tokens},
-               {"frontier", frontier}};
-  if (mix.n_tokens > 0) json["measured_kl"] = mix.measured_kl;
-  return json;
+                        {"predicted_kl", point.predicted_kl},
+                        {"measured_kl", point.is_chosen ? measured : Json()},
+                        {"chosen", point.is_chosen}});
+  return {{"tensor_types", rules},
+          {"predicted_kl", rules.empty() ? Json() : Json(mix.predicted_kl)},
+          {"measured_kl", measured},
+          {"n_tokens", mix.n_tokens},
+          {"estimated_s", mix.seconds},
+          {"frontier", frontier}};
 }
 
 std::string FrontierText(const MixReport& mix) {
   if (mix.frontier.empty()) return "";
-  std::vector<std::vector<std::string>> rows = {{"BYTES", "BITS PER WEIGHT", "PREDICTED KL"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"BYTES", "BITS PER WEIGHT", "PREDICTED KL", "MEASURED KL", ""}};
   for (const MixReport::Point& point : mix.frontier)
-    rows.push_back({FormatCount(point.data_bytes), fmt::format("{:.2f}", point.bits_per_weight),
-                    fmt::format("{:.3g}", point.predicted_kl)});
-  return FormatTable("rrr", rows) + "\n";
+    rows.push_back(
+        {FormatCount(point.data_bytes), fmt::format("{:.2f}", point.bits_per_weight),
+         fmt::format("{:.3g}", point.predicted_kl),
+         point.is_chosen && mix.n_tokens > 0 ? fmt::format("{:.3g}", mix.measured_kl) : "",
+         point.is_chosen ? "chosen" : ""});
+  return FormatTable("rrrrl", rows) + "\n";
+}
+
+// "device: 2.40 GiB at a context of 4096 tokens: ...".
+std::string DeviceText(const DeviceMemory& device) {
+  return fmt::format("{} at a context of {} tokens: {} of files, {} of cache, {} to work in ({})",
+                     FormatBytes(device.total_bytes()), FormatCount(device.n_ctx),
+                     FormatBytes(device.files_bytes), FormatBytes(device.cache_bytes),
+                     FormatBytes(device.working_bytes), device.rule);
 }
 
 // What a plan and a report both say of an output.
@@ -108,6 +127,12 @@ Json Summary(const OutputPlan& output) {
                {"n_weights", output.plan->n_weights()},
                {"bits_per_weight", output.plan->bits_per_weight()}};
   if (output.mix) json["types"] = MixToJson(*output.mix);
+  if (output.device)
+    json["device"] = {{"n_ctx", output.device->n_ctx},
+                      {"cache_bytes", output.device->cache_bytes},
+                      {"working_bytes", output.device->working_bytes},
+                      {"total_bytes", output.device->total_bytes()},
+                      {"rule", output.device->rule}};
   if (output.plan->decisions.empty()) return json;
   Json& decisions = json["decisions"] = Json::array();
   for (const Decision& decision : output.plan->decisions)
@@ -272,12 +297,18 @@ std::string FormatOutput(const OutputPlan& output) {
   if (output.mix)
     text += FrontierText(*output.mix) + RulesText(*output.mix) + "types: " + MixText(*output.mix) +
             "\n";
+  if (output.mix && output.mix->seconds > 0)
+    text += fmt::format("types: about {} to measure what they are worth\n",
+                        FormatSeconds(output.mix->seconds));
+  const std::string device =
+      output.device ? fmt::format("device: {}\n", DeviceText(*output.device)) : "";
   return text +
          fmt::format("{} ({}) -> {} {}\n", Escape(output.model_name), Escape(output.architecture),
                      plan.format, plan.type) +
          FilesAndSizes(output) +
          fmt::format("{} tensors, {} weights, {:.2f} bits per weight\n", plan.lines.size(),
-                     FormatCount(plan.n_weights()), plan.bits_per_weight());
+                     FormatCount(plan.n_weights()), plan.bits_per_weight()) +
+         device;
 }
 
 }  // namespace
@@ -357,6 +388,7 @@ std::string FormatReport(const ConvertReport& report) {
                              FormatBytes(output.output_bytes)));
     add("bits per weight", fmt::format("{:.2f}", output.plan->bits_per_weight()));
     if (output.mix) add("types", MixText(*output.mix));
+    if (output.device) add("device", DeviceText(*output.device));
     add("weighted error",
         fmt::format("{:.3g} (relative RMSE of every eighth row of the quantized weights)",
                     report.relative_rmse[i]));

@@ -32,6 +32,7 @@ constexpr const char* kQuantizeExamples = R"(Examples:
   phiq quantize phi-4 --format gguf,onnx --precision int8 -o out
   phiq quantize phi-4 --eval-text wiki.test.raw --chunks 40 --max-kl 0.05
   phiq quantize phi-4 --calibrate self --calibrate chats.jsonl --html worth.html
+  phiq quantize phi-4 --calibrate self --device-memory 8G --ctx 4096
 
 Without -o the output is named after the model and the type, in this folder:
 phi-3.5-mini-instruct-Q4_K_M.gguf, a file, or phi-3.5-mini-instruct-onnx-int4, a folder
@@ -48,14 +49,16 @@ struct QuantizeFlags {
 // --eval-text and its options; nullopt without.
 std::optional<EvalOptions> ResolveEvaluation(const QuantizeFlags& flags) {
   if (!flags.eval_text) {
-    if (flags.eval.any())
+    if (flags.eval.any() || (flags.convert.ctx && !flags.convert.device_memory))
       throw Error(ErrorCode::kUsage, "--ctx, --chunks, --protocol and the thresholds need a text")
           .Hint("--eval-text FILE names it");
     return std::nullopt;
   }
   EvalOptions evaluation;
   evaluation.text = ValueOf("--eval-text", flags.eval_text);
-  ResolveEvalFlags(flags.eval, evaluation);
+  EvalFlags eval = flags.eval;
+  eval.ctx = flags.convert.ctx;
+  ResolveEvalFlags(eval, evaluation);
   return evaluation;
 }
 
@@ -81,6 +84,8 @@ int Quantize(const QuantizeFlags& all_flags, const std::string& line) {
   ConvertOptions options = ResolveConvertFlags(flags);
   options.command = line;
   options.evaluation = ResolveEvaluation(all_flags);
+  // Then it is that of the evaluation.
+  if (!flags.device_memory) options.n_ctx.reset();
   if (options.evaluation) options.evaluation->threads = options.threads;
   ResolvePage(all_flags, options);
   if (flags.dry_run) return ShowPlan(flags);

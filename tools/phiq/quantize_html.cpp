@@ -139,6 +139,43 @@ std::string LeftByKind(const std::vector<Kind>& kinds, const std::string& suffix
   return PlotHtml(map);
 }
 
+// What sizes lose, and where the output stands among them.
+std::string Sizes(const MixReport& mix, const std::string& suffix) {
+  XyPlot plot{{"sizes" + suffix, "What sizes lose",
+               "The least loss of each size with types chosen tensor by tensor, forecast from what "
+               "each kind of tensor lost when it was measured alone; and what the types of this "
+               "output then lost on held-back text. Codes of --method reference: those that a "
+               "text chooses lose less."},
+              {"Bytes of the tensors", AxisKind::kLog},
+              {"Mean KL divergence, nats", AxisKind::kLog},
+              {},
+              true};
+  Series forecast{"Forecast", 0, {}}, measured{"Measured, of this output", 1, {}};
+  Table table{"frontier" + suffix,
+              {{"Size"}, {"Bits per weight", true}, {"Forecast KL", true}, {"Measured KL", true}},
+              {},
+              {}};
+  for (const MixReport::Point& point : mix.frontier) {
+    const auto n_bytes = static_cast<double>(point.data_bytes);
+    const std::string size = fmt::format("{}, {:.2f} bits per weight",
+                                         FormatBytes(point.data_bytes), point.bits_per_weight);
+    forecast.points.push_back({n_bytes, point.predicted_kl,
+                               fmt::format("{}: {}", size, FormatFigure(point.predicted_kl)), ""});
+    const bool is_measured = point.is_chosen && mix.n_tokens > 0;
+    if (is_measured)
+      measured.points.push_back({n_bytes, mix.measured_kl,
+                                 fmt::format("{}: {}", size, FormatFigure(mix.measured_kl)),
+                                 "this output"});
+    table.rows.push_back(
+        {{FormatBytes(point.data_bytes) + (point.is_chosen ? ", this output" : ""), {}},
+         {fmt::format("{:.2f}", point.bits_per_weight), point.bits_per_weight},
+         {FormatFigure(point.predicted_kl), point.predicted_kl},
+         is_measured ? Cell{FormatFigure(mix.measured_kl), mix.measured_kl} : Cell{"", {}}});
+  }
+  plot.series = {std::move(forecast), std::move(measured)};
+  return "<div class=\"plots\">\n" + PlotHtml(plot) + "</div>\n" + TableHtml(table);
+}
+
 std::string Target(const std::vector<OutputError>& errors, const std::string& suffix) {
   const std::vector<Kind> kinds = KindsOf(errors);
   return "<div class=\"plots\">\n" + LeftByKind(kinds, suffix) + LeftByLayer(kinds, suffix) +
@@ -154,9 +191,13 @@ std::string QuantizeHtml(const ConvertReport& report) {
     const OutputPlan& output = report.planned.outputs[i];
     subtitle.push_back(Title(output) + ": " + output.files.front().path);
     const std::vector<OutputError>& errors = report.output_errors[i];
+    const std::string suffix = i == 0 ? "" : fmt::format("-{}", i);
+    const std::string sizes =
+        output.mix && !output.mix->frontier.empty() ? Sizes(*output.mix, suffix) : "";
     content += SectionHtml(
-        Title(output), errors.empty() ? ParagraphHtml("No tensor of it takes codes from a text.")
-                                      : Target(errors, i == 0 ? "" : fmt::format("-{}", i)));
+        Title(output),
+        sizes + (errors.empty() ? ParagraphHtml("No tensor of it takes codes from a text.")
+                                : Target(errors, suffix)));
   }
   subtitle.emplace_back(
       "Errors of products on text that was held back, against those of the codes that the "

@@ -86,6 +86,10 @@ const Format kFormat = {
     .mixed_types = kMixedTypes,
     .runtimes = kPeerNames,
     .expression = ExpressionOf,
+    .runtime_memory =
+        [](const Plan&) {
+          return RuntimeMemory{.runtime = "llama.cpp", .cache_step = 256, .has_all_logits = true};
+        },
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,
                const WarningFn& warn) { return MakePlan(model, options, warn); },
     .tokenizer_decisions = TokenizerDecisions,

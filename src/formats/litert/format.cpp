@@ -1,6 +1,7 @@
 // LiteRT, the .litertlm files of LiteRT-LM, and the .tflite file inside of one.
 #include "formats/litert/format.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include "formats/litert/layout.h"
@@ -38,6 +39,15 @@ const Format kFormat = {
     .types_of_precisions = {"int4", "int8", "", "", "fp32"},
     .mixed_types = kMixedTypes,
     .runtimes = kPeerNames,
+    .runtime_memory =
+        [](const Plan& plan) {
+          const GraphChoices& graph = static_cast<const GraphPlan&>(plan).graph;
+          return RuntimeMemory{.runtime = "LiteRT-LM",
+                               .cache_bits = 32,
+                               .cache_fixed = graph.cache_length,
+                               .n_at_once = std::ranges::max(graph.prefill_lengths),
+                               .has_scores = true};
+        },
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,
                const WarningFn& warn) -> std::unique_ptr<Plan> {
       return MakePlan(model, options, warn);

@@ -31,6 +31,13 @@ const Format kFormat = {
     .runtimes = kPeerNames,
     .expression = [](const ModelConfig& config,
                      const PlanOptions&) { return OwnExpression(config); },
+    .runtime_memory =
+        [](const Plan& plan) {
+          return RuntimeMemory{.runtime = "mlx-lm",
+                               .cache_bits = BitsOfVectors(plan),
+                               .cache_step = 256,
+                               .n_at_once = 2048};
+        },
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,
                const WarningFn& warn) -> std::unique_ptr<Plan> {
       return MakePlan(model, options, warn);

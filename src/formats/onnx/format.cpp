@@ -90,6 +90,15 @@ const Format kFormat = {
     .mixed_types = kMixedTypes,
     .runtimes = kPeerNames,
     .name_suffix = NameSuffix,
+    .runtime_memory =
+        [](const Plan& plan) {
+          const GraphChoices& graph = static_cast<const GraphPlan&>(plan).graph;
+          return RuntimeMemory{.runtime = "onnxruntime-genai",
+                               .cache_bits = graph.float_type == FloatType::kF32 ? 32U : 16U,
+                               .cache_fixed = graph.max_length,
+                               .has_scores = graph.ep == ExecutionProvider::kCpu,
+                               .has_all_logits = true};
+        },
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,
                const WarningFn& warn) -> std::unique_ptr<Plan> {
       return MakePlan(model, options, warn);

@@ -13,6 +13,8 @@ namespace {
 constexpr std::string_view kPeerNames[] = {"ov", "ir", "openvino-genai"};
 constexpr std::string_view kMixedTypes[] = {"INT4_SYM", "INT8_ASYM"};
 
+constexpr std::string_view kMetrics[] = {"kl", "weight_quantization_error"};
+
 constexpr Knob kKnobs[] = {
     {"group-size",
      "N",
@@ -29,6 +31,11 @@ constexpr Knob kKnobs[] = {
      "",
      {},
      true},
+    {"sensitivity-metric", "NAME",
+     "Which layers --ratio leaves 8 bits: kl, those that a text says lose most in 4 (default with "
+     "one); weight_quantization_error, NNCF's choice (default without, and with --method "
+     "reference)",
+     "", kMetrics, true},
 };
 
 // --sym and --asym choose among the types of a precision; a type that the user names says itself
@@ -41,6 +48,18 @@ std::string WithSymmetry(std::string_view type, const PlanOptions& options) {
   } catch (const Error& error) {
     throw Error(error.code(), std::string(*symmetric ? "--sym: " : "--asym: ") + error.what());
   }
+}
+
+// NNCF's ranking unless losses are known, or asked for.
+std::vector<std::string_view> TypesByLoss(const PlanOptions& options, bool has_losses) {
+  const bool is_given = FindKnob(options, "sensitivity-metric").has_value();
+  const bool is_kl = FindWord(options, "sensitivity-metric", kMetrics) == 0;
+  const bool wants_reference = options.is_method_chosen && options.method == "reference";
+  if (is_given ? !is_kl : !has_losses || wants_reference) return {};
+  if (!has_losses)
+    throw Error(ErrorCode::kUsage, "--sensitivity-metric kl: needs a text to be measured on")
+        .Hint("--calibrate self or --calibrate FILE");
+  return {FindWeightType(options.type).name, kBackup};
 }
 
 }  // namespace
@@ -57,6 +76,16 @@ const Format kFormat = {
     .type_with = WithSymmetry,
     .runtimes = kPeerNames,
     .questions = QuestionsOf,
+    .types_by_loss = TypesByLoss,
+    .runtime_memory =
+        [](const Plan& plan) {
+          // 8 bits with a scale and a zero point for each head of a token, unless the folder says
+          // float16 (layout.cpp).
+          const bool has_codes = HasCodes(plan);
+          return RuntimeMemory{.runtime = "openvino-genai on a CPU",
+                               .cache_bits = has_codes ? 8U : 16U,
+                               .cache_head_bits = has_codes ? 64U : 0U};
+        },
     .plan = [](const Model& model, const PlanOptions& options, const Answers& answers,
                const WarningFn& warn) -> std::unique_ptr<Plan> {
       return MakePlan(model, options, answers, warn);

@@ -17,12 +17,6 @@ namespace {
 
 constexpr std::uint64_t kAlignment = 64;  // a cache line, which the runtime maps as it is
 
-bool HasCodes(const Plan& plan) {
-  return std::ranges::any_of(plan.lines, [](const PlanLine& line) {
-    return std::holds_alternative<GroupEncoding>(line.encoding);
-  });
-}
-
 // What tools and the runtime may want to know of the model.
 std::vector<Info> ModelInfo(const Plan& plan) {
   // The scale keeps float16 activations in range on devices that compute in them. The precision of

@@ -21,7 +21,6 @@ namespace {
 // --sym.
 constexpr std::uint32_t kDefaultGroup = 128;
 constexpr double kDefaultRatio = 0.6;
-constexpr std::string_view kBackup = "INT8_ASYM";  // NNCF's, for the symmetric types too
 
 Error Usage(std::string message) { return {ErrorCode::kUsage, std::move(message)}; }
 
@@ -95,6 +94,9 @@ class Planner {
           fmt::format("--group-size {}: OpenVINO has even numbers from 4, and 'row'", group_size_));
     if (given_ratio_ && type_.bits != 4)
       throw Usage(fmt::format("--ratio: type {} has no 4-bit layers", type_.name));
+    if (FindKnob(options_, "sensitivity-metric") && (type_.bits != 4 || ratio_ >= 1.0))
+      throw Usage("--sensitivity-metric: no layer has a choice")
+          .Hint("a type of 4 bits with a --ratio below 1");
     if (symmetric_ && type_.bits == 0)
       throw Usage(fmt::format("--sym, --asym: type {} has no integer codes", type_.name));
     if (symmetric_ && *symmetric_ != type_.symmetric) {
@@ -245,6 +247,12 @@ std::vector<Question> QuestionsOf(const Model& model, const PlanOptions& options
 std::unique_ptr<GraphPlan> MakePlan(const Model& model, const PlanOptions& options,
                                     const Answers& int8_errors, const WarningFn& warn) {
   return Planner(model, options).Make(int8_errors, warn);
+}
+
+bool HasCodes(const Plan& plan) {
+  return std::ranges::any_of(plan.lines, [](const PlanLine& line) {
+    return std::holds_alternative<GroupEncoding>(line.encoding);
+  });
 }
 
 Order OrderOf(const Encoding& encoding, std::size_t array, std::uint64_t row_elements) {

@@ -22,6 +22,9 @@ std::unique_ptr<GraphPlan> MakePlan(const Model& model, const PlanOptions& optio
                                     const Answers& int8_errors, const WarningFn& warn);
 std::vector<Question> QuestionsOf(const Model& model, const PlanOptions& options);
 
+// Whether a weight is quantized.
+bool HasCodes(const Plan& plan);
+
 // How the runtime wants array `array` of an encoding: 4-bit zero points go on from row to row in
 // the middle of a byte.
 Order OrderOf(const Encoding& encoding, std::size_t array, std::uint64_t row_elements);

@@ -11,6 +11,10 @@
 
 namespace phiq::openvino {
 
+// What the layers have that --ratio leaves, and embedding and head: NNCF's, for the symmetric types
+// too.
+inline constexpr std::string_view kBackup = "INT8_ASYM";
+
 // A type of weights. The names of the integer types are NNCF's.
 struct WeightType {
   std::string_view name;

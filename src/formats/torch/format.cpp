@@ -31,6 +31,11 @@ const Format kFormat = {
     .types_of_precisions = {"W4A16", "W8A8", "", "", ""},
     .mixed_types = kMixedTypes,
     .runtimes = kPeerNames,
+    .runtime_memory =
+        [](const Plan& plan) {
+          return RuntimeMemory{
+              .runtime = "vLLM", .cache_bits = BitsOfVectors(plan), .cache_step = 16};
+        },
     .plan = [](const Model& model, const PlanOptions& options, const Answers&,
                const WarningFn& warn) -> std::unique_ptr<Plan> {
       return MakePlan(model, options, warn);
