@@ -1,4 +1,6 @@
 // Targets of the checkpoint: safetensors headers and the index of shards.
+#include <cstring>
+
 #include "checkpoint/safetensors_header.h"
 #include "checkpoint/shard_index.h"
 #include "fuzz/targets.h"
@@ -6,18 +8,33 @@
 namespace phiq::fuzz {
 namespace {
 
+constexpr std::size_t kLengthBytes = 8;
+
 std::string Weights() { return ReadSeed(SeedFolder("model") / "model.safetensors"); }
 
+// The file up to its tensors.
+std::string Header() {
+  const std::string weights = Weights();
+  std::uint64_t n = 0;
+  std::memcpy(&n, weights.data(), sizeof n);
+  return weights.substr(0, kLengthBytes + n);
+}
+
+// An input goes without the tensors' bytes, so that what is changed is what is read. They still
+// count, but for inputs that are shorter than what is looked at first.
 void RunSafetensors(Input input) {
+  static const std::uint64_t tensor_bytes = Weights().size() - Header().size();
+  const std::string_view head = TextOf(input);
+  const std::uint64_t file_bytes =
+      head.size() + (head.size() < kSafetensorsSniffBytes ? 0 : tensor_bytes);
   Attempt([&] {
-    const std::string_view file = TextOf(input);
-    const std::uint64_t n = SafetensorsHeaderBytes(file.substr(0, kSafetensorsSniffBytes),
-                                                   file.size(), "x.safetensors");
+    const std::uint64_t n =
+        SafetensorsHeaderBytes(head.substr(0, kSafetensorsSniffBytes), file_bytes, "x.safetensors");
+    if (n > head.size() - kLengthBytes) return;  // would be read from the tensors' bytes
     const SafetensorsHeader header =
-        ParseSafetensorsHeader(file.substr(8, n), file.size(), "x.safetensors");
+        ParseSafetensorsHeader(head.substr(kLengthBytes, n), file_bytes, "x.safetensors");
     for (const SourceTensor& tensor : header.tensors)
-      if (tensor.offset_bytes > file.size() ||
-          tensor.size_bytes > file.size() - tensor.offset_bytes)
+      if (tensor.offset_bytes > file_bytes || tensor.size_bytes > file_bytes - tensor.offset_bytes)
         Fail("a tensor outside of its file");
   });
 }
@@ -37,7 +54,7 @@ void RunIndex(Input input) {
 std::span<const Target> CheckpointTargets() {
   static const std::vector<Target> targets = {
       {"safetensors", Shape::kSafetensors, RunSafetensors,
-       [] { return std::vector<std::string>{Weights()}; }},
+       [] { return std::vector<std::string>{Header()}; }},
       {"shard_index", Shape::kText, RunIndex,
        [] {
          return std::vector<std::string>{

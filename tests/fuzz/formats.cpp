@@ -11,6 +11,7 @@
 #include "convert/record.h"
 #include "engine/forward.h"
 #include "formats/format.h"
+#include "formats/gguf/reader.h"
 #include "formats/importance.h"
 #include "fuzz/targets.h"
 #include "phiq/convert.h"
@@ -97,6 +98,37 @@ Target TargetOf(const Place& place) {
         const fs::path output = OutputOf(place);
         return std::vector<std::string>{ReadSeed(place.is_folder() ? output / place.file : output)};
       }};
+}
+
+// The header of a GGUF, with which nothing is done. The tensors' bytes are a hole behind the input.
+struct GgufSeed {
+  std::string header;
+  std::uint64_t tensor_bytes = 0;
+};
+
+const GgufSeed& TheGgufSeed() {
+  static const GgufSeed seed = [] {
+    const fs::path path = OutputOf({"gguf_header", "gguf", ".gguf", ""});
+    const gguf::File file = gguf::File::Open(path, CheckWarning);
+    const auto first = std::ranges::min_element(file.tensors(), {}, &gguf::Tensor::offset_bytes);
+    std::string whole = ReadSeed(path);
+    const std::uint64_t tensor_bytes = whole.size() - first->offset_bytes;
+    whole.resize(first->offset_bytes);
+    return GgufSeed{std::move(whole), tensor_bytes};
+  }();
+  return seed;
+}
+
+void RunGgufHeader(Input input) {
+  const fs::path path = TheScratch().Write("header.gguf", input);
+  const std::uint64_t file_bytes = input.size() + TheGgufSeed().tensor_bytes;
+  fs::resize_file(path, file_bytes);
+  Attempt([&] {
+    const gguf::File file = gguf::File::Open(path, CheckWarning);
+    for (const gguf::Tensor& tensor : file.tensors())
+      if (tensor.offset_bytes > file_bytes || tensor.size_bytes > file_bytes - tensor.offset_bytes)
+        Fail("a tensor outside of its file");
+  });
 }
 
 void RunCheckpoint(Input input) {
@@ -193,6 +225,8 @@ std::span<const Target> FormatTargets() {
              {"torch_tensors", "torch", "", "model.safetensors", kSafetensors, small_groups},
          })
       all.push_back(TargetOf(place));
+    all.push_back({"gguf_header", kBinary, RunGgufHeader,
+                   [] { return std::vector<std::string>{TheGgufSeed().header}; }});
     all.push_back({"checkpoint", kSafetensors, RunCheckpoint, [] {
                      return std::vector<std::string>{
                          ReadSeed(SeedFolder("model") / "model.safetensors")};

@@ -96,9 +96,13 @@ const Scratch& TheScratch() {
 
 MemoryFiles::MemoryFiles(const fs::path& folder, const std::string& name,
                          std::string_view content) {
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
-    if (entry.path().extension() != ".safetensors")
-      files_.emplace(entry.path().filename().string(), ReadSeed(entry.path()));
+  static std::map<fs::path, decltype(files_)> read;  // a target makes one for each input
+  const auto [found, is_new] = read.try_emplace(folder);
+  if (is_new)
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder))
+      if (entry.path().extension() != ".safetensors")
+        found->second.emplace(entry.path().filename().string(), ReadSeed(entry.path()));
+  files_ = found->second;
   files_[name] = content;
 }
 
