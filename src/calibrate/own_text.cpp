@@ -120,7 +120,7 @@ std::optional<Opening> ChatOpening(const Tokenizer& tokenizer, std::uint32_t voc
 
 std::uint64_t BytesOfWindow(const ModelConfig& config, std::uint32_t n_ctx) {
   return KeyValues::Bytes(config, 1, n_ctx) +
-         (config.vocab_size + ForwardPass::ScratchFloats(config) + 2 * config.hidden_size) *
+         (config.vocab_size + ForwardPass::ScratchFloats(config) + std::uint64_t{2} * config.hidden_size) *
              sizeof(float);
 }
 

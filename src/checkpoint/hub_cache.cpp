@@ -222,7 +222,7 @@ fs::path SnapshotIn(const fs::path& repository, const std::string& revision,
   std::error_code ignored;
   const fs::path ref = repository / "refs" / (revision.empty() ? "main" : revision);
   if (fs::exists(ref, ignored)) {
-    const fs::path snapshot = repository / "snapshots" / ReadCommit(ref);
+    fs::path snapshot = repository / "snapshots" / ReadCommit(ref);
     if (fs::is_directory(snapshot, ignored)) return snapshot;
     throw Error(ErrorCode::kInput,
                 fmt::format("refs/{} names a snapshot that is not there: no {}",

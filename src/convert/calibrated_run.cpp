@@ -72,7 +72,7 @@ StreamResult WriteByMatrix(const Importance& matrix, const SourceModel& source,
       stages.Note(note);
     }
     ++n_stages;
-    result.Add(std::move(note.result));
+    result.Add(note.result);
   };
   StreamStage stage;
   stage.takes = [&](const PlanLine& line) { return !HasStatistics(matrix, source.weights, line); };
@@ -230,7 +230,7 @@ class CalibratedRun {
   }
 
   void Take(StageNote&& note) {
-    result_.Add(std::move(note.result));
+    result_.Add(note.result);
     for (StageNote::Correction& one : note.corrections)
       corrections_[one.target].push_back(std::move(one.input));
   }
@@ -404,7 +404,7 @@ class CalibratedRun {
           line.products->held_back > line.products->reference)
         unserved.push_back(&LineOf(line));
     }
-    note_.result.Add(std::move(written));
+    note_.result.Add(written);
     return unserved;
   }
 

@@ -128,7 +128,7 @@ StreamResult Write(const Prepared& prepared, std::span<const StreamTarget> strea
       note.result = StreamTensors(prepared.source, streams, options, stage, meter);
       stages.Note(note);
     }
-    result.Add(std::move(note.result));
+    result.Add(note.result);
   }
   return result;
 }

@@ -38,7 +38,7 @@ constexpr std::uint64_t kLeastChunkElements = 1ULL << 14;
 // Of the files the text, of which little may be kept.
 std::uint64_t TokenizerBytes(const SideFiles& files, const Tokenizer& tokenizer) {
   std::uint64_t kept = tokenizer.merges.size() * sizeof(Merge);
-  for (const std::string& token : tokenizer.vocab) kept += sizeof(token) + token.size();
+  for (const std::string& token : tokenizer.vocab) kept += sizeof(std::string) + token.size();
   for (const SentencePiece& piece : tokenizer.pieces) kept += sizeof(piece) + piece.text.size();
   return files.SizeBytes("tokenizer.json") + files.SizeBytes("tokenizer.model") +
          kTokenizerCopies * kept;

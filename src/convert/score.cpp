@@ -100,8 +100,10 @@ std::uint64_t WidenWhatOverflowsHalf(const SourceModel& source, Plan& plan,
   const std::uint64_t n_bytes =
       ReadChunks(source, plan, chunks, options, threads, hooks,
                  [&](std::size_t item, const PlanLine&, std::span<const float> x, unsigned) {
-                   overflows[item] = std::ranges::any_of(
-                       x, [](float w) { return std::isfinite(w) && std::abs(w) >= kHalfOverflow; });
+                   const auto is_too_large = [](float w) {
+                     return std::isfinite(w) && std::abs(w) >= kHalfOverflow;
+                   };
+                   overflows[item] = std::ranges::any_of(x, is_too_large) ? 1 : 0;
                  });
   for (std::size_t item = 0; item < chunks.size(); ++item) {
     PlanLine& line = plan.lines[chunks[item].line];

@@ -565,17 +565,17 @@ void StreamTarget::ReadAt(std::size_t file, std::uint64_t offset_bytes,
   }
 }
 
-void StreamResult::Add(StreamResult&& other) {
+void StreamResult::Add(const StreamResult& other) {
   bytes_read += other.bytes_read;
   n_nan_zeroed += other.n_nan_zeroed;
-  for (LineResult& line : other.lines) {
+  for (const LineResult& line : other.lines) {
     const auto same = std::ranges::find_if(lines, [&](const LineResult& one) {
       return one.target == line.target && one.line == line.line && one.expert == line.expert;
     });
     if (same == lines.end()) {
-      lines.push_back(std::move(line));
+      lines.push_back(line);
     } else {
-      *same = std::move(line);  // written once more
+      *same = line;  // written once more
     }
   }
 }

@@ -84,7 +84,7 @@ struct StreamResult {
   std::uint64_t n_nan_zeroed = 0;
   std::vector<LineResult> lines;  // those that were written
 
-  void Add(StreamResult&& other);
+  void Add(const StreamResult& other);
 };
 
 // No scale holds such a weight and the others of its row. Trained weights are far below: what is

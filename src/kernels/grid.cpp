@@ -533,7 +533,7 @@ Coded Nearest(const Grid& grid, std::size_t column, float w) noexcept {
   switch (grid.levels) {
     case Levels::kIq4: {
       const std::uint8_t code = NearestIq4Code(v);
-      return {code, scale * kIq4Values[code] + offset};
+      return {code, scale * static_cast<float>(kIq4Values[code]) + offset};
     }
     case Levels::kE2m1: {
       const std::uint8_t code = NearestE2m1Code(v);

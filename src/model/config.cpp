@@ -431,8 +431,9 @@ void ReadRope(const ConfigReader& reader, const ModelClass& model_class, ModelCo
     }
   }
   // Rounded over the whole width and then divided, as llama.cpp's converter does.
-  config.rope_dim = static_cast<std::uint32_t>(config.partial_rotary_factor *
-                                               (std::uint64_t{config.n_heads} * config.head_dim)) /
+  config.rope_dim = static_cast<std::uint32_t>(
+                        config.partial_rotary_factor *
+                        static_cast<double>(std::uint64_t{config.n_heads} * config.head_dim)) /
                     config.n_heads;
   if (config.rope_dim == 0 || config.rope_dim % 2 != 0) {
     throw reader.Bad(

@@ -93,7 +93,7 @@ TensorRule ParseTensorRule(std::string_view text) {
         .Hint("for example 'down_proj=Q6_K'");
   }
   TensorRule rule{std::string(text.substr(0, equals)), std::string(text.substr(equals + 1))};
-  Pattern{rule};  // a bad pattern is known before the model is opened
+  static_cast<void>(Pattern{rule});  // a bad pattern is known before the model is opened
   return rule;
 }
 

@@ -146,7 +146,7 @@ class RestoredModel final : public StoredModel {
   const ModelConfig& config() const override { return config_; }
   std::span<const StoredPiece> pieces() const noexcept override { return base_->pieces(); }
   std::string name() const override {
-    const std::string name = base_->name();
+    std::string name = base_->name();
     if (!name.empty()) return name;
     const std::filesystem::path path = std::filesystem::path(base_->path()).lexically_normal();
     return (path.has_filename() ? path : path.parent_path()).stem().string();

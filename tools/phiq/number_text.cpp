@@ -12,7 +12,7 @@ namespace phiq::cli {
 namespace {
 
 // fmt's hyphen becomes a minus sign, which is as wide as a digit.
-std::string WithMinus(std::string text) {
+std::string WithMinus(const std::string& text) {
   return text.starts_with('-') ? "−" + text.substr(1) : text;
 }
 
@@ -67,7 +67,7 @@ std::string FormatTick(double value) {
   auto [mantissa, exponent] = Scientific(value, 3);
   mantissa.erase(mantissa.find_last_not_of('0') + 1);
   if (mantissa.ends_with('.')) mantissa.pop_back();
-  const std::string power = "10" + Superscript(exponent);
+  std::string power = "10" + Superscript(exponent);
   if (mantissa == "1") return power;
   return mantissa == "-1" ? "−" + power : WithMinus(mantissa) + "×" + power;
 }

@@ -45,9 +45,9 @@ std::string SizeLabel(const Plan& plan) {
   for (const PlanLine& line : plan.lines) {
     // Of experts one is counted, and their number stands before: "16x4.1B".
     const bool is_of_experts = line.shape.size() == 3;
-    if (is_of_experts) n_experts = line.shape.front();
-    n_weights += static_cast<double>(CheckedProduct(line.shape).value() /
-                                     (is_of_experts ? line.shape.front() : 1));
+    std::uint64_t n = CheckedProduct(line.shape).value();
+    if (is_of_experts) n /= n_experts = line.shape.front();
+    n_weights += static_cast<double>(n);
   }
   const auto [scale, suffix] = n_weights > 1e12  ? std::pair(1e12, 'T')
                                : n_weights > 1e9 ? std::pair(1e9, 'B')

@@ -181,7 +181,7 @@ std::vector<std::string> CompareGraphs(const File& file, const ModelConfig& conf
   graph.description =
       file.model().description() == nullptr ? "" : file.model().description()->str();
   graph.metadata = file.metadata();
-  const PlacedModel expected = PlaceModel(std::move(graph), plan.lines);
+  const PlacedModel expected = PlaceModel(graph, plan.lines);
   std::vector<std::byte> found(file.flatbuffer().begin(), file.flatbuffer().end());
   // What lies between the flatbuffer and the first array belongs to neither.
   if (found.size() > expected.head.size() && found.size() - expected.head.size() < kArrayAlignment)

@@ -57,7 +57,7 @@ std::pair<Section, std::vector<std::byte>> TokenizerSection(const SideFiles& sou
 
 }  // namespace
 
-PlacedModel PlaceModel(ModelGraph graph, std::span<const PlanLine> lines) {
+PlacedModel PlaceModel(const ModelGraph& graph, std::span<const PlanLine> lines) {
   const std::vector<BufferContent>& buffers = graph.pool.buffers();
   std::vector<std::uint64_t> offsets(buffers.size(), 1);
   const std::uint64_t head_bytes = Serialize(graph, offsets).bytes.size();

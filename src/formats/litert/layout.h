@@ -27,7 +27,7 @@ struct PlacedModel {
   std::vector<PlacedArray> arrays;  // from the start of the model
   std::uint64_t size_bytes = 0;
 };
-PlacedModel PlaceModel(ModelGraph graph, std::span<const PlanLine> lines);
+PlacedModel PlaceModel(const ModelGraph& graph, std::span<const PlanLine> lines);
 
 // `plan`   decisions about tokenizer and chat template are added to it.
 // Throws   kInput: no tokenizer, no config.json. kBadData: what they or generation_config.json say

@@ -54,7 +54,7 @@ void GraphBuilder::AddOutput(std::string_view name, DataType type, const std::ve
 }
 
 std::string GraphBuilder::Add(std::string_view op, const std::string& name,
-                              std::vector<std::string> inputs,
+                              const std::vector<std::string>& inputs,
                               const std::vector<Attribute>& attributes) {
   std::string output = name + "/output_0";
   AddNode(op, "", name, inputs, {output}, attributes);

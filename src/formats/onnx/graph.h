@@ -48,7 +48,8 @@ class GraphBuilder {
 
   // A node of the default domain with one output, called NAME/output_0.
   // Returns the output's name.
-  std::string Add(std::string_view op, const std::string& name, std::vector<std::string> inputs,
+  std::string Add(std::string_view op, const std::string& name,
+                  const std::vector<std::string>& inputs,
                   const std::vector<Attribute>& attributes = {});
   // Any node; an empty name is an input or output that is not there.
   ::onnx::NodeProto& AddNode(std::string_view op, std::string_view domain, const std::string& name,

@@ -302,7 +302,7 @@ class ModelGraph {
   std::string Normalize(const std::string& op, float epsilon_value, WeightId id,
                         const std::vector<std::string>& vectors, bool is_last) {
     const std::string path = NodePath(config_, id);
-    const std::string output = path + "/output_0";
+    std::string output = path + "/output_0";
     const Attribute epsilon = {"epsilon", epsilon_value};
     std::vector<std::string> inputs = {residual_};
     if (residual_ != branch_) inputs.push_back(branch_);

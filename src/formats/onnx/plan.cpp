@@ -66,7 +66,7 @@ class Planner {
       PlanLine head = LineOf(model_.tensors[embedding_]);
       head.name = CheckpointName(model_.config, {TensorRole::kOutputHead});
       head.role = TensorRole::kOutputHead;
-      AddMatrix(std::move(head), wanted_.back());
+      AddMatrix(head, wanted_.back());
     }
     AddTables();
     CheckExpertsAreAlike();
@@ -305,7 +305,7 @@ class Planner {
   }
 
   // A matrix product's weight; gate and up (and on dml q, k and v) are products of their own.
-  void AddMatrix(PlanLine line, const Wanted& wanted) {
+  void AddMatrix(const PlanLine& line, const Wanted& wanted) {
     const ModelConfig& config = model_.config;
     std::vector<WeightPart> parts;
     if (line.role == TensorRole::kMlpGateUp ||

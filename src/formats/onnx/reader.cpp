@@ -118,7 +118,7 @@ void CheckInnerTensors(const ::onnx::GraphProto& graph, bool is_main) {
 fs::path ModelFileIn(const fs::path& folder) {
   const fs::path settings = folder / "genai_config.json";
   if (Stands(settings, ErrorCode::kInput)) {
-    const std::string where = settings.native();
+    const std::string& where = settings.native();
     const Json config =
         ParseJson(ReadWholeFile(settings, limits::kConfigBytes), where, limits::kJsonDepth);
     const Json* const model = config.find("model");

@@ -326,7 +326,6 @@ class WeightFinder {
   void AddExperts(const ::onnx::NodeProto& node) {
     const bool is_quantized = node.op_type() == "QMoE";
     const int down_input = is_quantized ? 5 : 4;
-    const std::string name = node.name();
     const auto parts = SplitNodeName(node);
     if (!parts || IntegerOf(node, "swiglu_fusion", 0) != 1)
       throw Unsupported(node, "has experts in another form than phiq writes");
