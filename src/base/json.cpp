@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <iterator>
 #include <limits>
@@ -67,42 +68,63 @@ class KeyStack {
   std::vector<std::size_t> first_;  // in keys_, of each open object
 };
 
-// NaN, Infinity or -Infinity in a text. The parser is given a number of the same length for it.
+// NaN, Infinity, -Infinity, or a number beyond float64 ("1e999"), which Python reads as Infinity.
+// The parser is given a number of the same length for it.
 struct NonFinite {
-  std::size_t end = 0;
-  std::string_view word;
+  std::size_t begin = 0, end = 0;
+  std::string_view word;  // what it means
 };
+
+// "1e999" -> "Infinity"; nullopt: a number within float64, or none.
+std::optional<std::string_view> WordOfOverflow(std::string_view number) {
+  if (number.find_first_of("eE") == number.npos) return std::nullopt;
+  const std::string text(number);
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (end != text.c_str() + text.size() || !std::isinf(value)) return std::nullopt;
+  return value < 0 ? "-Infinity" : "Infinity";
+}
 
 std::vector<NonFinite> FindNonFinite(std::string_view text) {
   std::vector<NonFinite> found;
-  if (text.find("NaN") == text.npos && text.find("Infinity") == text.npos) return found;
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '"') {
+    const char c = text[i];
+    if (c == '"') {
       in_string = !in_string;
     } else if (in_string) {
-      if (text[i] == '\\') ++i;
-    } else {
+      if (c == '\\') ++i;
+    } else if (c == 'N' || c == 'I' || c == '-' || (c >= '0' && c <= '9')) {
+      std::size_t end = i + 1;
       for (const std::string_view word : {"NaN", "Infinity", "-Infinity"}) {
         if (!text.substr(i).starts_with(word)) continue;
-        i += word.size() - 1;
-        found.push_back({i + 1, word});
-        break;
+        end = i + word.size();
+        found.push_back({i, end, word});
       }
+      if (end == i + 1 && c != 'N' && c != 'I') {
+        end = std::min(text.find_first_not_of("+-.0123456789eE", i), text.size());
+        if (const auto word = WordOfOverflow(text.substr(i, end - i)))
+          found.push_back({i, end, *word});
+      }
+      i = end - 1;
     }
   }
   return found;
 }
 
-// "NaN" -> "1E0", "-Infinity" -> "-1E000000"
+// "NaN" -> "1E0", "-Infinity" -> "-1E000000", "1e999" -> "1e000"
 std::string WithNumbers(std::string_view text, std::span<const NonFinite> words) {
   std::string numbers(text);
-  for (const auto& [end, word] : words) {
-    std::size_t at = end - word.size();
-    if (word.front() == '-') ++at;
-    numbers[at++] = '1';
-    numbers[at++] = 'E';
-    while (at < end) numbers[at++] = '0';
+  for (const NonFinite& found : words) {
+    std::size_t at = found.begin + (text[found.begin] == '-' ? 1 : 0);
+    if (text[at] == 'N' || text[at] == 'I') {
+      numbers[at++] = '1';
+      numbers[at++] = 'E';
+    } else {
+      at = text.find_first_of("eE", at) + 1;
+    }
+    for (; at < found.end; ++at)
+      if (text[at] != '+' && text[at] != '-') numbers[at] = '0';
   }
   return numbers;
 }
@@ -485,20 +507,22 @@ Json* JsonTreeBuilder::Place(Json value) {
 }
 
 Json ParseJson(std::string_view text, std::string_view path, int max_depth) {
-  RefuseHiddenBytes(text, path);
-  const std::vector<NonFinite> words = FindNonFinite(text);
   TreeEvents events(path);
-  StrictSax sax(path, max_depth, events, 0);
-  if (words.empty()) {
-    Library::sax_parse(text, &sax);
-  } else {
-    const std::string numbers = WithNumbers(text, words);
-    const char* reached = numbers.data();
-    sax.Restore(words, numbers.data(), &reached);
-    Library::sax_parse(CountingIterator(numbers.data(), &reached),
-                       CountingIterator(numbers.data() + numbers.size(), &reached), &sax);
-  }
+  ParsePythonJsonEvents(text, path, max_depth, events);
   return events.Take();
+}
+
+void ParsePythonJsonEvents(std::string_view text, std::string_view path, int max_depth,
+                           JsonEvents& events) {
+  const std::vector<NonFinite> words = FindNonFinite(text);
+  if (words.empty()) return ParseJsonEvents(text, path, max_depth, events);
+  RefuseHiddenBytes(text, path);
+  StrictSax sax(path, max_depth, events, 0);
+  const std::string numbers = WithNumbers(text, words);
+  const char* reached = numbers.data();
+  sax.Restore(words, numbers.data(), &reached);
+  Library::sax_parse(CountingIterator(numbers.data(), &reached),
+                     CountingIterator(numbers.data() + numbers.size(), &reached), &sax);
 }
 
 void ParseJsonEvents(std::string_view text, std::string_view path, int max_depth,

@@ -4,7 +4,7 @@
 // Beyond the JSON standard it refuses: duplicate keys, NUL bytes, a byte order mark, nesting deeper
 // than the limit, a tree of more values than the limit. Comments, trailing commas and lone
 // surrogates are errors as the standard has it. Trees may hold NaN and Infinity, which Python's
-// tools write: they are numbers that are not finite.
+// tools write: they are numbers that are not finite. So is 1e999, as Python reads it.
 #pragma once
 
 #include <concepts>
@@ -176,6 +176,10 @@ class JsonEvents {
 // are errors here.
 void ParseJsonEvents(std::string_view text, std::string_view path, int max_depth,
                      JsonEvents& events, std::uint64_t first_byte = 0);
+// The same of a file that Python's json module reads: there they are "NaN", "Infinity" and
+// "-Infinity" to OnOther, and so is a number beyond float64.
+void ParsePythonJsonEvents(std::string_view text, std::string_view path, int max_depth,
+                           JsonEvents& events);
 
 // Makes a tree of some of the events of a stream. All trees of one builder together hold at most
 // limits::kJsonValues values.

@@ -50,11 +50,20 @@ constexpr Lookalike kForWeights[] = {
 };
 
 // No JSON, template or protobuf begins with one of these.
+constexpr std::string_view kUtf16 = "UTF-16 text";
+constexpr std::string_view kUtf16Hint = "save it as UTF-8";
 constexpr Lookalike kForSideFiles[] = {
     {"<!doctype html", "an HTML page", kDownloadAgain},
     {"<html", "an HTML page", kDownloadAgain},
     {"<?xml", "an XML page", kDownloadAgain},
-    {std::string_view("\0", 1), "filled with zeros: an interrupted download", kDownloadAgain},
+    {std::string_view("\0\0", 2), "filled with zeros: an interrupted download", kDownloadAgain},
+    // With the mark that Windows' tools write, and JSON without it.
+    {"\xff\xfe", kUtf16, kUtf16Hint},
+    {"\xfe\xff", kUtf16, kUtf16Hint},
+    {std::string_view("{\0", 2), kUtf16, kUtf16Hint},
+    {std::string_view("\0{", 2), kUtf16, kUtf16Hint},
+    {"PK\x03\x04", "a zip archive", "unpack it, or download this file again"},
+    {"<<<<<<< ", "left in a merge conflict", "resolve it, or download this file again"},
 };
 
 const Lookalike* Find(std::span<const Lookalike> special, std::string_view first_bytes) noexcept {

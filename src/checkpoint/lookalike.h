@@ -17,8 +17,8 @@ struct Lookalike {
 const Lookalike* FindWeightsLookalike(std::string_view first_bytes) noexcept;
 
 // Throws   kBadData: a file beside the weights (JSON, a template, SentencePiece's model) is a Git
-//          LFS pointer, the text of a link, or an HTML page; or it is empty, which others may be.
-//          Reads the first bytes alone.
+//          LFS pointer, the text of a link, an HTML page, an archive or UTF-16 text; or it is
+//          empty, which others may be. Reads the first bytes alone.
 void CheckSideFile(std::string_view first_bytes, std::uint64_t size_bytes, std::string_view path);
 
 }  // namespace phiq

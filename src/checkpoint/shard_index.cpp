@@ -118,7 +118,7 @@ class IndexEvents : public JsonEvents {
 
 ShardIndex ParseShardIndex(std::string_view text, std::string_view path) {
   IndexEvents events(path);
-  ParseJsonEvents(text, path, limits::kJsonDepth, events);
+  ParsePythonJsonEvents(text, path, limits::kJsonDepth, events);
   return events.Take();
 }
 

@@ -37,7 +37,6 @@ std::string_view TextOf(const SideFile& file) noexcept {
 }
 
 std::string PortableJson(std::string text, std::string_view path) {
-  if (text.find("NaN") == text.npos && text.find("Infinity") == text.npos) return text;
   Json json = ParseJson(text, path);
   std::vector<std::string> odd;
   for (const auto& [key, value] : json.members())

@@ -96,6 +96,11 @@ TEST(Json, TakesNumbersThatAreNotFiniteInTrees) {
   EXPECT_EQ(tree.dump(), R"({"a":NaN,"b":[-Infinity,Infinity],"c":"NaN \" Infinity","d":1.0})");
   EXPECT_THROW(JsonNumber(tree, "a", "x.json"), Error);
   EXPECT_EQ(JsonNumber(tree, "d", "x.json"), 1.0);
+  // As Python reads them.
+  const Json large = ParseJson(R"([1e999,-1.5E+400,"1e999",1e-999,1e308,[-2e0400]])", "x.json");
+  EXPECT_EQ(large.dump(), R"([Infinity,-Infinity,"1e999",0.0,1e+308,[-Infinity]])");
+  EXPECT_THAT(FailureOf("[1e999.5]"), HasSubstr("at byte "));
+  EXPECT_THAT(FailureOf("[01e999]"), HasSubstr("at byte "));
   EXPECT_THAT(FailureOf(R"({"a":NaNs})"), HasSubstr("at byte "));
   EXPECT_THAT(FailureOf(R"({"a":Infinit})"), HasSubstr("at byte 5"));
   class : public JsonEvents {
@@ -106,9 +111,15 @@ TEST(Json, TakesNumbersThatAreNotFiniteInTrees) {
     void OnEndArray(int) override {}
     void OnString(const std::string&) override {}
     void OnUnsigned(std::uint64_t) override {}
-    void OnOther(std::string_view) override {}
+    void OnOther(std::string_view what) override { others += fmt::format(" {}", what); }
+
+   public:
+    std::string others;
   } events;
   EXPECT_THROW(ParseJsonEvents("[NaN]", "x.json", 64, events), Error);
+  EXPECT_THROW(ParseJsonEvents("[1e999]", "x.json", 64, events), Error);
+  ParsePythonJsonEvents("[NaN,1.5,-Infinity,1e999]", "x.json", 64, events);
+  EXPECT_EQ(events.others, " NaN 1.5 -Infinity Infinity");
 }
 
 TEST(Json, BoundsTheValuesOfATree) {

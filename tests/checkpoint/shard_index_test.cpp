@@ -32,6 +32,12 @@ TEST(ShardIndex, NeedsNoTotalSize) {
   EXPECT_EQ(ParseShardIndex(R"({"metadata":{"total_size":1.5},"weight_map":{"a":"b"}})", "i.json")
                 .total_size,
             std::nullopt);
+  // Words of Python's.
+  for (const char* word : {"NaN", "Infinity", "1e999"}) {
+    const std::string text =
+        fmt::format(R"({{"metadata":{{"total_size":{}}},"weight_map":{{"a":"b"}}}})", word);
+    EXPECT_EQ(WhyRefused(text), "") << word;
+  }
 }
 
 TEST(ShardIndex, TakesOnlyPlainFileNames) {

@@ -188,8 +188,12 @@ def test_a_side_file_that_was_not_downloaded_is_named(folder, name):
     for text, words in [(LFS, "Git LFS pointer"), ("Entry not found", "the hub's error message"),
                         ("Access to model microsoft/phi-4 is restricted.", "the hub's error message"),
                         ('{"error":"Invalid credentials"}', "the hub's error message"),
-                        ("<!DOCTYPE html><html></html>", "HTML page"), ("", "is empty")]:
-        (folder / name).write_text(text)
+                        ("<!DOCTYPE html><html></html>", "HTML page"), ("", "is empty"),
+                        (b"PK\x03\x04", "zip archive"), ("<<<<<<< HEAD\n{}", "merge conflict"),
+                        (bytes(64), "filled with zeros"), ("\ufeff{}".encode("utf-16-le"), "UTF-16 text"),
+                        ("\ufeff{}".encode("utf-16-be"), "UTF-16 text"), ("{}".encode("utf-16-le"), "UTF-16 text"),
+                        ("{}".encode("utf-16-be"), "UTF-16 text")]:
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
         refused(run(["plan", folder, "--format", "openvino"]), 3, name, words)
 
 
@@ -211,12 +215,14 @@ def test_infinity_is_no_fault_where_it_is_not_used(folder, name, key):
     tiny(folder)
     path = folder / name
     text = json.loads(path.read_text())
-    path.write_text(json.dumps({**text, key: float("inf"), "note": float("nan")}))
+    path.write_text(json.dumps({**text, key: float("inf"), "note": float("nan"), "large": "(large)"})
+                    .replace('"(large)"', "1e999"))
     for format in FORMATS:
         out = folder.parent / ("out.gguf" if format == "gguf" else format)
         quantize(folder, out, format).ok()
         if format == "onnx":  # its reader knows the standard alone
-            json.loads((out / "tokenizer_config.json").read_text(), parse_constant=pytest.fail)
+            read = json.loads((out / "tokenizer_config.json").read_text(), parse_constant=pytest.fail)
+            assert float("inf") not in read.values()
     edit(folder, "config.json", lambda c: c.update(rms_norm_eps=float("inf")))
     refused(run(["plan", folder]), 3, "'rms_norm_eps' is Infinity, needs a finite number above 0")
 
