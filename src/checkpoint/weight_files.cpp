@@ -119,7 +119,7 @@ void WarnOfLeftovers(const CheckpointFolder& folder, const WarningFn& warn) {
 
 bool IsForeignWeights(std::string_view name) noexcept {
   return name.starts_with("consolidated") || name.starts_with("adapter_model") ||
-         name.starts_with("optimizer");
+         name.starts_with("optimizer") || name.starts_with("._");
 }
 
 std::uint32_t CountShards(std::string_view name) noexcept {

@@ -210,6 +210,7 @@ def test_row_040_index_and_single_file(two):
 def test_numbered_shards_without_an_index(two):
     _, expected = h.converted(two)
     (two / INDEX).unlink()
+    (two / f"._{FIRST}").write_bytes(b"\0\5\x16\7")  # what macOS leaves on other file systems
     result, content = h.converted(two)
     assert content == expected
     assert h.warnings(result) == [f"{two}: no {INDEX}: the 2 numbered shards are taken"]
