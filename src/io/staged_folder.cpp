@@ -48,6 +48,8 @@ StagedFolder::Impl::~Impl() {
 }
 
 bool StagedFolder::Impl::Replaces() const {
+  // A name that is too long is refused here: its temporary's is cut, so that nothing else would
+  // notice before the last rename.
   const std::optional<struct stat> st = StatOutput(path);
   if (!st) return false;
   if (!options.force) RefuseExisting(path);

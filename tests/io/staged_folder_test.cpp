@@ -9,6 +9,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::ElementsAre;
+using testing::EndsWith;
 using testing::IsEmpty;
 using testing::StartsWith;
 
@@ -52,6 +53,16 @@ TEST(StagedFolder, RefusesToReplaceWithoutForce) {
   fs::create_directory(folder / "out");
   EXPECT_EQ(ErrorOf(ErrorCode::kOutput, [&] { const StagedFolder s(folder / "out", kOwned, {}); }),
             (folder / "out").native() + ": exists (--force replaces it)");
+}
+
+// Before anything is written: the temporary's own name is cut, and would fit.
+TEST(StagedFolder, RefusesANameThatIsTooLong) {
+  const TempFolder folder;
+  const fs::path path = folder / std::string(256, 'n');
+  const auto wanted = EndsWith("...: File name too long");
+  EXPECT_THAT(ErrorOf(ErrorCode::kOutput, [&] { StagedFolder::Check(path, kOwned, {}); }), wanted);
+  EXPECT_THAT(ErrorOf(ErrorCode::kOutput, [&] { const StagedFolder s(path, kOwned, {}); }), wanted);
+  EXPECT_THAT(folder.List(), IsEmpty());
 }
 
 TEST(StagedFolder, ReplacesAFolderOfItsOwnFilesWithForce) {
