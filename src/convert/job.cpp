@@ -66,8 +66,8 @@ void CheckTargets(const ConvertOptions& options) {
     if (options.targets.size() == 1 && !format.may_stream && !options.output.empty() &&
         IsStream(options.output))
       throw usage(
-          fmt::format("-o {}: a {} {} is not written from front to back, as a pipe or device "
-                      "takes it",
+          fmt::format("-o {}: {} makes a {}, which is not written from front to back, as a pipe "
+                      "or device takes it",
                       Escape(options.output), format.title, is_file ? "file" : "folder"))
           .Hint(is_file ? "give -o a file name" : "give -o a folder's name");
     if (options.resume && IsStream(options.output))

@@ -239,9 +239,9 @@ def test_what_is_not_written_from_front_to_back_goes_to_no_pipe(tmp_path, out):
     os.mkfifo(tmp_path / "pipe")
     for force in ([], ["--force"]):
         line = refused_line(run(["quantize", TIED, "--format", "litert", "-o", out, *force], cwd=tmp_path), 2)
-        assert line == f"-o {out}: a LiteRT file is not written from front to back, as a pipe or device takes it (give -o a file name)"
+        assert line == f"-o {out}: LiteRT makes a file, which is not written from front to back, as a pipe or device takes it (give -o a file name)"
         line = refused_line(run(["quantize", TIED, "--format", "torch", "-o", out, *force], cwd=tmp_path), 2)
-        assert out == "-" or "a PyTorch folder is not written from front to back" in line
+        assert out == "-" or "PyTorch makes a folder, which is not written from front to back" in line
     assert (tmp_path / "pipe").is_fifo()
 
 
