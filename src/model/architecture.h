@@ -138,6 +138,8 @@ struct ModelClass {
   std::span<const LeftOut> left_out = {};
   bool has_head_dim = false;  // `head_dim` may be another than hidden_size / num_attention_heads
   bool has_bias = false;      // `attention_bias` may be true, and there is `lm_head_bias`
+  // `short_mscale` and `long_mscale` take the place of the formula; other classes pass them over.
+  bool has_mscale = false;
 };
 
 struct Architecture {

@@ -169,7 +169,8 @@ KnownClass ReadClass(const ConfigReader& reader, const WarningFn& warn) {
         return *names == Json::array({c.name}) || *names == c.name;
       });
   if (by_name && (!by_type || by_type->architecture != by_name->architecture)) return *by_name;
-  if (by_type && by_name && by_type->model_class == by_name->model_class) return *by_name;
+  if (by_type && by_name && by_type->model_class->model_type == by_name->model_class->model_type)
+    return *by_name;
   const bool is_told_by_type = [&] {
     if (!by_type || names == nullptr || by_name) return by_type.has_value();
     if (names->is_string()) return StandsFor(*names, *by_type->model_class);
@@ -212,7 +213,7 @@ void CheckGraph(const ConfigReader& reader, const ModelClass& model_class) {
                                          model_class.model_type));
   }
   const Json* activation = reader.Find("hidden_act");
-  if (activation != nullptr && *activation != "silu") {
+  if (activation != nullptr && *activation != "silu" && *activation != "swish") {
     throw reader.Unsupported(
         fmt::format("hidden_act {} is not supported, only silu", Show(*activation)));
   }
@@ -357,10 +358,16 @@ std::vector<float> ReadFactors(const ConfigReader& reader, std::string_view key,
 bool IsNear(double a, double b) { return std::abs(a - b) <= 1e-6 * std::abs(b); }
 
 // By what cosines and sines are multiplied: the formula's factor, or one that is written out.
-void ReadAttentionFactor(const ConfigReader& reader, ModelConfig& config) {
+void ReadAttentionFactor(const ConfigReader& reader, const ModelClass& model_class,
+                         ModelConfig& config, const WarningFn& warn) {
   const Json* const short_scale = reader.FindInRopeObject("short_mscale");
   const Json* const long_scale = reader.FindInRopeObject("long_mscale");
-  if (short_scale != nullptr || long_scale != nullptr) {
+  const bool has_mscale = short_scale != nullptr || long_scale != nullptr;
+  if (has_mscale && !model_class.has_mscale) {
+    reader.WarnOf(warn, fmt::format("short_mscale and long_mscale in {} are not used: {} does not "
+                                    "know them, as in transformers",
+                                    reader.rope_key(), model_class.name));
+  } else if (has_mscale) {
     for (const auto& [key, other] :
          {std::pair("short_mscale", short_scale), std::pair("long_mscale", long_scale)}) {
       if (other == nullptr) throw reader.Missing(key, "a number above 0, as the other is there");
@@ -449,7 +456,14 @@ void ReadRope(const ConfigReader& reader, const ModelClass& model_class, ModelCo
         model_class.name));
   }
   if (config.rope_scaling == RopeScalingType::kNone) return;
-  ReadAttentionFactor(reader, config);
+  ReadAttentionFactor(reader, model_class, config, warn);
+  if (config.rope_scaling == RopeScalingType::kYarn && !config.attention_factor) {
+    ModelConfig longrope = config;
+    longrope.rope_scaling = RopeScalingType::kLongRope;
+    reader.WarnOf(warn, fmt::format("rope type yarn: cosines and sines are multiplied by {:.4g}, "
+                                    "as llama.cpp does; transformers 4.43 and later take {:.4g}",
+                                    RopeAttentionFactor(config), RopeAttentionFactor(longrope)));
+  }
   config.long_factor = ReadFactors(reader, "long_factor", config.rope_dim / 2);
   config.short_factor = ReadFactors(reader, "short_factor", config.rope_dim / 2);
 }

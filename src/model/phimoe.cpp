@@ -121,7 +121,8 @@ constexpr ModelClass PhiMoeClass(std::string_view name) {
           .defaults = kPhiMoeDefaults,
           .rotates_as_own = false,
           .has_head_dim = true,
-          .has_bias = true};
+          .has_bias = true,
+          .has_mscale = true};
 }
 constexpr std::array kPhiMoeClasses = {PhiMoeClass("PhiMoEForCausalLM"),
                                        PhiMoeClass("PhimoeForCausalLM")};

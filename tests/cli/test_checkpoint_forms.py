@@ -268,6 +268,27 @@ def test_attention_factor_of_its_own(work):
     assert result.code == 6 and "attention_factor 1.25" in result.err
 
 
+def test_scales_that_only_phimoe_knows(work):
+    scaling = json.loads((DATA / "phi35-tiny" / "config.json").read_text())["rope_scaling"]
+    plain = make(work / "a", weights())
+    model = make(work / "b", weights(), updates={"rope_scaling": scaling | {"short_mscale": 1.5, "long_mscale": 1.25}})
+    (text,) = same_as_plain(work, model, plain, "gguf")
+    assert "short_mscale and long_mscale in rope_scaling are not used" in text
+
+
+def test_yarn_is_read_in_two_ways(work):
+    """0.1 ln 8 + 1, and sqrt(1 + ln 8 / ln 512)."""
+    scaling = json.loads((DATA / "phi35-tiny" / "config.json").read_text())["rope_scaling"]
+    model = make(work / "a", weights(), updates={"rope_scaling": scaling | {"type": "yarn"}})
+    texts = warnings(run(["plan", model]).ok())
+    assert any("multiplied by 1.208, as llama.cpp does; transformers 4.43 and later take 1.155" in t for t in texts)
+
+
+def test_another_name_of_silu(work):
+    plain = make(work / "a", weights())
+    assert same_as_plain(work, make(work / "b", weights(), updates={"hidden_act": "swish"}), plain, "gguf") == []
+
+
 def test_rope_scaling_goes_before_rope_parameters(work):
     """Whole, as in transformers 5: convert_rope_params_to_dict takes `rope_scaling or self.rope_parameters`."""
     plain = make(work / "a", weights())
