@@ -35,6 +35,11 @@ std::string Beside(std::string_view name, std::string_view end) {
   return std::string(name) + std::string(end);
 }
 
+// A part of an adapter of PEFT, left in the checkpoint of the model that it changes.
+bool IsOfAdapter(const std::string& name) {
+  return name.find(".lora_") != name.npos || name.find(".modules_to_save.") != name.npos;
+}
+
 // The first five of some names and how many there are.
 std::string NameList(const std::vector<std::string>& names) {
   std::string text;
@@ -488,8 +493,10 @@ class Finder {
   bool IsIgnored(const std::string& name) const {
     // Older exports carry rotary frequencies or tables, which follow from the configuration.
     if (name.find("rotary_emb.") != name.npos) return true;
-    // What a runtime rounds its cache by.
-    if (n_float8_ > 0 && (name.ends_with(".k_scale") || name.ends_with(".v_scale"))) return true;
+    // What a runtime rounds its cache by, also where the weights themselves are plain.
+    if ((n_float8_ > 0 || quantization_.is_there()) &&
+        (name.ends_with(".k_scale") || name.ends_with(".v_scale")))
+      return true;
     return std::ranges::any_of(ignore_extra_,
                                [&](const std::string& glob) { return MatchesGlob(glob, name); });
   }
@@ -516,7 +523,10 @@ class Finder {
                               extra.size() == 1 ? "" : "s", config_.architecture, config_.n_layers,
                               NameList(extra)))
           .In(folder_.path().string())
-          .Hint("--ignore-extra GLOB leaves them out");
+          .Hint(std::ranges::any_of(extra, IsOfAdapter)
+                    ? "an adapter that is not merged: merge it with PEFT (merge_and_unload, "
+                      "save_pretrained) and convert the result"
+                    : "--ignore-extra GLOB leaves them out");
     }
     for (const auto& [what, n] : left_out) {
       WarnOf(warn, fmt::format("{} ({} tensor{}): left out, the text model alone is read", what, n,

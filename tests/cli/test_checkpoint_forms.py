@@ -195,6 +195,15 @@ def test_what_follows_from_the_configuration_is_passed_over(work):
     assert same_as_plain(work, model, plain, "gguf") == []
 
 
+def test_an_adapter_left_in_the_checkpoint(folder):
+    """To leave it out would take the training away."""
+    names = {f"model.layers.0.self_attn.o_proj.lora_{letter}.default.weight": ("BF16", [8, 256], bytes(4096)) for letter in "AB"}
+    side_files(folder, "phi35-tiny")
+    write_safetensors(folder / "model.safetensors", weights() | names)
+    line = refused_by_both(folder, 3, "2 tensors without a role", "lora_A", "an adapter that is not merged: merge it with PEFT")
+    assert "--ignore-extra" not in line
+
+
 def test_neither_architectures_nor_model_type(folder):
     side_files(folder, "phi35-tiny", {"architectures": None, "model_type": None})
     write_safetensors(folder / "model.safetensors", weights())
@@ -398,6 +407,14 @@ def test_scales_of_activations_are_passed_over(work):
               for name, tensor in coded.items() if name.endswith("weight_scale")}
     coded["model.layers.0.self_attn.k_scale"] = ("F32", [], bytes(4))
     same_as_plain(work, make(work / "b", coded), make(work / "a", floats), "gguf")
+
+
+def test_scales_of_a_cache_beside_plain_weights(work):
+    name = "model.layers.0.self_attn.qkv_proj"
+    scales = {f"{name}.{letter}_scale": ("F32", [1], bytes(4)) for letter in "kv"}
+    model = make(work / "b", weights() | scales, updates={"quantization_config": {"quant_method": "compressed-tensors"}})
+    (text,) = same_as_plain(work, model, make(work / "a", weights()), "gguf")
+    assert "the weights are plain floats" in text
 
 
 def test_scales_of_a_shape_of_their_own(folder):
