@@ -116,7 +116,11 @@ GenerationConfig ReadGenerationConfig(const SideFiles& files, const Model& model
     config.file_names_eos = !config.eos_token_ids.empty();
     config.do_sample = JsonBool(*json, "do_sample", path).value_or(config.do_sample);
     config.temperature = JsonNumber(*json, "temperature", path).value_or(config.temperature);
-    config.top_k = JsonUnsigned(*json, "top_k", path).value_or(config.top_k);
+    // -1 is vLLM's word for all.
+    const Json* const top_k = FindMember(*json, "top_k");
+    config.top_k = top_k != nullptr && *top_k == -1
+                       ? 0
+                       : JsonUnsigned(*json, "top_k", path).value_or(config.top_k);
     config.top_p = JsonNumber(*json, "top_p", path).value_or(config.top_p);
     CheckSampling(config, path);
   }

@@ -159,6 +159,11 @@ TEST_F(Generation, TakesMinusOneForNoneAndAnIdOnce) {
   EXPECT_EQ(Read().pad_token_id, 2048U);
 }
 
+TEST_F(Generation, TakesMinusOneForAllTokens) {
+  EditGeneration([](nlohmann::json& json) { json["top_k"] = -1; });
+  EXPECT_EQ(Read().top_k, 0U);
+}
+
 TEST_F(Generation, RefusesSamplingThatNoRuntimeTakes) {
   const auto refusal = [&](const char* key, const nlohmann::json& value) {
     EditGeneration([&](nlohmann::json& json) {
@@ -223,7 +228,7 @@ TEST_F(Generation, RefusesValuesOfAnotherKind) {
   EXPECT_THAT(Refusal(), ::testing::HasSubstr("temperature"));
   EditGeneration([](nlohmann::json& json) {
     json.erase("temperature");
-    json["top_k"] = -1;
+    json["top_k"] = -2;
   });
   EXPECT_THAT(Refusal(), ::testing::HasSubstr("top_k"));
   EditGeneration([](nlohmann::json& json) {
