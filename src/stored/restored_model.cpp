@@ -15,6 +15,7 @@
 #include "model/config_text.h"
 #include "model/float_types.h"
 #include "model/rope.h"
+#include "model/side_file.h"
 #include "phiq/text.h"
 #include "stored/expression.h"
 
@@ -256,8 +257,12 @@ std::unique_ptr<StoredModel> Restore(std::unique_ptr<StoredModel> model,
                                      std::optional<CheckpointFolder> beside,
                                      const WarningFn& warn) {
   model->config();  // else why it is none that phiq computes
-  if (const std::vector<std::string> problems = model->FindProblems(); !problems.empty())
-    throw Error(ErrorCode::kBadData, problems.front()).In(model->path());
+  const std::vector<std::string> of_loaders = model->FindLoaderProblems();
+  for (const std::string& problem : model->FindProblems()) {
+    if (std::ranges::find(of_loaders, problem) == of_loaders.end())
+      throw Error(ErrorCode::kBadData, problem).In(model->path());
+    Warn(warn, model->path(), problem);
+  }
   const Expression had = model->expression();
   // Powers of two, so that nothing is lost. Means of zero and heads of zeros change nothing in the
   // model, whose norms subtract the mean.

@@ -162,6 +162,8 @@ class StoredModel {
   virtual Facts facts() const { return {}; }
   // What is wrong with the file although it can be read.
   virtual std::vector<std::string> FindProblems() const { return {}; }
+  // Those of them that mislead other loaders; the weights are what phiq reads.
+  virtual std::vector<std::string> FindLoaderProblems() const { return {}; }
   // Of a file that phiq wrote: in what, but the weights' values, it is not what phiq writes of this
   // model today.
   virtual std::vector<std::string> FindDifferences(const Model& /*source*/,

@@ -275,6 +275,66 @@ def test_folders_of_other_tools_are_decoded_by_the_rules_of_their_formats(folder
     run(["verify", work / "out.gguf", "--against", folder]).ok()
 
 
+def foreign(folder, method, change=lambda quantization: None, edit=lambda tensors: None):
+    """A folder of `method` with codes of its own, changed."""
+    rng = np.random.default_rng(5)
+    tensors = {}
+    for name, tensor in tiny_tensors(layers=2).items():
+        if "_proj" not in name:
+            tensors[name] = tensor
+            continue
+        n, k = tensor[1]
+        zeros = np.full((n, k // 64), 8)
+        for part, content in box(method, rng.integers(0, 16, (n, k)), zeros, rng.uniform(0.001, 0.01, zeros.shape)).items():
+            tensors[f"{name.removesuffix('.weight')}.{part}"] = content
+    edit(tensors)
+    quantization = json.loads(json.dumps(FOREIGN[method]))
+    change(quantization)
+    side_files(folder, "phi35-tiny", {"num_hidden_layers": 2, "intermediate_size": 256, "quantization_config": quantization})
+    write_safetensors(folder / "model.safetensors", tensors)
+    return folder
+
+
+def scheme_of(quantization):
+    return quantization["config_groups"]["group_0"]["weights"]
+
+
+@pytest.mark.parametrize("method, change, said", [
+    ("compressed-tensors", lambda q: scheme_of(q).update(actorder="weight"), []),
+    ("compressed-tensors", lambda q: scheme_of(q).update(actorder="static"), []),
+    ("compressed-tensors", lambda q: scheme_of(q).pop("strategy"), []),
+    ("compressed-tensors", lambda q: scheme_of(q).update(strategy="GROUP"), []),
+    ("compressed-tensors", lambda q: q.update(quantization_status="frozen"), ["quantization_status is 'frozen'"]),
+    ("awq", lambda q: q.update(modules_to_not_convert=["lm_head"]), []),
+])
+def test_folders_of_other_tools_in_other_words(folder, work, method, change, said):
+    out = work / "out.gguf"
+    assert LOST in str(warnings(quantize(foreign(folder, method), out, "--type Q8_0").ok()))
+    wanted = weights_of(out)
+    shutil.rmtree(folder)
+    texts = warnings(quantize(foreign(folder, method, change), out, "--type Q8_0 --force").ok())
+    assert weights_of(out) == wanted
+    assert len(texts) == 1 + len(said) and all(any(word in text for text in texts) for word in said), texts
+
+
+def test_another_order_of_activations(folder):
+    refused(run(["plan", foreign(folder, "compressed-tensors", lambda q: scheme_of(q).update(actorder="group"))]), 3,
+            "'actorder' \"group\"")
+
+
+@pytest.mark.parametrize("part", ["g_idx", "qzeros"])
+def test_constants_that_mean_other_weights(folder, work, part):
+    """Nobody computes with codes whose order or middle is another than is read."""
+    name = f"model.layers.0.mlp.down_proj.{part}"
+    foreign(folder, "gptq", edit=lambda t: t.update({name: (*t[name][:2], b"\x01" + t[name][2][1:])}))
+    ids = work / "ids"
+    ids.write_text(" ".join(str(i) for i in range(16)))
+    for args in (["plan", folder], ["quantize", folder, "-o", work / "out.gguf"], ["compare", folder, folder],
+                 ["eval", folder, "--ids", ids, "--ctx", "8"]):
+        refused(run(args), 3, f"tensor '{name}' does not hold what")
+    assert run(["inspect", folder, "--check"]).code == 1
+
+
 # --- back to a checkpoint --------------------------------------------------------------------
 
 @pytest.mark.parametrize("model", (UNTIED, TIED))

@@ -336,11 +336,12 @@ class QuantizationReader {
 
   Scheme ReadScheme(const std::string& where, const Json& weights) const {
     KnowArguments(where + " 'weights'", weights);
-    if (FindMember(weights, "actorder") != nullptr)
+    // "weight" is how codes were chosen; "group" gives them another order, which is gone.
+    const Json* const order = FindMember(weights, "actorder");
+    if (order != nullptr && *order != false && *order != "weight" && *order != "static")
       throw Bad(
-          fmt::format("{}: 'actorder' is no longer in compressed-tensors, and loaders refuse "
-                      "it",
-                      where));
+          fmt::format("{}: 'actorder' {} is no longer in compressed-tensors, and loaders refuse it",
+                      where, Show(*order)));
     if (Text(weights, "type").value_or("int") != "int")
       throw Unsupported(fmt::format("{}: codes are not integers", where));
     if (Flag(weights, "dynamic").value_or(false))
@@ -348,8 +349,10 @@ class QuantizationReader {
     Scheme scheme;
     scheme.bits = ReadBits(where, weights, "num_bits");
     scheme.symmetric = Flag(weights, "symmetric").value_or(true);
-    const std::string strategy = Text(weights, "strategy").value_or("");
     const Json* const size = FindMember(weights, "group_size");
+    // As compressed-tensors concludes where it is left out.
+    const std::string by_size = size == nullptr ? "tensor" : *size == -1 ? "channel" : "group";
+    const std::string strategy = LowerAscii(Text(weights, "strategy").value_or(by_size));
     if (strategy == "channel") {
       if (size != nullptr && *size != -1)
         throw Bad(fmt::format("{}: strategy channel with group_size {}", where, Show(*size)));
@@ -482,7 +485,7 @@ class QuantizationReader {
     if (LowerAscii(Text(json_, "version").value_or("gemm")) != "gemm")
       throw Unsupported("AWQ of another version than gemm is not read");
     if (const Json* others = FindMember(json_, "modules_to_not_convert");
-        others != nullptr && !(others->is_array() && others->empty()))
+        others != nullptr && *others != Json::array() && *others != Json::array({head_}))
       throw Unsupported("AWQ with modules_to_not_convert is not read");
     AddLayers(scheme);
   }

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "checkpoint/open_input.h"
+#include "checkpoint/weight_files.h"
 #include "formats/encoded_rows.h"
 #include "formats/torch/layout.h"
 #include "io/input_file.h"
@@ -223,9 +224,9 @@ std::uint64_t Folder::SizeBytes(const Weight& weight) const noexcept {
   return n_bytes;
 }
 
-std::vector<std::string> Folder::FindProblems() const {
+std::vector<std::string> Folder::FindWrongConstants() const {
   constexpr std::size_t kWordsAtOnce = 1U << 16;
-  std::vector<std::string> problems = problems_;
+  std::vector<std::string> problems;
   std::vector<std::byte> bytes;
   for (const Weight& weight : weights_) {
     const auto* const codes = std::get_if<GroupEncoding>(&weight.encoding);
@@ -292,13 +293,14 @@ bool LooksLikeTorch(const fs::path& path) {
       return false;
     }
     for (const std::string& name : NamesInFolder(files.path())) {
-      if (!name.ends_with(".safetensors")) continue;
+      if (!name.ends_with(".safetensors") || IsForeignWeights(name)) continue;
       const InputFile file(files.path() / name);
       std::string first(std::min<std::uint64_t>(file.size(), kSniffBytes), '\0');
       file.ReadAt(0, std::as_writable_bytes(std::span(first)));
-      return std::ranges::any_of(kEndings, [&](std::string_view ending) {
+      const bool has_one = std::ranges::any_of(kEndings, [&](std::string_view ending) {
         return first.find(ending) != std::string::npos;
       });
+      if (has_one) return true;
     }
   } catch (const Error&) {
     return false;

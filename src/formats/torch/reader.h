@@ -47,8 +47,11 @@ class Folder {
 
   std::uint64_t SizeBytes(const Weight& weight) const noexcept;  // of all arrays
 
-  // What loaders do not notice, of config.json and of tensors that say nothing of the weights.
-  std::vector<std::string> FindProblems() const;
+  // What loaders do not notice. Of the constants beside codes, which are not used: other ones would
+  // mean other weights.
+  std::vector<std::string> FindWrongConstants() const;
+  // Of config.json: it misleads loaders, and the weights are what phiq reads.
+  const std::vector<std::string>& loader_problems() const noexcept { return problems_; }
 
   // Decodes rows [first_row, first_row + n_rows) of a weight.
   //

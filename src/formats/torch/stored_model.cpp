@@ -2,6 +2,7 @@
 // nothing here does: a note says so.
 #include "formats/torch/stored_model.h"
 
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -25,7 +26,11 @@ class TorchModel final : public StoredModel {
   }
 
   std::string_view kind() const noexcept override { return "torch"; }
-  const ModelConfig& config() const override { return folder_.config(); }
+  const ModelConfig& config() const override {
+    if (!WrongConstants().empty())
+      throw Error(ErrorCode::kBadData, WrongConstants().front()).In(path());
+    return folder_.config();
+  }
   std::span<const StoredPiece> pieces() const noexcept override { return pieces_; }
   std::string name() const override { return folder_.files().model_name(); }
   std::string repository_id() const override { return folder_.files().repository_id(); }
@@ -68,7 +73,12 @@ class TorchModel final : public StoredModel {
     facts.insert(facts.end(), origin->facts.begin(), origin->facts.end());
     return facts;
   }
-  std::vector<std::string> FindProblems() const override { return folder_.FindProblems(); }
+  std::vector<std::string> FindProblems() const override {
+    std::vector<std::string> problems = folder_.loader_problems();
+    problems.insert(problems.end(), WrongConstants().begin(), WrongConstants().end());
+    return problems;
+  }
+  std::vector<std::string> FindLoaderProblems() const override { return folder_.loader_problems(); }
   std::vector<std::string> FindDifferences(const Model& source,
                                            const SideFiles& files) const override {
     if (!folder_.quantization().origin()) return {};
@@ -78,9 +88,17 @@ class TorchModel final : public StoredModel {
   void CheckUnchanged() const override { folder_.tensors().CheckUnchanged(); }
 
  private:
+  // Read when they are first asked for: they may be a hundredth of the weights.
+  const std::vector<std::string>& WrongConstants() const {
+    std::call_once(are_constants_read_, [&] { wrong_constants_ = folder_.FindWrongConstants(); });
+    return wrong_constants_;
+  }
+
   const Folder folder_;
   const ConfigTables tables_;  // refers to the folder's configuration
   std::vector<StoredPiece> pieces_;
+  mutable std::once_flag are_constants_read_;
+  mutable std::vector<std::string> wrong_constants_;
 };
 
 }  // namespace
