@@ -147,6 +147,8 @@ class Disk:
             data = {i for i in pending if self.operations[i].kind in ("write", "size", "reserve")}
             writes = {i for i in data if self.operations[i].kind == "write"}
             pairs = itertools.combinations(pending, 2)
+            if len(pending) ** 2 > 2 * most:
+                pairs = [chosen.sample(pending, 2) for _ in range(most)]
             lost = [(), pending, data, set(pending) - data, writes, *([i] for i in pending), *pairs]
             ways += [(n, one, None) for one in dict.fromkeys(map(frozenset, lost))] + [(n, (), i) for i in sorted(writes)]
         for n, lost, torn in ways if len(ways) <= most else chosen.sample(ways, most):

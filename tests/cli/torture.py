@@ -170,9 +170,11 @@ class Torture:
             n_lines = sum(line.startswith("phiq: error: ") for line in result.err.splitlines())
             if n_lines != 1 or result.out:
                 lines.append(f"{n_lines} error lines: {result.err.strip()}")
-            told = "not known durable" in result.err or "could not be taken back" in result.err or "what stood there remains" in result.err
-            if not told and found != self.old:
-                lines.append(f"changed, or left: {sorted(name for name in found.keys() | self.old.keys() if found.get(name) != self.old.get(name))}")
+            told = any(text in result.err for text in
+                       ("not known durable", "could not be taken back", "what stood there remains"))
+            changed = sorted(name for name in found.keys() | self.old.keys() if found.get(name) != self.old.get(name))
+            if not told and changed:
+                lines.append(f"changed, or left: {changed}")
         elif found != self.new and name != "unlinkat":
             lines.append(f"left: {sorted(found.keys() - self.new.keys())}")
         lines += self.after_next_run()
@@ -208,7 +210,8 @@ class Torture:
         # What exit 0 promises is that none of it can be lost.
         n = len(disk.operations)
         for i in disk.pending(n):
-            lines += [f"power lost after exit 0: {line}" for line in self.wrong(digest(disk.tree(disk.after(n, {i}))), is_done=True)]
+            found = digest(disk.tree(disk.after(n, {i})))
+            lines += [f"power lost after exit 0: {line}" for line in self.wrong(found, is_done=True)]
         chosen = list(distinct.values())
         if len(chosen) > most_next:
             chosen = random.Random(seed).sample(chosen, most_next)
