@@ -26,6 +26,7 @@
 #include "convert/sensitivity.h"
 #include "formats/format.h"
 #include "io/outputs.h"
+#include "io/system.h"
 #include "model/weights.h"
 #include "phiq/text.h"
 #include "plan/knapsack.h"
@@ -273,8 +274,8 @@ class Chooser {
 
   std::optional<MixReport> Choose(bool is_plan) {
     const Format& format = FindFormat(target_.format);
-    std::error_code ignored;
-    const bool has_file = !mix_.sensitivities.empty() && fs::exists(mix_.sensitivities, ignored);
+    const bool has_file =
+        !mix_.sensitivities.empty() && Stands(mix_.sensitivities, ErrorCode::kInput);
     const bool has_losses = text_ != nullptr || has_file;
     if (!mix_.has_goal()) {
       if (ChoosesAsked(has_losses)) return ChooseAsked(has_file);
