@@ -52,9 +52,13 @@ constexpr Lookalike kForWeights[] = {
 // No JSON, template or protobuf begins with one of these.
 constexpr std::string_view kUtf16 = "UTF-16 text";
 constexpr std::string_view kUtf16Hint = "save it as UTF-8";
-constexpr Lookalike kForSideFiles[] = {
+constexpr Lookalike kPages[] = {
     {"<!doctype html", "an HTML page", kDownloadAgain},
     {"<html", "an HTML page", kDownloadAgain},
+};
+constexpr Lookalike kForSideFiles[] = {
+    kPages[0],
+    kPages[1],
     {"<?xml", "an XML page", kDownloadAgain},
     {std::string_view("\0\0", 2), "filled with zeros: an interrupted download", kDownloadAgain},
     // With the mark that Windows' tools write, and JSON without it.
@@ -81,6 +85,10 @@ const Lookalike* Find(std::span<const Lookalike> special, std::string_view first
 
 const Lookalike* FindWeightsLookalike(std::string_view first_bytes) noexcept {
   return Find(kForWeights, first_bytes);
+}
+
+const Lookalike* FindLookalike(std::string_view first_bytes) noexcept {
+  return Find(kPages, first_bytes);
 }
 
 void CheckSideFile(std::string_view first_bytes, std::uint64_t size_bytes, std::string_view path) {

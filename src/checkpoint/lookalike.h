@@ -16,6 +16,9 @@ struct Lookalike {
 // What a file that should be safetensors is instead; nullptr: nothing that is known.
 const Lookalike* FindWeightsLookalike(std::string_view first_bytes) noexcept;
 
+// What any file is instead, whatever it should be: a pointer, a page, an archive.
+const Lookalike* FindLookalike(std::string_view first_bytes) noexcept;
+
 // Throws   kBadData: a file beside the weights (JSON, a template, SentencePiece's model) is a Git
 //          LFS pointer, the text of a link, an HTML page, an archive or UTF-16 text; or it is
 //          empty, which others may be. Reads the first bytes alone.

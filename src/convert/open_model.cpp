@@ -4,11 +4,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <span>
 #include <utility>
 #include <vector>
 
+#include "checkpoint/lookalike.h"
+#include "checkpoint/open_input.h"
 #include "convert/record.h"
 #include "formats/format.h"
+#include "io/input_file.h"
 #include "phiq/text.h"
 #include "stored/adapter.h"
 #include "stored/checkpoint_model.h"
@@ -30,11 +35,52 @@ std::string OriginOf(const StoredModel& model, const std::string& path) {
   return origin;
 }
 
+// "": it cannot be opened, of which the format's own message tells.
+std::string FirstBytes(const fs::path& path) {
+  constexpr std::size_t kSniffBytes = 64;
+  try {
+    const InputFile file(path);
+    std::string first(std::min<std::uint64_t>(file.size(), kSniffBytes), '\0');
+    file.ReadAt(0, std::as_writable_bytes(std::span(first)));
+    return first;
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+// Of a file or folder that cannot be read: what one of its files is instead, as downloads leave it.
+void RefuseLookalikes(const fs::path& path) {
+  std::error_code failed;
+  std::vector<fs::path> files = {path};
+  if (fs::is_directory(path, failed)) {
+    files.clear();
+    for (const std::string& name : NamesInFolder(path)) files.push_back(path / name);
+  }
+  for (const fs::path& file : files) {
+    if (!fs::is_regular_file(file, failed)) continue;
+    if (const Lookalike* found = FindLookalike(FirstBytes(file))) {
+      throw Error(ErrorCode::kBadData, fmt::format("is {}", found->what))
+          .In(file.native())
+          .Hint(found->hint);
+    }
+  }
+}
+
+std::unique_ptr<StoredModel> OpenOf(const Format& format, const std::string& path,
+                                    const WarningFn& warn) {
+  try {
+    return format.open(path, warn);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kBadData) RefuseLookalikes(path);
+    throw;
+  }
+}
+
 // The first format takes whatever file no other knows: of one that does not begin as its files do
 // the diagnosis of a checkpoint that is none tells more.
 std::unique_ptr<StoredModel> OpenWithDiagnosis(const Source& source, const WarningFn& warn) {
   try {
-    return source.format->open(source.path, warn);
+    return OpenOf(*source.format, source.path, warn);
   } catch (const Error& error) {
     const bool may_be_other = !source.folder && source.format == Formats().front() &&
                               error.offset_bytes() == 0 &&
@@ -97,7 +143,7 @@ std::unique_ptr<StoredModel> OpenRestored(Source& source, const CheckpointOption
 std::unique_ptr<StoredModel> OpenStoredModel(const std::string& path, const WarningFn& warn,
                                              const CheckpointOptions& options) {
   const WarningFn warn_or_not = WarnOrIgnore(warn);
-  if (const Format* format = RecognizeFormat(path)) return format->open(path, warn_or_not);
+  if (const Format* format = RecognizeFormat(path)) return OpenOf(*format, path, warn_or_not);
   return OpenCheckpointModel(LocateCheckpoint(path, warn_or_not), options, warn_or_not);
 }
 

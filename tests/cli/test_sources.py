@@ -335,6 +335,23 @@ def test_constants_that_mean_other_weights(folder, work, part):
     assert run(["inspect", folder, "--check"]).code == 1
 
 
+LOOKALIKES = {"Git LFS pointer": "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 499723\n",
+              "HTML": "<!DOCTYPE html><html></html>", "the hub's error message": "Entry not found"}
+
+
+@pytest.mark.parametrize("source, file", [
+    ("gguf Q8_0", ""), ("litert int8", ""), ("onnx int4", "model.onnx"), ("onnx int4", "model.onnx.data"),
+    ("openvino int8", "openvino_model.bin"), ("openvino int8", "openvino_model.xml"), ("mlx 4bit", "model.safetensors"),
+    ("torch W4A16", "model.safetensors")])
+def test_files_that_were_not_downloaded_are_named(made, work, source, file):
+    copy = work / ("copy" + ENDINGS.get(source.split()[0], ""))
+    (shutil.copytree if made(source).is_dir() else shutil.copyfile)(made(source), copy)
+    for what, text in LOOKALIKES.items():
+        (copy / file if file else copy).write_text(text)
+        for args in (["plan", copy], ["inspect", copy], ["verify", copy, "--against", UNTIED]):
+            refused(run(args), 3, file or copy.name, what)
+
+
 # --- back to a checkpoint --------------------------------------------------------------------
 
 @pytest.mark.parametrize("model", (UNTIED, TIED))
