@@ -30,6 +30,7 @@
 #include "model/weights.h"
 #include "phiq/text.h"
 #include "plan/knapsack.h"
+#include "plan/lines.h"
 
 namespace phiq {
 namespace {
@@ -103,6 +104,15 @@ std::string Quoted(std::string_view literal) {
     pattern += c;
   }
   return pattern;
+}
+
+// A rule's pattern for one tensor. A tied embedding is the head too, which some formats could store
+// a second time.
+std::string PatternOf(const Model& model, const std::string& name) {
+  if (!IsTied(model) || name != CheckpointName(model.config, {TensorRole::kTokenEmbedding}))
+    return fmt::format("^{}$", Quoted(name));
+  return fmt::format("^({}|{})$", Quoted(name),
+                     Quoted(CheckpointName(model.config, {TensorRole::kOutputHead})));
 }
 
 // The sum of squared errors of some rows of a line in the line's own encoding.
@@ -196,8 +206,9 @@ LayerName SplitName(const std::string& name) {
 }
 
 // One rule for all layers that have a tensor of the same name in the same type.
-std::vector<TensorRule> RulesOf(std::span<const Unit> units, const MixChoice& choice,
-                                std::span<const Candidate> candidates, const std::string& why) {
+std::vector<TensorRule> RulesOf(const Model& model, std::span<const Unit> units,
+                                const MixChoice& choice, std::span<const Candidate> candidates,
+                                const std::string& why) {
   std::vector<TensorRule> rules;
   std::vector<std::pair<std::array<std::string, 3>, std::string>> joined;  // to layers
   for (std::size_t u = 0; u < units.size(); ++u) {
@@ -213,6 +224,10 @@ std::vector<TensorRule> RulesOf(std::span<const Unit> units, const MixChoice& ch
     }
   }
   for (const auto& [key, layers] : joined) {
+    if (layers.empty()) {
+      rules.push_back({PatternOf(model, key[0]), key[2], why});
+      continue;
+    }
     const bool several = layers.find('|') != std::string::npos;
     rules.push_back({fmt::format("^{}{}{}{}{}$", Quoted(key[0]), several ? "(" : "", layers,
                                  several ? ")" : "", Quoted(key[1])),
@@ -404,7 +419,7 @@ class Chooser {
         std::vector<TensorRule> rules;
         for (const ModelTensor& tensor : source_.model.tensors)
           if (!StaysFloat(tensor.role) && tensor.name != fixed_)
-            rules.push_back({fmt::format("^{}$", Quoted(tensor.name)), std::string(type)});
+            rules.push_back({PatternOf(source_.model, tensor.name), std::string(type)});
         candidates_.push_back(
             {std::string(type), MakePlan(source_, AsReference(WithTypes(target_, rules)))});
       };
@@ -511,7 +526,7 @@ class Chooser {
   }
 
   PlanOptions TargetOf(const MixChoice& choice) const {
-    return WithTypes(target_, RulesOf(units_, choice, candidates_, Reason()));
+    return WithTypes(target_, RulesOf(source_.model, units_, choice, candidates_, Reason()));
   }
 
   Error TooSmall(std::uint64_t least_bytes, double least_bits) const {
@@ -612,7 +627,7 @@ class Chooser {
 
   MixReport Report(const MixChoice& choice) {
     MixReport report = ReportFrontier();
-    report.rules = RulesOf(units_, choice, candidates_, Reason());
+    report.rules = RulesOf(source_.model, units_, choice, candidates_, Reason());
     report.predicted_kl = choice.loss;
     if (text_ != nullptr) {
       report.measured_kl = measured_kl_ ? *measured_kl_ : Measure(target_);

@@ -185,6 +185,14 @@ def test_what_runtimes_fuse_has_one_type(work, texts, format):
     assert plans[0]["types"]["tensor_types"] == plans[1]["types"]["tensor_types"]
 
 
+# A tied head has its embedding's type, in one tensor: forecast and file then mean the same.
+def test_a_tied_head_is_its_embedding(work, texts):
+    plan = run(["plan", DATA / "phi4mini-tiny", "--format", "onnx", "--target-bpw", "7", "--calibrate", texts / "calibration.txt", *TEXT,
+                "--json"]).ok().json()
+    assert "lm_head.weight" not in [tensor["name"] for tensor in plan["tensors"]]
+    assert plan["types"]["predicted_kl"] == pytest.approx(plan["types"]["measured_kl"], rel=0.3)  # 0.9 to 1.3 (docs/mix.md)
+
+
 def test_a_rule_goes_before_the_choice(work, texts):
     report = quantize(work / "mix.gguf", "phi35-tiny", "--target-bpw", "5", "--tensor-type", "lm_head=Q8_0", "--calibrate",
                       texts / "calibration.txt", *TEXT)
