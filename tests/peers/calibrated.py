@@ -39,6 +39,24 @@ def of_equal_size(model, folder, *options, suffix=""):
     return {"fixed": fixed, "mixed": mixed}
 
 
+def assert_between_its_types(model, folder, options, types, divergence, suffix=""):
+    """Types chosen for the size half way between two files, of the options `types`: measured, the file loses less than half way."""
+    text = folder / "calibration.txt"
+    text.write_text(halves()[0])
+    few, many = (quantize(DATA / model, folder / f"{name}{suffix}", *options, *type) for name, type in zip(("few", "many"), types))
+
+    def size(path):
+        return path.stat().st_size if suffix else sum(file.stat().st_size for file in path.iterdir())
+    mixed = quantize(DATA / model, folder / f"mixed{suffix}", *options, "--target-size",
+                     (size(few) + size(many)) // 2, "--method", "reference", "--calibrate", text, "--calibration-ctx", 256,
+                     "--calibration-tokens", 2048)
+    worst, chosen, best = (divergence(path) for path in (few, mixed, many))
+    print(f"\n{model}: {' '.join(types[0])} {1000 * worst:.1f}, half way {1000 * chosen:.1f}, {' '.join(types[1])} "
+          f"{1000 * best:.1f} (KL x 1000)")
+    assert size(few) < size(mixed) <= (size(few) + size(many)) // 2
+    assert best < chosen < (worst + best) / 2
+
+
 def assert_mixed_serves_better(name, divergences):
     """As below, of the files of of_equal_size."""
     (fixed, fixed_error), (mixed, mixed_error) = divergences["fixed"], divergences["mixed"]

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+import calibrated
 from quality import Quality
 
 # Mean divergences of files that 150 lines of Python made by plain rounding to nearest, with the same
@@ -61,3 +62,9 @@ def test_a_further_signature_costs_little(outputs, model, build):
     n_signatures = 3  # decode, prefill of 16 and 128
     most = BYTES[model][build] + (n_signatures - 2) * 40_000
     assert os.path.getsize(outputs.model_of(build)) < most
+
+
+def test_types_chosen_for_a_size_serve(quality, model, tmp_path):
+    from runtime import Session
+    calibrated.assert_between_its_types(model, tmp_path, ("--format", "litert", "--max-length", 512), (("--type", "int4"), ("--type", "int8")),
+                                        lambda file: quality.measure(Session(file))["kl"], suffix=".tflite")

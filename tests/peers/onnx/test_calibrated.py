@@ -27,3 +27,13 @@ def test_each_method_serves_unseen_text_better_than_the_one_before(model, heldou
         figures = quality.measure(Session(folder))
         divergences[method] = figures["kl"], figures["kl_error"]
     calibrated.assert_each_serves_better(f"{model} int4", divergences)
+
+
+def test_types_chosen_for_a_size_serve(model, heldout_ids, fp32, tmp_path):
+    quality = Quality(heldout_ids[-N_WINDOWS * WINDOW:], fp32, N_WINDOWS)
+
+    def divergence(folder):
+        return quality.measure(Session(folder))["kl"]
+    types = [("--type", type, "--tensor-type", f"embed_tokens={type}") for type in ("int4", "int8")]
+    calibrated.assert_between_its_types(model, tmp_path, ("--format", "onnx"), types, divergence)
+    assert {bits for bits, _ in widths_and_levels(tmp_path / "mixed")} == {4, 8}
