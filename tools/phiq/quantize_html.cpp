@@ -15,6 +15,7 @@
 #include "output_errors.h"
 #include "phiq/text.h"
 #include "svg_plot.h"
+#include "table.h"
 #include "tensor_kinds.h"
 
 namespace phiq::cli {
@@ -159,8 +160,11 @@ std::string Sizes(const MixReport& mix, const std::string& suffix) {
     const auto n_bytes = static_cast<double>(point.data_bytes);
     const std::string size = fmt::format("{}, {:.2f} bits per weight",
                                          FormatBytes(point.data_bytes), point.bits_per_weight);
-    forecast.points.push_back({n_bytes, point.predicted_kl,
-                               fmt::format("{}: {}", size, FormatFigure(point.predicted_kl)), ""});
+    // Nothing to see below it but a model that is the same; the table has it.
+    constexpr double kLeast = 1e-6;
+    const double drawn = point.predicted_kl < kLeast ? 0 : point.predicted_kl;
+    forecast.points.push_back(
+        {n_bytes, drawn, fmt::format("{}: {}", size, FormatFigure(point.predicted_kl)), ""});
     const bool is_measured = point.is_chosen && mix.n_tokens > 0;
     if (is_measured)
       measured.points.push_back({n_bytes, mix.measured_kl,
