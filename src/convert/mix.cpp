@@ -154,6 +154,17 @@ std::vector<Unit> MakeUnits(const SourceModel& source, std::span<const Candidate
                             const CandidatesOf& candidates_of) {
   std::vector<Unit> units;
   const Plan& base = *candidates[measured_candidate].plan;
+  std::vector<double> base_errors(base.lines.size());
+  double losses = 0, errors = 0;
+  for (std::size_t i = 0; i < base.lines.size(); ++i) {
+    if (!IsMatrix(base.lines[i])) continue;
+    base_errors[i] = SquaredError(source, base.lines[i]);
+    errors += base_errors[i];
+    losses += ShareOf(measured, base.lines[i]);
+  }
+  // Of weights that the measured type holds exactly (they were of such a type once) nothing was
+  // learned: an error costs what it costs on average.
+  const double mean = errors > 0 ? losses / errors : 1;
   for (std::size_t i = 0; i < base.lines.size(); ++i) {
     const PlanLine& line = base.lines[i];
     if (!IsMatrix(line)) continue;
@@ -162,7 +173,8 @@ std::vector<Unit> MakeUnits(const SourceModel& source, std::span<const Candidate
     auto unit = std::ranges::find(units, line.name, &Unit::name);
     const bool is_new = unit == units.end();
     if (is_new) unit = units.insert(unit, {line.name, {}, {}, allowed.size() > 1});
-    const double share = ShareOf(measured, line), base_error = SquaredError(source, line);
+    const double base_error = base_errors[i],
+                 per_error = base_error > 0 ? ShareOf(measured, line) / base_error : mean;
     std::size_t option = 0;
     for (const std::size_t c : allowed) {
       const std::vector<PlanLine>& lines = candidates[c].plan->lines;
@@ -178,7 +190,7 @@ std::vector<Unit> MakeUnits(const SourceModel& source, std::span<const Candidate
       const double error = c == measured_candidate ? base_error : SquaredError(source, *other);
       MixOption& here = unit->options[option++];
       here.size_bytes += other->size_bytes;
-      if (base_error > 0) here.loss += share * error / base_error;
+      here.loss += per_error * error;
     }
   }
   return units;
@@ -435,6 +447,7 @@ class Chooser {
   }
 
   // The candidate whose size is nearest to what is wanted: where its losses are, others' are near.
+  // Not floats: what they lose is below what can be measured, and no ratio of it says anything.
   std::size_t NearestCandidate() const {
     if (candidates_.back().type.empty()) return 0;  // asked about: the smaller of both
     const auto distance = [&](const Candidate& candidate) {
@@ -445,10 +458,17 @@ class Chooser {
         bits = static_cast<double>(*mix_.size_bytes) * 8 / static_cast<double>(plan.n_weights());
       return std::abs(PortableLog(plan.bits_per_weight() / bits));
     };
-    std::size_t best = 0;
-    for (std::size_t c = 1; c < candidates_.size(); ++c)
-      if (distance(candidates_[c]) < distance(candidates_[best])) best = c;
-    return best;
+    const auto has_scales = [](const Candidate& candidate) {
+      return std::ranges::any_of(candidate.plan->lines, [](const PlanLine& line) {
+        return IsMatrix(line) && kSearch.fills(line.encoding);
+      });
+    };
+    std::optional<std::size_t> best;
+    for (std::size_t c = 0; c < candidates_.size(); ++c)
+      if (has_scales(candidates_[c]) &&
+          (!best || distance(candidates_[c]) < distance(candidates_[*best])))
+        best = c;
+    return *best;  // every format that mixes has a type with scales
   }
 
   // What is beside the program and the tokenizer.

@@ -201,7 +201,8 @@ std::vector<double> MeasureDivergences(const SourceModel& source,
     n_positions += RunBatch(plain, walkers, batch, pass, meter, sums);
   }
   source.stored->CheckUnchanged();
-  for (double& sum : sums) sum /= static_cast<double>(n_positions);
+  // No divergence is below 0, but a sum of rounded terms that nearly cancel can be.
+  for (double& sum : sums) sum = std::max(0.0, sum / static_cast<double>(n_positions));
   return sums;
 }
 

@@ -193,6 +193,27 @@ def test_a_tied_head_is_its_embedding(work, texts):
     assert plan["types"]["predicted_kl"] == pytest.approx(plan["types"]["measured_kl"], rel=0.3)  # 0.9 to 1.3 (docs/mix.md)
 
 
+# What floats lose cannot be measured; a size where everything may be one gave types by its noise.
+def test_a_size_beyond_all_types_with_scales_loses_next_to_nothing(work, texts):
+    plan = run(["plan", DATA / "phi35-tiny", "--target-size", "90M", "--calibrate", texts / "calibration.txt", *TEXT,
+                "--json"]).ok().json()
+    assert {tensor["type"] for tensor in plan["tensors"] if tensor["role"].startswith("mlp_") and
+            not tensor["role"].endswith("norm")} == {"F16"}
+    assert plan["types"]["measured_kl"] < 1e-6
+    frontier = plan["types"]["frontier"]
+    assert max(point["predicted_kl"] for point in frontier) < 100
+
+
+# A checkpoint whose weights are a type's already loses nothing in it, and much in a smaller one.
+def test_weights_that_a_type_holds_exactly(work, texts):
+    quantize(work / "q.gguf", "phi35-tiny", "--type", "Q8_0")
+    run(["quantize", work / "q.gguf", "--tokenizer", DATA / "phi35-tiny", "--format", "safetensors", "--type", "F32", "-o",
+         work / "source"]).ok()
+    report = run(["plan", work / "source", "--target-bpw", "8.6", "--calibrate", texts / "calibration.txt", *TEXT,
+                  "--json"]).ok().json()
+    assert report["types"]["measured_kl"] < 1e-3
+
+
 def test_a_rule_goes_before_the_choice(work, texts):
     report = quantize(work / "mix.gguf", "phi35-tiny", "--target-bpw", "5", "--tensor-type", "lm_head=Q8_0", "--calibrate",
                       texts / "calibration.txt", *TEXT)
