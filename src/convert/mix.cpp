@@ -27,6 +27,7 @@
 #include "formats/format.h"
 #include "io/outputs.h"
 #include "io/system.h"
+#include "kernels/grid.h"
 #include "model/weights.h"
 #include "phiq/text.h"
 #include "plan/knapsack.h"
@@ -460,7 +461,7 @@ class Chooser {
     };
     const auto has_scales = [](const Candidate& candidate) {
       return std::ranges::any_of(candidate.plan->lines, [](const PlanLine& line) {
-        return IsMatrix(line) && kSearch.fills(line.encoding);
+        return IsMatrix(line) && HasGrid(line.encoding);
       });
     };
     std::optional<std::size_t> best;

@@ -22,6 +22,7 @@
 #include "engine/product.h"
 #include "formats/format.h"
 #include "io/parallel.h"
+#include "kernels/grid.h"
 #include "kernels/simd/compare.h"
 #include "kernels/simd/floats.h"
 #include "model/float_types.h"
@@ -273,7 +274,8 @@ class Worker {
         }
         if (!sink.line->table && !IsExact(sink.line->encoding)) {
           Measure(*sink.line, rows, weights, tally);
-          if (largest >= kOutlier) tally.n_outliers = CountOutliers(x, rows.n_rows);
+          if (largest >= kOutlier && HasGrid(sink.line->encoding))
+            tally.n_outliers = CountOutliers(x, rows.n_rows);
         }
       }
       for (std::size_t a = 0; a < ArrayCount(sink.line->encoding); ++a) {
