@@ -68,4 +68,5 @@ def read_gguf(path):
         size = n // block * block_bytes
         begin = start + offset
         tensors[name] = Tensor(type, tuple(reversed(dims)), begin, data[begin:begin + size])
+    data.close()  # the functions above know each other: they would keep it
     return metadata, tensors

@@ -47,7 +47,9 @@ def stages_noted(folder):
 
 
 def interrupt(args, folder, number, n_stages, delay):
-    """Starts a run and ends it when so many stages are noted, and some time later; its exit code and messages."""
+    """Starts a run and ends it when so many stages are noted, one of its own at least, and some time later; its exit
+    code and messages. (Before its first stage a slow start may not have come to the handling of signals.)"""
+    n_stages = max(n_stages, stages_noted(folder) + 1)
     process = subprocess.Popen([PHIQ, *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                env=harness.clean_env(), text=True)
     while process.poll() is None and stages_noted(folder) < n_stages:
