@@ -132,6 +132,11 @@ bool IsNorm(TensorRole role) noexcept;
 bool IsBias(TensorRole role) noexcept;
 // 1-D: a norm or a bias. Never quantized.
 inline bool IsVector(TensorRole role) noexcept { return IsNorm(role) || IsBias(role); }
+// A matrix of each of a layer's experts.
+inline bool IsOfExperts(TensorRole role) noexcept {
+  return role == TensorRole::kExpertGate || role == TensorRole::kExpertUp ||
+         role == TensorRole::kExpertDown;
+}
 // Never quantized: a vector, or a router, whose few weights decide which others are used.
 inline bool StaysFloat(TensorRole role) noexcept {
   return IsVector(role) || role == TensorRole::kRouter;

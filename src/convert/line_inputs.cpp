@@ -56,10 +56,7 @@ const std::vector<float>* Find(const Importance& matrix, const WeightIndex& weig
 bool HasStatistics(const Importance& matrix, const WeightIndex& weights, const PlanLine& line) {
   std::optional<WeightId> weight = InputOf(weights, line);
   if (!weight) return false;
-  using enum TensorRole;
-  // Each of a layer's experts or none has any.
-  if (weight->role == kExpertGate || weight->role == kExpertUp || weight->role == kExpertDown)
-    weight->expert = 0;
+  if (IsOfExperts(weight->role)) weight->expert = 0;  // each of a layer's experts or none has any
   return Find(matrix, weights, *weight) != nullptr;
 }
 

@@ -140,11 +140,9 @@ double EstimateSeconds(const SourceModel& source, std::span<const Rounding> roun
     if (StaysFloat(weight.id.role)) continue;
     const auto n = static_cast<double>(weight.shape.n_rows * weight.shape.row_elements);
     // Each token uses some of the experts.
-    const bool is_of_experts = weight.id.role == TensorRole::kExpertGate ||
-                               weight.id.role == TensorRole::kExpertUp ||
-                               weight.id.role == TensorRole::kExpertDown;
     if (weight.id.layer >= 0)
-      of_layers += is_of_experts ? n * config.n_experts_per_token / config.n_experts : n;
+      of_layers +=
+          IsOfExperts(weight.id.role) ? n * config.n_experts_per_token / config.n_experts : n;
     if (weight.id.role == TensorRole::kOutputHead) of_head = n;
   }
   const auto n_tokens = static_cast<double>(windows.ids.size());

@@ -336,11 +336,6 @@ class Planner {
     }
   }
 
-  static bool IsOfExperts(TensorRole role) {
-    using enum TensorRole;
-    return role == kExpertGate || role == kExpertUp || role == kExpertDown;
-  }
-
   // Operators of their own: 4 bits in groups, or 8 bits with one scale a row (in groups the CPU
   // provider rounds the activations).
   void AddExperts(PlanLine line, const Wanted& wanted) {

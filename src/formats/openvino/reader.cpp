@@ -181,9 +181,7 @@ void Folder::FindWeights() {
     weight.checkpoint_name = std::move(checkpoint_name);
     weight.id = *id;
     weight.arrays[kCodes] = i;
-    const bool is_of_experts = id->role == TensorRole::kExpertGate ||
-                               id->role == TensorRole::kExpertUp ||
-                               id->role == TensorRole::kExpertDown;
+    const bool is_of_experts = IsOfExperts(id->role);
     if (is_of_experts) weight.n_matrices = codes.dims.front();
     if (IsFloat(*codes.type)) {
       weight.encoding = FloatTypeOf(*codes.type);
