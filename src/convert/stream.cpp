@@ -237,6 +237,7 @@ class Worker {
       x = floats;
       largest = LargestMagnitude(x);
     }
+    const std::uint64_t n_outliers = largest >= kOutlier ? CountOutliers(x, piece.n_rows) : 0;
     std::uint64_t n_bytes = 0;
     for (std::size_t s = 0; s < piece.job->sinks.size(); ++s) {
       const Sink& sink = piece.job->sinks[s];
@@ -272,11 +273,9 @@ class Worker {
           AddProducts(*sink.line, rows, weights, probe.seen, probe.seen_lacks, &ProductErrors::seen,
                       tally);
         }
-        if (!sink.line->table && !IsExact(sink.line->encoding)) {
+        if (!sink.line->table && !IsExact(sink.line->encoding))
           Measure(*sink.line, rows, weights, tally);
-          if (largest >= kOutlier && HasGrid(sink.line->encoding))
-            tally.n_outliers = CountOutliers(x, rows.n_rows);
-        }
+        if (!sink.line->table && HasGrid(sink.line->encoding)) tally.n_outliers = n_outliers;
       }
       for (std::size_t a = 0; a < ArrayCount(sink.line->encoding); ++a) {
         HashRows(sink, a, rows, tally);
