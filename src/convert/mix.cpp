@@ -550,6 +550,11 @@ class Chooser {
     return WithTypes(target_, RulesOf(source_.model, units_, choice, candidates_, Reason()));
   }
 
+  static Error NeedsText() {
+    return Error(ErrorCode::kUsage, "--target-kl: needs a text to be measured on")
+        .Hint("--calibrate self or --calibrate FILE");
+  }
+
   Error TooSmall(std::uint64_t least_bytes, double least_bits) const {
     const std::string_view title = FindFormat(target_.format).title;
     if (!mix_.device_memory_bytes)
@@ -605,9 +610,7 @@ class Chooser {
   // The sum of single divergences is a guess of what all have together: it is measured, and the
   // guess mended by that.
   MixChoice WithinLoss() {
-    if (text_ == nullptr)
-      throw Error(ErrorCode::kUsage, "--target-kl: needs a text to be measured on")
-          .Hint("--calibrate self or --calibrate FILE");
+    if (text_ == nullptr) throw NeedsText();
     double factor = 1;
     std::optional<MixChoice> best;
     for (int round = 0; round < kMostRounds; ++round) {
@@ -693,9 +696,7 @@ class Chooser {
 
   // Nothing is known of what tensors are worth.
   MixReport ChooseRecipe() {
-    if (mix_.kl)
-      throw Error(ErrorCode::kUsage, "--target-kl: needs a text to be measured on")
-          .Hint("--calibrate self or --calibrate FILE");
+    if (mix_.kl) throw NeedsText();
     std::optional<std::pair<std::uint64_t, std::string>> best, least;
     double least_bits = 0;
     const auto n_bytes = [&](const PlanOptions& one) {

@@ -67,7 +67,7 @@ struct Sensitivity {
 // Where they were measured.
 struct Sensitivities {
   std::string format, type;  // that all matrices were rounded to, one kind and part after the other
-  std::string model;         // SHA-256 of what was measured: tensors, their types, config.json
+  std::string model;         // SHA-256: architecture; name, width and first row of each weight
   std::string text;          // SHA-256 of the windows
   std::uint64_t n_tokens = 0;
   std::vector<Sensitivity> groups;
