@@ -199,9 +199,10 @@ def test_a_size_beyond_all_types_with_scales_loses_next_to_nothing(work, texts):
                 "--json"]).ok().json()
     assert {tensor["type"] for tensor in plan["tensors"] if tensor["role"].startswith("mlp_") and
             not tensor["role"].endswith("norm")} == {"F16"}
-    assert plan["types"]["measured_kl"] < 1e-6
-    frontier = plan["types"]["frontier"]
-    assert max(point["predicted_kl"] for point in frontier) < 100
+    # Of bfloat16 weights halves lose bits only below 6e-5.
+    assert plan["types"]["measured_kl"] < 1e-9
+    # A model that knew nothing, all 2112 tokens alike, would have 7.7 at most.
+    assert max(point["predicted_kl"] for point in plan["types"]["frontier"]) < 7.7
 
 
 # A checkpoint whose weights are a type's already loses nothing in it, and much in a smaller one.
@@ -211,7 +212,7 @@ def test_weights_that_a_type_holds_exactly(work, texts):
          work / "source"]).ok()
     report = run(["plan", work / "source", "--target-bpw", "8.6", "--calibrate", texts / "calibration.txt", *TEXT,
                   "--json"]).ok().json()
-    assert report["types"]["measured_kl"] < 1e-3
+    assert report["types"]["measured_kl"] == 0
 
 
 def test_a_rule_goes_before_the_choice(work, texts):
